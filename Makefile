@@ -1,0 +1,57 @@
+# What CI runs is what you run. All targets share one environment, .venv, made from requirements.lock with plain pip
+# and made again only when the lock or pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCK_VENV := build/lock
+LINTED := $(wildcard jetflow tests examples bench)
+
+# Without this, pyright asks the network on each run whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo test lint format lock clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+env: $(STAMP)  ## Make .venv, or bring it up to date
+
+demo: $(STAMP)  ## Index a directory tree with child workflows, on a server of its own
+	@$(BIN)/python examples/02_index_tree.py
+
+test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes jetflow --ignoreexternal
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only $(LINTED)
+	$(BIN)/ruff format $(LINTED)
+
+# The project names itself in its dev extra; --unsafe-package keeps it, and so its path here, out of the lock.
+lock:  ## Write requirements.lock again; ARGS="--upgrade" takes newer versions
+	test -x $(LOCK_VENV)/bin/pip-compile || $(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python -m pip install --quiet pip-tools==7.6.2
+	$(LOCK_VENV)/bin/pip-compile --quiet --all-extras --strip-extras --unsafe-package jetflow-nats \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock $(ARGS) pyproject.toml
+
+clean:  ## Remove the environment, caches and build products
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
