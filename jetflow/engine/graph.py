@@ -1,0 +1,136 @@
+"""The shape of a workflow: steps and the edges between them.
+
+A graph is what a run is pinned to: it is stored in the registry under its version, and a run goes on with the graph
+that it started with, whatever is declared later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from jetflow.errors import InvalidDeclaration
+
+START: Final = "_start"
+"""The step that stands before several first steps, so that every run begins with one task."""
+
+END: Final = "_end"
+"""The gate behind several last steps."""
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One step of a graph and the steps that it comes after."""
+
+    name: str
+    after: tuple[str, ...] = ()
+
+
+class Graph(msgspec.Struct, frozen=True, dict=True):
+    """The steps of one workflow, each behind the steps that it comes after."""
+
+    workflow: str
+    nodes: tuple[Node, ...]
+
+    @classmethod
+    def checked(cls, workflow: str, nodes: Iterable[Node]) -> Graph:
+        """Build a graph in an order in which every step follows its upstream steps.
+
+        Raises:
+            InvalidDeclaration: no step, a name twice, an unknown upstream step, or a cycle.
+        """
+        declared = list(nodes)
+        names = {node.name for node in declared}
+        if not declared:
+            raise InvalidDeclaration(f"workflow {workflow!r} has no step: declare at least one with .step")
+        if len(names) < len(declared):
+            raise InvalidDeclaration(
+                f"workflow {workflow!r} declares a step name twice: step names are unique"
+            )
+        for node in declared:
+            for upstream in node.after:
+                if upstream not in names:
+                    raise InvalidDeclaration(
+                        f"step {node.name!r} of workflow {workflow!r} comes after {upstream!r}, which is not declared"
+                    )
+        return cls(workflow, tuple(_in_order(workflow, declared)))
+
+    @cached_property
+    def version(self) -> str:
+        """The digest of the graph, 16 hexadecimal digits."""
+        return blake2b(msgspec.json.encode((self.workflow, self.nodes)), digest_size=8).hexdigest()
+
+    @cached_property
+    def upstream(self) -> dict[str, tuple[str, ...]]:
+        """The steps that each step waits for."""
+        return {node.name: node.after for node in self.nodes}
+
+    @cached_property
+    def downstream(self) -> dict[str, tuple[str, ...]]:
+        """The steps that wait for each step."""
+        return {
+            name: tuple(node.name for node in self.nodes if name in node.after)
+            for name in (START, *self.upstream)
+        } | {START: self.roots}
+
+    @cached_property
+    def roots(self) -> tuple[str, ...]:
+        """The steps that wait for none."""
+        return tuple(node.name for node in self.nodes if not node.after)
+
+    @cached_property
+    def sinks(self) -> tuple[str, ...]:
+        """The steps that none waits for; their outputs are the run's output."""
+        waited_for = {name for node in self.nodes for name in node.after}
+        return tuple(node.name for node in self.nodes if node.name not in waited_for)
+
+    @cached_property
+    def first(self) -> str:
+        """The step whose task is a run's first message."""
+        return self.roots[0] if len(self.roots) == 1 else START
+
+    @cached_property
+    def ancestors(self) -> dict[str, frozenset[str]]:
+        """For each step, all the steps that end before it begins."""
+        found: dict[str, frozenset[str]] = {START: frozenset()}
+        for node in self.nodes:
+            found[node.name] = frozenset(node.after).union(*(found[name] for name in node.after))
+        return found
+
+    @cached_property
+    def beside(self) -> dict[str, tuple[str, ...]]:
+        """For each step, the steps that may run at the same time."""
+        return {START: ()} | {
+            one.name: tuple(
+                other.name
+                for other in self.nodes
+                if other.name != one.name
+                and other.name not in self.ancestors[one.name]
+                and one.name not in self.ancestors[other.name]
+            )
+            for one in self.nodes
+        }
+
+    def has(self, step: str) -> bool:
+        """Tell whether ``step`` is one of the graph's steps, the implied start included."""
+        return step in self.upstream or step == self.first
+
+
+def _in_order(workflow: str, nodes: list[Node]) -> list[Node]:
+    ordered: list[Node] = []
+    placed: set[str] = set()
+    waiting = nodes
+    while waiting:
+        ready = [node for node in waiting if placed.issuperset(node.after)]
+        if not ready:
+            names = ", ".join(repr(node.name) for node in waiting)
+            raise InvalidDeclaration(
+                f"the steps {names} of workflow {workflow!r} wait for one another in a cycle"
+            )
+        ordered += ready
+        placed.update(node.name for node in ready)
+        waiting = [node for node in waiting if node.name not in placed]
+    return ordered

@@ -1,0 +1,149 @@
+"""The join: when to look, and whether it is true.
+
+Every child that ends adds 1 to its parent step's counter. When the step's function has returned (or the step parks),
+it stores a *join record* that says which children it needs, and adds ``SEAL - needed``. So a counter at or above
+``SEAL`` says: the record is stored, and it may be complete. It may be wrong in one direction only, by counting a child
+twice. Whoever sees such a value therefore looks at the outcomes themselves (`Tally`), and only they decide.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from struct import iter_unpack
+from typing import Final, Literal
+
+import msgspec
+
+from jetflow.engine.tasks import NULL, StepAddress
+
+SEAL: Final = 2**40
+"""Larger than any fan-out: a counter reaches it only after the join record is stored."""
+
+ID_BYTES: Final = 16
+_ID_SPACE: Final = 2**128
+
+
+class Borrowed(msgspec.Struct, frozen=True, array_like=True):
+    """A child that another step of the same run spawned first: waited for, but counted there."""
+
+    run: str
+    step: str
+
+
+class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Which children a sealed or parked step needs before it goes on.
+
+    A *sealed* step has returned ``output`` and ends when all are there; a *parked* one begins its next turn when
+    ``needed`` are. ``members`` holds the ids that count, 16 bytes each, in base64; without it, all children that are
+    stored under the step count, and their ids add up to ``id_sum`` (a clean first attempt, where nothing else can be
+    stored). Large sets are kept in ``chunks`` records of their own, under the name ``chunk_name``.
+    """
+
+    kind: Literal["sealed", "parked"]
+    turn: int
+    task: str
+    needed: int
+    members: bytes | None = None
+    chunks: int = 0
+    chunk_name: str = ""
+    id_sum: str = ""
+    borrowed: tuple[Borrowed, ...] = ()
+    excused: tuple[str, ...] = ()
+    output: msgspec.Raw = NULL
+    attempt: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+    worker: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether every child stored under the step counts."""
+        return self.members is None and not self.chunks
+
+    @property
+    def increment(self) -> int:
+        """What the record adds to the step's counter, once stored."""
+        return SEAL - max(0, self.needed - len(self.borrowed))
+
+
+class Tally:
+    """Counts the stored outcomes that a join record asks for, page by page.
+
+    For a clean record the count alone is not enough: an outcome that nobody spawned would stand in for one that is
+    missing. The sum of the ids tells. When it does not fit, the tally is ``disputed``: it has to be made again with
+    the ids that were really spawned.
+    """
+
+    def __init__(self, record: JoinRecord, members: bytes | None = None) -> None:
+        self._needed = record.needed
+        self._expected_sum = record.id_sum
+        self._members = None if members is None else set(split_ids(members))
+        self._sum = 0
+        self.stored = 0
+
+    def add(self, ids: bytes) -> None:
+        """Count one page of child ids whose outcomes are stored, 16 bytes each, no id twice."""
+        if self._members is None:
+            self.stored += len(ids) // ID_BYTES
+            self._sum = (self._sum + id_sum(ids)) % _ID_SPACE
+        else:
+            self.stored += len(self._members.intersection(split_ids(ids)))
+
+    @property
+    def missing(self) -> int:
+        """How many outcomes are still needed."""
+        return max(0, self._needed - self.stored)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the outcomes that are stored cannot be exactly those of the children that were spawned."""
+        if self._members is not None or not self._expected_sum or self.missing:
+            return False
+        return f"{self._sum:032x}" != self._expected_sum
+
+
+class LookLedger:
+    """Remembers looks that found a join incomplete, to spare the looks that must find the same.
+
+    A look at counter value ``v`` that found ``m`` outcomes missing need not be repeated below ``v + m``: each of the
+    ``m`` is stored later, and increments the counter after that. Forgetting an entry only costs a look.
+    """
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._worth_at: OrderedDict[StepAddress, int] = OrderedDict()
+
+    def worth(self, join: StepAddress, value: int) -> bool:
+        """Tell whether a look at counter value ``value`` can find the join complete."""
+        return value >= SEAL and value >= self._worth_at.get(join, 0)
+
+    def missed(self, join: StepAddress, value: int, missing: int) -> None:
+        """Note that the look at ``value`` found ``missing`` outcomes missing."""
+        self._worth_at[join] = value + missing
+        self._worth_at.move_to_end(join)
+        if len(self._worth_at) > self._capacity:
+            self._worth_at.popitem(last=False)
+
+    def closed(self, join: StepAddress) -> None:
+        """Forget a join that is complete."""
+        self._worth_at.pop(join, None)
+
+
+def split_ids(packed: bytes) -> Iterable[bytes]:
+    """Yield the ids of a packed run of ids."""
+    return (packed[at : at + ID_BYTES] for at in range(0, len(packed), ID_BYTES))
+
+
+def id_sum(packed: bytes) -> int:
+    """Return the sum of packed ids, modulo 2^128: the same for any order of the same ids."""
+    high = low = 0
+    for upper, lower in iter_unpack(">QQ", packed):
+        high += upper
+        low += lower
+    return ((high << 64) + low) % _ID_SPACE
+
+
+def distinct_ids(packed: bytes) -> bytes:
+    """Return the packed ids without repeats, in order of first appearance."""
+    return b"".join(dict.fromkeys(split_ids(packed)))

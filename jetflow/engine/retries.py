@@ -1,0 +1,46 @@
+"""How often a step is tried, and how long it waits between."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a step is tried, and how long it waits between.
+
+    ``attempts`` counts every delivery to a worker that ended without an outcome: a raised error, a timeout, a lost
+    worker. ``initial`` and ``max_delay`` are seconds; the delay before attempt ``n + 1`` is
+    ``min(initial * multiplier ** (n - 1), max_delay)``, shortened at random by up to the fraction ``jitter``.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    attempts: int = 3
+    initial: float = 0.5
+    multiplier: float = 2.0
+    max_delay: float = 60.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts}): at least 1")
+        if self.initial < 0 or self.max_delay < 0:
+            raise ValueError("Retry(initial, max_delay): seconds, not below 0")
+        if self.multiplier < 1:
+            raise ValueError(f"Retry(multiplier={self.multiplier}): at least 1")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"Retry(jitter={self.jitter}): a fraction from 0 to 1")
+
+    def delay(self, attempt: int, chance: float) -> float | None:
+        """Return the seconds to wait after failed attempt ``attempt`` (from 1), or None when none is left.
+
+        ``chance`` is a random number from 0 to 1, drawn by the caller.
+        """
+        if attempt >= self.attempts:
+            return None
+        try:
+            grown = self.initial * self.multiplier ** (attempt - 1)
+        except OverflowError:
+            grown = self.max_delay
+        return min(grown, self.max_delay) * (1 - self.jitter * chance)

@@ -1,0 +1,91 @@
+"""What is asked for and how it ended: tasks, addresses and outcomes."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+NONE: Final = "-"
+"""Stands for the parent run and the parent step of a root run."""
+
+Status = Literal["succeeded", "failed", "cancelled"]
+NULL: Final = msgspec.Raw(b"null")
+
+
+class StepAddress(msgspec.Struct, frozen=True, gc=False):
+    """One step of one run: also the address of its join."""
+
+    root: str
+    run: str
+    step: str
+
+
+class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The message that asks for one turn of one step of one run.
+
+    ``turn`` is 0 for the first, and grows by one each time that the step was parked. ``depth`` is 0 for a root run.
+    """
+
+    workflow: str
+    step: str
+    root: str
+    parent: str
+    run: str
+    turn: int
+    parent_step: str
+    version: str
+    depth: int
+    digest: str
+    input: bytes
+    key: str | None = None
+    metadata: bytes | None = None
+    trace: str | None = None
+
+    @property
+    def join(self) -> StepAddress:
+        """The join of this step."""
+        return StepAddress(self.root, self.run, self.step)
+
+    @property
+    def parent_join(self) -> StepAddress | None:
+        """The join that this run is counted in; None for a root run."""
+        return None if self.parent == NONE else StepAddress(self.root, self.parent, self.parent_step)
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a run or an attempt failed."""
+
+    type: str
+    message: str
+    step: str | None = None
+    traceback: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch."""
+
+    status: Status
+    output: msgspec.Raw = NULL
+    error: Failure | None = None
+    workflow: str = ""
+    step: str = ""
+    key: str | None = None
+    attempt: int = 1
+    started: float = 0.0
+    ended: float = 0.0
+    worker: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One delivery of a task that ended without an outcome.
+
+    ``returned`` marks a task that was handed back before its function was called; it does not count as an attempt.
+    """
+
+    attempt: int
+    worker: str
+    started: float
+    ended: float
+    error: Failure | None = None
+    returned: bool = False

@@ -1,0 +1,263 @@
+"""What follows what: every rule by which a run moves on.
+
+Each rule is a *procedure*: a generator that yields one effect at a time, receives its result, and so reads aloud in
+the order in which things must become durable. The shell performs the effects and acknowledges the task when the
+procedure has ended; a crash between any two effects leads to a redelivery, which begins at `redelivered`. All records
+are write-once, so repeating a procedure, or running two of them at once, ends in the same state.
+
+The order is the proof (``docs/wire.md``, section Join): an outcome is stored before it is counted, counted before its
+task is acknowledged, and whoever counts last sees everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from jetflow.engine.graph import END, START, Graph
+from jetflow.engine.joins import SEAL, JoinRecord
+from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
+
+# --- effects ---------------------------------------------------------------------------------------------------
+
+
+class StoreRun(msgspec.Struct, frozen=True, gc=False):
+    """Store how a run ended, write-once. Result: None."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreMark(msgspec.Struct, frozen=True, gc=False):
+    """Store that a run ended other than well, before its outcome. A hint, never the truth. Result: None."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreStep(msgspec.Struct, frozen=True, gc=False):
+    """Store how a step ended, write-once. Result: None."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreJoin(msgspec.Struct, frozen=True, gc=False):
+    """Store a join record, write-once for its turn. Result: the record that is stored."""
+
+    task: Task
+    record: JoinRecord
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Add to a counter. Result: the new value, or None when another procedure of this batch was given it."""
+
+    address: StepAddress
+    kind: Literal["join", "gate"]
+    by: int
+
+
+class Look(msgspec.Struct, frozen=True, gc=False):
+    """Read a join and its outcomes from the leader. ``value`` is the counter value that asks for it.
+
+    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing.
+    """
+
+    join: StepAddress
+    value: int | None
+
+
+class JoinView(msgspec.Struct, frozen=True):
+    """A join that is complete: its record, its step's task, its run's graph, and the children that did not end well."""
+
+    record: JoinRecord
+    task: Task
+    graph: Graph
+    failed: tuple[tuple[str, Outcome], ...] = ()
+
+
+class ReadEnded(msgspec.Struct, frozen=True, gc=False):
+    """Read what a redelivered task has already led to. Result: an Ended."""
+
+    task: Task
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What a task has already led to."""
+
+    run: bool = False
+    step: bool = False
+    join: JoinRecord | None = None
+
+
+class ReadOutputs(msgspec.Struct, frozen=True, gc=False):
+    """Read the outputs of a run's finished steps from the leader. Result: a dict by step name."""
+
+    task: Task
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Publish a task of the same run, write-once. Result: None."""
+
+    task: Task
+    step: str
+    turn: int
+
+
+Effect: TypeAlias = (
+    StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | ReadEnded | ReadOutputs | Start
+)
+Procedure: TypeAlias = Generator[Effect, Any, None]
+"""Yields effects, receives their results."""
+
+# --- rules -----------------------------------------------------------------------------------------------------
+
+
+def conclude(task: Task, outcome: Outcome) -> Procedure:
+    """End a run: the one way in which any run ends."""
+    if outcome.status != "succeeded":
+        yield StoreMark(task, outcome)
+    yield StoreRun(task, outcome)
+    yield from count_up(task)
+
+
+def count_up(task: Task) -> Procedure:
+    """Count a run that has ended in its parent's join, and look at the join if it may be complete."""
+    join = task.parent_join
+    if join is not None:
+        value = yield Count(join, "join", 1)
+        if value is not None and value >= SEAL:
+            yield from settle(join, value)
+
+
+def settle(join: StepAddress, value: int | None = None) -> Procedure:
+    """Look whether a join is complete, and move its step on if it is."""
+    view: JoinView | None = yield Look(join, value)
+    if view is None:
+        return
+    record = view.record
+    if record.kind == "parked":
+        yield Start(view.task, join.step, record.turn + 1)
+        return
+    outcome = Outcome(
+        status="succeeded",
+        output=record.output,
+        workflow=view.task.workflow,
+        step=join.step,
+        key=view.task.key,
+        attempt=record.attempt,
+        started=record.started,
+        ended=record.ended,
+        worker=record.worker,
+    )
+    if view.failed:
+        error = children_failed(join.step, record.needed, view.failed)
+        outcome = msgspec.structs.replace(outcome, status="failed", output=NULL, error=error)
+    yield from finish(view.task, view.graph, outcome, spawned=True)
+
+
+def begin(task: Task, graph: Graph) -> Procedure:
+    """Start the several first steps of a run."""
+    for step in graph.downstream[START]:
+        yield Start(task, step, 0)
+
+
+def seal(task: Task, record: JoinRecord) -> Procedure:
+    """Seal or park a step: store which children it needs, then count, then look."""
+    stored: JoinRecord = yield StoreJoin(task, record)
+    yield from count_seal(task, stored)
+
+
+def count_seal(task: Task, record: JoinRecord) -> Procedure:
+    """Count a stored join record, and look if it may be complete."""
+    value = yield Count(task.join, "join", record.increment)
+    if record.borrowed:
+        yield from settle(task.join)
+    elif value is not None and value >= SEAL:
+        yield from settle(task.join, value)
+
+
+def finish(task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False) -> Procedure:
+    """End a step whose children are all done. A failed step, or the only last one, ends the run."""
+    if outcome.status != "succeeded" or graph.sinks == (task.step,):
+        yield from conclude(task, outcome)
+    else:
+        yield StoreStep(task, outcome)
+        yield from advance(task, graph)
+        if spawned:
+            yield from wake_beside(task, graph)
+
+
+def advance(task: Task, graph: Graph) -> Procedure:
+    """Start what comes after a step whose outcome is stored."""
+    following = graph.downstream[task.step]
+    for step in following:
+        if (yield from _gate_open(task, graph.upstream[step], step)):
+            yield Start(task, step, 0)
+    if not following:
+        outputs: dict[str, Outcome] | None = yield from _gate_open(task, graph.sinks, END)
+        if outputs:
+            yield from conclude(task, merged(task, graph, outputs))
+
+
+def _gate_open(
+    task: Task, upstream: tuple[str, ...], gate: str
+) -> Generator[Effect, Any, dict[str, Outcome] | Literal[True] | None]:
+    """Count a step at a gate behind several steps; the outcomes that are stored decide."""
+    if len(upstream) <= 1:
+        return True
+    value = yield Count(StepAddress(task.root, task.run, gate), "gate", 1)
+    if value is not None and value < len(upstream):
+        return None
+    outcomes: dict[str, Outcome] = yield ReadOutputs(task)
+    return outcomes if outcomes.keys() >= set(upstream) else None
+
+
+def wake_beside(task: Task, graph: Graph) -> Procedure:
+    """Look at the joins of steps that may have waited for children of this one."""
+    for step in graph.beside[task.step]:
+        yield from settle(StepAddress(task.root, task.run, step))
+
+
+def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
+    """Go on from what an earlier delivery of the task has stored. Returns False if it must run (again)."""
+    ended: Ended = yield ReadEnded(task)
+    if ended.run:
+        yield from count_up(task)
+    elif ended.step:
+        yield from advance(task, graph)
+        yield from wake_beside(task, graph)
+    elif ended.join is not None:
+        yield from count_seal(task, ended.join)
+    return ended.run or ended.step or ended.join is not None
+
+
+# --- outcomes made of others -----------------------------------------------------------------------------------
+
+
+def merged(task: Task, graph: Graph, outcomes: dict[str, Outcome]) -> Outcome:
+    """Return the outcome of a run with several last steps: an object of their outputs by step name."""
+    last = [outcomes[name] for name in graph.sinks]
+    return Outcome(
+        status="succeeded",
+        output=msgspec.Raw(msgspec.json.encode({outcome.step: outcome.output for outcome in last})),
+        workflow=task.workflow,
+        key=task.key,
+        started=min(outcome.started for outcome in last),
+        ended=max(outcome.ended for outcome in last),
+        worker=last[-1].worker,
+    )
+
+
+def children_failed(step: str, total: int, failed: tuple[tuple[str, Outcome], ...]) -> Failure:
+    """Return the failure of a step whose children did not all end well."""
+    child, outcome = failed[0]
+    error = outcome.error or Failure("Cancelled", "cancelled")
+    return Failure(
+        type="ChildrenFailed",
+        message=f"{len(failed)} of {total} children failed, among them {child} of {outcome.workflow!r}: "
+        f"{error.type}: {error.message}",
+        step=step,
+    )

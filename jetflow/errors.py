@@ -1,0 +1,217 @@
+"""Every error that jetflow raises, under one root.
+
+Each error is mixed with the built-in that a caller would expect, keeps its data on attributes, and says what
+happened, to what, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class JetflowError(Exception):
+    """The root of all errors raised by jetflow."""
+
+
+# --- declaring -------------------------------------------------------------------------------------------------
+
+
+class InvalidDeclaration(JetflowError, ValueError):
+    """A workflow or step was declared wrongly: a bad name, a cycle, an unknown upstream step, a bad type."""
+
+
+class InvalidName(InvalidDeclaration):
+    """A name does not fit the token rule ``[A-Za-z0-9][A-Za-z0-9_-]{0,63}``."""
+
+    def __init__(self, what: str, name: object) -> None:
+        shown = repr(name)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        super().__init__(
+            f"{what} {shown} is not a valid name: use 1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit"
+        )
+        self.what = what
+        self.name = name
+
+
+# --- values ----------------------------------------------------------------------------------------------------
+
+
+class InvalidInput(JetflowError, ValueError):
+    """A value does not fit the declared input type; the message names the path inside the value."""
+
+
+class InvalidOutput(JetflowError, ValueError):
+    """A step's output cannot be encoded as JSON, or does not fit the type that is asked for."""
+
+
+class PayloadTooLarge(JetflowError, ValueError):
+    """A value is larger than the broker accepts in one message. ``size`` and ``limit`` are bytes."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{what} takes {size:,} bytes as JSON, and the server accepts at most {limit:,} bytes in one message "
+            "(max_payload): pass a reference to it, or raise max_payload"
+        )
+        self.size = size
+        self.limit = limit
+
+
+# --- identity --------------------------------------------------------------------------------------------------
+
+
+class UnknownWorkflow(JetflowError, LookupError):
+    """Nobody has declared a workflow of this name in the namespace. ``near`` holds similar names."""
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        super().__init__(
+            f"no workflow named {name!r} is declared in this namespace{hint} "
+            "(a worker declares its workflows when it starts)"
+        )
+        self.name = name
+        self.near = tuple(near)
+
+
+class UnknownRun(JetflowError, LookupError):
+    """No run with this id is stored in the namespace."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no run {run_id!r} is stored in this namespace")
+        self.run_id = run_id
+
+
+class KeyConflict(JetflowError, ValueError):
+    """The same key was used again with a different input; the first run stands, nothing was started."""
+
+    def __init__(self, workflow: str, key: str, run_id: str, stored: str, given: str) -> None:
+        super().__init__(
+            f"key {key!r} of workflow {workflow!r} is taken by run {run_id} with another input "
+            f"(stored digest {stored}, given digest {given}): use another key, or the same input"
+        )
+        self.workflow = workflow
+        self.key = key
+        self.run_id = run_id
+        self.stored_digest = stored
+        self.given_digest = given
+
+
+class DepthExceeded(JetflowError, RecursionError):
+    """A spawn would nest runs deeper than the namespace's limit."""
+
+    def __init__(self, workflow: str, depth: int, limit: int) -> None:
+        super().__init__(
+            f"spawning {workflow!r} would nest runs {depth} deep, past the limit of {limit}: "
+            "end the recursion, or raise Worker(max_depth=...)"
+        )
+        self.depth = depth
+        self.limit = limit
+
+
+# --- outcomes --------------------------------------------------------------------------------------------------
+
+
+class RunFailed(JetflowError):
+    """A run ended without an output. ``error_type``, ``error_message`` and ``traceback`` tell why."""
+
+    def __init__(
+        self,
+        run_id: str,
+        workflow: str,
+        *,
+        status: str = "failed",
+        step: str | None = None,
+        error_type: str = "",
+        error_message: str = "",
+        traceback: str = "",
+    ) -> None:
+        where = f" in step {step!r}" if step else ""
+        super().__init__(f"run {run_id} of {workflow!r} {status}{where}: {error_type}: {error_message}")
+        self.run_id = run_id
+        self.workflow = workflow
+        self.status = status
+        self.step = step
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+
+
+class ChildFailed(RunFailed):
+    """A child run ended without an output. Also has the child's ``key``, if it was spawned with one."""
+
+    def __init__(self, run_id: str, workflow: str, *, key: str | None = None, **error: Any) -> None:
+        super().__init__(run_id, workflow, **error)
+        self.child_id = run_id
+        self.key = key
+        if key is not None:
+            self.args = (f"{self.args[0]} (key {key!r})",)
+
+
+class ChildrenFailed(JetflowError, ExceptionGroup[ChildFailed]):
+    """At least one child of a join failed: a group with one ``ChildFailed`` for each."""
+
+    def __new__(cls, message: str, exceptions: Sequence[ChildFailed]) -> ChildrenFailed:
+        return super().__new__(cls, message, exceptions)
+
+    def derive(self, excs: Sequence[ChildFailed], /) -> ChildrenFailed:
+        return ChildrenFailed(self.message, excs)
+
+
+class StepTimeout(JetflowError, TimeoutError):
+    """A step's function ran longer than its ``timeout`` (seconds)."""
+
+    def __init__(self, step: str, seconds: float) -> None:
+        super().__init__(f"step {step!r} ran longer than its timeout of {seconds:g} s")
+        self.step = step
+        self.seconds = seconds
+
+
+class Poisoned(JetflowError):
+    """A task was delivered more often than its attempts allow: it killed or lost its workers."""
+
+
+class UnknownStep(JetflowError, LookupError):
+    """A run asks for a step that no declaration at hand has."""
+
+
+class ResultTimeout(JetflowError, TimeoutError):
+    """The run had not ended within the time given (seconds); it goes on."""
+
+    def __init__(self, run_id: str, seconds: float) -> None:
+        super().__init__(f"run {run_id} has not ended within {seconds:g} s; it goes on")
+        self.run_id = run_id
+        self.seconds = seconds
+
+
+# --- the broker ------------------------------------------------------------------------------------------------
+
+
+class BrokerError(JetflowError):
+    """The NATS server refused an operation, or could not be asked."""
+
+
+class ServerUnreachable(BrokerError, ConnectionError):
+    """No NATS server answered within the connect timeout."""
+
+
+class ServerTooOld(BrokerError):
+    """The NATS server is older than jetflow needs."""
+
+
+class JetStreamUnavailable(BrokerError):
+    """The NATS server runs without JetStream, or this account may not use it."""
+
+
+class BrokerTimeout(BrokerError, TimeoutError):
+    """The NATS server did not answer a request in time (seconds)."""
+
+
+class BrokerRefused(BrokerError):
+    """The JetStream API answered with an error. ``code`` and ``err_code`` are the server's."""
+
+    def __init__(self, operation: str, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{operation}: {description} (code {code}, err_code {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description

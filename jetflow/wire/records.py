@@ -1,0 +1,120 @@
+"""Messages to and from what the engine speaks of: header blocks, tasks, JSON record bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from jetflow.engine.graph import Graph
+from jetflow.engine.identity import is_name, is_run_id
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.tasks import NONE, Attempt, Outcome, Task
+from jetflow.wire.subjects import Header
+
+SHOWN_KEY: Final = 200
+"""Characters of a key that are kept for showing; identity uses the whole key."""
+
+encode = msgspec.json.Encoder().encode
+decode_outcome = msgspec.json.Decoder(Outcome).decode
+decode_join = msgspec.json.Decoder(JoinRecord).decode
+decode_attempt = msgspec.json.Decoder(Attempt).decode
+
+
+class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A declared workflow as the registry bucket holds it. Schemas are JSON Schema."""
+
+    graph: Graph
+    version: str
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    output: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+decode_declaration = msgspec.json.Decoder(Declaration).decode
+decode_graph = msgspec.json.Decoder(Graph).decode
+
+
+class MalformedTask(ValueError):
+    """A message on a task subject that no rule of ``docs/wire.md`` produces."""
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they stand on the wire. Values hold no line breaks: they are tokens, numbers or JSON."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def shown_key(key: str) -> str:
+    """Return a key as it is kept for showing, on one line."""
+    shown = key if len(key) <= SHOWN_KEY else f"{key[: SHOWN_KEY - 1]}…"
+    return encode(shown.encode("utf-8", "replace").decode()).decode()
+
+
+def task_headers(task: Task, message_id: str) -> dict[str, str]:
+    """Return the headers of a task's message."""
+    headers = {
+        Header.MESSAGE_ID: message_id,
+        Header.PARENT_STEP: task.parent_step,
+        Header.VERSION: task.version,
+        Header.DEPTH: str(task.depth),
+        Header.DIGEST: task.digest,
+    }
+    if task.key is not None:
+        headers[Header.KEY] = shown_key(task.key)
+    if task.metadata is not None:
+        headers[Header.METADATA] = task.metadata.decode()
+    if task.trace is not None:
+        headers[Header.TRACE] = task.trace
+    return headers
+
+
+def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Task:
+    """Return the task that a message asks for.
+
+    Raises:
+        MalformedTask: the subject or a header is not as ``docs/wire.md`` says.
+    """
+    tokens = subject.split(".")
+    if len(tokens) != 9:
+        raise MalformedTask(f"subject {subject!r} has {len(tokens)} tokens, not 9")
+    _, _, _, workflow, step, root, parent, run, turn = tokens
+    if not (
+        is_run_id(run) and is_run_id(root) and (parent == NONE or is_run_id(parent)) and turn.isdecimal()
+    ):
+        raise MalformedTask(f"subject {subject!r} does not end in root, parent, run and turn")
+    headers = headers or {}
+    depth = headers.get(Header.DEPTH, "0")
+    parent_step = headers.get(Header.PARENT_STEP, NONE)
+    if not depth.isdecimal():
+        raise MalformedTask(f"header {Header.DEPTH} is {depth!r}, not a number")
+    if (parent == NONE) != (parent_step == NONE) or not (parent_step == NONE or is_name(parent_step)):
+        raise MalformedTask(
+            f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}"
+        )
+    metadata = headers.get(Header.METADATA)
+    return Task(
+        workflow=workflow,
+        step=step,
+        root=root,
+        parent=parent,
+        run=run,
+        turn=int(turn),
+        parent_step=parent_step,
+        version=headers.get(Header.VERSION, ""),
+        depth=int(depth),
+        digest=headers.get(Header.DIGEST, ""),
+        input=body,
+        key=_read_key(headers.get(Header.KEY)),
+        metadata=None if metadata is None else metadata.encode(),
+        trace=headers.get(Header.TRACE),
+    )
+
+
+def _read_key(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=str)
+    except msgspec.DecodeError:
+        return text

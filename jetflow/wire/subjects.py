@@ -1,0 +1,233 @@
+"""Every name on the broker: streams, buckets, subjects, consumers, headers. Built and parsed here only.
+
+Each subject carries the ids that someone filters by, so that "all children of a step", "the whole tree of a root run"
+and "all queued tasks of a workflow" are one filter each (``docs/wire.md``, section Subjects).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jetflow.engine.identity import check_name
+from jetflow.engine.tasks import StepAddress, Task
+
+
+class Header:
+    """Names of the message headers."""
+
+    MESSAGE_ID: Final = "Nats-Msg-Id"
+    INCREMENT: Final = "Nats-Incr"
+    PARENT_STEP: Final = "Jf-Parent-Step"
+    VERSION: Final = "Jf-Version"
+    DEPTH: Final = "Jf-Depth"
+    DIGEST: Final = "Jf-Digest"
+    KEY: Final = "Jf-Key"
+    METADATA: Final = "Jf-Metadata"
+    RUN: Final = "Jf-Run"
+    TRACE: Final = "traceparent"
+
+
+class Subjects:
+    """The names of one namespace.
+
+    Raises:
+        InvalidName: the namespace does not fit the token rule.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = check_name("namespace", namespace)
+        self.prefix = f"jf.{namespace}"
+        self.tasks_stream = f"JF_{namespace}_tasks"
+        self.records_stream = f"JF_{namespace}_records"
+        self.inbox_stream = f"JF_{namespace}_inbox"
+        self.counters_stream = f"KV_jf_{namespace}_counters"
+        self.workflows_stream = f"KV_jf_{namespace}_workflows"
+        self.inbox_consumer = "workers"
+        self._task = f"{self.prefix}.task"
+        self._run = f"{self.prefix}.run"
+        self._live = f"{self.prefix}.live.run"
+        self._counter = f"$KV.jf_{namespace}_counters"
+        self._workflow = f"$KV.jf_{namespace}_workflows"
+
+    # --- tasks
+
+    @property
+    def all_tasks(self) -> str:
+        """Every task."""
+        return f"{self._task}.>"
+
+    def tasks_of_step(self, workflow: str, step: str) -> str:
+        """Every task of one step, of all runs."""
+        return f"{self._task}.{workflow}.{step}.>"
+
+    def tasks_of_parent(self, root: str, parent: str) -> str:
+        """Every task of every child of one run."""
+        return f"{self._task}.*.*.{root}.{parent}.>"
+
+    def tasks_of_run(self, root: str, run: str) -> str:
+        """Every task of one run."""
+        return f"{self._task}.*.*.{root}.*.{run}.*"
+
+    def tasks_of_run_id(self, run: str) -> str:
+        """Every task of one run whose root is not known."""
+        return f"{self._task}.*.*.*.*.{run}.*"
+
+    def tasks_of_tree(self, root: str) -> str:
+        """Every task of one root run and all its descendants."""
+        return f"{self._task}.*.*.{root}.>"
+
+    def task(self, workflow: str, step: str, root: str, parent: str, run: str, turn: int = 0) -> str:
+        """One turn of one step of one run."""
+        return f"{self._task}.{workflow}.{step}.{root}.{parent}.{run}.{turn}"
+
+    def task_of(self, task: Task) -> str:
+        """The subject of a task."""
+        return self.task(task.workflow, task.step, task.root, task.parent, task.run, task.turn)
+
+    def child_tasks(self, workflow: str, step: str, root: str, parent: str) -> tuple[str, str]:
+        """What stands before and after the run id in the subjects of many children."""
+        return f"{self._task}.{workflow}.{step}.{root}.{parent}.", ".0"
+
+    # --- outcomes and other records
+
+    @property
+    def all_records(self) -> tuple[str, ...]:
+        """What the records stream holds."""
+        return tuple(
+            f"{self.prefix}.{kind}.>" for kind in ("run", "step", "join", "mark", "try", "once", "set")
+        )
+
+    @property
+    def republished(self) -> tuple[str, str]:
+        """From which records to which live subjects the server republishes."""
+        return f"{self._run}.>", f"{self._live}.>"
+
+    def run(self, root: str, parent: str, parent_step: str, run: str) -> str:
+        """How one run ended."""
+        return f"{self._run}.{root}.{parent}.{parent_step}.{run}"
+
+    def run_of(self, task: Task) -> str:
+        """How the run of a task ended."""
+        return f"{self._run}.{task.root}.{task.parent}.{task.parent_step}.{task.run}"
+
+    def run_by_id(self, run: str) -> str:
+        """How one run ended whose parent is not known."""
+        return f"{self._run}.*.*.*.{run}"
+
+    def live_run_by_id(self, run: str) -> str:
+        """The live copy of how one run ended."""
+        return f"{self._live}.*.*.*.{run}"
+
+    def runs_of_join(self, join: StepAddress) -> str:
+        """How the children ended that one step spawned."""
+        return f"{self._run}.{join.root}.{join.run}.{join.step}.*"
+
+    def live_runs_of_parent(self, root: str, parent: str) -> str:
+        """The live copies of how the children of one run ended."""
+        return f"{self._live}.{root}.{parent}.*.*"
+
+    def step(self, join: StepAddress) -> str:
+        """How one step ended."""
+        return f"{self.prefix}.step.{join.root}.{join.run}.{join.step}"
+
+    def steps_of_run(self, root: str, run: str) -> str:
+        """How the steps of one run ended."""
+        return f"{self.prefix}.step.{root}.{run}.*"
+
+    def join(self, join: StepAddress, turn: int) -> str:
+        """What one turn of a step waits for."""
+        return f"{self.prefix}.join.{join.root}.{join.run}.{join.step}.{turn}"
+
+    def joins_of_step(self, join: StepAddress) -> str:
+        """What the turns of a step wait for."""
+        return f"{self.prefix}.join.{join.root}.{join.run}.{join.step}.*"
+
+    def join_members(self, join: StepAddress, name: str, chunk: int) -> str:
+        """One chunk of the ids that a join needs."""
+        return f"{self.prefix}.set.{join.root}.{join.run}.{join.step}.{name}.{chunk}"
+
+    def mark_of(self, task: Task, status: str) -> str:
+        """The hint that a run ended other than well."""
+        return f"{self.prefix}.mark.{task.root}.{task.parent}.{task.parent_step}.{status}.{task.run}"
+
+    def marks_of_join(self, join: StepAddress) -> str:
+        """The hints that children of one step ended other than well."""
+        return f"{self.prefix}.mark.{join.root}.{join.run}.{join.step}.*.*"
+
+    def marks_of_parent(self, root: str, parent: str, status: str) -> str:
+        """The hints that children of one run ended with ``status``."""
+        return f"{self.prefix}.mark.{root}.{parent}.*.{status}.*"
+
+    def attempt(self, join: StepAddress, turn: int, delivery: int) -> str:
+        """How one delivery of a task ended without an outcome."""
+        return f"{self.prefix}.try.{join.root}.{join.run}.{join.step}.{turn}.{delivery}"
+
+    def attempts_of_turn(self, join: StepAddress, turn: int) -> str:
+        """How the deliveries of one turn ended without an outcome."""
+        return f"{self.prefix}.try.{join.root}.{join.run}.{join.step}.{turn}.*"
+
+    def attempts_of_run(self, root: str, run: str) -> str:
+        """How deliveries of a run's tasks ended without an outcome."""
+        return f"{self.prefix}.try.{root}.{run}.*.*.*"
+
+    # --- counters
+
+    @property
+    def all_counters(self) -> str:
+        """Every counter."""
+        return f"{self._counter}.>"
+
+    @property
+    def join_counters(self) -> str:
+        """Every join's counter."""
+        return f"{self._counter}.join.>"
+
+    def counter(self, kind: str, address: StepAddress) -> str:
+        """The counter of one join or gate."""
+        return f"{self._counter}.{kind}.{address.root}.{address.run}.{address.step}"
+
+    def parse_counter(self, subject: str) -> StepAddress:
+        """Return the join whose counter has this subject."""
+        return StepAddress(*subject.rsplit(".", 3)[1:])
+
+    # --- declared workflows
+
+    @property
+    def all_workflows(self) -> str:
+        """Every declared workflow."""
+        return f"{self._workflow}.>"
+
+    def workflow(self, name: str) -> str:
+        """The declaration of one workflow."""
+        return f"{self._workflow}.{name}"
+
+    def workflow_version(self, name: str, version: str) -> str:
+        """One version of the graph of a workflow."""
+        return f"{self._workflow}.{name}.{version}"
+
+    # --- what comes from outside
+
+    @property
+    def all_inbox(self) -> str:
+        """Every message to the workers at large."""
+        return f"{self.prefix}.in.>"
+
+    def inbox_trigger(self, workflow: str) -> str:
+        """Triggers of one workflow by any NATS client."""
+        return f"{self.prefix}.in.trigger.{workflow}"
+
+    def inbox_look(self, join: StepAddress) -> str:
+        """Asks any worker to look at a join."""
+        return f"{self.prefix}.in.look.{join.root}.{join.run}.{join.step}"
+
+    # --- consumers
+
+    @staticmethod
+    def consumer(workflow: str, step: str) -> str:
+        """The durable consumer of one step. ``=`` cannot stand in a name, so no two steps share one."""
+        return f"{workflow}={step}"
+
+
+def last_token(subject: str) -> str:
+    """Return what stands behind the last dot."""
+    return subject[subject.rindex(".") + 1 :]
