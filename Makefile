@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
 LINTED := $(wildcard jetflow tests examples bench)
 
-# Without this, pyright asks the network on each run whether there is a newer one.
-export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# pyright looks for packages beside the first python on PATH (--verifytypes ignores --pythonpath), and would ask the
+# network on each run whether there is a newer pyright.
+PYRIGHT := PATH="$(CURDIR)/$(BIN):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -36,8 +37,8 @@ test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
-	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes jetflow --ignoreexternal
+	$(PYRIGHT)
+	$(PYRIGHT) --verifytypes jetflow --ignoreexternal
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## Format the code and mend what ruff can mend
