@@ -119,8 +119,7 @@ def find_server(binary: str | os.PathLike[str] | None = None) -> Path:
     if found := shutil.which(_BINARY_NAME):
         return Path(found)
     raise ServerNotFound(
-        f"no nats-server: {BINARY_VARIABLE} is not set, {_WHEEL} is not installed, and PATH has none: "
-        f"{_INSTALL_HINT}"
+        f"no nats-server: {BINARY_VARIABLE} is not set, {_WHEEL} is not installed, and PATH has none: {_INSTALL_HINT}"
     )
 
 
@@ -154,9 +153,7 @@ class NatsServer:
     ``store_dir`` the data lives in a temporary directory that ``stop`` removes; a given one is kept.
     """
 
-    def __init__(
-        self, store_dir: str | os.PathLike[str] | None = None, options: ServerOptions | None = None
-    ) -> None:
+    def __init__(self, store_dir: str | os.PathLike[str] | None = None, options: ServerOptions | None = None) -> None:
         self.options = options or ServerOptions()
         self._given_store = None if store_dir is None else Path(store_dir).absolute()
         self._scratch: Path | None = None  # the configuration, the log, the ports file, and a temporary store

@@ -84,7 +84,9 @@ class Step(Generic[P, R, OUT]):
 
 class _StepDecorator(Protocol):
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, OUT]], /) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, OUT]], /
+    ) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
     @overload
     def __call__(self, function: Callable[P, OUT], /) -> Step[P, OUT, OUT]: ...
 

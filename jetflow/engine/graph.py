@@ -47,9 +47,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True):
         if not declared:
             raise InvalidDeclaration(f"workflow {workflow!r} has no step: declare at least one with .step")
         if len(names) < len(declared):
-            raise InvalidDeclaration(
-                f"workflow {workflow!r} declares a step name twice: step names are unique"
-            )
+            raise InvalidDeclaration(f"workflow {workflow!r} declares a step name twice: step names are unique")
         for node in declared:
             for upstream in node.after:
                 if upstream not in names:
@@ -72,8 +70,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True):
     def downstream(self) -> dict[str, tuple[str, ...]]:
         """The steps that wait for each step."""
         return {
-            name: tuple(node.name for node in self.nodes if name in node.after)
-            for name in (START, *self.upstream)
+            name: tuple(node.name for node in self.nodes if name in node.after) for name in (START, *self.upstream)
         } | {START: self.roots}
 
     @cached_property
@@ -127,9 +124,7 @@ def _in_order(workflow: str, nodes: list[Node]) -> list[Node]:
         ready = [node for node in waiting if placed.issuperset(node.after)]
         if not ready:
             names = ", ".join(repr(node.name) for node in waiting)
-            raise InvalidDeclaration(
-                f"the steps {names} of workflow {workflow!r} wait for one another in a cycle"
-            )
+            raise InvalidDeclaration(f"the steps {names} of workflow {workflow!r} wait for one another in a cycle")
         ordered += ready
         placed.update(node.name for node in ready)
         waiting = [node for node in waiting if node.name not in placed]

@@ -90,6 +90,10 @@ class Tally:
         else:
             self.stored += len(self._members.intersection(split_ids(ids)))
 
+    def add_borrowed(self) -> None:
+        """Count one child that another step of the run spawned."""
+        self.stored += 1
+
     @property
     def missing(self) -> int:
         """How many outcomes are still needed."""

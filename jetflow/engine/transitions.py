@@ -106,9 +106,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     turn: int
 
 
-Effect: TypeAlias = (
-    StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | ReadEnded | ReadOutputs | Start
-)
+Effect: TypeAlias = StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | ReadEnded | ReadOutputs | Start
 Procedure: TypeAlias = Generator[Effect, Any, None]
 """Yields effects, receives their results."""
 

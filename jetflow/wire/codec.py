@@ -51,7 +51,9 @@ class Codec(Generic[T]):
         try:
             for custom in _custom_types(msgspec.inspect.type_info(kind)):
                 if not _is_pydantic(custom):
-                    raise TypeError(f"{custom!r} is neither a msgspec type, a dataclass, a TypedDict nor a pydantic model")
+                    raise TypeError(
+                        f"{custom!r} is neither a msgspec type, a dataclass, a TypedDict nor a pydantic model"
+                    )
             self._decode = msgspec.json.Decoder(kind, dec_hook=_decode_other).decode
         except (TypeError, NameError) as error:
             raise InvalidDeclaration(f"{where}: the type {kind!r} cannot travel as JSON: {error}") from error

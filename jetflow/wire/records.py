@@ -79,9 +79,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     if len(tokens) != 9:
         raise MalformedTask(f"subject {subject!r} has {len(tokens)} tokens, not 9")
     _, _, _, workflow, step, root, parent, run, turn = tokens
-    if not (
-        is_run_id(run) and is_run_id(root) and (parent == NONE or is_run_id(parent)) and turn.isdecimal()
-    ):
+    if not (is_run_id(run) and is_run_id(root) and (parent == NONE or is_run_id(parent)) and turn.isdecimal()):
         raise MalformedTask(f"subject {subject!r} does not end in root, parent, run and turn")
     headers = headers or {}
     depth = headers.get(Header.DEPTH, "0")
@@ -89,9 +87,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     if not depth.isdecimal():
         raise MalformedTask(f"header {Header.DEPTH} is {depth!r}, not a number")
     if (parent == NONE) != (parent_step == NONE) or not (parent_step == NONE or is_name(parent_step)):
-        raise MalformedTask(
-            f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}"
-        )
+        raise MalformedTask(f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}")
     metadata = headers.get(Header.METADATA)
     return Task(
         workflow=workflow,

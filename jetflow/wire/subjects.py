@@ -88,14 +88,18 @@ class Subjects:
         """What stands before and after the run id in the subjects of many children."""
         return f"{self._task}.{workflow}.{step}.{root}.{parent}.", ".0"
 
+    @staticmethod
+    def next_turn(task: str) -> str:
+        """The subject of the turn that follows the one on subject ``task``."""
+        before, _, turn = task.rpartition(".")
+        return f"{before}.{int(turn) + 1}"
+
     # --- outcomes and other records
 
     @property
     def all_records(self) -> tuple[str, ...]:
         """What the records stream holds."""
-        return tuple(
-            f"{self.prefix}.{kind}.>" for kind in ("run", "step", "join", "mark", "try", "once", "set")
-        )
+        return tuple(f"{self.prefix}.{kind}.>" for kind in ("run", "step", "join", "mark", "try", "once", "set"))
 
     @property
     def republished(self) -> tuple[str, str]:
@@ -122,6 +126,10 @@ class Subjects:
         """How the children ended that one step spawned."""
         return f"{self._run}.{join.root}.{join.run}.{join.step}.*"
 
+    def runs_of_parent(self, root: str, parent: str) -> str:
+        """How the children of one run ended."""
+        return f"{self._run}.{root}.{parent}.*.*"
+
     def live_runs_of_parent(self, root: str, parent: str) -> str:
         """The live copies of how the children of one run ended."""
         return f"{self._live}.{root}.{parent}.*.*"
@@ -141,6 +149,10 @@ class Subjects:
     def joins_of_step(self, join: StepAddress) -> str:
         """What the turns of a step wait for."""
         return f"{self.prefix}.join.{join.root}.{join.run}.{join.step}.*"
+
+    def joins_of_run(self, root: str, run: str) -> str:
+        """What the turns of all steps of a run wait for."""
+        return f"{self.prefix}.join.{root}.{run}.*.*"
 
     def join_members(self, join: StepAddress, name: str, chunk: int) -> str:
         """One chunk of the ids that a join needs."""
@@ -219,6 +231,10 @@ class Subjects:
     def inbox_look(self, join: StepAddress) -> str:
         """Asks any worker to look at a join."""
         return f"{self.prefix}.in.look.{join.root}.{join.run}.{join.step}"
+
+    def parse_inbox(self, subject: str) -> list[str]:
+        """Return what stands behind the inbox's own tokens."""
+        return subject.removeprefix(f"{self.prefix}.in.").split(".")
 
     # --- consumers
 

@@ -1,0 +1,50 @@
+"""jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
+
+from jetflow.client import Client, Run, connect
+from jetflow.context import Child, ChildResult, Children, Context
+from jetflow.engine.retries import Retry
+from jetflow.errors import (
+    ChildFailed,
+    ChildrenFailed,
+    DepthExceeded,
+    InvalidDeclaration,
+    InvalidInput,
+    InvalidOutput,
+    JetflowError,
+    KeyConflict,
+    RunFailed,
+    UnknownRun,
+    UnknownWorkflow,
+)
+from jetflow.server import local_server
+from jetflow.worker import Worker
+from jetflow.worker.options import WorkerOptions
+from jetflow.workflow import Step, Workflow, workflow
+
+__all__ = [
+    "Child",
+    "ChildFailed",
+    "ChildResult",
+    "Children",
+    "ChildrenFailed",
+    "Client",
+    "Context",
+    "DepthExceeded",
+    "InvalidDeclaration",
+    "InvalidInput",
+    "InvalidOutput",
+    "JetflowError",
+    "KeyConflict",
+    "Retry",
+    "Run",
+    "RunFailed",
+    "Step",
+    "UnknownRun",
+    "UnknownWorkflow",
+    "Worker",
+    "WorkerOptions",
+    "Workflow",
+    "connect",
+    "local_server",
+    "workflow",
+]

@@ -1,0 +1,1 @@
+"""Everything that speaks to NATS. The only package that imports ``nats``."""

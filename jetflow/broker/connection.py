@@ -1,0 +1,257 @@
+"""One connection to NATS: connecting, sending without waiting, asking the JetStream API.
+
+`Connection.send` is the hot path: it puts one protocol line into the client's write buffer and returns, so that
+everything that is ready in one pass of the event loop leaves in one write. It runs on the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+import nats
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from jetflow.errors import (
+    BrokerRefused,
+    BrokerTimeout,
+    JetStreamUnavailable,
+    ServerTooOld,
+    ServerUnreachable,
+)
+
+Message: TypeAlias = Msg
+Listening: TypeAlias = Subscription
+Server: TypeAlias = "str | Sequence[str] | Client | None"
+
+OLDEST_SERVER: Final = (2, 14, 3)
+"""Earlier servers could corrupt counters, or lack fast ingest."""
+
+API_TIMEOUT: Final = 10.0
+"""Seconds to wait for an answer of the JetStream API."""
+
+_WRITE_HIGH: Final = 4 * 1024 * 1024
+"""Bytes in the write buffer above which bulk senders wait."""
+
+_log = logging.getLogger("jetflow.broker")
+
+
+class Connection:
+    """A NATS connection that jetflow may use.
+
+    It reconnects for ever. ``server`` is a URL, several, or a connected client, which is used and left open.
+    """
+
+    def __init__(self, client: Client, *, owned: bool, servers: Sequence[str] = ()) -> None:
+        self.client = client
+        self.servers = tuple(servers)
+        self._owned = owned
+        self._closed = False
+        self._subscriptions: set[Subscription] = set()
+        self._reconnected: list[Callable[[], None]] = []
+
+    @classmethod
+    async def open(cls, server: Server, *, timeout: float = 5.0, name: str = "jetflow") -> Connection:
+        """Connect, and check that the server can carry jetflow. ``timeout`` is seconds.
+
+        Raises:
+            ServerUnreachable: no server answered in time.
+            ServerTooOld: the server is older than jetflow needs.
+            JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
+        """
+        if isinstance(server, Client):
+            connection = cls(server, owned=False)
+        else:
+            connection = await cls._dial([server] if isinstance(server, str) else list(server or ()), timeout, name)
+        try:
+            await connection._check_server()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @classmethod
+    async def _dial(cls, servers: list[str], timeout: float, name: str) -> Connection:
+        client = Client()
+        connection = cls(client, owned=True, servers=servers)
+        last_error: list[Exception] = []
+
+        async def on_error(error: Exception) -> None:
+            last_error[:] = [error]
+            if client.is_connected:
+                _log.warning("NATS reports: %s", error)
+
+        async def on_reconnect() -> None:
+            _log.warning("connected to NATS again, at %s", client.connected_url and client.connected_url.netloc)
+            for callback in connection._reconnected:
+                callback()
+
+        async def on_disconnect() -> None:
+            if not connection.is_closed:
+                _log.warning("lost the connection to NATS")
+
+        shown = ", ".join(servers)
+        try:
+            async with asyncio.timeout(timeout):
+                await client.connect(
+                    servers,
+                    name=name,
+                    error_cb=on_error,
+                    reconnected_cb=on_reconnect,
+                    disconnected_cb=on_disconnect,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.1,
+                    connect_timeout=max(1, int(timeout)),
+                    pending_size=256 * 1024 * 1024,
+                    ping_interval=20,
+                )
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            await client.close()
+            reason = last_error[0] if last_error else error
+            raise ServerUnreachable(
+                f"no NATS server answers at {shown} within {timeout:g} s ({reason or type(reason).__name__}): "
+                "start one, or set NATS_URL"
+            ) from None
+        return connection
+
+    async def _check_server(self) -> None:
+        version = self.client.connected_server_version
+        found = (version.major, version.minor, version.patch)
+        if found < OLDEST_SERVER:
+            oldest = ".".join(map(str, OLDEST_SERVER))
+            raise ServerTooOld(f"the NATS server is version {version}, and jetflow needs {oldest} or newer: upgrade it")
+        try:
+            await self.api("INFO", timeout=5.0)
+        except (BrokerRefused, BrokerTimeout, JetStreamUnavailable) as error:
+            raise JetStreamUnavailable(
+                f"the NATS server does not offer JetStream to this account ({error}): start it with -js"
+            ) from None
+
+    async def close(self) -> None:
+        """Close the connection, if it is ours. Safe to call twice."""
+        self._closed = True
+        if self._owned and not self.client.is_closed:
+            await self.client.close()
+        elif self.client.is_connected:
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
+        self._subscriptions.clear()
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription. Safe to call twice, and after the connection was closed."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+            if not self.client.is_closed:
+                await subscription.unsubscribe()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that the server accepts in one message, headers included."""
+        return self.client.max_payload
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed for good."""
+        return self._closed or self.client.is_closed
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands at this moment."""
+        return self.client.is_connected
+
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` after each reconnect. Returns what ends that."""
+        self._reconnected.append(callback)
+        return lambda: self._reconnected.remove(callback)
+
+    def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
+        """Put one message into the write buffer. Nothing is checked: subjects are built by `Subjects`."""
+        size = len(body)
+        if headers:
+            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + size}\r\n".encode()
+        else:
+            line = f"PUB {subject} {reply} {size}\r\n".encode()
+        command = b"".join((line, headers, body, b"\r\n"))
+        # nats-py's publish() is a coroutine that checks and formats each message for 6 µs; its write buffer is the
+        # only way to hand it a finished line.
+        client: Any = self.client
+        client._pending.append(command)
+        client._pending_data_size += len(command)
+        queue: asyncio.Queue[asyncio.Future[None]] = client._flush_queue
+        if queue.empty() and client.is_connected:
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def drained(self) -> None:
+        """Wait until the write buffer has room for more."""
+        while self.client.pending_data_size > _WRITE_HIGH:
+            await self.client.flush(timeout=30)
+
+    def new_inbox(self) -> str:
+        """Return a subject that nobody else uses."""
+        return self.client.new_inbox()
+
+    async def subscribe(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
+        """Call ``callback`` for every message on ``subject``, in order. It must not block or raise."""
+
+        async def deliver(message: Message) -> None:
+            callback(message)
+
+        subscription = await self.client.subscribe(subject, cb=deliver, pending_msgs_limit=0, pending_bytes_limit=0)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def request(self, subject: str, body: bytes = b"", *, timeout: float = API_TIMEOUT) -> Message:
+        """Ask, and return the answer. ``timeout`` is seconds.
+
+        Raises:
+            BrokerTimeout: no answer in time.
+            JetStreamUnavailable: nobody listens on the subject.
+        """
+        try:
+            return await self.client.request(subject, body, timeout=timeout)
+        except nats.errors.NoRespondersError:
+            raise JetStreamUnavailable(f"nobody answers on {subject}") from None
+        except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError) as error:
+            raise BrokerTimeout(f"no answer on {subject} within {timeout:g} s") from error
+
+    async def api(self, operation: str, body: Any = None, *, timeout: float = API_TIMEOUT) -> dict[str, Any]:
+        """Ask the JetStream API, and return its answer as a dict. ``timeout`` is seconds.
+
+        Raises:
+            BrokerRefused: the answer is an error.
+            BrokerTimeout: no answer in time.
+            JetStreamUnavailable: JetStream is not there.
+        """
+        message = await self.request(
+            f"$JS.API.{operation}", b"" if body is None else orjson.dumps(body), timeout=timeout
+        )
+        return answer_of(operation, message.data)
+
+
+def answer_of(operation: str, data: bytes) -> dict[str, Any]:
+    """Return the decoded answer of the JetStream API.
+
+    Raises:
+        BrokerRefused: the answer is an error.
+    """
+    answer: dict[str, Any] = orjson.loads(data)
+    error = answer.get("error")
+    if error:
+        raise BrokerRefused(operation, error.get("code", 0), error.get("err_code", 0), error.get("description", ""))
+    return answer

@@ -1,0 +1,179 @@
+"""Pulling tasks from one consumer: overlapping raw pull requests into one subscription.
+
+The owner says how many tasks it could take (`Puller.want`); the puller keeps about that many asked for. A request
+lives for ``PULL_EXPIRES`` seconds on the server, so an idle consumer costs one small message in that time. A request
+that was lost (a new leader, a broken connection) is noticed by its missing heartbeats and made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import orjson
+from nats.aio.subscription import Subscription
+
+from jetflow.broker.connection import Connection, Message
+from jetflow.broker.topology import SECOND
+
+PULL_EXPIRES: Final = 30.0
+"""Seconds for which the server keeps a pull request."""
+
+IDLE_HEARTBEAT: Final = 5.0
+"""Seconds between the server's signs of life while a request waits."""
+
+_RETRY_AFTER: Final = 0.5
+_ORDINARY: Final = frozenset({"404", "408"})  # the request has expired
+
+_log = logging.getLogger("jetflow.broker")
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """One delivered message. ``count`` is how often it has been delivered, from 1; ``time`` when it was stored."""
+
+    subject: str
+    headers: dict[str, str] | None
+    body: bytes
+    reply: str
+    count: int
+    sequence: int
+    time: float
+
+
+class Puller:
+    """Pulls from one consumer. `start` and `stop` it; both are safe to call twice."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        consumer: str,
+        deliver: Callable[[Delivery], None],
+        recreate: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._consumer = consumer
+        self._deliver = deliver
+        self._recreate = recreate
+        self._inbox = connection.new_inbox()
+        self._loop = asyncio.get_running_loop()
+        self._subscription: Subscription | None = None
+        self._next = 0
+        self._pulls: dict[int, int] = {}  # request -> messages it still asks for, oldest first
+        self._asked = 0
+        self._wanted = 0
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._forget_reconnect: Callable[[], None] = lambda: None
+        self.last_delivery = 0.0
+
+    async def start(self) -> None:
+        """Begin to listen. Nothing is asked for before `want`."""
+        if self._subscription is None:
+            self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+            self._forget_reconnect = self._connection.on_reconnect(self._begin_again)
+            self._watch_later()
+
+    async def stop(self) -> None:
+        """Ask for nothing more. Tasks that are on their way may still be delivered until this returns."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        self._forget_reconnect()
+        for timer in (self._watch, self._retry):
+            if timer is not None:
+                timer.cancel()
+        self._wanted = 0
+        await self._connection.unsubscribe(subscription)
+
+    def want(self, count: int) -> None:
+        """Keep about ``count`` tasks asked for."""
+        self._wanted = count
+        # Ask again when half has come, so that requests overlap and none is for a single task.
+        if self._asked <= count // 2 and count > 0 and self._retry is None and self._subscription is not None:
+            self._ask(count - self._asked)
+
+    def _ask(self, count: int) -> None:
+        self._next += 1
+        self._pulls[self._next] = count
+        self._asked += count
+        self._heard = max(self._heard, self._loop.time())
+        request = {
+            "batch": count,
+            "expires": int(PULL_EXPIRES * SECOND),
+            "idle_heartbeat": int(IDLE_HEARTBEAT * SECOND),
+        }
+        self._connection.send(self._request_subject, orjson.dumps(request), reply=f"{self._inbox}.{self._next}")
+
+    def _on_message(self, message: Message) -> None:
+        self._heard = self._loop.time()
+        if not message.reply.startswith("$JS.ACK."):
+            self._on_status(message)
+            return
+        self._take_one()
+        self.last_delivery = self._heard
+        self._deliver(parse_delivery(message))
+
+    def _take_one(self) -> None:
+        for number, left in self._pulls.items():
+            self._asked -= 1
+            if left > 1:
+                self._pulls[number] = left - 1
+            else:
+                del self._pulls[number]
+            return
+
+    def _on_status(self, message: Message) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "503" if not message.data else "")
+        if status == "100":
+            return
+        self._asked -= self._pulls.pop(int(message.subject.rpartition(".")[2]), 0)
+        if status in _ORDINARY:
+            self.want(self._wanted)
+            return
+        description = headers.get("Description", "")
+        _log.info("consumer %s: %s %s", self._consumer, status, description)
+        if status == "503" or "Deleted" in description:
+            self._recreate()
+        if self._retry is None and self._subscription is not None:
+            self._retry = self._loop.call_later(_RETRY_AFTER, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.want(self._wanted)
+
+    def _begin_again(self) -> None:
+        self._pulls.clear()
+        self._asked = 0
+        self.want(self._wanted)
+
+    def _watch_later(self) -> None:
+        self._watch = self._loop.call_later(IDLE_HEARTBEAT, self._check)
+
+    def _check(self) -> None:
+        if self._pulls and self._connection.is_connected and self._loop.time() - self._heard > 2.5 * IDLE_HEARTBEAT:
+            _log.warning("consumer %s: a pull request was lost, and is made again", self._consumer)
+            self._begin_again()
+        self._watch_later()
+
+
+def parse_delivery(message: Message) -> Delivery:
+    """Return a message of a consumer with what its acknowledgement subject tells."""
+    tokens = message.reply.split(".")
+    # $JS.ACK.<stream>.<consumer>.<count>.<sequence>... or, with a domain, $JS.ACK.<domain>.<account>.<stream>...
+    first = 4 if len(tokens) == 9 else 6
+    return Delivery(
+        message.subject,
+        message.headers,
+        message.data,
+        message.reply,
+        int(tokens[first]),
+        int(tokens[first + 1]),
+        int(tokens[first + 3]) / SECOND,
+    )

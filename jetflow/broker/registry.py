@@ -1,0 +1,121 @@
+"""The declared workflows of a namespace, in a KV bucket: for triggering, drawing and going on without the code.
+
+A bucket key ``<workflow>`` holds the newest declaration; ``<workflow>.<version>`` holds each graph that runs may be
+pinned to. Graphs never change under their version, so they are cached for ever.
+"""
+
+from __future__ import annotations
+
+import difflib
+from time import monotonic
+from typing import Final
+
+
+from jetflow.broker.publisher import Publisher
+from jetflow.broker.store import Store
+from jetflow.engine.graph import Graph
+from jetflow.errors import UnknownWorkflow
+from jetflow.wire.records import Declaration, decode_declaration, decode_graph, encode
+from jetflow.wire.subjects import Subjects
+
+FRESH: Final = 5.0
+"""Seconds for which a declaration that was read is used without reading it again."""
+
+
+class Registry:
+    """Reads and writes the declarations of one namespace."""
+
+    def __init__(self, store: Store, publisher: Publisher, names: Subjects) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._names = names
+        self._graphs: dict[tuple[str, str], Graph] = {}
+        self._found: dict[str, tuple[float, Declaration]] = {}
+        self._known: set[tuple[str, str]] = set()
+
+    def know(self, graph: Graph) -> None:
+        """Remember a graph that this process has declared."""
+        self._graphs[graph.workflow, graph.version] = graph
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Make a declaration the newest of its workflow, if it differs from the one that is."""
+        name = declaration.graph.workflow
+        await self._store_version(declaration)
+        stored = await self._store.leader_last(self._names.workflows_stream, self._names.workflow(name))
+        body = encode(declaration)
+        if stored is None or stored.body != body:
+            await self._publisher.store(self._names.workflow(name), body)
+
+    async def ensure(self, declaration: Declaration) -> None:
+        """Declare a workflow unless its graph is declared; the newest declaration stays."""
+        key = declaration.graph.workflow, declaration.version
+        if key in self._known:
+            return
+        subject = self._names.workflow_version(*key)
+        if await self._store.leader_last(self._names.workflows_stream, subject) is None:
+            await self.declare(declaration)
+        self._graphs[key] = declaration.graph
+        self._known.add(key)
+
+    async def _store_version(self, declaration: Declaration) -> None:
+        name = declaration.graph.workflow
+        subject = self._names.workflow_version(name, declaration.version)
+        await self._publisher.store(subject, encode(declaration.graph))
+        self.know(declaration.graph)
+        self._known.add((name, declaration.version))
+
+    async def find(self, name: str) -> Declaration:
+        """Return the newest declaration of a workflow.
+
+        Raises:
+            UnknownWorkflow: nobody has declared one of this name.
+        """
+        at, declaration = self._found.get(name, (0.0, None))
+        if declaration is not None and monotonic() - at < FRESH:
+            return declaration
+        stored = None
+        if is_subject_token(name):
+            stored = await self._store.leader_last(self._names.workflows_stream, self._names.workflow(name))
+        if stored is None:
+            raise UnknownWorkflow(name, difflib.get_close_matches(name, await self.workflows(), 3))
+        declaration = decode_declaration(stored.body)
+        self._found[name] = monotonic(), declaration
+        self.know(declaration.graph)
+        return declaration
+
+    def cached_graph(self, workflow: str, version: str) -> Graph | None:
+        """Return a graph that is at hand."""
+        return self._graphs.get((workflow, version))
+
+    async def graph(self, workflow: str, version: str) -> Graph | None:
+        """Return the graph of a version, or the newest for no version; None if nobody has declared it."""
+        graph = self._graphs.get((workflow, version))
+        if graph is not None:
+            return graph
+        if not version:
+            try:
+                return (await self.find(workflow)).graph
+            except UnknownWorkflow:
+                return None
+        if not (is_subject_token(workflow) and is_subject_token(version)):
+            return None
+        subject = self._names.workflow_version(workflow, version)
+        stored = await self._store.leader_last(self._names.workflows_stream, subject)
+        if stored is None:
+            return None
+        graph = decode_graph(stored.body)
+        self.know(graph)
+        return graph
+
+    async def workflows(self) -> list[str]:
+        """Return the names of all declared workflows."""
+        prefix = self._names.all_workflows[:-1]
+        names: set[str] = set()
+        async for page in self._store.leader_subjects(self._names.workflows_stream, self._names.all_workflows):
+            names.update(subject.removeprefix(prefix).partition(".")[0] for subject in page)
+        return sorted(names)
+
+
+def is_subject_token(text: str) -> bool:
+    """Tell whether ``text`` can stand in a subject as one token without a wildcard."""
+    return text.replace("-", "").replace("_", "").isalnum() and text.isascii() and len(text) <= 64

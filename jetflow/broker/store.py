@@ -1,0 +1,205 @@
+"""Reading what the streams hold: one message, many by subject, pages by filter, counts and ids.
+
+Reads that decide something go to the stream's leader (``leader_*``); the others may be answered by any replica, and
+may be late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
+from jetflow.errors import BrokerRefused, BrokerTimeout
+
+MULTI_GET: Final = 1000
+"""Subjects in one multi-get; the server takes 1024."""
+
+PAGE: Final = 1000
+"""Messages in one page of a filtered read."""
+
+_NO_LIST: Final = 2**31
+_NOT_FOUND: Final = 10037
+_ID_AT_END: Final = re.compile(rb"\.([0-9a-f]{32})\":1")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One stored message. ``time`` is seconds since the epoch."""
+
+    subject: str
+    sequence: int
+    headers: dict[str, str]
+    body: bytes
+    time: float
+
+
+class Store:
+    """Reads the streams of one connection. `start` it before use."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inbox = connection.new_inbox()
+        self._next = 0
+        self._replies: dict[int, asyncio.Queue[Message]] = {}
+
+    async def start(self) -> None:
+        """Begin to listen for answers."""
+        await self._connection.subscribe(f"{self._inbox}.*", self._on_reply)
+
+    # --- one message
+
+    async def leader_last(self, stream: str, subject: str) -> Stored | None:
+        """Return the newest message on ``subject`` (wildcards allowed), as the leader has it."""
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        except BrokerRefused as error:
+            if error.err_code == _NOT_FOUND:
+                return None
+            raise
+        return _from_leader(answer["message"])
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """Return the message on one subject, as any replica has it."""
+        message = await self._connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
+        return None if _is_status(message) else _from_replica(message)
+
+    # --- counts and ids
+
+    async def leader_count(self, stream: str, subject: str) -> int:
+        """Return how many subjects of the filter hold a message."""
+        answer = await self._connection.api(
+            f"STREAM.INFO.{stream}", {"subjects_filter": subject, "offset": _NO_LIST}, timeout=60
+        )
+        return int(answer.get("total", 0))
+
+    async def leader_ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
+        """Yield pages of the run ids in which the subjects of the filter end, 16 bytes each."""
+        offset = 0
+        while True:
+            body = orjson.dumps({"subjects_filter": subject, "offset": offset})
+            message = await self._connection.request(f"$JS.API.STREAM.INFO.{stream}", body, timeout=60)
+            packed = bytes.fromhex(b"".join(_ID_AT_END.findall(message.data)).decode())
+            if not packed:
+                answer_of("STREAM.INFO", message.data)
+                return
+            yield packed
+            offset += len(packed) // 16
+            if offset >= _total(message.data):
+                return
+
+    async def leader_subjects(self, stream: str, subject: str) -> AsyncIterator[list[str]]:
+        """Yield pages of the subjects of the filter that hold a message."""
+        offset = 0
+        while True:
+            answer = await self._connection.api(
+                f"STREAM.INFO.{stream}", {"subjects_filter": subject, "offset": offset}, timeout=60
+            )
+            page: dict[str, int] = answer["state"].get("subjects") or {}
+            if page:
+                yield list(page)
+            offset += len(page)
+            if not page or offset >= int(answer.get("total", 0)):
+                return
+
+    # --- many messages
+
+    async def many(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[list[Stored]]:
+        """Yield pages of those messages of many subjects that are stored, in no promised order."""
+        for at in range(0, len(subjects), MULTI_GET):
+            chunk = list(subjects[at : at + MULTI_GET])
+            page, _ = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
+            if page:
+                yield page
+
+    async def pages(
+        self, stream: str, subject: str, *, after: int = 0, size: int = PAGE
+    ) -> AsyncIterator[list[Stored]]:
+        """Yield pages of the messages of a filter, in stream order, from behind sequence ``after``."""
+        while True:
+            page, pending = await self._direct_batch(stream, {"seq": after + 1, "next_by_subj": subject, "batch": size})
+            if page:
+                yield page
+                after = page[-1].sequence
+            if not page or not pending:
+                return
+
+    async def _direct_batch(self, stream: str, request: dict[str, Any]) -> tuple[list[Stored], int]:
+        """Return the messages of one batched direct get, and how many are left behind them."""
+        self._next += 1
+        token = self._next
+        replies: asyncio.Queue[Message] = asyncio.Queue()
+        self._replies[token] = replies
+        self._connection.send(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=f"{self._inbox}.{token}")
+        page: list[Stored] = []
+        try:
+            async with asyncio.timeout(API_TIMEOUT):
+                while True:
+                    message = await replies.get()
+                    if _is_status(message):
+                        return page, int((message.headers or {}).get("Nats-Num-Pending", "0"))
+                    page.append(_from_replica(message))
+        except TimeoutError:
+            raise BrokerTimeout(f"a batched read of {stream} was not answered within {API_TIMEOUT:g} s") from None
+        finally:
+            del self._replies[token]
+
+    def _on_reply(self, message: Message) -> None:
+        # The answers keep the subject they were stored on in a header; the inbox is the subject they come on.
+        replies = self._replies.get(int(message.subject.rpartition(".")[2]))
+        if replies is not None:
+            replies.put_nowait(message)
+
+
+async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:
+    """Return all messages of a paged read. Only for reads that are known to be small."""
+    return [message async for page in pages for message in page]
+
+
+def _is_status(message: Message) -> bool:
+    return not message.data and "Status" in (message.headers or {})
+
+
+def _from_replica(message: Message) -> Stored:
+    headers = message.headers or {}
+    return Stored(
+        subject=headers.get("Nats-Subject", ""),
+        sequence=int(headers.get("Nats-Sequence", "0")),
+        headers=headers,
+        body=message.data,
+        time=_seconds(headers.get("Nats-Time-Stamp", "")),
+    )
+
+
+def _from_leader(message: dict[str, Any]) -> Stored:
+    return Stored(
+        subject=message["subject"],
+        sequence=message["seq"],
+        headers=_parse_headers(base64.b64decode(message.get("hdrs", ""))),
+        body=base64.b64decode(message.get("data", "")),
+        time=_seconds(message["time"]),
+    )
+
+
+def _parse_headers(block: bytes) -> dict[str, str]:
+    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
+
+
+def _seconds(text: str) -> float:
+    if not text:
+        return 0.0
+    head, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def _total(data: bytes) -> int:
+    """Return the ``total`` of a stream info without decoding its list of subjects."""
+    found = re.search(rb'"total":(\d+)', data[:200])
+    return int(found[1]) if found else 0

@@ -1,0 +1,160 @@
+"""The streams, buckets and consumers of a namespace, and how they are made.
+
+What exists already is left as an operator has set it. ``NATS-Rollup`` and schedules stay off on the streams that hold
+state: with either, whoever may publish to one key could wipe or forge others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from jetflow.broker.connection import Connection
+from jetflow.errors import BrokerRefused
+from jetflow.wire.subjects import Subjects
+
+SECOND: Final = 1_000_000_000
+"""The JetStream API counts in nanoseconds."""
+
+DUPLICATE_WINDOW: Final = 120.0
+"""Seconds for which the server remembers message ids. Only the fast path: subjects are the guarantee."""
+
+_STREAM_EXISTS: Final = 10058
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How records are kept, when the streams are made. ``max_age`` is seconds."""
+
+    replicas: int = 1
+    max_age: float = 30 * 24 * 3600.0
+
+
+async def ensure_streams(connection: Connection, names: Subjects, retention: Retention) -> None:
+    """Make the streams of a namespace that do not exist.
+
+    Raises:
+        BrokerRefused: the server does not make one.
+    """
+    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in _streams(names, retention)))
+
+
+def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
+    kept: dict[str, Any] = {
+        "retention": "limits",
+        "storage": "file",
+        "max_msgs_per_subject": 1,
+        "max_age": int(retention.max_age * SECOND),
+        "num_replicas": retention.replicas,
+        "allow_direct": True,
+    }
+    write_once: dict[str, Any] = kept | {
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "allow_batched": True,
+        "allow_atomic": True,
+        "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
+    }
+    source, destination = names.republished
+    return [
+        write_once | {"name": names.tasks_stream, "subjects": [names.all_tasks]},
+        write_once
+        | {
+            "name": names.records_stream,
+            "subjects": list(names.all_records),
+            "republish": {"src": source, "dest": destination},
+        },
+        kept | {"name": names.counters_stream, "subjects": [names.all_counters], "allow_msg_counter": True},
+        kept | {"name": names.workflows_stream, "subjects": [names.all_workflows], "max_age": 0},
+        {
+            "name": names.inbox_stream,
+            "subjects": [names.all_inbox],
+            "retention": "workqueue",
+            "storage": "file",
+            "discard": "new",
+            "num_replicas": retention.replicas,
+        },
+    ]
+
+
+async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+    try:
+        await connection.api(f"STREAM.CREATE.{config['name']}", config)
+    except BrokerRefused as error:
+        if error.err_code != _STREAM_EXISTS:
+            raise
+
+
+async def delete_streams(connection: Connection, names: Subjects) -> None:
+    """Delete a namespace with all that it holds."""
+    for stream in (
+        names.inbox_stream,
+        names.tasks_stream,
+        names.records_stream,
+        names.counters_stream,
+        names.workflows_stream,
+    ):
+        try:
+            await connection.api(f"STREAM.DELETE.{stream}")
+        except BrokerRefused as error:
+            if error.code != 404:
+                raise
+
+
+async def ensure_step_consumer(
+    connection: Connection, names: Subjects, workflow: str, step: str, *, ack_wait: float, max_running: int | None
+) -> None:
+    """Make or update the consumer of one step. ``ack_wait`` is seconds.
+
+    ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
+    parents and children share a consumer.
+    """
+    await _ensure_consumer(
+        connection,
+        names.tasks_stream,
+        names.consumer(workflow, step),
+        names.tasks_of_step(workflow, step),
+        ack_wait=ack_wait,
+        max_ack_pending=-1 if max_running is None else max_running,
+    )
+
+
+async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> None:
+    """Make or update the consumer of what comes from outside. ``ack_wait`` is seconds."""
+    await _ensure_consumer(
+        connection,
+        names.inbox_stream,
+        names.inbox_consumer,
+        names.all_inbox,
+        ack_wait=ack_wait,
+        max_ack_pending=-1,
+    )
+
+
+async def _ensure_consumer(
+    connection: Connection, stream: str, name: str, subject: str, *, ack_wait: float, max_ack_pending: int
+) -> None:
+    config: dict[str, Any] = {
+        "durable_name": name,
+        "name": name,
+        "filter_subject": subject,
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "ack_wait": int(ack_wait * SECOND),
+        "max_ack_pending": max_ack_pending,
+        "max_deliver": -1,
+        "max_waiting": 4096,
+    }
+    await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
+
+
+async def consumers_of(connection: Connection, stream: str) -> list[str]:
+    """Return the names of a stream's consumers."""
+    names: list[str] = []
+    while True:
+        answer = await connection.api(f"CONSUMER.NAMES.{stream}", {"offset": len(names)})
+        page: list[str] = answer.get("consumers") or []
+        names += page
+        if not page or len(names) >= int(answer.get("total", 0)):
+            return names

@@ -1,0 +1,229 @@
+"""Triggering runs and following them, from outside any step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Literal, TypeVar, overload
+
+
+from jetflow.broker.connection import Message, Server
+from jetflow.broker.session import Session
+from jetflow.broker.topology import Retention
+from jetflow.engine.identity import is_run_id
+from jetflow.engine.tasks import Failure, Outcome, Task
+from jetflow.errors import InvalidInput, ResultTimeout, RunFailed, UnknownRun
+from jetflow.targets import resolve, root_task, start_root
+from jetflow.trace import RunTrace, read_trace
+from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.records import decode_outcome
+from jetflow.workflow import Workflow
+
+I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
+O = TypeVar("O")  # noqa: E741
+O_co = TypeVar("O_co", covariant=True)
+
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+CHECK_EVERY = 1.0
+"""Seconds between two reads of an outcome that is waited for, in case its live copy was lost."""
+
+TRIGGER_TIMEOUT = 30.0
+"""Seconds for which a trigger waits for the broker."""
+
+
+class Run(Generic[O_co]):
+    """A root run, or any run by its id."""
+
+    def __init__(self, session: Session, id: str, codec: Codec[Any], task: Task | None = None) -> None:
+        self._session = session
+        self._codec = codec
+        self._task = task
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    async def status(self) -> RunStatus:
+        """Return where the run stands.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        trace = await read_trace(self._session, self.id, children=0)
+        return trace.status
+
+    async def result(self, timeout: float | None = None) -> O_co:
+        """Wait for the run to end, and return its output. ``timeout`` is seconds; None waits for ever.
+
+        Raises:
+            RunFailed: the run ended without an output.
+            ResultTimeout: it has not ended in time; it goes on.
+        """
+        outcome = await self._outcome(timeout)
+        if outcome.status == "succeeded":
+            return self._codec.decode(outcome.output)
+        error = outcome.error or Failure("Cancelled", "the run was cancelled")
+        raise RunFailed(
+            self.id,
+            outcome.workflow,
+            status=outcome.status,
+            step=error.step,
+            error_type=error.type,
+            error_message=error.message,
+            traceback=error.traceback,
+        )
+
+    async def _outcome(self, timeout: float | None) -> Outcome:
+        names, connection = self._session.names, self._session.connection
+        ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def on_live(message: Message) -> None:
+            if not ended.done():
+                ended.set_result(message.data)
+
+        subscription = await connection.subscribe(names.live_run_by_id(self.id), on_live)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    stored = await self._stored_outcome()
+                    if stored is not None:
+                        return stored
+                    await asyncio.wait({ended}, timeout=CHECK_EVERY)
+                    if ended.done():
+                        return decode_outcome(ended.result())
+        except TimeoutError:
+            raise ResultTimeout(self.id, timeout or 0.0) from None
+        finally:
+            await connection.unsubscribe(subscription)
+
+    async def _stored_outcome(self) -> Outcome | None:
+        names, store = self._session.names, self._session.store
+        if self._task is not None:
+            stored = await store.last(names.records_stream, names.run_of(self._task))
+        else:
+            stored = await store.leader_last(names.records_stream, names.run_by_id(self.id))
+        return None if stored is None else decode_outcome(stored.body)
+
+
+class Client:
+    """Triggers runs and follows them. Made by `connect`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that this client works in."""
+        return self._session.names.namespace
+
+    @overload
+    async def trigger(
+        self,
+        workflow: Workflow[I, O],
+        input: I,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[O]: ...
+    @overload
+    async def trigger(
+        self,
+        workflow: Workflow[Any, O],
+        input: Any = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[O]: ...
+    @overload
+    async def trigger(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[Any]: ...
+    async def trigger(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[Any]:
+        """Start a root run. The same key of the same workflow is the same run.
+
+        ``metadata`` is JSON; every descendant of the run sees it as ``ctx.metadata``.
+
+        Raises:
+            InvalidInput: the input, or the metadata, does not fit.
+            UnknownWorkflow: nobody has declared a workflow of this name.
+            KeyConflict: the key was used with another input.
+            PayloadTooLarge: the input is larger than the server accepts.
+            BrokerTimeout: the broker did not take it in time.
+        """
+        target = await resolve(self._session, workflow)
+        body = target.input.encode(input)
+        task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
+        await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)
+        return Run(self._session, task.run, target.output, task)
+
+    @overload
+    def run(self, run_id: str, workflow: Workflow[Any, O]) -> Run[O]: ...
+    @overload
+    def run(self, run_id: str, workflow: None = None) -> Run[Any]: ...
+    def run(self, run_id: str, workflow: Workflow[Any, Any] | None = None) -> Run[Any]:
+        """Return an existing run. ``workflow`` types its output.
+
+        Raises:
+            UnknownRun: ``run_id`` is not the id of any run.
+        """
+        if not is_run_id(run_id):
+            raise UnknownRun(run_id)
+        return Run(self._session, run_id, ANY if workflow is None else workflow.output)
+
+    async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
+        """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
+
+        ``children`` is how many children the page holds at most; ``after`` is the ``next_page`` of the page before.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        if not is_run_id(run_id):
+            raise UnknownRun(run_id)
+        return await read_trace(self._session, run_id, children=children, after=after)
+
+    async def workflows(self) -> list[str]:
+        """Return the names of all workflows that are declared in the namespace."""
+        return await self._session.registry.workflows()
+
+
+@asynccontextmanager
+async def connect(
+    server: Server = None, *, namespace: str = "default", timeout: float = 5.0, replicas: int = 1
+) -> AsyncIterator[Client]:
+    """Connect to a namespace, for triggering and following runs.
+
+    ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.
+    ``timeout`` is seconds; ``replicas`` counts for streams that do not exist yet.
+
+    Raises:
+        ServerUnreachable: no server answered in time.
+        ServerTooOld: the server is older than jetflow needs.
+        JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
+    """
+    async with await Session.open(
+        server, namespace, timeout=timeout, retention=Retention(replicas=replicas)
+    ) as session:
+        yield Client(session)
+
+
+def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+        raise InvalidInput(f"metadata is a mapping with JSON values, not {type(metadata).__name__}")
+    return ANY.encode(dict(metadata))

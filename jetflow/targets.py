@@ -1,0 +1,90 @@
+"""What can be started: a workflow by object or by name, and the message that starts a root run of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from uuid_utils import uuid7
+
+from jetflow.broker.session import Session
+from jetflow.engine.identity import input_digest, keyed_root_id
+from jetflow.engine.tasks import NONE, Task
+from jetflow.errors import KeyConflict, PayloadTooLarge
+from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.records import header_block, task_headers
+from jetflow.wire.subjects import Header
+from jetflow.workflow import Workflow
+
+HEADERS_ROOM: Final = 4096
+"""Bytes kept for headers and the frame of a record within the server's limit for one message."""
+
+
+class Target(NamedTuple):
+    """A workflow to start: its first step and version, and how to write its input and read its output."""
+
+    workflow: str
+    first: str
+    version: str
+    input: Codec[Any]
+    output: Codec[Any]
+
+
+async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Target:
+    """Return what is needed to start a run of ``workflow``.
+
+    Raises:
+        UnknownWorkflow: a name that nobody has declared.
+    """
+    if isinstance(workflow, Workflow):
+        await session.registry.ensure(workflow.declaration)
+        graph = workflow.graph
+        return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output)
+    graph = (await session.registry.find(workflow)).graph
+    return Target(workflow, graph.first, graph.version, ANY, ANY)
+
+
+def root_task(
+    target: Target, body: bytes, *, key: str | None, metadata: bytes | None, run: str | None = None, trace: str | None
+) -> Task:
+    """Return the first task of a root run. ``body`` is canonical JSON."""
+    if run is None:
+        run = uuid7().hex if key is None else keyed_root_id(target.workflow, key)
+    return Task(
+        workflow=target.workflow,
+        step=target.first,
+        root=run,
+        parent=NONE,
+        run=run,
+        turn=0,
+        parent_step=NONE,
+        version=target.version,
+        depth=0,
+        digest=input_digest(body),
+        input=body,
+        key=key,
+        metadata=metadata,
+        trace=trace,
+    )
+
+
+async def start_root(session: Session, task: Task, *, timeout: float | None) -> bool:
+    """Publish the first task of a root run. Returns False if the run existed. ``timeout`` is seconds.
+
+    Raises:
+        KeyConflict: it existed with another input.
+        PayloadTooLarge: the input is larger than the server accepts.
+        BrokerTimeout, BrokerRefused: the server did not take it.
+    """
+    limit = session.connection.max_payload
+    if len(task.input) + len(task.metadata or b"") + HEADERS_ROOM > limit:
+        raise PayloadTooLarge(f"the input of a run of {task.workflow!r}", len(task.input), limit)
+    subject = session.names.task_of(task)
+    headers = header_block(task_headers(task, f"{task.run}.{task.digest}"))
+    receipt = await session.publisher.store(subject, task.input, headers, timeout=timeout)
+    if receipt.stored or receipt.sequence:  # stored now, or recognised by its message id: the same key and input
+        return receipt.stored
+    stored = await session.store.leader_last(session.names.tasks_stream, subject)
+    digest = "" if stored is None else stored.headers.get(Header.DIGEST, "")
+    if digest and digest != task.digest:
+        raise KeyConflict(task.workflow, task.key or "", task.run, digest, task.digest)
+    return False

@@ -1,0 +1,444 @@
+"""One delivery, from its message to its acknowledgement: decode, check, run, record, advance, ack."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, time
+from typing import Any, Final
+
+import msgspec
+
+from jetflow.broker.puller import Delivery
+from jetflow.broker.session import Session
+from jetflow.broker.store import collect
+from jetflow.broker.topology import SECOND
+from jetflow.context import Context
+from jetflow.engine.graph import START, Graph
+from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
+from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
+from jetflow.errors import (
+    BrokerError,
+    DepthExceeded,
+    InvalidInput,
+    InvalidOutput,
+    JetflowError,
+    KeyConflict,
+    PayloadTooLarge,
+    Poisoned,
+    StepTimeout,
+    UnknownStep,
+)
+from jetflow.targets import HEADERS_ROOM
+from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
+from jetflow.wire.subjects import last_token
+from jetflow.worker.execution import Execution
+from jetflow.worker.options import WorkerOptions
+from jetflow.worker.performer import AnyProcedure, Performer
+from jetflow.worker.slots import Slots
+from jetflow.workflow import Step, Workflow
+
+ACK: Final = b"+ACK"
+TERM: Final = b"+TERM"
+
+BROKER_TROUBLE_DELAY: Final = 1.0
+"""Seconds before a task is delivered again whose outcome the broker did not take."""
+
+TRACEBACK_LIMIT: Final = 16_000
+"""Characters of a traceback that are kept, from its end."""
+
+FINAL: Final = (InvalidInput, InvalidOutput, PayloadTooLarge, KeyConflict, DepthExceeded)
+"""Errors that another attempt would only repeat."""
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Counts(msgspec.Struct):
+    """What a worker has done so far."""
+
+    executed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    parked: int = 0
+    redelivered: int = 0
+    handed_back: int = 0
+    rejected: int = 0
+    swept: int = 0
+
+
+class Executor:
+    """Runs deliveries of the steps of some workflows."""
+
+    def __init__(
+        self,
+        session: Session,
+        performer: Performer,
+        slots: Slots,
+        workflows: Mapping[str, Workflow[Any, Any]],
+        options: WorkerOptions,
+        name: str,
+    ) -> None:
+        self._session = session
+        self._performer = performer
+        self._slots = slots
+        self._workflows = workflows
+        self._options = options
+        self._name = name
+        self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
+        self._recorded = asyncio.Event()
+        self.held: dict[str, float] = {}
+        self.executions: set[Execution] = set()
+        self.counts = Counts()
+        self.recording = 0
+        self.mean_duration = 0.0
+        self.stopping = False
+        # what the crowd of waiting steps has to know
+        self.waiting = 0
+        self.park_after = options.park_after
+
+    def has_room(self) -> bool:
+        """Tell whether one more step may wait warm."""
+        return not self.stopping and self.waiting < self._options.max_waiting
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a delivery's task alive from now on."""
+        self.held[delivery.reply] = monotonic()
+
+    def park_waiting(self) -> None:
+        """Park every step that waits, and every one that is about to."""
+        self.stopping = True
+        for execution in list(self.executions):
+            execution.waiting.park()
+
+    async def drained(self) -> None:
+        """Wait until everything that steps have led to is recorded."""
+        while self.recording:
+            self._recorded.clear()
+            await self._recorded.wait()
+        await self._performer.stop()
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- the pipeline
+
+    async def execute(self, delivery: Delivery) -> None:
+        """Run one delivery. The caller holds a slot for it, which is given back here."""
+        slot = _Slot(self._slots)
+        try:
+            task = parse_task(delivery.subject, delivery.headers, delivery.body)
+        except MalformedTask as error:
+            self._reject(delivery, error)
+        else:
+            try:
+                await self._execute(delivery, task, slot)
+            except BrokerError as error:
+                self._leave_to_redelivery(delivery, error)
+        finally:
+            slot.give_back()
+
+    async def _execute(self, delivery: Delivery, task: Task, slot: _Slot) -> None:
+        registry = self._session.registry
+        graph = registry.cached_graph(task.workflow, task.version) or await registry.graph(task.workflow, task.version)
+        workflow = self._workflows.get(task.workflow)
+        step = None if workflow is None else workflow.steps.get(task.step)
+        if graph is None or workflow is None or not graph.has(task.step):
+            self._unknown(delivery, task)
+            return
+        attempt = delivery.count
+        if delivery.count > 1:
+            self.counts.redelivered += 1
+            if await self._performer.run(redelivered(task, graph)):
+                self._ack(delivery)
+                return
+            attempt = await self._attempt(delivery, task)
+        if task.step == START:
+            self._drive(delivery, begin(task, graph))
+        elif step is None:
+            self._unknown(delivery, task)
+        elif attempt > step.retry.attempts:
+            self._end(delivery, task, attempt, _poisoned(delivery, task, step))
+        else:
+            await self._run(delivery, task, graph, workflow, step, attempt, slot)
+
+    async def _run(
+        self,
+        delivery: Delivery,
+        task: Task,
+        graph: Graph,
+        workflow: Workflow[Any, Any],
+        step: Step[..., Any, Any],
+        attempt: int,
+        slot: _Slot,
+    ) -> None:
+        execution = Execution(
+            self._session,
+            task,
+            attempt=attempt,
+            delivery=delivery.count,
+            slots=self._slots,
+            crowd=self,
+            max_depth=self._options.max_depth,
+            cold=step.max_running is not None,
+            outputs=await self._outputs(task, graph) if step.context_name is not None else {},
+        )
+        slot.lend(execution.waiting)
+        self.executions.add(execution)
+        self.counts.executed += 1
+        started, began = time(), monotonic()
+        try:
+            arguments = step.arguments(step.input.decode(task.input), Context(execution))
+            result = await self._call(step, arguments, execution)
+            output = self._encode(workflow, graph, step, result)
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is recorded, and no worker dies of it
+            failure: BaseException | None = error
+        else:
+            failure = None
+        finally:
+            self.executions.discard(execution)
+            await execution.waiting.close()
+        slot.give_back()
+        self.mean_duration += (monotonic() - began - self.mean_duration) / 16
+        if execution.waiting.parked:
+            self.counts.parked += 1
+            self._drive(delivery, seal(task, execution.park()))
+        elif failure is None:
+            self.counts.succeeded += 1
+            self._succeeded(delivery, task, graph, execution, output, started)  # pyright: ignore[reportPossiblyUnbound]
+        elif isinstance(failure, asyncio.CancelledError) and self.stopping:
+            await self.hand_back(delivery, task)
+        else:
+            await self._failed(delivery, task, step, attempt, failure, started)
+
+    async def _call(self, step: Step[..., Any, Any], arguments: dict[str, Any], execution: Execution) -> Any:
+        if step.timeout is None:
+            return await self._invoke(step, arguments)
+        timeout = asyncio.timeout(step.timeout)
+        try:
+            async with timeout:
+                execution.waiting.pause = timeout
+                return await self._invoke(step, arguments)
+        except TimeoutError:
+            if timeout.expired():
+                raise StepTimeout(step.name, step.timeout) from None
+            raise
+
+    async def _invoke(self, step: Step[..., Any, Any], arguments: dict[str, Any]) -> Any:
+        if step.is_async:
+            return await step.function(**arguments)
+        call = contextvars.copy_context()
+        function: Callable[..., Any] = step.function
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
+
+    def _encode(
+        self, workflow: Workflow[Any, Any], graph: Graph, step: Step[..., Any, Any], result: Any
+    ) -> msgspec.Raw:
+        codec = workflow.output if graph.sinks == (step.name,) else step.output
+        output = codec.encode_output(result)
+        limit = self._session.connection.max_payload
+        if len(output) + HEADERS_ROOM > limit:
+            raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {workflow.name!r}", len(output), limit)
+        return msgspec.Raw(output)
+
+    async def _outputs(self, task: Task, graph: Graph) -> dict[str, Outcome]:
+        """Read the outputs of the steps before this one."""
+        before = graph.ancestors[task.step]
+        if not before:
+            return {}
+        names, store = self._session.names, self._session.store
+        join = task.join
+        subjects = [names.step(msgspec.structs.replace(join, step=step)) for step in before]
+        stored = {message.subject: message for message in await collect(store.many(names.records_stream, subjects))}
+        for subject in subjects:
+            if subject not in stored:  # a replica that lags: the leader has it, or this task would not exist
+                message = await store.leader_last(names.records_stream, subject)
+                if message is not None:
+                    stored[subject] = message
+        return {last_token(subject): decode_outcome(message.body) for subject, message in stored.items()}
+
+    # --- how a delivery ends
+
+    def _succeeded(
+        self, delivery: Delivery, task: Task, graph: Graph, execution: Execution, output: msgspec.Raw, started: float
+    ) -> None:
+        ended = time()
+        groups = execution.spawned()
+        record = execution.seal(output, started=started, ended=ended, worker=self._name) if groups else None
+        if record is not None:
+            self._drive(delivery, seal(task, record))
+            return
+        outcome = Outcome(
+            status="succeeded",
+            output=output,
+            workflow=task.workflow,
+            step=task.step,
+            key=task.key,
+            attempt=execution.attempt,
+            started=started,
+            ended=ended,
+            worker=self._name,
+        )
+        self._drive(delivery, finish(task, graph, outcome, spawned=bool(groups)))
+
+    async def _failed(
+        self,
+        delivery: Delivery,
+        task: Task,
+        step: Step[..., Any, Any],
+        attempt: int,
+        error: BaseException,
+        started: float,
+    ) -> None:
+        failure = failure_of(error, task.step)
+        delay = None if isinstance(error, FINAL) else step.retry.delay(attempt, random.random())
+        if delay is None:
+            self._end(delivery, task, attempt, failure, started=started)
+            return
+        self.counts.retried += 1
+        _log.info(
+            "run %s: attempt %d of step %r of %r failed (%s: %s), next in %.1f s",
+            task.run,
+            attempt,
+            task.step,
+            task.workflow,
+            failure.type,
+            failure.message,
+            delay,
+        )
+        record = Attempt(attempt=attempt, worker=self._name, started=started, ended=time(), error=failure)
+        await self._store_attempt(delivery, task, record)
+        self._nak(delivery, delay)
+
+    def _end(self, delivery: Delivery, task: Task, attempt: int, failure: Failure, *, started: float = 0.0) -> None:
+        """End the run of a task as failed."""
+        self.counts.failed += 1
+        _log.warning(
+            "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
+        )
+        outcome = Outcome(
+            status="failed",
+            error=failure,
+            workflow=task.workflow,
+            step=task.step,
+            key=task.key,
+            attempt=attempt,
+            started=started,
+            ended=time(),
+            worker=self._name,
+        )
+        self._drive(delivery, conclude(task, outcome))
+
+    def _unknown(self, delivery: Delivery, task: Task) -> None:
+        """Leave a step that this worker does not know to others for a while, then fail its run by name."""
+        if time() - delivery.time < self._options.unknown_step_grace:
+            self._nak(delivery, min(1.0, self._options.unknown_step_grace))
+            return
+        error = UnknownStep(
+            f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
+            "its code was changed or removed while the run was under way"
+        )
+        self._end(delivery, task, delivery.count, failure_of(error, task.step))
+
+    async def hand_back(self, delivery: Delivery, task: Task | None = None) -> None:
+        """Give a task back that was not run to its end here through no fault of its own."""
+        if task is None:
+            try:
+                task = parse_task(delivery.subject, delivery.headers, delivery.body)
+            except MalformedTask as error:
+                self._reject(delivery, error)
+                return
+        self.counts.handed_back += 1
+        now = time()
+        record = Attempt(attempt=delivery.count, worker=self._name, started=now, ended=now, returned=True)
+        try:
+            await self._store_attempt(delivery, task, record)
+        except BrokerError as error:
+            _log.warning("a task is handed back without a record: %s", error)
+        self._nak(delivery, 0)
+
+    async def _store_attempt(self, delivery: Delivery, task: Task, record: Attempt) -> None:
+        subject = self._session.names.attempt(task.join, task.turn, delivery.count)
+        await self._session.publisher.store(subject, encode(record), timeout=30)
+
+    async def _attempt(self, delivery: Delivery, task: Task) -> int:
+        """Return which attempt a redelivery is: deliveries that were handed back do not count."""
+        names, store = self._session.names, self._session.store
+        attempts = names.attempts_of_turn(task.join, task.turn)
+        records = [decode_attempt(stored.body) for stored in await collect(store.pages(names.records_stream, attempts))]
+        return delivery.count - sum(record.returned for record in records)
+
+    def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
+        self.recording += 1
+
+        def done(_: Any, error: BaseException | None) -> None:
+            self.recording -= 1
+            if not self.recording:
+                self._recorded.set()
+            if error is None:
+                self._ack(delivery)
+            else:
+                self._leave_to_redelivery(delivery, error)
+
+        self._performer.drive(procedure, done)
+
+    def _ack(self, delivery: Delivery) -> None:
+        self.held.pop(delivery.reply, None)
+        self._session.connection.send(delivery.reply, ACK)
+
+    def _nak(self, delivery: Delivery, delay: float) -> None:
+        self.held.pop(delivery.reply, None)
+        body = f'-NAK {{"delay":{int(delay * SECOND)}}}' if delay > 0 else "-NAK"
+        self._session.connection.send(delivery.reply, body.encode())
+
+    def _reject(self, delivery: Delivery, error: MalformedTask) -> None:
+        self.counts.rejected += 1
+        self.held.pop(delivery.reply, None)
+        _log.error("a message that is not a task is rejected: %s", error)
+        self._session.connection.send(delivery.reply, TERM)
+
+    def _leave_to_redelivery(self, delivery: Delivery, error: BaseException) -> None:
+        _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=error)
+        self._nak(delivery, BROKER_TROUBLE_DELAY)
+
+
+class _Slot:
+    """The slot that the caller of `Executor.execute` has taken: given back once, here or by a wait."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._waiting: Any = None
+        self._given_back = False
+
+    def lend(self, waiting: Any) -> None:
+        self._waiting = waiting
+
+    def give_back(self) -> None:
+        if self._given_back:
+            return
+        self._given_back = True
+        if self._waiting is None or self._waiting.holds_slot:
+            self._slots.give_back()
+
+
+def failure_of(error: BaseException, step: str) -> Failure:
+    """Return an error as it is recorded."""
+    if isinstance(error, JetflowError) and not isinstance(error, ExceptionGroup):
+        text = ""
+    else:
+        text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
+    return Failure(type=type(error).__name__, message=str(error)[:TRACEBACK_LIMIT], step=step, traceback=text)
+
+
+def _poisoned(delivery: Delivery, task: Task, step: Step[..., Any, Any]) -> Failure:
+    error = Poisoned(
+        f"step {task.step!r} of {task.workflow!r} was delivered {delivery.count} times and ended its worker, or was "
+        f"lost by it, more often than its {step.retry.attempts} attempts allow"
+    )
+    return failure_of(error, task.step)

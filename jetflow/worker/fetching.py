@@ -1,0 +1,116 @@
+"""Fetching tasks: how many to ask for, and starting them as slots come free.
+
+A step that has work is asked for as many tasks as there are free slots, and for some ahead when its tasks are short.
+Steps that have been quiet share the slots between their requests, so that a burst does not bring more than can soon
+start. Tasks that were brought and cannot start are kept alive, and handed back after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import Final
+
+from jetflow.broker.puller import Delivery, Puller
+from jetflow.worker.executor import Executor
+from jetflow.worker.slots import Slots
+
+SOON: Final = 0.05
+"""Seconds: tasks that the slots can start within this time may be fetched ahead."""
+
+AHEAD: Final = 4
+"""Tasks fetched ahead for each slot, at most."""
+
+RECORDING_AHEAD: Final = 1000
+"""Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
+ACTIVE_FOR: Final = 5.0
+"""Seconds after its last task for which a step may ask for as many tasks as there are free slots."""
+
+HAND_BACK_AFTER: Final = 5.0
+"""Seconds that a fetched task waits for a slot before another worker may have it."""
+
+
+class Fetcher:
+    """Starts deliveries on slots. The slots call `dispatch` when one is free."""
+
+    def __init__(self) -> None:
+        self.pullers: list[Puller] = []
+        self.running: set[asyncio.Task[None]] = set()
+        self._ready: deque[Delivery] = deque()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._asking = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def bind(self, slots: Slots, executor: Executor) -> None:
+        """Give the fetcher what it starts deliveries with."""
+        self._slots = slots
+        self._executor = executor
+
+    def begin(self) -> None:
+        """Ask for the first tasks."""
+        self._ask()
+        self._timer = self._loop.call_later(1.0, self._tick)
+
+    def accept(self, delivery: Delivery) -> None:
+        """Take a delivery, and start it if there is a slot."""
+        self._executor.hold(delivery)
+        self._ready.append(delivery)
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Start as many tasks as there are slots, and ask for more."""
+        while self._ready and not self._stopping and self._slots.take():
+            task = self._loop.create_task(self._executor.execute(self._ready.popleft()))
+            self.running.add(task)
+            task.add_done_callback(self.running.discard)
+        if not self._asking:
+            self._asking = True
+            self._loop.call_soon(self._ask)
+
+    async def stop(self) -> None:
+        """Fetch nothing more, and hand back what has not started."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(puller.stop() for puller in self.pullers))
+        while self._ready:
+            await self._executor.hand_back(self._ready.popleft())
+
+    def _ask(self) -> None:
+        self._asking = False
+        if self._stopping or self._executor.recording > RECORDING_AHEAD:
+            return
+        room = self._slots.free - len(self._ready)
+        wanted = room + self._ahead()
+        if wanted <= 0:
+            for puller in self.pullers:
+                puller.want(0)
+            return
+        quiet_share = max(1, room // len(self.pullers))
+        now = self._loop.time()
+        for puller in self.pullers:
+            puller.want(wanted if now - puller.last_delivery < ACTIVE_FOR else min(wanted, quiet_share))
+
+    def _ahead(self) -> int:
+        """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
+        mean = self._executor.mean_duration
+        if not self._executor.counts.executed:
+            return 0
+        most = AHEAD * self._slots.count
+        return most if mean * most <= SOON * self._slots.count else int(SOON * self._slots.count / mean)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(1.0, self._tick)
+        if self._ready:
+            self._hand_back_late()
+        self._ask()
+
+    def _hand_back_late(self) -> None:
+        late = monotonic() - HAND_BACK_AFTER
+        while self._ready and self._executor.held.get(self._ready[0].reply, 0.0) < late:
+            task = self._loop.create_task(self._executor.hand_back(self._ready.popleft()))
+            self.running.add(task)
+            task.add_done_callback(self.running.discard)

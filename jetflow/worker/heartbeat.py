@@ -1,0 +1,136 @@
+"""Keeping held tasks alive, from a thread of its own with a connection of its own.
+
+A step that blocks the event loop, or computes for a minute, must not lose its task to a redelivery. So in-progress
+acks leave from here, whatever the event loop does. The thread also notices that the loop does not answer, and logs
+which step blocks it, and for how long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from jetflow.broker.connection import Connection
+from jetflow.errors import BrokerError
+
+IN_PROGRESS: Final = b"+WPI"
+
+BLOCKED_AFTER: Final = 1.0
+"""Seconds without an answer of the event loop after which it counts as blocked."""
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Heartbeat:
+    """Sends in-progress acks for every task held longer than a third of ``ack_wait`` (seconds).
+
+    Where the worker uses a connection that was handed to it, whose credentials are not known here, they leave on that.
+
+    ``held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event loop and read
+    here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call twice.
+    """
+
+    def __init__(self, main: Connection, held: dict[str, float], *, ack_wait: float) -> None:
+        self._main = main
+        self._held = held
+        self._every = ack_wait / 3
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._wake: Callable[[], None] = lambda: None
+        self._answered = 0.0
+        self._asked = 0.0
+        self._blocked_by: str | None = None
+
+    async def start(self) -> None:
+        """Start the thread."""
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name="jetflow-heartbeat", daemon=True)
+            self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop the thread, and wait for it."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping.set()
+            self._wake()
+            await asyncio.to_thread(thread.join)
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        asyncio.run(self._beat())
+
+    async def _beat(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(stop.set)
+        connection: Connection | None = None
+        tick = min(self._every, 0.5)
+        next_beat = 0.0
+        self._answered = self._asked = monotonic()
+        try:
+            while not self._stopping.is_set():
+                now = monotonic()
+                self._watch_loop(now)
+                if now >= next_beat and self._held:
+                    next_beat = now + self._every
+                    due = [reply for reply, since in list(self._held.items()) if now - since >= self._every]
+                    if due and connection is None and self._main.servers:
+                        connection = await self._connect()
+                    if connection is not None:
+                        _send(connection, due)
+                    elif due and self._loop is not None and not self._loop.is_closed():
+                        self._loop.call_soon_threadsafe(_send, self._main, due)
+                try:
+                    async with asyncio.timeout(tick):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _connect(self) -> Connection | None:
+        try:
+            return await Connection.open(self._main.servers, name="jetflow heartbeat")
+        except BrokerError as error:
+            _log.warning("held tasks are kept alive by the event loop alone: %s", error)
+            return None
+
+    # --- the event loop of the steps
+
+    def _watch_loop(self, now: float) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        if self._answered >= self._asked:
+            self._asked = now
+            loop.call_soon_threadsafe(self._answer)
+        elif now - self._asked >= BLOCKED_AFTER and self._blocked_by is None:
+            running = asyncio.current_task(loop)
+            self._blocked_by = "an unknown callback" if running is None else running.get_name()
+            _log.warning(
+                "%s has blocked the event loop for %.1f s: make it a plain def step, which runs in a thread",
+                self._blocked_by,
+                now - self._asked,
+            )
+
+    def _answer(self) -> None:
+        """Run on the event loop of the steps."""
+        now = monotonic()
+        if self._blocked_by is not None:
+            _log.warning("%s blocked the event loop for %.1f s in all", self._blocked_by, now - self._asked)
+            self._blocked_by = None
+        self._answered = now
+
+
+def _send(connection: Connection, replies: list[str]) -> None:
+    for reply in replies:
+        connection.send(reply, IN_PROGRESS)

@@ -1,0 +1,116 @@
+"""What comes from outside jetflow: triggers and requests to look, published by any NATS client.
+
+They lie in a work-queue stream that every worker pulls from. A trigger is checked as far as its workflow is known,
+and becomes an ordinary task; one of an unknown workflow becomes a failed run, so that nothing is lost unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import time
+from typing import Final
+
+
+from jetflow.broker.puller import Delivery
+from jetflow.broker.session import Session
+from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
+from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
+from jetflow.engine.transitions import conclude, settle
+from jetflow.errors import BrokerError, JetflowError, KeyConflict, UnknownWorkflow
+from jetflow.targets import Target, resolve, root_task, start_root
+from jetflow.wire.codec import ANY
+from jetflow.wire.subjects import Header
+from jetflow.worker.performer import Performer
+
+ACK: Final = b"+ACK"
+TERM: Final = b"+TERM"
+LATER: Final = b'-NAK {"delay":1000000000}'
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Inbox:
+    """Handles the messages of the inbox stream."""
+
+    def __init__(self, session: Session, performer: Performer, worker: str) -> None:
+        self._session = session
+        self._performer = performer
+        self._worker = worker
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Do what one message asks for, and acknowledge it."""
+        try:
+            answer = await self._handle(delivery)
+        except BrokerError as error:
+            _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
+            answer = LATER
+        self._session.connection.send(delivery.reply, answer)
+
+    async def _handle(self, delivery: Delivery) -> bytes:
+        match self._session.names.parse_inbox(delivery.subject):
+            case ["trigger", workflow]:
+                await self._trigger(delivery, workflow)
+            case ["look", root, run, step] if is_run_id(root) and is_run_id(run) and is_name(step):
+                await self._performer.run(settle(StepAddress(root, run, step)))
+            case _:
+                _log.error("a message on %s asks for nothing that workers know: it is rejected", delivery.subject)
+                return TERM
+        return ACK
+
+    async def _trigger(self, delivery: Delivery, workflow: str) -> None:
+        headers = delivery.headers or {}
+        key = headers.get(Header.KEY)
+        run = _run_id(delivery, workflow, key, headers.get(Header.RUN))
+        body = _canonical(delivery.body)
+        try:
+            target = await resolve(self._session, workflow)
+        except UnknownWorkflow as error:
+            await self._fail(_nowhere(workflow, run, body, key), error)
+            return
+        metadata = headers.get(Header.METADATA)
+        task = root_task(
+            target,
+            body,
+            key=key,
+            metadata=None if metadata is None else metadata.encode(),
+            run=run,
+            trace=headers.get(Header.TRACE),
+        )
+        try:
+            await start_root(self._session, task, timeout=30)
+        except KeyConflict as error:
+            _log.warning("a trigger was refused: %s", error)
+
+    async def _fail(self, task: Task, error: JetflowError) -> None:
+        now = time()
+        outcome = Outcome(
+            status="failed",
+            error=Failure(type(error).__name__, str(error)),
+            workflow=task.workflow,
+            key=task.key,
+            started=now,
+            ended=now,
+            worker=self._worker,
+        )
+        await self._performer.run(conclude(task, outcome))
+
+
+def _run_id(delivery: Delivery, workflow: str, key: str | None, asked: str | None) -> str:
+    if asked is not None and is_run_id(asked):
+        return asked
+    if key is not None:
+        return keyed_root_id(workflow, key)
+    return keyed_root_id("-inbox", f"{delivery.sequence}.{delivery.time}")
+
+
+def _canonical(body: bytes) -> bytes:
+    """Return a body as canonical JSON; what is not JSON stays, and fails its run where it is read."""
+    try:
+        return ANY.encode(ANY.decode(body or b"null"))
+    except JetflowError:
+        return body
+
+
+def _nowhere(workflow: str, run: str, body: bytes, key: str | None) -> Task:
+    target = Target(workflow, "", "", ANY, ANY)
+    return root_task(target, body, key=key, metadata=None, run=run, trace=None)

@@ -1,0 +1,43 @@
+"""What can be set of a worker."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set of a worker. Times are seconds.
+
+    - ``slots``: step bodies that run at once.
+    - ``ack_wait``: silence after which a task is delivered to another worker.
+    - ``park_after``: how long a step waits in memory before it is parked.
+    - ``max_waiting``: steps that wait in memory at once; more are parked.
+    - ``max_depth``: how deep runs may be nested.
+    - ``grace``: how long running steps may go on when the worker is told to stop.
+    - ``sweep_every``: pause between two sweeps for joins that nobody moved on.
+    - ``unknown_step_grace``: how long a task of an unknown step is left to other workers.
+    - ``connect_timeout``: how long to wait for a server at the start.
+    - ``replicas``: of each stream, when it is made.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    slots: int = 100
+    ack_wait: float = 5.0
+    park_after: float = 60.0
+    max_waiting: int = 1000
+    max_depth: int = 1000
+    grace: float = 30.0
+    sweep_every: float = 30.0
+    unknown_step_grace: float = 10.0
+    connect_timeout: float = 5.0
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "ack_wait", "sweep_every", "connect_timeout", "replicas", "max_depth"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): above 0")
+        for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")

@@ -1,0 +1,327 @@
+"""Performs the effects that the engine's procedures ask for.
+
+Procedures are driven by callbacks, not by a coroutine each: an acknowledgement that arrives resumes the procedure
+that waits for it, and whatever many procedures ask for in the same pass of the event loop leaves in one write.
+Effects that read run as coroutines; they are rare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from jetflow.broker.publisher import Receipt
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored, collect
+from jetflow.engine.graph import START
+from jetflow.engine.joins import JoinRecord, LookLedger, Tally, split_ids
+from jetflow.engine.tasks import Outcome, Task
+from jetflow.engine.transitions import (
+    Count,
+    Effect,
+    Ended,
+    JoinView,
+    Look,
+    ReadEnded,
+    ReadOutputs,
+    Start,
+    StoreJoin,
+    StoreMark,
+    StoreRun,
+    StoreStep,
+)
+from jetflow.errors import BrokerError
+from jetflow.wire.records import (
+    MalformedTask,
+    decode_join,
+    decode_outcome,
+    encode,
+    header_block,
+    parse_task,
+    task_headers,
+)
+from jetflow.wire.subjects import Header, last_token
+
+INLINE_MEMBERS: Final = 256 * 1024
+"""Bytes of member ids that a join record holds itself; more go to records of their own."""
+
+COUNT_FIRST: Final = 1000
+"""Children from which on a look counts before it reads ids."""
+
+Resume: TypeAlias = Callable[[Any], None]
+Done: TypeAlias = Callable[[Any, BaseException | None], None]
+AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Performer:
+    """Drives procedures over one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._names = session.names
+        self._publisher = session.publisher
+        self._store = session.store
+        self._ledger = LookLedger()
+        self._reading: set[asyncio.Task[None]] = set()
+        self._perform: dict[type[Any], Callable[[Any, AnyProcedure, Done], None]] = {
+            StoreRun: self._store_run,
+            StoreMark: self._store_mark,
+            StoreStep: self._store_step,
+            Count: self._count,
+            Start: self._start,
+            StoreJoin: self._reader(self._store_join),
+            Look: self._reader(self._look),
+            ReadEnded: self._reader(self._read_ended),
+            ReadOutputs: self._reader(self._read_outputs),
+        }
+
+    # --- driving
+
+    def drive(self, procedure: AnyProcedure, done: Done) -> None:
+        """Drive a procedure to its end, then call ``done`` with its result, or with the error that ended it."""
+        self._advance(procedure, None, done)
+
+    async def run(self, procedure: AnyProcedure) -> Any:
+        """Drive a procedure to its end, and return its result."""
+        waiting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if waiting.done():
+                return
+            if error is None:
+                waiting.set_result(result)
+            else:
+                waiting.set_exception(error)
+
+        self.drive(procedure, done)
+        return await waiting
+
+    async def stop(self) -> None:
+        """Wait for the reads under way."""
+        await asyncio.gather(*self._reading, return_exceptions=True)
+
+    def _advance(self, procedure: AnyProcedure, result: Any, done: Done) -> None:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            done(stop.value, None)
+        except Exception as error:  # a rule that raises must not take the worker down; the caller records it
+            done(None, error)
+        else:
+            self._perform[type(effect)](effect, procedure, done)
+
+    def _fail(self, procedure: AnyProcedure, error: BaseException, done: Done) -> None:
+        procedure.close()
+        done(None, error)
+
+    def _publish(self, subject: str, body: bytes, headers: bytes, procedure: AnyProcedure, done: Done) -> None:
+        def on_receipt(receipt: Receipt) -> None:
+            if receipt.error is None:
+                self._advance(procedure, None, done)
+            else:
+                self._fail(procedure, receipt.error, done)
+
+        self._publisher.publish(subject, body, headers, on_receipt)
+
+    def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
+        async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
+            try:
+                result = await read(effect)
+            except BrokerError as error:
+                self._fail(procedure, error, done)
+            else:
+                self._advance(procedure, result, done)
+
+        def start(effect: Any, procedure: AnyProcedure, done: Done) -> None:
+            task = asyncio.get_running_loop().create_task(run(effect, procedure, done))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+
+        return start
+
+    # --- effects that write
+
+    def _store_run(self, effect: StoreRun, procedure: AnyProcedure, done: Done) -> None:
+        self._publish(self._names.run_of(effect.task), encode(effect.outcome), b"", procedure, done)
+
+    def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
+        self._publish(self._names.mark_of(effect.task, effect.outcome.status), b"", b"", procedure, done)
+
+    def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
+        self._publish(self._names.step(effect.task.join), encode(effect.outcome), b"", procedure, done)
+
+    def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
+        def on_receipt(receipt: Receipt) -> None:
+            if receipt.error is None:
+                self._advance(procedure, receipt.value, done)
+            else:
+                self._fail(procedure, receipt.error, done)
+
+        self._publisher.count(self._names.counter(effect.kind, effect.address), effect.by, on_receipt)
+
+    def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
+        task = effect.task
+        subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
+        headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
+        self._publish(subject, task.input, header_block(headers), procedure, done)
+
+    async def _store_join(self, effect: StoreJoin) -> JoinRecord:
+        task, record = effect.task, effect.record
+        subject = self._names.join(task.join, task.turn)
+        body = encode(await self._with_members_apart(task, record))
+        receipt = await self._publisher.store(subject, body)
+        if receipt.stored:
+            return record
+        stored = await self._store.leader_last(self._names.records_stream, subject)
+        return record if stored is None else decode_join(stored.body)
+
+    async def _with_members_apart(self, task: Task, record: JoinRecord) -> JoinRecord:
+        members = record.members
+        if members is None or len(members) <= INLINE_MEMBERS:
+            return record
+        chunks = range(0, len(members), INLINE_MEMBERS)
+        for number, at in enumerate(chunks):
+            subject = self._names.join_members(task.join, record.chunk_name, number)
+            await self._publisher.store(subject, members[at : at + INLINE_MEMBERS])
+        return msgspec.structs.replace(record, members=None, chunks=len(chunks))
+
+    # --- effects that read
+
+    async def _look(self, effect: Look) -> JoinView | None:
+        join, value = effect.join, effect.value
+        if value is not None and not self._ledger.worth(join, value):
+            return None
+        stored = await self._store.leader_last(self._names.records_stream, self._names.joins_of_step(join))
+        if stored is None:
+            return None
+        record = decode_join(stored.body)
+        missing = await self._missing(join, record)
+        if missing:
+            if value is not None:
+                self._ledger.missed(join, value, missing)
+            return None
+        self._ledger.closed(join)
+        task = await self._task(record.task)
+        if task is None:
+            return None
+        graph = await self._session.registry.graph(task.workflow, task.version)
+        if graph is None:
+            _log.error("join of run %s cannot go on: graph %s of %r is gone", join.run, task.version, task.workflow)
+            return None
+        failed = await self._failed(effect, record) if record.kind == "sealed" else ()
+        return JoinView(record, task, graph, failed)
+
+    async def _missing(self, join: Any, record: JoinRecord) -> int:
+        """Return how many outcomes a join still needs; 0 if it is complete."""
+        outcomes = self._names.runs_of_join(join)
+        if record.needed > COUNT_FIRST:
+            count = await self._store.leader_count(self._names.records_stream, outcomes)
+            if count < record.needed - len(record.borrowed):
+                return record.needed - len(record.borrowed) - count
+        tally = Tally(record, await self._members(join, record))
+        await self._count_in(tally, outcomes)
+        for child in record.borrowed:
+            subject = self._names.run(join.root, join.run, child.step, child.run)
+            if await self._store.leader_last(self._names.records_stream, subject) is not None:
+                tally.add_borrowed()
+        if tally.disputed:
+            _log.warning("run %s, step %s: outcomes are stored that nobody spawned", join.run, join.step)
+            tally = Tally(record, await self._spawned(join))
+            await self._count_in(tally, outcomes)
+        return tally.missing
+
+    async def _count_in(self, tally: Tally, outcomes: str) -> None:
+        async for page in self._store.leader_ids(self._names.records_stream, outcomes):
+            tally.add(page)
+
+    async def _members(self, join: Any, record: JoinRecord) -> bytes | None:
+        if not record.chunks:
+            return record.members
+        parts: list[bytes] = []
+        for number in range(record.chunks):
+            subject = self._names.join_members(join, record.chunk_name, number)
+            stored = await self._store.leader_last(self._names.records_stream, subject)
+            if stored is None:
+                raise BrokerError(f"part {number} of the children that {join.step} of run {join.run} needs is gone")
+            parts.append(stored.body)
+        return b"".join(parts)
+
+    async def _spawned(self, join: Any) -> bytes:
+        """Return the ids of the children that are stored as spawned by a step."""
+        found: set[bytes] = set()
+        tasks = self._names.tasks_of_parent(join.root, join.run)
+        async for page in self._store.pages(self._names.tasks_stream, tasks):
+            for stored in page:
+                if stored.headers.get(Header.PARENT_STEP) == join.step:
+                    found.add(bytes.fromhex(stored.subject.split(".")[7]))
+        return b"".join(found)
+
+    async def _failed(self, effect: Look, record: JoinRecord) -> tuple[tuple[str, Outcome], ...]:
+        """Return the children of a sealed join that did not end well, without those that the step has seen."""
+        join = effect.join
+        marked: set[str] = set()
+        async for page in self._store.leader_ids(self._names.records_stream, self._names.marks_of_join(join)):
+            marked.update(child.hex() for child in split_ids(page))
+        if not marked:
+            return ()
+        members = await self._members(join, record)
+        if members is not None:
+            marked &= {child.hex() for child in split_ids(members)}
+        subjects = [
+            self._names.run(join.root, join.run, join.step, child) for child in sorted(marked - set(record.excused))
+        ]
+        failed: list[tuple[str, Outcome]] = []
+        async for page in self._store.many(self._names.records_stream, subjects):
+            for stored in page:
+                outcome = decode_outcome(stored.body)
+                if outcome.status != "succeeded":
+                    failed.append((last_token(stored.subject), outcome))
+        return tuple(failed)
+
+    async def _task(self, subject: str) -> Task | None:
+        stored = await self._store.leader_last(self._names.tasks_stream, subject)
+        return None if stored is None else task_of(stored)
+
+    async def _read_ended(self, effect: ReadEnded) -> Ended:
+        task, names = effect.task, self._names
+        if await self._store.leader_last(names.records_stream, names.run_of(task)) is not None:
+            return Ended(run=True)
+        if (
+            task.step != START
+            and await self._store.leader_last(names.records_stream, names.step(task.join)) is not None
+        ):
+            return Ended(step=True)
+        stored = await self._store.leader_last(names.records_stream, names.join(task.join, task.turn))
+        return Ended(join=None if stored is None else decode_join(stored.body))
+
+    async def _read_outputs(self, effect: ReadOutputs) -> dict[str, Outcome]:
+        return await self.outputs(effect.task)
+
+    async def outputs(self, task: Task) -> dict[str, Outcome]:
+        """Return the outcomes of a run's finished steps, by step name, as the leader has them."""
+        subjects: list[str] = []
+        steps = self._names.steps_of_run(task.root, task.run)
+        async for page in self._store.leader_subjects(self._names.records_stream, steps):
+            subjects += page
+        stored = await collect(self._store.many(self._names.records_stream, subjects))
+        if len(stored) < len(subjects):  # a replica that lags: ask the leader for each
+            read = await asyncio.gather(
+                *(self._store.leader_last(self._names.records_stream, subject) for subject in subjects)
+            )
+            stored = [message for message in read if message is not None]
+        return {last_token(message.subject): decode_outcome(message.body) for message in stored}
+
+
+def task_of(stored: Stored) -> Task | None:
+    """Return the task that a stored message asks for, or None if it is malformed."""
+    try:
+        return parse_task(stored.subject, stored.headers, stored.body)
+    except MalformedTask as error:
+        _log.error("a stored task is malformed: %s", error)
+        return None

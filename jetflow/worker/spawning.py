@@ -1,0 +1,182 @@
+"""Spawning children from a running step: identity, dedup, attaching to what exists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from jetflow.broker.ingest import BATCH, Ingest, Item
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
+from jetflow.context import ChildGroup
+from jetflow.engine.identity import child_id_bytes, child_id_prefix, input_digest
+from jetflow.engine.joins import distinct_ids
+from jetflow.engine.tasks import Task
+from jetflow.errors import DepthExceeded, KeyConflict, PayloadTooLarge
+from jetflow.wire.records import header_block, shown_key
+from jetflow.wire.subjects import Header
+from jetflow.targets import HEADERS_ROOM, Target, resolve
+from jetflow.workflow import Workflow
+
+BATCHES_UNDER_WAY: Final = 4
+"""Batches of one bulk spawn that may wait for their acknowledgement; bounds what a spawn holds in memory."""
+
+
+class Planned(NamedTuple):
+    """One child that is about to be spawned."""
+
+    id: bytes
+    key: str | None
+    digest: str
+    item: Item
+
+
+class Spawner:
+    """The children of one execution of one step."""
+
+    def __init__(self, session: Session, task: Task, *, max_depth: int) -> None:
+        self._session = session
+        self._ingest: Ingest = session.ingest
+        self._task = task
+        self._max_depth = max_depth
+        self.groups: list[ChildGroup] = []
+        self.borrowed: dict[bytes, str] = {}
+
+    def owned(self) -> bytes:
+        """Return the ids of the children that this step spawned, each once, without the borrowed ones."""
+        ids = distinct_ids(b"".join(group.ids for group in self.groups))
+        if not self.borrowed:
+            return ids
+        return b"".join(ids[at : at + 16] for at in range(0, len(ids), 16) if ids[at : at + 16] not in self.borrowed)
+
+    def owner_of(self, child: bytes) -> str:
+        """Return the step under which a child's outcome is stored."""
+        return self.borrowed.get(child, self._task.step)
+
+    async def spawn_one(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> ChildGroup:
+        """Spawn one child. See `Context.spawn_workflow`."""
+        target = await self._resolve(workflow)
+        planned = _Planner(self._session, self._task, target, keyed=key is not None).plan(value, key)
+        receipt = await self._session.publisher.store(planned.item.subject, planned.item.body, planned.item.headers)
+        if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
+            await self._attach(target, [planned])
+        return self._add(target, bytearray(planned.id))
+
+    async def spawn(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        key: Callable[[Any], str] | None,
+    ) -> ChildGroup:
+        """Spawn a child for each input. See `Context.spawn_workflows`."""
+        target = await self._resolve(workflow)
+        planner = _Planner(self._session, self._task, target, keyed=key is not None)
+        group = self._add(target, bytearray())
+        under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
+        try:
+            async for page in _pages(inputs):
+                batch = [planner.plan(value, None if key is None else key(value)) for value in page]
+                under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
+                group.ids += b"".join(planned.id for planned in batch)
+                if len(under_way) == BATCHES_UNDER_WAY:
+                    await self._confirm(target, *under_way.popleft())
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            while under_way:
+                await self._confirm(target, *under_way.popleft())
+        return group
+
+    async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
+        target = await resolve(self._session, workflow)
+        if self._task.depth + 1 > self._max_depth:
+            raise DepthExceeded(target.workflow, self._task.depth + 1, self._max_depth)
+        return target
+
+    def _add(self, target: Target, ids: bytearray) -> ChildGroup:
+        group = ChildGroup(target.workflow, target.output, ids)
+        self.groups.append(group)
+        return group
+
+    async def _confirm(self, target: Target, batch: list[Planned], done: asyncio.Future[list[int]]) -> None:
+        existing = await done
+        if existing:
+            await self._attach(target, [batch[at] for at in existing])
+
+    async def _attach(self, target: Target, refused: list[Planned]) -> None:
+        """Check children that exist: with the same input they are ours, or another step's; else the key is taken."""
+        store, stream = self._session.store, self._session.names.tasks_stream
+        found: dict[str, Stored] = {}
+        async for page in store.many(stream, [planned.item.subject for planned in refused]):
+            found.update((stored.subject, stored) for stored in page)
+        for planned in refused:
+            stored = found.get(planned.item.subject) or await store.leader_last(stream, planned.item.subject)
+            if stored is None:
+                continue
+            digest = stored.headers.get(Header.DIGEST, "")
+            if planned.key is not None and digest != planned.digest:
+                raise KeyConflict(target.workflow, planned.key, planned.id.hex(), digest, planned.digest)
+            owner = stored.headers.get(Header.PARENT_STEP, self._task.step)
+            if owner != self._task.step:
+                self.borrowed[planned.id] = owner
+
+
+class _Planner:
+    """Turns inputs of one workflow into messages; what all of them share is built once."""
+
+    def __init__(self, session: Session, task: Task, target: Target, *, keyed: bool) -> None:
+        self._target = target
+        self._step = task.step
+        self._ids = child_id_prefix(task.run, target.workflow, keyed=keyed)
+        self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
+        self._limit = session.connection.max_payload
+        shared = {
+            Header.PARENT_STEP: task.step,
+            Header.VERSION: target.version,
+            Header.DEPTH: str(task.depth + 1),
+        }
+        if task.metadata is not None:
+            shared[Header.METADATA] = task.metadata.decode()
+        if task.trace is not None:
+            shared[Header.TRACE] = task.trace
+        self._shared = header_block(shared)[:-2]
+
+    def plan(self, value: Any, key: str | None) -> Planned:
+        body = self._target.input.encode(value)
+        digest = input_digest(body)
+        if key is None:
+            child = child_id_bytes(self._ids, digest)
+            own = f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}\r\n{Header.DIGEST}: {digest}\r\n\r\n"
+        else:
+            if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+                raise TypeError(f"the key of a child is a str, not {type(key).__name__}: {key!r}")
+            child = child_id_bytes(self._ids, key)
+            own = (
+                f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
+                f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
+            )
+        headers = self._shared + own.encode()
+        if len(body) + HEADERS_ROOM > self._limit:
+            raise PayloadTooLarge(f"the input of a child run of {self._target.workflow!r}", len(body), self._limit)
+        before, after = self._subject
+        return Planned(child, key, digest, Item(f"{before}{child.hex()}{after}", headers, body))
+
+
+async def _pages(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    page: list[Any] = []
+    if isinstance(inputs, AsyncIterable):
+        async for value in inputs:
+            page.append(value)
+            if len(page) == BATCH:
+                yield page
+                page = []
+    else:
+        for value in inputs:
+            page.append(value)
+            if len(page) == BATCH:
+                yield page
+                page = []
+    if page:
+        yield page

@@ -1,0 +1,100 @@
+"""The net under the joins: evaluates again the sealed joins that have been open too long.
+
+By the protocol nothing ever falls into it: whoever counts last sees everything. What it finds to do is counted, and
+the count should read zero. It also clears away the counters of joins that are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from time import time
+from typing import Final
+
+from jetflow.broker.session import Session
+from jetflow.engine.tasks import StepAddress
+from jetflow.engine.transitions import settle
+from jetflow.errors import BrokerError
+from jetflow.wire.records import decode_join
+from jetflow.worker.executor import Counts
+from jetflow.worker.performer import Performer, task_of
+
+JOINS_A_SWEEP: Final = 500
+"""Joins that one sweep looks at, drawn by chance if there are more."""
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Sweeper:
+    """Sweeps every ``every`` seconds, with jitter. `start` and `stop` it; both are safe to call twice."""
+
+    def __init__(self, session: Session, performer: Performer, counts: Counts, *, every: float) -> None:
+        self._session = session
+        self._performer = performer
+        self._counts = counts
+        self._every = every
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to sweep."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._sweep_for_ever(), name="jetflow sweeper")
+
+    async def stop(self) -> None:
+        """Stop sweeping."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._every * random.uniform(0.75, 1.25))
+            try:
+                await self.sweep()
+            except BrokerError as error:
+                _log.warning("a sweep ended early: %s", error)
+
+    async def sweep(self) -> int:
+        """Look at the open joins, and return how many had to be moved on."""
+        names, store = self._session.names, self._session.store
+        moved = 0
+        async for page in store.leader_subjects(names.counters_stream, names.join_counters):
+            for subject in random.sample(page, min(len(page), JOINS_A_SWEEP)):
+                moved += await self._visit(subject)
+        return moved
+
+    async def _visit(self, counter: str) -> bool:
+        """Look at one join. Returns whether it had to be moved on."""
+        names, store = self._session.names, self._session.store
+        join = names.parse_counter(counter)
+        stored = await store.leader_last(names.records_stream, names.joins_of_step(join))
+        if stored is None or time() - stored.time < self._every:
+            return False
+        record = decode_join(stored.body)
+        if await self._is_done(join, record.task):
+            await self._session.connection.api(f"STREAM.PURGE.{names.counters_stream}", {"filter": counter})
+            return False
+        next_turn = names.next_turn(record.task)
+        if record.kind == "parked" and await store.leader_last(names.tasks_stream, next_turn) is not None:
+            return False
+        await self._performer.run(settle(join))
+        if record.kind == "parked":
+            moved = await store.leader_last(names.tasks_stream, next_turn) is not None
+        else:
+            moved = await self._is_done(join, record.task)
+        if moved:
+            self._counts.swept += 1
+            _log.warning("the sweeper moved on step %r of run %s", join.step, join.run)
+        return moved
+
+    async def _is_done(self, join: StepAddress, task_subject: str) -> bool:
+        names, store = self._session.names, self._session.store
+        if await store.leader_last(names.records_stream, names.step(join)) is not None:
+            return True
+        stored = await store.leader_last(names.tasks_stream, task_subject)
+        task = None if stored is None else task_of(stored)
+        if task is None:
+            return stored is None
+        return await store.leader_last(names.records_stream, names.run_of(task)) is not None

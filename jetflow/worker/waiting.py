@@ -1,0 +1,252 @@
+"""Waiting for children inside a step: warm in memory first, then parked cold.
+
+Warm, the step listens to the live copies of its children's outcomes and reads from the stream what was stored before
+it listened. A live copy that got lost is noticed by the join's counter, within a second or so. Parking raises
+`StepParked` in every wait of the step: the coroutine unwinds, and a later turn begins the step again from its top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from jetflow.broker.connection import Listening, Message
+from jetflow.broker.session import Session
+from jetflow.engine.tasks import Outcome, Task
+from jetflow.wire.records import decode_outcome
+from jetflow.wire.subjects import last_token
+from jetflow.worker.slots import Slots
+
+CHECK_EVERY: Final = 1.0
+"""Seconds of silence after which a wait looks at the counter, with up to a hundred waits in one worker."""
+
+READ_ALL_FROM: Final = 64
+"""From this many children on, all outcomes of the step are read in pages rather than one by one."""
+
+
+class StepParked(BaseException):
+    """Unwinds a step that is parked: it goes on in a later turn, in any worker. Let it pass."""
+
+
+class Crowd(Protocol):
+    """Knows how many steps wait in this worker, and whether one more may wait warm."""
+
+    waiting: int
+    park_after: float
+    """Seconds."""
+
+    def has_room(self) -> bool: ...
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a parked step needs before it can go on: at least ``at_least`` of ``children``."""
+
+    children: frozenset[bytes]
+    at_least: int
+
+
+class _Wait:
+    __slots__ = ("children", "left", "missing", "moved")
+
+    def __init__(self, children: set[bytes], missing: set[bytes], enough: int) -> None:
+        self.children = children
+        self.missing = missing
+        self.left = enough - (len(children) - len(missing))
+        self.moved = asyncio.Event()
+
+
+class Waiting:
+    """The waits of one execution of one step."""
+
+    def __init__(
+        self,
+        session: Session,
+        task: Task,
+        slots: Slots,
+        crowd: Crowd,
+        owner_of: Callable[[bytes], str],
+        *,
+        cold: bool,
+    ) -> None:
+        self._session = session
+        self._task = task
+        self._slots = slots
+        self._crowd = crowd
+        self._owner_of = owner_of
+        self._cold = cold
+        self._ended: dict[bytes, bytes] = {}
+        self._waits: list[_Wait] = []
+        self._subscription: Listening | None = None
+        self._forget_reconnect: Callable[[], None] = lambda: None
+        self._reads: set[asyncio.Task[None]] = set()
+        self._last_arrival = 0.0
+        self._counter_seen: bytes | None = None
+        self.holds_slot = True
+        self.pause: asyncio.Timeout | None = None
+        self.need: Need | None = None
+        self.joined: set[bytes] = set()
+        self.excused: set[str] = set()
+
+    @property
+    def parked(self) -> bool:
+        """Whether the step is being unwound."""
+        return self.need is not None
+
+    async def all(self, children: Sequence[bytes]) -> list[Outcome]:
+        """Wait until all children have ended, and return how, in their order."""
+        distinct = set(children)
+        await self._until(distinct, len(distinct))
+        outcomes = [decode_outcome(self._ended[child]) for child in children]
+        self.joined |= distinct
+        self.excused.update(
+            child.hex() for child, outcome in zip(children, outcomes, strict=True) if outcome.status != "succeeded"
+        )
+        return outcomes
+
+    async def some(self, children: set[bytes]) -> list[bytes]:
+        """Wait until at least one of the children has ended, and return those that have."""
+        await self._until(children, 1)
+        return [child for child in self._ended if child in children]
+
+    def park(self) -> None:
+        """Unwind the step where it waits; or at its next wait, if it does not."""
+        self._cold = True
+        waits = [wait for wait in self._waits if wait.left > 0]
+        if not waits or len(waits) < len(self._waits) or self.parked:
+            return
+        # The nearest of the waits decides: a lower bound, so that the step is never parked for too long.
+        union = frozenset[bytes]().union(*(wait.children for wait in waits))
+        self.need = Need(union, len(union & self._ended.keys()) + min(wait.left for wait in waits))
+        for wait in waits:
+            wait.moved.set()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._forget_reconnect()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self._session.connection.unsubscribe(subscription)
+
+    # --- waiting
+
+    async def _until(self, children: set[bytes], enough: int) -> None:
+        if self.parked:
+            raise StepParked
+        missing = children - self._ended.keys()
+        wait = _Wait(children, missing, enough)
+        if wait.left <= 0:
+            return
+        self._waits.append(wait)
+        try:
+            first = self._subscription is None
+            if first and not self._cold:
+                await self._listen()
+            await self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM)
+            if wait.left > 0:
+                await self._wait_outside_slot(wait)
+        finally:
+            self._waits.remove(wait)
+
+    async def _wait_outside_slot(self, wait: _Wait) -> None:
+        if self._cold or not self._crowd.has_room():
+            self.park()
+        if self.parked:
+            raise StepParked
+        if self.holds_slot:
+            self.holds_slot = False
+            self._slots.give_back()
+        self._crowd.waiting += 1
+        time_left = self._stop_clock()
+        park_timer = asyncio.get_running_loop().call_later(self._crowd.park_after, self.park)
+        try:
+            await self._wait_warm(wait)
+        finally:
+            park_timer.cancel()
+            self._crowd.waiting -= 1
+        if not self.holds_slot:
+            self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
+            try:
+                await self._slots.take_again()
+            except BaseException:
+                self.holds_slot = False
+                raise
+        self._start_clock(time_left)
+
+    def _stop_clock(self) -> float | None:
+        """Stop the step's timeout while it waits; return the seconds that are left of it."""
+        deadline = None if self.pause is None else self.pause.when()
+        if self.pause is None or deadline is None:
+            return None
+        self.pause.reschedule(None)
+        return deadline - asyncio.get_running_loop().time()
+
+    def _start_clock(self, time_left: float | None) -> None:
+        if self.pause is not None and time_left is not None:
+            self.pause.reschedule(asyncio.get_running_loop().time() + time_left)
+
+    async def _wait_warm(self, wait: _Wait) -> None:
+        loop = asyncio.get_running_loop()
+        while wait.left > 0:
+            if self.parked:
+                raise StepParked
+            silence = CHECK_EVERY * max(1.0, self._crowd.waiting / 100)
+            try:
+                async with asyncio.timeout(silence):
+                    await wait.moved.wait()
+            except TimeoutError:
+                if loop.time() - self._last_arrival >= silence:
+                    await self._check(wait)
+
+    # --- outcomes
+
+    async def _listen(self) -> None:
+        subject = self._session.names.live_runs_of_parent(self._task.root, self._task.run)
+        self._subscription = await self._session.connection.subscribe(subject, self._on_live)
+        self._forget_reconnect = self._session.connection.on_reconnect(self._catch_up)
+
+    def _on_live(self, message: Message) -> None:
+        self._last_arrival = asyncio.get_running_loop().time()
+        self._take(bytes.fromhex(last_token(message.subject)), message.data)
+
+    def _take(self, child: bytes, body: bytes) -> None:
+        for wait in self._waits:
+            if child in wait.missing:
+                wait.missing.discard(child)
+                wait.left -= 1
+                self._ended[child] = body
+                if wait.left <= 0:
+                    wait.moved.set()
+
+    def _catch_up(self) -> None:
+        missing = set[bytes]().union(*(wait.missing for wait in self._waits))
+        task = asyncio.get_running_loop().create_task(self._read(missing, in_pages=False))
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    async def _check(self, wait: _Wait) -> None:
+        """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
+        names = self._session.names
+        counter = await self._session.store.last(names.counters_stream, names.counter("join", self._task.join))
+        seen, self._counter_seen = self._counter_seen, b"" if counter is None else counter.body
+        if seen != self._counter_seen:
+            await self._read(set(wait.missing), in_pages=False)
+        else:
+            await self._read(
+                {child for child in wait.missing if self._owner_of(child) != self._task.step}, in_pages=False
+            )
+
+    async def _read(self, children: set[bytes], *, in_pages: bool) -> None:
+        names, store = self._session.names, self._session.store
+        if in_pages:
+            async for page in store.pages(names.records_stream, names.runs_of_join(self._task.join)):
+                for stored in page:
+                    self._take(bytes.fromhex(last_token(stored.subject)), stored.body)
+            children = {child for child in children if self._owner_of(child) != self._task.step}
+        task = self._task
+        subjects = [names.run(task.root, task.run, self._owner_of(child), child.hex()) for child in children]
+        async for page in store.many(names.records_stream, subjects):
+            for stored in page:
+                self._take(bytes.fromhex(last_token(stored.subject)), stored.body)

@@ -1,0 +1,246 @@
+"""The worker: pulls the tasks of its workflows' steps and runs them on its slots.
+
+Start and stop are the whole contract: ``async with Worker(...)`` embeds one in a service, ``await worker.run()`` is a
+process of its own that ends at SIGTERM or SIGINT. All of it runs on one event loop; only heartbeats have a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from jetflow.broker.connection import Server
+from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.session import Session
+from jetflow.broker.topology import (
+    Retention,
+    consumers_of,
+    ensure_inbox_consumer,
+    ensure_step_consumer,
+)
+from jetflow.errors import InvalidDeclaration
+from jetflow.worker.executor import Counts, Executor
+from jetflow.worker.fetching import Fetcher
+from jetflow.worker.heartbeat import Heartbeat
+from jetflow.worker.inbox import Inbox
+from jetflow.worker.options import WorkerOptions
+from jetflow.worker.performer import Performer
+from jetflow.worker.slots import Slots
+from jetflow.worker.sweeper import Sweeper
+from jetflow.workflow import Workflow
+
+INBOX_WINDOW: Final = 64
+INBOX_ACK_WAIT: Final = 30.0
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Worker:
+    """Runs the steps of some workflows.
+
+    ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then the local default. ``slots`` is
+    how many step bodies run at once. Everything else is in ``options``.
+
+    Raises:
+        InvalidDeclaration: no workflow, or two of one name.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[Workflow[Any, Any]] | Workflow[Any, Any],
+        *,
+        server: Server = None,
+        namespace: str = "default",
+        slots: int | None = None,
+        options: WorkerOptions | None = None,
+    ) -> None:
+        declared = [workflows] if isinstance(workflows, Workflow) else list(workflows)
+        self.workflows = {workflow.name: workflow for workflow in declared}
+        if not declared or len(self.workflows) < len(declared):
+            raise InvalidDeclaration("a worker runs at least one workflow, and no two of one name")
+        for workflow in declared:
+            _ = workflow.graph  # a workflow that is not whole is refused here
+        options = options or WorkerOptions()
+        self.options = options if slots is None else msgspec.structs.replace(options, slots=slots)
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._server = server
+        self._namespace = namespace
+        self._session: Session | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hurry = asyncio.Event()
+        self._inbox_puller: Puller | None = None
+
+    # --- life
+
+    async def __aenter__(self) -> Worker:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connect, declare the workflows, and begin to pull.
+
+        Raises:
+            ServerUnreachable, ServerTooOld, JetStreamUnavailable: there is no server to work with.
+        """
+        if self._session is not None:
+            return
+        options = self.options
+        session = await Session.open(
+            self._server,
+            self._namespace,
+            timeout=options.connect_timeout,
+            retention=Retention(replicas=options.replicas),
+        )
+        self._session = session
+        self._fetcher = Fetcher()
+        slots = Slots(options.slots, self._fetcher.dispatch)
+        performer = Performer(session)
+        self._executor = Executor(session, performer, slots, self.workflows, options, self.name)
+        self._fetcher.bind(slots, self._executor)
+        self._heartbeat = Heartbeat(session.connection, self._executor.held, ack_wait=options.ack_wait)
+        self._sweeper = Sweeper(session, performer, self._executor.counts, every=options.sweep_every)
+        self._inbox = Inbox(session, performer, self.name)
+        try:
+            await self._begin(session)
+        except BaseException:
+            await self.stop()
+            raise
+        _log.info("worker %s runs %s", self.name, ", ".join(self.workflows))
+
+    async def _begin(self, session: Session) -> None:
+        await asyncio.gather(*(session.registry.declare(workflow.declaration) for workflow in self.workflows.values()))
+        await self._heartbeat.start()
+        for workflow, step in await self._steps_to_pull(session):
+            await self._add_puller(session, workflow, step)
+        await ensure_inbox_consumer(session.connection, session.names, ack_wait=INBOX_ACK_WAIT)
+        self._inbox_puller = Puller(
+            session.connection,
+            session.names.inbox_stream,
+            session.names.inbox_consumer,
+            lambda delivery: self._in_background(self._handle_inbox(delivery)),
+            lambda: None,
+        )
+        await self._inbox_puller.start()
+        self._inbox_puller.want(INBOX_WINDOW)
+        await self._sweeper.start()
+        self._fetcher.begin()
+
+    async def _handle_inbox(self, delivery: Delivery) -> None:
+        await self._inbox.handle(delivery)
+        if self._inbox_puller is not None:
+            self._inbox_puller.want(INBOX_WINDOW)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _steps_to_pull(self, session: Session) -> list[tuple[str, str]]:
+        """Return the steps of this worker's workflows, and those that an earlier version of them had."""
+        steps = [(workflow.name, step) for workflow in self.workflows.values() for step in workflow.consumed_steps]
+        for consumer in await consumers_of(session.connection, session.names.tasks_stream):
+            workflow, _, step = consumer.partition("=")
+            if workflow in self.workflows and (workflow, step) not in steps:
+                steps.append((workflow, step))
+        return steps
+
+    async def _add_puller(self, session: Session, workflow: str, step: str) -> None:
+        declared = self.workflows[workflow].steps.get(step)
+
+        async def ensure() -> None:
+            await ensure_step_consumer(
+                session.connection,
+                session.names,
+                workflow,
+                step,
+                ack_wait=self.options.ack_wait,
+                max_running=None if declared is None else declared.max_running,
+            )
+
+        await ensure()
+        puller = Puller(
+            session.connection,
+            session.names.tasks_stream,
+            session.names.consumer(workflow, step),
+            self._fetcher.accept,
+            lambda: self._in_background(ensure()),
+        )
+        await puller.start()
+        self._fetcher.pullers.append(puller)
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then stop within the grace time. A second signal ends the grace time.
+
+        Raises:
+            The same as `start`.
+        """
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+
+        def on_signal() -> None:
+            if told.is_set():
+                self._hurry.set()
+            told.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        try:
+            await self.start()
+            await told.wait()
+        finally:
+            await self.stop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def stop(self) -> None:
+        """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.
+
+        Safe to call twice.
+        """
+        session, self._session = self._session, None
+        if session is None:
+            return
+        _log.info("worker %s stops", self.name)
+        await self._sweeper.stop()
+        if self._inbox_puller is not None:
+            await self._inbox_puller.stop()
+        await self._fetcher.stop()
+        self._executor.park_waiting()
+        await self._finish_running()
+        if session.connection.is_connected:
+            await self._executor.drained()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._heartbeat.stop()
+        self._executor.close()
+        await session.close()
+
+    async def _finish_running(self) -> None:
+        """Let running steps finish within the grace time, then cancel them."""
+        running = set(self._fetcher.running)
+        if not running:
+            return
+        hurry = asyncio.get_running_loop().create_task(self._hurry.wait())
+        finished = asyncio.gather(*running, return_exceptions=True)
+        await asyncio.wait({hurry, finished}, timeout=self.options.grace, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(finished, return_exceptions=True)
+
+    @property
+    def counts(self) -> Counts:
+        """What this worker has done since it was started."""
+        return self._executor.counts
