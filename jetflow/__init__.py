@@ -1,7 +1,7 @@
 """jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
 
 from jetflow.client import Client, Run, connect
-from jetflow.context import Child, ChildResult, Children, Context
+from jetflow.context import Child, Children, ChildResult, Context
 from jetflow.engine.retries import Retry
 from jetflow.errors import (
     ChildFailed,

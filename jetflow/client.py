@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar, overload
-
 
 from jetflow.broker.connection import Message, Server
 from jetflow.broker.session import Session
@@ -204,7 +203,7 @@ class Client:
 @asynccontextmanager
 async def connect(
     server: Server = None, *, namespace: str = "default", timeout: float = 5.0, replicas: int = 1
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Connect to a namespace, for triggering and following runs.
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.

@@ -28,35 +28,70 @@ class ChildGroup:
     __slots__ = ("codec", "ids", "workflow")
 
     def __init__(self, workflow: str, codec: Codec[Any], ids: bytearray) -> None:
-        self.workflow = workflow
-        self.codec = codec
-        self.ids = ids
+        self.workflow: str = workflow
+        self.codec: Codec[Any] = codec
+        self.ids: bytearray = ids
 
 
 class StepHost(Protocol):
     """What a context needs of the worker that runs the step."""
 
     @property
-    def run_id(self) -> str: ...
+    def run_id(self) -> str:
+        """The run's id."""
+        ...
+
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """Which attempt this is."""
+        ...
+
     @property
-    def idempotency_key(self) -> str: ...
+    def idempotency_key(self) -> str:
+        """The same for every attempt."""
+        ...
+
     @property
-    def metadata(self) -> Mapping[str, Any]: ...
-    def output(self, step: str) -> msgspec.Raw: ...
-    def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]: ...
+    def metadata(self) -> Mapping[str, Any]:
+        """The root run's metadata."""
+        ...
+
+    def output(self, step: str) -> msgspec.Raw:
+        """The stored output of a step."""
+        ...
+
+    def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
+        """Pages of how a step's children ended."""
+        ...
+
     async def spawn(
         self,
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
-    ) -> ChildGroup: ...
-    async def spawn_one(self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None) -> ChildGroup: ...
-    def spawned(self) -> list[ChildGroup]: ...
-    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]: ...
-    async def wait_for_some(self, ids: set[bytes]) -> list[bytes]: ...
-    def block_on(self, awaitable: Awaitable[Any]) -> Any: ...
+    ) -> ChildGroup:
+        """Spawn a child for each input."""
+        ...
+
+    async def spawn_one(self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None) -> ChildGroup:
+        """Spawn one child."""
+        ...
+
+    def spawned(self) -> list[ChildGroup]:
+        """All that this step has spawned."""
+        ...
+
+    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+        """Wait for all of them."""
+        ...
+
+    async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
+        """Wait for at least one, and return those that have ended."""
+        ...
+
+    def block_on(self, awaitable: Awaitable[Any]) -> Any:
+        """Run on the loop, from a thread."""
+        ...
 
 
 class Child(Generic[O_co]):
@@ -68,7 +103,7 @@ class Child(Generic[O_co]):
         self._host = host
         self._id = id
         self._codec = codec
-        self.workflow = workflow
+        self.workflow: str = workflow
 
     @property
     def id(self) -> str:
@@ -136,7 +171,7 @@ class ChildResult(Generic[O_co]):
     __slots__ = ("_codec", "_outcome", "id")
 
     def __init__(self, id: str, outcome: Outcome, codec: Codec[Any]) -> None:
-        self.id = id
+        self.id: str = id
         self._outcome = outcome
         self._codec = codec
 

@@ -71,7 +71,7 @@ class UnknownWorkflow(JetflowError, LookupError):
             "(a worker declares its workflows when it starts)"
         )
         self.name = name
-        self.near = tuple(near)
+        self.near: tuple[str, ...] = tuple(near)
 
 
 class UnknownRun(JetflowError, LookupError):
@@ -145,16 +145,14 @@ class ChildFailed(RunFailed):
         self.child_id = run_id
         self.key = key
         if key is not None:
-            self.args = (f"{self.args[0]} (key {key!r})",)
+            self.add_note(f"the child was spawned with key {key!r}")
 
 
 class ChildrenFailed(JetflowError, ExceptionGroup[ChildFailed]):
     """At least one child of a join failed: a group with one ``ChildFailed`` for each."""
 
-    def __new__(cls, message: str, exceptions: Sequence[ChildFailed]) -> ChildrenFailed:
-        return super().__new__(cls, message, exceptions)
-
-    def derive(self, excs: Sequence[ChildFailed], /) -> ChildrenFailed:
+    def derive(self, excs: Sequence[Any], /) -> ChildrenFailed:
+        """Return a group of the same kind with other errors."""
         return ChildrenFailed(self.message, excs)
 
 

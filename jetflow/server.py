@@ -154,7 +154,7 @@ class NatsServer:
     """
 
     def __init__(self, store_dir: str | os.PathLike[str] | None = None, options: ServerOptions | None = None) -> None:
-        self.options = options or ServerOptions()
+        self.options: ServerOptions = options or ServerOptions()
         self._given_store = None if store_dir is None else Path(store_dir).absolute()
         self._scratch: Path | None = None  # the configuration, the log, the ports file, and a temporary store
         self._process: subprocess.Popen[bytes] | None = None

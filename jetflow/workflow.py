@@ -7,7 +7,6 @@ step, a cycle) is refused here, before anything reaches the broker.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
 from types import FrameType
@@ -26,7 +25,10 @@ I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 P = ParamSpec("P")
 R = TypeVar("R")
-OUT = TypeVar("OUT", covariant=True)
+GI = TypeVar("GI")
+GO = TypeVar("GO")
+OUT_co = TypeVar("OUT_co", covariant=True)
+OUT = TypeVar("OUT")
 
 ONE_STEP: Final = "run"
 """The name of the step of a workflow that was declared as one function."""
@@ -35,7 +37,7 @@ CONTEXT_MARK: Final = "__jetflow_context__"
 """The attribute by which a step's signature knows the context's class."""
 
 
-class Step(Generic[P, R, OUT]):
+class Step(Generic[P, R, OUT_co]):
     """One function of a workflow. Calling it runs the function, and nothing else.
 
     ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers.
@@ -54,19 +56,20 @@ class Step(Generic[P, R, OUT]):
     ) -> None:
         self.workflow = workflow
         self.function = function
-        self.name = check_name("step name", name)
-        self.after = tuple(after)
-        self.retry = retry or Retry()
-        self.timeout = _checked_positive(f"step {name!r}: timeout (seconds)", timeout)
-        self.max_running = _checked_positive(f"step {name!r}: max_running", max_running)
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.name: str = check_name("step name", name)
+        self.after: tuple[str, ...] = tuple(after)
+        self.retry: Retry = retry or Retry()
+        self.timeout: float | None = _checked_positive(f"step {name!r}: timeout (seconds)", timeout)
+        self.max_running: int | None = _checked_positive(f"step {name!r}: max_running", max_running)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
         signature = _Signature(function, f"step {name!r} of workflow {workflow!r}")
-        self.input_name = signature.input_name
-        self.context_name = signature.context_name
+        self.input_name: str | None = signature.input_name
+        self.context_name: str | None = signature.context_name
         self.input: Codec[Any] = signature.codec(self.input_name, f"input of workflow {workflow!r}")
         self.output: Codec[Any] = signature.codec("return", f"output of step {name!r} of workflow {workflow!r}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -115,10 +118,10 @@ class Workflow(Generic[I, O]):
     ) -> None: ...
     @overload
     def __init__(
-        self: Workflow[I, Any],
+        self: Workflow[GI, Any],
         name: str,
         *,
-        input: type[I],
+        input: type[GI],
         output: None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
@@ -126,22 +129,22 @@ class Workflow(Generic[I, O]):
     ) -> None: ...
     @overload
     def __init__(
-        self: Workflow[Any, O],
+        self: Workflow[Any, GO],
         name: str,
         *,
         input: None = None,
-        output: type[O],
+        output: type[GO],
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self: Workflow[I, O],
+        self: Workflow[GI, GO],
         name: str,
         *,
-        input: type[I],
-        output: type[O],
+        input: type[GI],
+        output: type[GO],
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
@@ -156,10 +159,10 @@ class Workflow(Generic[I, O]):
         timeout: float | None = None,
         max_running: int | None = None,
     ) -> None:
-        self.name = check_name("workflow name", name)
+        self.name: str = check_name("workflow name", name)
         self.retry = retry
-        self.timeout = _checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
-        self.max_running = _checked_positive(f"workflow {name!r}: max_running", max_running)
+        self.timeout: float | None = _checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
+        self.max_running: int | None = _checked_positive(f"workflow {name!r}: max_running", max_running)
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
         self._output: Codec[Any] | None = None if output is None else Codec(output, f"output of workflow {name!r}")
@@ -203,7 +206,7 @@ class Workflow(Generic[I, O]):
         """
 
         def declare(function: Callable[..., Any]) -> Step[..., Any, Any]:
-            step = Step(
+            step: Step[..., Any, Any] = Step(
                 self.name,
                 function,
                 name=name or function.__name__,
@@ -227,7 +230,7 @@ class Workflow(Generic[I, O]):
     def _add(self, step: Step[..., Any, Any]) -> None:
         if "graph" in self.__dict__:
             raise InvalidDeclaration(
-                f"workflow {self.name!r} is in use already: declare step {step.name!r} before workers and clients see it"
+                f"workflow {self.name!r} is in use already: declare step {step.name!r} before workers or clients do"
             )
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
@@ -286,6 +289,7 @@ class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
         self.step(name=ONE_STEP)(function)
 
     def __call__(self, input: I, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function."""
         return self.function(input, *args, **kwargs)
 
 
@@ -313,7 +317,10 @@ def workflow(
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        return FunctionWorkflow(name, function, retry=retry, timeout=timeout, max_running=max_running)
+        made: FunctionWorkflow[Any, Any, ..., Any] = FunctionWorkflow(
+            name, function, retry=retry, timeout=timeout, max_running=max_running
+        )
+        return made
 
     return declare
 
@@ -348,7 +355,7 @@ class _Signature:
 
 def _resolved_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
     """Return the annotations, with names looked up where the function was declared, too."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         try:
             return get_type_hints(function, localns=frame.f_locals, include_extras=True)

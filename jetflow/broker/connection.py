@@ -40,6 +40,9 @@ API_TIMEOUT: Final = 10.0
 _WRITE_HIGH: Final = 4 * 1024 * 1024
 """Bytes in the write buffer above which bulk senders wait."""
 
+_RECONNECT: Final[dict[str, Any]] = {"reconnect_time_wait": 0.1}
+"""Seconds, which nats-py takes as a fraction too, though it says int."""
+
 _log = logging.getLogger("jetflow.broker")
 
 
@@ -51,7 +54,7 @@ class Connection:
 
     def __init__(self, client: Client, *, owned: bool, servers: Sequence[str] = ()) -> None:
         self.client = client
-        self.servers = tuple(servers)
+        self.servers: tuple[str, ...] = tuple(servers)
         self._owned = owned
         self._closed = False
         self._subscriptions: set[Subscription] = set()
@@ -71,7 +74,7 @@ class Connection:
         else:
             connection = await cls._dial([server] if isinstance(server, str) else list(server or ()), timeout, name)
         try:
-            await connection._check_server()
+            await connection.check_server()
         except BaseException:
             await connection.close()
             raise
@@ -108,10 +111,10 @@ class Connection:
                     disconnected_cb=on_disconnect,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.1,
                     connect_timeout=max(1, int(timeout)),
                     pending_size=256 * 1024 * 1024,
                     ping_interval=20,
+                    **_RECONNECT,
                 )
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await client.close()
@@ -122,7 +125,12 @@ class Connection:
             ) from None
         return connection
 
-    async def _check_server(self) -> None:
+    async def check_server(self) -> None:
+        """Check that the server can carry jetflow.
+
+        Raises:
+            ServerTooOld, JetStreamUnavailable: it cannot.
+        """
         version = self.client.connected_server_version
         found = (version.major, version.minor, version.patch)
         if found < OLDEST_SERVER:
@@ -191,9 +199,9 @@ class Connection:
         # nats-py's publish() is a coroutine that checks and formats each message for 6 µs; its write buffer is the
         # only way to hand it a finished line.
         client: Any = self.client
-        client._pending.append(command)
-        client._pending_data_size += len(command)
-        queue: asyncio.Queue[asyncio.Future[None]] = client._flush_queue
+        client._pending.append(command)  # noqa: SLF001
+        client._pending_data_size += len(command)  # noqa: SLF001
+        queue: asyncio.Queue[asyncio.Future[None]] = client._flush_queue  # noqa: SLF001
         if queue.empty() and client.is_connected:
             queue.put_nowait(asyncio.get_running_loop().create_future())
 
@@ -212,7 +220,10 @@ class Connection:
         async def deliver(message: Message) -> None:
             callback(message)
 
-        subscription = await self.client.subscribe(subject, cb=deliver, pending_msgs_limit=0, pending_bytes_limit=0)
+        client: Any = self.client  # its annotations are not complete
+        subscription: Subscription = await client.subscribe(
+            subject, cb=deliver, pending_msgs_limit=0, pending_bytes_limit=0
+        )
         self._subscriptions.add(subscription)
         return subscription
 

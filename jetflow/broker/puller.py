@@ -70,7 +70,7 @@ class Puller:
         self._watch: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
-        self.last_delivery = 0.0
+        self.last_delivery: float = 0.0
 
     async def start(self) -> None:
         """Begin to listen. Nothing is asked for before `want`."""

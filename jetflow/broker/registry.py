@@ -10,7 +10,6 @@ import difflib
 from time import monotonic
 from typing import Final
 
-
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.store import Store
 from jetflow.engine.graph import Graph

@@ -23,10 +23,10 @@ class Session:
     def __init__(self, connection: Connection, names: Subjects) -> None:
         self.connection = connection
         self.names = names
-        self.publisher = Publisher(connection)
-        self.ingest = Ingest(connection)
-        self.store = Store(connection)
-        self.registry = Registry(self.store, self.publisher, names)
+        self.publisher: Publisher = Publisher(connection)
+        self.ingest: Ingest = Ingest(connection)
+        self.store: Store = Store(connection)
+        self.registry: Registry = Registry(self.store, self.publisher, names)
 
     @classmethod
     async def open(

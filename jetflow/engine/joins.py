@@ -80,7 +80,7 @@ class Tally:
         self._expected_sum = record.id_sum
         self._members = None if members is None else set(split_ids(members))
         self._sum = 0
-        self.stored = 0
+        self.stored: int = 0
 
     def add(self, ids: bytes) -> None:
         """Count one page of child ids whose outcomes are stored, 16 bytes each, no id twice."""

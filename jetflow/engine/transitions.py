@@ -192,20 +192,16 @@ def advance(task: Task, graph: Graph) -> Procedure:
     """Start what comes after a step whose outcome is stored."""
     following = graph.downstream[task.step]
     for step in following:
-        if (yield from _gate_open(task, graph.upstream[step], step)):
+        if len(graph.upstream[step]) == 1 or (yield from _passed(task, graph.upstream[step], step)):
             yield Start(task, step, 0)
     if not following:
-        outputs: dict[str, Outcome] | None = yield from _gate_open(task, graph.sinks, END)
-        if outputs:
+        outputs = yield from _passed(task, graph.sinks, END)
+        if outputs is not None:
             yield from conclude(task, merged(task, graph, outputs))
 
 
-def _gate_open(
-    task: Task, upstream: tuple[str, ...], gate: str
-) -> Generator[Effect, Any, dict[str, Outcome] | Literal[True] | None]:
-    """Count a step at a gate behind several steps; the outcomes that are stored decide."""
-    if len(upstream) <= 1:
-        return True
+def _passed(task: Task, upstream: tuple[str, ...], gate: str) -> Generator[Effect, Any, dict[str, Outcome] | None]:
+    """Count a step at a gate behind several; the outcomes that are stored decide, and are returned if all are there."""
     value = yield Count(StepAddress(task.root, task.run, gate), "gate", 1)
     if value is not None and value < len(upstream):
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -16,10 +16,10 @@ from jetflow.wire.subjects import Header
 SHOWN_KEY: Final = 200
 """Characters of a key that are kept for showing; identity uses the whole key."""
 
-encode = msgspec.json.Encoder().encode
-decode_outcome = msgspec.json.Decoder(Outcome).decode
-decode_join = msgspec.json.Decoder(JoinRecord).decode
-decode_attempt = msgspec.json.Decoder(Attempt).decode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+decode_outcome: Callable[[bytes | str], Outcome] = msgspec.json.Decoder(Outcome).decode
+decode_join: Callable[[bytes | str], JoinRecord] = msgspec.json.Decoder(JoinRecord).decode
+decode_attempt: Callable[[bytes | str], Attempt] = msgspec.json.Decoder(Attempt).decode
 
 
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -31,8 +31,8 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     output: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-decode_declaration = msgspec.json.Decoder(Declaration).decode
-decode_graph = msgspec.json.Decoder(Graph).decode
+decode_declaration: Callable[[bytes | str], Declaration] = msgspec.json.Decoder(Declaration).decode
+decode_graph: Callable[[bytes | str], Graph] = msgspec.json.Decoder(Graph).decode
 
 
 class MalformedTask(ValueError):

@@ -35,13 +35,13 @@ class Subjects:
     """
 
     def __init__(self, namespace: str) -> None:
-        self.namespace = check_name("namespace", namespace)
-        self.prefix = f"jf.{namespace}"
-        self.tasks_stream = f"JF_{namespace}_tasks"
-        self.records_stream = f"JF_{namespace}_records"
-        self.inbox_stream = f"JF_{namespace}_inbox"
-        self.counters_stream = f"KV_jf_{namespace}_counters"
-        self.workflows_stream = f"KV_jf_{namespace}_workflows"
+        self.namespace: str = check_name("namespace", namespace)
+        self.prefix: str = f"jf.{namespace}"
+        self.tasks_stream: str = f"JF_{namespace}_tasks"
+        self.records_stream: str = f"JF_{namespace}_records"
+        self.inbox_stream: str = f"JF_{namespace}_inbox"
+        self.counters_stream: str = f"KV_jf_{namespace}_counters"
+        self.workflows_stream: str = f"KV_jf_{namespace}_workflows"
         self.inbox_consumer = "workers"
         self._task = f"{self.prefix}.task"
         self._run = f"{self.prefix}.run"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -47,30 +46,35 @@ class Execution:
         self._outputs = outputs
         self._loop = asyncio.get_running_loop()
         self.attempt = attempt
-        self.clean = task.turn == 0 and delivery == 1
-        self.spawner = Spawner(session, task, max_depth=max_depth)
-        self.waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
+        self.clean: bool = task.turn == 0 and delivery == 1
+        self.spawner: Spawner = Spawner(session, task, max_depth=max_depth)
+        self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
 
     # --- the host of the context
 
     @property
     def run_id(self) -> str:
+        """See `Context.run_id`."""
         return self._task.run
 
     @property
     def idempotency_key(self) -> str:
+        """See `Context.idempotency_key`."""
         return f"{self._task.run}.{self._task.step}"
 
-    @cached_property
+    @property
     def metadata(self) -> Mapping[str, Any]:
+        """See `Context.metadata`."""
         return MappingProxyType({} if self._task.metadata is None else msgspec.json.decode(self._task.metadata))
 
     def output(self, step: str) -> msgspec.Raw:
+        """See `Context.output`."""
         if step not in self._outputs:
             raise LookupError(f"step {step!r} does not come before step {self._task.step!r}: name it in after=")
         return self._outputs[step].output
 
     async def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
+        """See `Context.children`."""
         names, store = self._session.names, self._session.store
         outcomes = names.runs_of_join(StepAddress(self._task.root, self._task.run, step))
         async for page in store.pages(names.records_stream, outcomes):
@@ -82,21 +86,27 @@ class Execution:
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
     ) -> ChildGroup:
+        """See `Context.spawn_workflows`."""
         return await self.spawner.spawn(workflow, inputs, key)
 
     async def spawn_one(self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None) -> ChildGroup:
+        """See `Context.spawn_workflow`."""
         return await self.spawner.spawn_one(workflow, input, key)
 
     def spawned(self) -> list[ChildGroup]:
+        """See `Context.spawned`."""
         return self.spawner.groups
 
     async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+        """See `Context.join`."""
         return await self.waiting.all(ids)
 
     async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
+        """See `Context.as_completed`."""
         return await self.waiting.some(ids)
 
     def block_on(self, awaitable: Awaitable[Any]) -> Any:
+        """See `Context.block_on`."""
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

@@ -20,7 +20,7 @@ from jetflow.broker.store import collect
 from jetflow.broker.topology import SECOND
 from jetflow.context import Context
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
+from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
 from jetflow.errors import (
     BrokerError,
@@ -94,13 +94,13 @@ class Executor:
         self._recorded = asyncio.Event()
         self.held: dict[str, float] = {}
         self.executions: set[Execution] = set()
-        self.counts = Counts()
-        self.recording = 0
-        self.mean_duration = 0.0
-        self.stopping = False
+        self.counts: Counts = Counts()
+        self.recording: int = 0
+        self.mean_duration: float = 0.0
+        self.stopping: bool = False
         # what the crowd of waiting steps has to know
-        self.waiting = 0
-        self.park_after = options.park_after
+        self.waiting: int = 0
+        self.park_after: float = options.park_after
 
     def has_room(self) -> bool:
         """Tell whether one more step may wait warm."""
@@ -193,14 +193,13 @@ class Executor:
         self.executions.add(execution)
         self.counts.executed += 1
         started, began = time(), monotonic()
+        output, failure = NULL, None
         try:
             arguments = step.arguments(step.input.decode(task.input), Context(execution))
             result = await self._call(step, arguments, execution)
             output = self._encode(workflow, graph, step, result)
-        except BaseException as error:  # noqa: BLE001 - whatever a step raises is recorded, and no worker dies of it
-            failure: BaseException | None = error
-        else:
-            failure = None
+        except BaseException as error:
+            failure = error
         finally:
             self.executions.discard(execution)
             await execution.waiting.close()
@@ -211,7 +210,7 @@ class Executor:
             self._drive(delivery, seal(task, execution.park()))
         elif failure is None:
             self.counts.succeeded += 1
-            self._succeeded(delivery, task, graph, execution, output, started)  # pyright: ignore[reportPossiblyUnbound]
+            self._succeeded(delivery, task, graph, execution, output, started)
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self.hand_back(delivery, task)
         else:

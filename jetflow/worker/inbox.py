@@ -10,7 +10,6 @@ import logging
 from time import time
 from typing import Final
 
-
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id

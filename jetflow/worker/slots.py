@@ -16,7 +16,7 @@ class Slots:
 
     def __init__(self, count: int, on_free: Callable[[], None]) -> None:
         self.count = count
-        self.used = 0
+        self.used: int = 0
         self._on_free = on_free
         self._waiting: deque[asyncio.Future[None]] = deque()
 

@@ -38,7 +38,9 @@ class Crowd(Protocol):
     park_after: float
     """Seconds."""
 
-    def has_room(self) -> bool: ...
+    def has_room(self) -> bool:
+        """Whether one more may wait warm."""
+        ...
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -84,7 +86,7 @@ class Waiting:
         self._reads: set[asyncio.Task[None]] = set()
         self._last_arrival = 0.0
         self._counter_seen: bytes | None = None
-        self.holds_slot = True
+        self.holds_slot: bool = True
         self.pause: asyncio.Timeout | None = None
         self.need: Need | None = None
         self.joined: set[bytes] = set()

@@ -63,14 +63,14 @@ class Worker:
         options: WorkerOptions | None = None,
     ) -> None:
         declared = [workflows] if isinstance(workflows, Workflow) else list(workflows)
-        self.workflows = {workflow.name: workflow for workflow in declared}
+        self.workflows: dict[str, Workflow[Any, Any]] = {workflow.name: workflow for workflow in declared}
         if not declared or len(self.workflows) < len(declared):
             raise InvalidDeclaration("a worker runs at least one workflow, and no two of one name")
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
         options = options or WorkerOptions()
-        self.options = options if slots is None else msgspec.structs.replace(options, slots=slots)
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)
+        self.name: str = f"{socket.gethostname()}-{os.getpid()}"
         self._server = server
         self._namespace = namespace
         self._session: Session | None = None
