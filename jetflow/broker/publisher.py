@@ -131,8 +131,8 @@ class Publisher:
         self._next += 1
         self._sent[self._next] = _Sent(subject, body, headers, done, now, None if timeout is None else now + timeout)
         self._connection.send(subject, body, reply=f"{self._inbox}.{self._next}", headers=headers)
+        self._idle.clear()
         if self._checker is None:
-            self._idle.clear()
             self._checker = self._loop.call_later(1.0, self._check)
 
     async def store(self, subject: str, body: bytes, headers: bytes = b"", *, timeout: float | None = None) -> Receipt:
@@ -197,6 +197,8 @@ class Publisher:
         sent = self._sent.pop(token, None)
         if sent is not None:
             sent.done(receipt)
+        if not self._sent:
+            self._idle.set()
 
     def _again(self, token: int, reason: str) -> None:
         sent = self._sent.get(token)
@@ -207,7 +209,6 @@ class Publisher:
     def _check(self) -> None:
         self._checker = None
         if not self._sent:
-            self._idle.set()
             return
         now = self._loop.time()
         if self._connection.is_connected:
