@@ -13,8 +13,8 @@ from jetflow.broker.topology import Retention
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Failure, Outcome, Task
 from jetflow.errors import InvalidInput, ResultTimeout, RunFailed, UnknownRun
-from jetflow.targets import resolve, root_task, start_root
-from jetflow.trace import RunTrace, read_trace
+from jetflow.runs.targets import resolve, root_task, start_root
+from jetflow.runs.trace import RunTrace, read_trace
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow

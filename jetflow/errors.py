@@ -144,8 +144,10 @@ class ChildFailed(RunFailed):
         super().__init__(run_id, workflow, **error)
         self.child_id = run_id
         self.key = key
-        if key is not None:
-            self.add_note(f"the child was spawned with key {key!r}")
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.key is None else f"{text} (key {self.key!r})"
 
 
 class ChildrenFailed(JetflowError, ExceptionGroup[ChildFailed]):

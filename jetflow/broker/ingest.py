@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from jetflow.broker.connection import Connection, Message
-from jetflow.broker.publisher import BUSY_DELAY, EXISTS, RESEND_AFTER
+from jetflow.broker.publisher import BUSY_DELAY, RESEND_AFTER, subject_taken
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout
 
 BATCH: Final = 500
@@ -125,7 +125,7 @@ class Ingest:
         answer = _decode(message.data)
         error = answer.error
         if answer.type == "err" and error is not None:
-            if error.err_code in EXISTS:
+            if subject_taken(error.err_code, error.description):
                 batch.existing.append(answer.seq - 1)
             else:
                 self._on_error(batch, error)

@@ -25,8 +25,9 @@ RESEND_AFTER: Final = 5.0
 BUSY_DELAY: Final = 0.25
 """Seconds before a publish that the server could not take just now is sent again."""
 
-EXISTS: Final = frozenset({10071, 10077})
-"""Error codes that say: a message with this subject is stored already."""
+_WRONG_LAST_SEQUENCE: Final = 10071
+_STORE_FAILED: Final = 10077
+_SUBJECT_TAKEN: Final = "maximum messages per subject exceeded"
 
 _PERMANENT_UNAVAILABLE: Final = frozenset({10076, 10039})  # JetStream not enabled (for this account)
 
@@ -183,7 +184,7 @@ class Publisher:
         if error is None:
             value = None if answer.val is None else int(answer.val)
             self._settle(token, Receipt(stored=not answer.duplicate, sequence=answer.seq, value=value))
-        elif error.err_code in EXISTS:
+        elif subject_taken(error.err_code, error.description):
             self._settle(token, Receipt(stored=False))
         elif error.code >= 500 and error.err_code not in _PERMANENT_UNAVAILABLE:
             self._again(token, error.description)
@@ -228,6 +229,15 @@ class Publisher:
     def _send_again(self, token: int, sent: _Sent, now: float) -> None:
         sent.at = now
         self._connection.send(sent.subject, sent.body, reply=f"{self._inbox}.{token}", headers=sent.headers)
+
+
+def subject_taken(err_code: int, description: str) -> bool:
+    """Tell whether an error says that a message with this subject is stored already.
+
+    The server's 10077 says that the message was not stored, for a reason that only its description tells: a full
+    stream has the same code, and there the message must be sent again.
+    """
+    return err_code == _WRONG_LAST_SEQUENCE or (err_code == _STORE_FAILED and description == _SUBJECT_TAKEN)
 
 
 def _counted(waiting: list[Done]) -> Done:

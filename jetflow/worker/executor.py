@@ -34,12 +34,12 @@ from jetflow.errors import (
     StepTimeout,
     UnknownStep,
 )
-from jetflow.targets import HEADERS_ROOM
+from jetflow.runs.performer import AnyProcedure, Performer
+from jetflow.runs.targets import HEADERS_ROOM
 from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
 from jetflow.wire.subjects import last_token
 from jetflow.worker.execution import Execution
 from jetflow.worker.options import WorkerOptions
-from jetflow.worker.performer import AnyProcedure, Performer
 from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
 

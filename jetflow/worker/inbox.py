@@ -16,10 +16,10 @@ from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude, settle
 from jetflow.errors import BrokerError, JetflowError, KeyConflict, UnknownWorkflow
-from jetflow.targets import Target, resolve, root_task, start_root
+from jetflow.runs.performer import Performer
+from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.wire.codec import ANY
 from jetflow.wire.subjects import Header
-from jetflow.worker.performer import Performer
 
 ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"

@@ -15,7 +15,7 @@ from jetflow.engine.identity import child_id_bytes, child_id_prefix, input_diges
 from jetflow.engine.joins import distinct_ids
 from jetflow.engine.tasks import Task
 from jetflow.errors import DepthExceeded, KeyConflict, PayloadTooLarge
-from jetflow.targets import HEADERS_ROOM, Target, resolve
+from jetflow.runs.targets import HEADERS_ROOM, Target, resolve
 from jetflow.wire.records import header_block, shown_key
 from jetflow.wire.subjects import Header
 from jetflow.workflow import Workflow

@@ -16,9 +16,9 @@ from jetflow.broker.session import Session
 from jetflow.engine.tasks import StepAddress
 from jetflow.engine.transitions import settle
 from jetflow.errors import BrokerError
+from jetflow.runs.performer import Performer, task_of
 from jetflow.wire.records import decode_join
 from jetflow.worker.executor import Counts
-from jetflow.worker.performer import Performer, task_of
 
 JOINS_A_SWEEP: Final = 500
 """Joins that one sweep looks at, drawn by chance if there are more."""

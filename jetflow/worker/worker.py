@@ -27,12 +27,12 @@ from jetflow.broker.topology import (
     ensure_step_consumer,
 )
 from jetflow.errors import InvalidDeclaration
+from jetflow.runs.performer import Performer
 from jetflow.worker.executor import Counts, Executor
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.inbox import Inbox
 from jetflow.worker.options import WorkerOptions
-from jetflow.worker.performer import Performer
 from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
 from jetflow.workflow import Workflow

@@ -1,0 +1,7 @@
+"""`python -m jetflow.cli` is the `jetflow` command."""
+
+import sys
+
+from jetflow.cli import main
+
+sys.exit(main())

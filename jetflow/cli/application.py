@@ -1,0 +1,70 @@
+"""The commands put together, and what every one of them does at its end.
+
+Exit status: 0 done, 1 a `JetflowError` (one line on stderr), 2 a command line that makes no sense, 130 after Ctrl-C,
+141 when the reader of stdout went away. Anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final
+
+from cyclopts import App, CycloptsError
+
+from jetflow.cli import INTERRUPTED
+from jetflow.cli.dev import dev
+from jetflow.cli.options import UsageError
+from jetflow.cli.show import show
+from jetflow.cli.trigger import trigger
+from jetflow.cli.worker import worker
+from jetflow.errors import JetflowError
+
+FAILED: Final = 1
+MISUSED: Final = 2
+UNREAD: Final = 141
+
+app = App(
+    name="jetflow",
+    help="Workflows on NATS JetStream. `jetflow COMMAND --help` shows an example of each command.",
+    usage="Usage: jetflow COMMAND [OPTIONS]",
+    version=lambda: f"jetflow {version('jetflow-nats')}",
+    help_format="markdown",
+)
+app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
+app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
+app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
+app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, and return its exit status."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except (CycloptsError, UsageError) as error:
+        return _refuse(error, MISUSED)
+    except (JetflowError, OSError) as error:
+        return _refuse(error, FAILED)
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    command, bound, _ = app.parse_args(
+        None if arguments is None else list(arguments), exit_on_error=False, print_error=False
+    )
+    status: object = command(*bound.args, **bound.kwargs)
+    return status if isinstance(status, int) else 0
+
+
+def _refuse(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

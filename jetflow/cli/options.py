@@ -1,0 +1,97 @@
+"""The options that several commands share, and the error for those that make no sense."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+from jetflow.client import Client, connect
+from jetflow.errors import JetflowError
+from jetflow.worker.options import WorkerOptions
+
+AsJson: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+Verbose: TypeAlias = Annotated[bool, Parameter(name="--verbose", negative=(), help="Print tracebacks of errors, too.")]
+
+_DEFAULTS = WorkerOptions()
+
+
+class UsageError(JetflowError, ValueError):
+    """The command line asks for something that does not exist or does not fit."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where to work: a server and a namespace."""
+
+    server: Annotated[
+        str | None,
+        Parameter(help="URL of the NATS server, or several with commas; else NATS_URL, else nats://127.0.0.1:4222."),
+    ] = None
+    namespace: Annotated[str, Parameter(help="The jetflow namespace.")] = "default"
+
+    @property
+    def servers(self) -> list[str] | None:
+        """The URLs; None leaves the choice to ``NATS_URL`` and the default."""
+        urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
+        return urls or None
+
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        """Connect as a client."""
+        return connect(self.servers, namespace=self.namespace)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WorkerFlags:
+    """What can be set of a worker on the command line. Times are seconds."""
+
+    slots: Annotated[int, Parameter(help="Step bodies that run at once.")] = _DEFAULTS.slots
+    ack_wait: Annotated[float, Parameter(help="Seconds of silence after which another worker gets a task.")] = (
+        _DEFAULTS.ack_wait
+    )
+    park_after: Annotated[float, Parameter(help="Seconds that a step waits for children in memory.")] = (
+        _DEFAULTS.park_after
+    )
+    max_waiting: Annotated[int, Parameter(help="Steps that wait for children in memory at once.")] = (
+        _DEFAULTS.max_waiting
+    )
+    grace: Annotated[float, Parameter(help="Seconds that running steps may go on at the end.")] = _DEFAULTS.grace
+    replicas: Annotated[int, Parameter(help="Replicas of each stream, when it is made.")] = _DEFAULTS.replicas
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(help="What to log on stderr.")] = (
+        "info"
+    )
+
+    def options(self) -> WorkerOptions:
+        """Return the worker's options.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "log_level"}
+        for name, value in values.items():
+            try:
+                WorkerOptions(**{name: value})
+            except ValueError as error:
+                rule = str(error).rpartition(": ")[2]
+                raise UsageError(f"--{name.replace('_', '-')} is {value}: it must be {rule}") from None
+        return WorkerOptions(**values)
+
+    def arguments(self) -> list[str]:
+        """Return the command line that says the same."""
+        return [
+            part
+            for field in fields(self)
+            for part in (f"--{field.name.replace('_', '-')}", str(getattr(self, field.name)))
+        ]
+
+    def start_logging(self) -> None:
+        """Log to stderr from now on."""
+        logging.basicConfig(
+            level=self.log_level.upper(),
+            format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        )
