@@ -35,7 +35,7 @@ def _is_pydantic(kind: Any) -> bool:
     return pydantic is not None and isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
 
 
-_encode = msgspec.json.Encoder(order="deterministic", enc_hook=_encode_other).encode
+_encode = msgspec.json.Encoder(order="sorted", enc_hook=_encode_other).encode
 
 
 class Codec(Generic[T]):
