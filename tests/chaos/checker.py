@@ -1,0 +1,234 @@
+"""The independent checker: reads the streams with a plain NATS client and compares them with the model.
+
+It knows the wire format (``docs/wire.md``) and nothing of jetflow's code, so that a mistake there cannot hide itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from nats.aio.client import Client
+
+from tests.chaos.driver import Acknowledged
+from tests.chaos.plan import POISONED, ending
+from tests.chaos.servers import api
+
+SHOWN = 20
+
+
+@dataclass
+class Task:
+    """A stored task: which turn of which step of which run."""
+
+    workflow: str
+    step: str
+    root: str
+    parent: str
+    run: str
+    turn: int
+    parent_step: str
+    depth: int
+    input: Any
+
+
+@dataclass
+class Ended:
+    """A stored outcome, and where it stands in the stream."""
+
+    sequence: int
+    parent: str
+    parent_step: str
+    outcome: dict[str, Any]
+
+
+@dataclass
+class Verdict:
+    """What the streams say."""
+
+    runs: int = 0
+    children: int = 0
+    joins: int = 0
+    parked: int = 0
+    poisoned: int = 0
+    cancelled: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def complaints(self) -> list[str]:
+        return [
+            f"{kind}: {text}"
+            for kind in ("lost", "doubled", "early", "stuck", "wrong")
+            for text in getattr(self, kind)[:SHOWN]
+        ]
+
+
+class Streams:
+    """Everything that the streams of a namespace hold."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.tasks: dict[tuple[str, str, int], Task] = {}
+        self.runs: dict[str, Task] = {}
+        self.ended: dict[str, list[Ended]] = defaultdict(list)
+        self.steps: dict[tuple[str, str], int] = {}
+        self.joins: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    async def read(self, client: Client) -> None:
+        async for subject, _, headers, body in messages(client, f"JF_{self.namespace}_tasks"):
+            _, _, _, workflow, step, root, parent, run, turn = subject.split(".")
+            task = Task(
+                workflow,
+                step,
+                root,
+                parent,
+                run,
+                int(turn),
+                headers.get("Jf-Parent-Step", "-"),
+                int(headers.get("Jf-Depth", "0")),
+                json.loads(body),
+            )
+            self.tasks[run, step, task.turn] = task
+            self.runs.setdefault(run, task)
+        async for subject, sequence, _, body in messages(client, f"JF_{self.namespace}_records"):
+            _, _, kind, root, *rest = subject.split(".")
+            if kind == "run":
+                parent, parent_step, run = rest
+                self.ended[run].append(Ended(sequence, parent, parent_step, json.loads(body)))
+            elif kind == "step":
+                self.steps[rest[0], rest[1]] = sequence
+            elif kind == "join":
+                self.joins[rest[0], rest[1], int(rest[2])] = json.loads(body)
+
+
+async def messages(client: Client, stream: str) -> Any:
+    """Yield subject, sequence, headers and body of every message of a stream, as the leader has them."""
+    info = await api(client, f"STREAM.INFO.{stream}")
+    last = info["state"]["last_seq"]
+    subscription = await client.subscribe(inbox := client.new_inbox(), pending_msgs_limit=-1, pending_bytes_limit=-1)
+    created = await api(
+        client,
+        f"CONSUMER.CREATE.{stream}",
+        {
+            "stream_name": stream,
+            "config": {
+                "deliver_subject": inbox,
+                "ack_policy": "none",
+                "deliver_policy": "all",
+                "mem_storage": True,
+                "num_replicas": 1,
+            },
+        },
+    )
+    if "error" in created:
+        raise RuntimeError(f"{stream} cannot be read: {created['error']}")
+    pending = created["num_pending"]
+    try:
+        while pending:
+            message = await subscription.next_msg(timeout=20)
+            tokens = message.reply.split(".")
+            pending = int(tokens[-1])
+            sequence = int(tokens[-4])
+            yield message.subject, sequence, message.headers or {}, message.data
+            if sequence >= last:
+                break
+    finally:
+        await subscription.unsubscribe()
+        await api(client, f"CONSUMER.DELETE.{stream}.{created['name']}")
+
+
+async def unsettled(client: Client, namespace: str) -> list[str]:
+    """Return what the consumers still have to do."""
+    found: list[str] = []
+    for stream in (f"JF_{namespace}_tasks", f"JF_{namespace}_inbox"):
+        answer = await api(client, f"CONSUMER.LIST.{stream}")
+        if "error" in answer:
+            return [f"{stream}: {answer['error']}"]
+        found += [
+            f"{consumer['name']}: {consumer['num_pending']} queued, {consumer['num_ack_pending']} not acknowledged"
+            for consumer in answer.get("consumers") or []
+            if consumer["num_pending"] or consumer["num_ack_pending"]
+        ]
+        if answer.get("missing"):
+            found.append(f"{stream}: consumers {answer['missing']} do not answer")
+    return found
+
+
+async def check(client: Client, namespace: str, log: dict[str, Acknowledged]) -> Verdict:
+    """Compare what is stored with what was acknowledged, and with the model."""
+    streams = Streams(namespace)
+    await streams.read(client)
+    verdict = Verdict(stuck=await unsettled(client, namespace))
+    cancelled = {run for run, told in log.items() if told.cancelled}
+    for told in log.values():
+        if told.run not in streams.runs:
+            verdict.lost.append(f"trigger of {told.workflow} was acknowledged, and run {told.run} does not exist")
+        elif told.run not in streams.ended:
+            verdict.lost.append(f"run {told.run} of {told.workflow} was acknowledged and has no outcome")
+    for run, task in streams.runs.items():
+        verdict.runs += 1
+        verdict.children += task.parent != "-"
+        _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled)
+    for run in streams.ended.keys() - streams.runs.keys():
+        verdict.wrong.append(f"run {run} has an outcome and was never asked for")
+    _check_joins(verdict, streams)
+    _check_order(verdict, streams)
+    return verdict
+
+
+def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_be_cancelled: bool) -> None:
+    ended = streams.ended.get(run, [])
+    if not ended:
+        verdict.stuck.append(f"run {run} of {task.workflow} (root {task.root}, depth {task.depth}) has no outcome")
+        return
+    if len(ended) > 1:
+        verdict.doubled.append(f"run {run} of {task.workflow} has {len(ended)} outcomes")
+    outcome = ended[0].outcome
+    got = outcome["status"], outcome.get("output") if outcome["status"] == "succeeded" else None
+    verdict.poisoned += task.workflow == POISONED
+    if got[0] == "cancelled" and may_be_cancelled:
+        verdict.cancelled += 1
+        return
+    expected = ending(task.workflow, task.input)
+    if got != expected and not (may_be_cancelled and got[0] == "failed"):
+        verdict.wrong.append(
+            f"run {run} of {task.workflow} on {json.dumps(task.input)} ended as {json.dumps(got)}, "
+            f"and {json.dumps(expected)} is right: {json.dumps(outcome.get('error'))}"
+        )
+
+
+def _check_joins(verdict: Verdict, streams: Streams) -> None:
+    """Every join must have been moved on: by its run's or step's outcome, or by the next turn."""
+    for (run, step, turn), record in streams.joins.items():
+        verdict.joins += record["kind"] == "sealed"
+        verdict.parked += record["kind"] == "parked"
+        moved = run in streams.ended or (run, step) in streams.steps
+        if record["kind"] == "parked":
+            moved = moved or (run, step, turn + 1) in streams.tasks
+        if not moved:
+            verdict.stuck.append(f"the join of step {step}, turn {turn}, of run {run} is open ({record['kind']})")
+
+
+def _check_order(verdict: Verdict, streams: Streams) -> None:
+    """No step, and no run, may have succeeded before the last of its children ended."""
+    latest: Counter[tuple[str, str]] = Counter()
+    for run, task in streams.runs.items():
+        for ended in streams.ended.get(run, []):
+            address = ended.parent, ended.parent_step
+            if (task.parent, task.parent_step) != address:
+                verdict.wrong.append(f"the outcome of run {run} is stored under a step that did not spawn it")
+            latest[address] = max(latest[address], ended.sequence)
+    for (run, step), sequence in latest.items():
+        if run == "-":
+            continue
+        finished = streams.steps.get((run, step), 0)
+        if finished and finished < sequence:
+            verdict.early.append(f"step {step} of run {run} ended before its children did")
+        for ended in streams.ended.get(run, []):
+            if ended.outcome["status"] == "succeeded" and ended.sequence < sequence:
+                verdict.early.append(f"run {run} ended before the children of its step {step} did")

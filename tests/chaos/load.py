@@ -1,0 +1,208 @@
+"""The workflows of the chaos run.
+
+What they do is drawn from their input alone, by the functions of `plan`, so that `model` can tell how each run must
+end. Between them they go through every kind of join: in a step, at a step's boundary, parked, behind gates, borrowed
+from another step, in the order of completion; with keyed and hash-keyed children; with failures that a retry mends
+and failures that none does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from jetflow import Child, ChildFailed, ChildrenFailed, Context, InvalidInput, Retry, Workflow, workflow
+from tests.chaos.plan import (
+    POISONED,
+    Leaf,
+    Node,
+    Total,
+    fails_before,
+    join_style,
+    leaf_value,
+    leaves,
+    second_batch,
+    shared_leaf,
+    subtrees,
+)
+
+PATIENT = Retry(attempts=1_000_000, initial=0.05, max_delay=1.0)
+"""For steps whose worker may be killed any number of times."""
+
+SHORT = Retry(attempts=3, initial=0.05, max_delay=0.2)
+
+
+class Unlucky(RuntimeError):
+    """Raised by plan."""
+
+
+async def work(most: float = 0.05) -> None:
+    await asyncio.sleep(random.random() * most)
+
+
+# --- leaves ----------------------------------------------------------------------------------------------------
+
+
+@workflow("leaf", retry=PATIENT)
+async def leaf(leaf: Leaf, ctx: Context) -> int:
+    await work()
+    if ctx.attempt <= fails_before(leaf.seed):
+        raise Unlucky(f"attempt {ctx.attempt} of leaf {leaf.seed}")
+    return leaf_value(leaf.seed)
+
+
+@workflow("sync-leaf", retry=PATIENT)
+def sync_leaf(leaf: Leaf) -> int:
+    time.sleep(random.random() * 0.02)
+    return leaf_value(leaf.seed)
+
+
+@workflow("doomed", retry=SHORT)
+async def doomed(leaf: Leaf) -> int:
+    await work(0.01)
+    raise Unlucky(f"leaf {leaf.seed} is doomed")
+
+
+@workflow("poison", retry=Retry(attempts=2))
+async def poison(leaf: Leaf) -> int:
+    await asyncio.sleep(0.2)  # long enough for neighbours to be in the middle of something
+    os.kill(os.getpid(), signal.SIGKILL)
+    return leaf.seed
+
+
+LEAVES: dict[str, Workflow[Any, Any]] = {"leaf": leaf, "sync-leaf": sync_leaf, "doomed": doomed, "poison": poison}
+
+# --- trees -----------------------------------------------------------------------------------------------------
+
+branch = Workflow("branch", input=Node, output=Total, retry=PATIENT)
+scatter = Workflow("scatter", input=Node, output=Total, retry=PATIENT)
+diamond = Workflow("diamond", input=Node, retry=PATIENT)
+narrow = Workflow("narrow", input=Node, output=Total, retry=PATIENT)
+
+TREES: dict[str, Workflow[Any, Any]] = {"branch": branch, "scatter": scatter, "diamond": diamond, "narrow": narrow}
+WORKFLOWS: list[Workflow[Any, Any]] = [*LEAVES.values(), *TREES.values()]
+
+
+async def spawn_all(kind: str, node: Node, ctx: Context) -> list[Child[Any]]:
+    """Spawn what the plan of a node asks for: leaves in bulk, keyed or not, and trees one by one."""
+    children: list[Child[Any]] = []
+    for child, seeds, keyed in leaves(kind, node):
+        inputs = [Leaf(seed) for seed in seeds]
+        children += await ctx.spawn_workflows(
+            LEAVES[child], inputs, key=(lambda one: f"leaf {one.seed}") if keyed else None
+        )
+    for child, below in subtrees(kind, node):
+        children.append(await ctx.spawn_workflow(TREES[child], below, key=f"tree {below.seed}"))
+    return children
+
+
+async def joined(ctx: Context, children: list[Child[Any]]) -> Total:
+    """Join children of which none may fail: another attempt would find the same failures."""
+    try:
+        return summed(await ctx.join(children))
+    except ChildrenFailed as error:
+        raise InvalidInput(f"a child failed: {error}") from None
+
+
+def add(total: Total, value: Any) -> Total:
+    """Add what a child returned: a number, a total, or the outputs of several last steps."""
+    if isinstance(value, int):
+        return Total(total.total + value, total.failed)
+    if isinstance(value, Total):
+        return Total(total.total + value.total, total.failed + value.failed)
+    if set(value) == {"total", "failed"}:
+        return add(total, msgspec.convert(value, Total))
+    return add(total, sum(value.values()))
+
+
+def summed(results: Sequence[Any]) -> Total:
+    total = Total(0, 0)
+    for result in results:
+        if isinstance(result, ChildFailed):
+            total = Total(total.total, total.failed + 1)
+        else:
+            total = add(total, result)
+    return total
+
+
+@branch.step
+async def fan(node: Node, ctx: Context) -> Total:
+    """Join in the step, in one of three styles; then spawn a second batch that depends on what came out."""
+    children = await spawn_all("branch", node, ctx)
+    style = join_style(node.seed)
+    if style == "all":
+        total = summed(await ctx.join(children, return_exceptions=True))
+    else:
+        total = Total(0, 0)
+        ordered = [child async for child in ctx.as_completed(children)] if style == "completed" else children
+        for child in ordered:
+            try:
+                total = add(total, await child.result())
+            except ChildFailed:
+                total = Total(total.total, total.failed + 1)
+    more = [Leaf(seed) for seed in second_batch(node.seed, total.total)]
+    return add(total, summed(await ctx.join(await ctx.spawn_workflows(leaf, more))))
+
+
+@scatter.step
+async def throw(node: Node, ctx: Context) -> int:
+    """Return without joining: the next step begins when all children have ended."""
+    return len(await spawn_all("scatter", node, ctx))
+
+
+@scatter.step(after=throw)
+async def gather(node: Node, ctx: Context) -> Total:
+    results = await ctx.children(throw)
+    if len(results) != ctx.output(throw):
+        raise AssertionError(f"{len(results)} children of {ctx.output(throw)}")
+    return summed([result.output for result in results])
+
+
+@diamond.step
+async def left(node: Node, ctx: Context) -> Total:
+    children = await spawn_all("diamond", node, ctx)
+    shared = await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
+    return add(await joined(ctx, children), await shared.result())
+
+
+@diamond.step
+async def right(node: Node, ctx: Context) -> int:
+    """Spawn a child that the other step spawns, too, and return without joining."""
+    await work()
+    await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
+    await ctx.spawn_workflow(sync_leaf, Leaf(node.seed), key="right")
+    return leaf_value(node.seed)
+
+
+@diamond.step(after=[left, right])
+async def middle(node: Node, ctx: Context) -> int:
+    await work()
+    return ctx.output(left).total + ctx.output(right)
+
+
+@diamond.step(after=[left, middle])
+def up(node: Node, ctx: Context) -> int:
+    return ctx.output(middle) + ctx.output(left).failed
+
+
+@diamond.step(after=middle)
+async def down(node: Node, ctx: Context) -> int:
+    """A last step that has children of its own."""
+    await ctx.spawn_workflows(leaf, [Leaf(node.seed + 1)])
+    return -leaf_value(node.seed)
+
+
+@narrow.step(max_running=2)
+async def squeeze(node: Node, ctx: Context) -> Total:
+    """Parks at each wait, for a waiting step must not count as running."""
+    return await joined(ctx, await spawn_all("narrow", node, ctx))
+
+
+assert POISONED in LEAVES

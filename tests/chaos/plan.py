@@ -1,0 +1,133 @@
+"""What each run of the load does, as pure functions of its input; and, from that, how it must end."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import msgspec
+
+POISONED = "poison"
+DOOMED = ("doomed", POISONED)
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    seed: int
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A tree to build. ``depth`` is how many levels of trees may stand below."""
+
+    seed: int
+    depth: int = 0
+    poisoned: bool = False
+
+
+class Total(msgspec.Struct, frozen=True):
+    total: int
+    failed: int
+
+
+def draw(seed: int, what: str, below: int) -> int:
+    """Return a number from 0 to ``below - 1`` that the seed and the purpose alone decide."""
+    return int.from_bytes(blake2b(f"{seed}/{what}".encode(), digest_size=8).digest()) % below
+
+
+def leaf_value(seed: int) -> int:
+    return draw(seed, "value", 1000)
+
+
+def fails_before(seed: int) -> int:
+    """How many attempts of a leaf fail before one succeeds."""
+    return max(0, draw(seed, "fails", 14) - 11)
+
+
+def join_style(seed: int) -> str:
+    return ("all", "completed", "one by one")[draw(seed, "join", 3)]
+
+
+def _seeds(seed: int, what: str, count: int) -> list[int]:
+    return [draw(seed, f"{what} {number}", 2**40) for number in range(count)]
+
+
+def leaves(kind: str, node: Node) -> list[tuple[str, list[int], bool]]:
+    """The leaves of a node: workflow, seeds, and whether they are spawned with keys."""
+    seed = node.seed
+    groups = [
+        ("leaf", _seeds(seed, "keyed", 1 + draw(seed, "keyed", 6)), True),
+        ("leaf", _seeds(seed, "hashed", draw(seed, "hashed", 5)), False),
+        ("sync-leaf", _seeds(seed, "sync", draw(seed, "sync", 3)), False),
+    ]
+    if node.poisoned:
+        groups.append((POISONED, _seeds(seed, "poison", 1), True))
+    elif (kind == "branch" and draw(seed, "doom", 4) == 0) or (kind == "scatter" and draw(seed, "doom", 12) == 0):
+        groups.append(("doomed", _seeds(seed, "doomed", 1 + draw(seed, "doomed", 2)), False))
+    return [group for group in groups if group[1]]
+
+
+def subtrees(kind: str, node: Node) -> list[tuple[str, Node]]:
+    """The trees below a node: workflow and input."""
+    if node.depth == 0:
+        return []
+    count = {"branch": 1 + draw(node.seed, "trees", 3), "scatter": 1 + draw(node.seed, "trees", 2)}.get(kind, 1)
+    return [
+        (("branch", "scatter", "diamond", "narrow")[draw(below, "kind", 4)], Node(below, node.depth - 1))
+        for below in _seeds(node.seed, "tree", count)
+    ]
+
+
+def second_batch(seed: int, total: int) -> list[int]:
+    """The leaves that a branch spawns when it knows what the first ones came to."""
+    return _seeds(seed, f"second {total}", (total + seed) % 4)
+
+
+def shared_leaf(seed: int) -> int:
+    return draw(seed, "shared", 2**40)
+
+
+# --- how it must end -------------------------------------------------------------------------------------------
+
+FAILED = ("failed", None)
+Ending: TypeAlias = tuple[str, Any]
+
+
+def ending(workflow: str, input: Any) -> Ending:
+    """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
+    if workflow in ("leaf", "sync-leaf", *DOOMED):
+        return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
+    return _tree(workflow, msgspec.convert(input, Node))
+
+
+@lru_cache(200_000)
+def _tree(workflow: str, node: Node) -> Ending:
+    total, failed = _children(workflow, node)
+    seed = node.seed
+    if workflow == "branch":
+        return _total(total + sum(map(leaf_value, second_batch(seed, total))), failed[0] + failed[1])
+    if failed[1]:
+        return FAILED
+    if workflow in ("scatter", "narrow"):
+        return _total(total, failed[0])
+    middle = total + leaf_value(shared_leaf(seed)) + leaf_value(seed)
+    return "succeeded", {"up": middle + failed[0], "down": -leaf_value(seed)}
+
+
+def _total(total: int, failed: int) -> Ending:
+    return "succeeded", {"total": total, "failed": failed}
+
+
+def _children(workflow: str, node: Node) -> tuple[int, tuple[int, int]]:
+    """Return the sum over a node's children, the failures that they report, and how many failed themselves."""
+    endings = [ending(child, {"seed": seed}) for child, seeds, _ in leaves(workflow, node) for seed in seeds]
+    endings += [_tree(child, below) for child, below in subtrees(workflow, node)]
+    total = reported = 0
+    for status, output in endings:
+        if status == "succeeded" and isinstance(output, int):
+            total += output
+        elif status == "succeeded" and "total" in output:
+            total += output["total"]
+            reported += output["failed"]
+        elif status == "succeeded":
+            total += sum(output.values())
+    return total, (reported, sum(status != "succeeded" for status, _ in endings))

@@ -1,0 +1,121 @@
+"""Worker processes: started again whenever they end, until the run is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerProcess:
+    """One worker's place: its proxy, its files, and the process that runs in it at the moment."""
+
+    def __init__(
+        self, number: int, proxy: Proxy, directory: Path, namespace: str, options: dict[str, Any], log: Path
+    ) -> None:
+        self.number = number
+        self.proxy = proxy
+        self.kills = 0
+        self.poisoned = 0
+        self.crashes = 0
+        self.pause = 0.0
+        self._directory = directory
+        self._namespace = namespace
+        self._options = options
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._generation = 0
+        self._expected = False
+        self._over = False
+        self._exited: asyncio.Future[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def counts_files(self) -> list[Path]:
+        return sorted(self._directory.glob(f"counts-{self.number}-*.json"))
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        self._keeper = asyncio.get_running_loop().create_task(self._keep_running())
+
+    async def _keep_running(self) -> None:
+        while not self._over:
+            self._launch()
+            while self._process is not None and self._process.poll() is None:
+                await asyncio.sleep(0.05)
+            assert self._process is not None
+            code = self._process.returncode
+            if not self._expected and code == -signal.SIGKILL:
+                self.poisoned += 1
+            elif not self._expected and not self._over:
+                self.crashes += 1
+                print(f"worker {self.number} ended by itself with exit code {code}", file=sys.stderr)
+            self._expected = False
+            await asyncio.sleep(self.pause)
+            self.pause = 0.0
+
+    def _launch(self) -> None:
+        self._generation += 1
+        counts = self._directory / f"counts-{self.number}-{self._generation}.json"
+        command = [
+            *(sys.executable, "-m", "tests.chaos.worker", ",".join(self.proxy.urls)),
+            *("--namespace", self._namespace),
+            *("--options", json.dumps(self._options)),
+            *("--counts", str(counts)),
+            *("--parent", str(os.getpid())),
+        ]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def signal(self, number: signal.Signals, *, expected_exit: bool = False) -> bool:
+        """Send a signal, if a process runs."""
+        pid = self.pid
+        if pid is None:
+            return False
+        self._expected = self._expected or expected_exit
+        os.kill(pid, number)
+        return True
+
+    def kill(self, pause: float) -> None:
+        self.pause = pause
+        if self.signal(signal.SIGKILL, expected_exit=True):
+            self.kills += 1
+
+    def terminate(self) -> bool:
+        return self.signal(signal.SIGTERM, expected_exit=True)
+
+    async def close(self, *, grace: float) -> None:
+        """End the process, and start none again."""
+        self._over = True
+        self._expected = True
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        until = asyncio.get_running_loop().time() + grace
+        while self.pid is not None and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.05)
+        self.destroy()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def destroy(self) -> None:
+        """Leave no process behind. Does not wait for anything but the kernel."""
+        self._over = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
