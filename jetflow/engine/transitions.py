@@ -130,7 +130,7 @@ def count_up(task: Task) -> Procedure:
             yield from settle(join, value)
 
 
-def settle(join: StepAddress, value: int | None = None) -> Procedure:
+def settle(join: StepAddress, value: int | None = None, woken: set[str] | None = None) -> Procedure:
     """Look whether a join is complete, and move its step on if it is."""
     view: JoinView | None = yield Look(join, value)
     if view is None:
@@ -153,7 +153,7 @@ def settle(join: StepAddress, value: int | None = None) -> Procedure:
     if view.failed:
         error = children_failed(join.step, record.needed, view.failed)
         outcome = msgspec.structs.replace(outcome, status="failed", output=NULL, error=error)
-    yield from finish(view.task, view.graph, outcome, spawned=True)
+    yield from finish(view.task, view.graph, outcome, spawned=True, woken=woken)
 
 
 def begin(task: Task, graph: Graph) -> Procedure:
@@ -177,7 +177,9 @@ def count_seal(task: Task, record: JoinRecord) -> Procedure:
         yield from settle(task.join, value)
 
 
-def finish(task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False) -> Procedure:
+def finish(
+    task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False, woken: set[str] | None = None
+) -> Procedure:
     """End a step whose children are all done. A failed step, or the only last one, ends the run."""
     if outcome.status != "succeeded" or graph.sinks == (task.step,):
         yield from conclude(task, outcome)
@@ -185,7 +187,7 @@ def finish(task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False)
         yield StoreStep(task, outcome)
         yield from advance(task, graph)
         if spawned:
-            yield from wake_beside(task, graph)
+            yield from wake_beside(task, graph, woken)
 
 
 def advance(task: Task, graph: Graph) -> Procedure:
@@ -209,10 +211,18 @@ def _passed(task: Task, upstream: tuple[str, ...], gate: str) -> Generator[Effec
     return outcomes if outcomes.keys() >= set(upstream) else None
 
 
-def wake_beside(task: Task, graph: Graph) -> Procedure:
-    """Look at the joins of steps that may have waited for children of this one."""
+def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Procedure:
+    """Look at the joins of steps that may have waited for children of this one.
+
+    A step that ends so may wake others. ``woken`` holds the steps that the chain has been at: once is enough, for a
+    look depends on stored outcomes alone, and two steps that woke each other would never stop.
+    """
+    woken = set() if woken is None else woken
+    woken.add(task.step)
     for step in graph.beside[task.step]:
-        yield from settle(StepAddress(task.root, task.run, step))
+        if step not in woken:
+            woken.add(step)
+            yield from settle(StepAddress(task.root, task.run, step), woken=woken)
 
 
 def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
