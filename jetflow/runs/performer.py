@@ -133,7 +133,7 @@ class Performer:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
             try:
                 result = await read(effect)
-            except BrokerError as error:
+            except Exception as error:  # whatever it is, the procedure must end, or its task is held for ever
                 self._fail(procedure, error, done)
             else:
                 self._advance(procedure, result, done)

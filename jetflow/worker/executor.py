@@ -139,7 +139,7 @@ class Executor:
         else:
             try:
                 await self._execute(delivery, task, slot)
-            except BrokerError as error:
+            except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
                 self._leave_to_redelivery(delivery, error)
         finally:
             slot.give_back()
