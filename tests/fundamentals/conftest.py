@@ -1,0 +1,109 @@
+"""What the tutorial's tests share: a client, a maker of workers, and the check that nothing was left behind.
+
+``client`` is connected to a namespace of the test's own, and ``worker`` makes workers for the same namespace: it takes
+what ``jetflow.Worker`` takes. After each test the `Leftovers` say whether the test, or jetflow, has left anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import jetflow
+from jetflow import Client, Worker
+from jetflow.engine.tasks import StepAddress
+from jetflow.server import NatsServer
+from jetflow.wire.records import decode_join, parse_task
+from jetflow.wire.subjects import last_token
+
+SETTLE = 10.0
+"""Seconds in which acknowledgements that were sent must have arrived."""
+
+
+class Leftovers:
+    """Looks for what a test has left behind. Lists are empty when nothing is."""
+
+    def __init__(self, client: Client) -> None:
+        self._names = client._session.names
+        self._store = client._session.store
+        self._connection = client._session.connection
+
+    async def tasks(self) -> list[str]:
+        """Tasks that are queued, or that a worker took and did not acknowledge. Waits for acks on their way."""
+        try:
+            async with asyncio.timeout(SETTLE):
+                while await self._open_tasks():
+                    await asyncio.sleep(0.02)  # no event tells that an ack has arrived
+        except TimeoutError:
+            pass
+        return await self._open_tasks()
+
+    async def _open_tasks(self) -> list[str]:
+        found = await self._connection.api(f"CONSUMER.LIST.{self._names.tasks_stream}")
+        return [
+            f"{consumer['name']}: {consumer['num_pending']} queued, {consumer['num_ack_pending']} not acknowledged"
+            for consumer in found["consumers"] or []
+            if consumer["num_pending"] or consumer["num_ack_pending"]
+        ]
+
+    async def joins(self) -> list[str]:
+        """Steps that are sealed without an outcome, or parked without a next turn."""
+        names, store = self._names, self._store
+        open_joins: list[str] = []
+        async for subjects in store.leader_subjects(names.records_stream, f"{names.prefix}.join.>"):
+            for subject in subjects:
+                stored = await store.leader_last(names.records_stream, subject)
+                assert stored is not None
+                record = decode_join(stored.body)
+                message = await store.leader_last(names.tasks_stream, record.task)
+                assert message is not None
+                task = parse_task(message.subject, message.headers, message.body)
+                follows = [
+                    (names.records_stream, names.run_of(task)),
+                    (names.records_stream, names.step(StepAddress(task.root, task.run, task.step))),
+                ]
+                if record.kind == "parked":
+                    follows.append((names.tasks_stream, names.next_turn(record.task)))
+                if not any([await store.leader_last(*place) for place in follows]):
+                    open_joins.append(
+                        f"{record.kind} step {task.step!r} of {task.workflow!r}, turn {last_token(subject)}"
+                    )
+        return open_joins
+
+
+@pytest_asyncio.fixture
+async def jetflow_of_test(
+    nats_server: NatsServer, namespace: str
+) -> AsyncGenerator[tuple[Client, Callable[..., Worker]]]:
+    before = asyncio.all_tasks()
+    workers: list[Worker] = []
+
+    def make(*args: Any, **options: Any) -> Worker:
+        workers.append(Worker(*args, server=nats_server.url, namespace=namespace, **options))
+        return workers[-1]
+
+    async with jetflow.connect(nats_server.url, namespace=namespace) as client:
+        yield client, make
+        leftovers = Leftovers(client)
+        assert await leftovers.tasks() == []
+        assert await leftovers.joins() == []
+    assert sum(worker.counts.swept for worker in workers) == 0
+    assert asyncio.all_tasks() - before <= {asyncio.current_task()}
+    assert [thread.name for thread in threading.enumerate() if thread.name == "jetflow-heartbeat"] == []
+
+
+@pytest.fixture
+def client(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Client:
+    """A client that is connected to the test's namespace."""
+    return jetflow_of_test[0]
+
+
+@pytest.fixture
+def worker(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Callable[..., Worker]:
+    """Makes workers for the test's namespace: ``async with worker([flow], slots=1): ...``."""
+    return jetflow_of_test[1]
