@@ -1,7 +1,8 @@
 """jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
 
 from jetflow.client import Client, Run, connect
-from jetflow.context import Child, Children, ChildResult, Context
+from jetflow.context import Child, Children, ChildResult, Context, JoinResult
+from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import (
     ChildFailed,
@@ -12,6 +13,9 @@ from jetflow.errors import (
     InvalidOutput,
     JetflowError,
     KeyConflict,
+    NonRetryable,
+    ResultTimeout,
+    RetryAfter,
     RunFailed,
     UnknownRun,
     UnknownWorkflow,
@@ -34,8 +38,13 @@ __all__ = [
     "InvalidInput",
     "InvalidOutput",
     "JetflowError",
+    "JoinPolicy",
+    "JoinResult",
     "KeyConflict",
+    "NonRetryable",
+    "ResultTimeout",
     "Retry",
+    "RetryAfter",
     "Run",
     "RunFailed",
     "Step",

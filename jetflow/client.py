@@ -13,8 +13,11 @@ from jetflow.broker.topology import Retention
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Failure, Outcome, Task
 from jetflow.errors import InvalidInput, ResultTimeout, RunFailed, UnknownRun
+from jetflow.runs.cancelling import cancel_run, delete_tree
+from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.runs.trace import RunTrace, read_trace
+from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow
@@ -23,7 +26,7 @@ I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 O_co = TypeVar("O_co", covariant=True)
 
-RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
 
 CHECK_EVERY = 1.0
 """Seconds between two reads of an outcome that is waited for, in case its live copy was lost."""
@@ -59,8 +62,10 @@ class Run(Generic[O_co]):
         Raises:
             RunFailed: the run ended without an output.
             ResultTimeout: it has not ended in time; it goes on.
+            BrokerTimeout: the broker does not answer.
         """
-        outcome = await self._outcome(timeout)
+        root, outcome = await self._outcome(timeout)
+        outcome = await with_output(self._session, root, outcome)
         if outcome.status == "succeeded":
             return self._codec.decode(outcome.output)
         error = outcome.error or Failure("Cancelled", "the run was cancelled")
@@ -74,36 +79,40 @@ class Run(Generic[O_co]):
             traceback=error.traceback,
         )
 
-    async def _outcome(self, timeout: float | None) -> Outcome:
+    async def _outcome(self, timeout: float | None) -> tuple[str, Outcome]:
+        """Return the id of the tree's root and how the run ended."""
         names, connection = self._session.names, self._session.connection
-        ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[tuple[str, Outcome]] = asyncio.get_running_loop().create_future()
 
         def on_live(message: Message) -> None:
             if not ended.done():
-                ended.set_result(message.data)
+                ended.set_result((message.subject.split(".")[-4], decode_outcome(message.data)))
 
         subscription = await connection.subscribe(names.live_run_by_id(self.id), on_live)
+        deadline = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with deadline:
                 while True:
                     stored = await self._stored_outcome()
                     if stored is not None:
                         return stored
                     await asyncio.wait({ended}, timeout=CHECK_EVERY)
                     if ended.done():
-                        return decode_outcome(ended.result())
+                        return ended.result()
         except TimeoutError:
+            if not deadline.expired():
+                raise  # the broker did not answer
             raise ResultTimeout(self.id, timeout or 0.0) from None
         finally:
             await connection.unsubscribe(subscription)
 
-    async def _stored_outcome(self) -> Outcome | None:
+    async def _stored_outcome(self) -> tuple[str, Outcome] | None:
         names, store = self._session.names, self._session.store
         if self._task is not None:
             stored = await store.last(names.records_stream, names.run_of(self._task))
         else:
             stored = await store.leader_last(names.records_stream, names.run_by_id(self.id))
-        return None if stored is None else decode_outcome(stored.body)
+        return None if stored is None else (stored.subject.split(".")[-4], decode_outcome(stored.body))
 
 
 class Client:
@@ -130,7 +139,7 @@ class Client:
     async def trigger(
         self,
         workflow: Workflow[Any, O],
-        input: Any = None,
+        input: None = None,
         *,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -194,6 +203,29 @@ class Client:
         if not is_run_id(run_id):
             raise UnknownRun(run_id)
         return await read_trace(self._session, run_id, children=children, after=after)
+
+    async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
+        """Cancel a run, and all its descendants unless ``tree`` is false. Returns False if it had ended already.
+
+        Queued tasks of the tree never start, running async steps get ``asyncio.CancelledError``, and a parent that
+        joins the run gets it as a cancelled child.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        if not is_run_id(run_id):
+            raise UnknownRun(run_id)
+        return await cancel_run(self._session, Performer(self._session).run, run_id, tree=tree)
+
+    async def delete(self, run_id: str) -> None:
+        """Cancel a root run that is under way, and delete all that is stored of it and its descendants.
+
+        Raises:
+            UnknownRun: no root run with this id is stored.
+        """
+        if not is_run_id(run_id):
+            raise UnknownRun(run_id)
+        await delete_tree(self._session, run_id)
 
     async def workflows(self) -> list[str]:
         """Return the names of all workflows that are declared in the namespace."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 import msgspec
 
 from jetflow.engine.joins import ID_BYTES, split_ids
+from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Failure, Outcome, Status
 from jetflow.errors import ChildFailed, ChildrenFailed
 from jetflow.wire.codec import ANY, Codec
@@ -31,6 +32,25 @@ class ChildGroup:
         self.workflow: str = workflow
         self.codec: Codec[Any] = codec
         self.ids: bytearray = ids
+
+
+class Decided(Protocol):
+    """How a policy was decided."""
+
+    @property
+    def ended(self) -> dict[bytes, Outcome]:
+        """How those have ended that have."""
+        ...
+
+    @property
+    def open(self) -> set[bytes]:
+        """Those that have not."""
+        ...
+
+    @property
+    def met(self) -> bool:
+        """Whether the policy was met."""
+        ...
 
 
 class StepHost(Protocol):
@@ -73,7 +93,9 @@ class StepHost(Protocol):
         """Spawn a child for each input."""
         ...
 
-    async def spawn_one(self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None) -> ChildGroup:
+    async def spawn_one(
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+    ) -> ChildGroup:
         """Spawn one child."""
         ...
 
@@ -83,6 +105,24 @@ class StepHost(Protocol):
 
     async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
         """Wait for all of them."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is cancelled."""
+        ...
+
+    @property
+    def errors(self) -> tuple[Failure, ...]:
+        """Why the run has failed."""
+        ...
+
+    async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decided:
+        """Wait until a policy is decided."""
+        ...
+
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Compute a value once for the run."""
         ...
 
     async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
@@ -97,9 +137,10 @@ class StepHost(Protocol):
 class Child(Generic[O_co]):
     """A child run that this step has spawned, or found spawned."""
 
-    __slots__ = ("_codec", "_host", "_id", "workflow")
+    __slots__ = ("_codec", "_detached", "_host", "_id", "workflow")
 
-    def __init__(self, host: StepHost, id: bytes, workflow: str, codec: Codec[Any]) -> None:
+    def __init__(self, host: StepHost, id: bytes, workflow: str, codec: Codec[Any], *, detached: bool = False) -> None:
+        self._detached = detached
         self._host = host
         self._id = id
         self._codec = codec
@@ -112,7 +153,13 @@ class Child(Generic[O_co]):
 
     @property
     def group(self) -> ChildGroup:
-        """The child as a group of one."""
+        """The child as a group of one.
+
+        Raises:
+            ValueError: the child is detached, and belongs to no join.
+        """
+        if self._detached:
+            raise ValueError(f"child {self.id} is detached and cannot be joined: follow it by client.run(id)")
         return ChildGroup(self.workflow, self._codec, bytearray(self._id))
 
     def __repr__(self) -> str:
@@ -124,7 +171,7 @@ class Child(Generic[O_co]):
         Raises:
             ChildFailed: the child ended without an output.
         """
-        [outcome] = await self._host.wait_for([self._id])
+        [outcome] = await self._host.wait_for([bytes(self.group.ids)])
         return output_of(self.id, outcome, self._codec)
 
 
@@ -208,6 +255,37 @@ class ChildResult(Generic[O_co]):
         return output_of(self.id, self._outcome, self._codec)
 
 
+class JoinResult(Generic[O_co]):
+    """How a join under a policy was decided, with its children by how they ended, in spawn order.
+
+    ``met`` tells whether the policy was; ``open`` holds the ids of the children that had not ended.
+    """
+
+    def __init__(self, children: Sequence[ChildResult[O_co]], open: Sequence[str], *, met: bool) -> None:
+        self.met = met
+        self.open: tuple[str, ...] = tuple(open)
+        self.succeeded: tuple[ChildResult[O_co], ...] = self._with("succeeded", children)
+        self.failed: tuple[ChildResult[O_co], ...] = self._with("failed", children)
+        self.cancelled: tuple[ChildResult[O_co], ...] = self._with("cancelled", children)
+        self.timed_out: tuple[ChildResult[O_co], ...] = self._with("timed_out", children)
+
+    @staticmethod
+    def _with(status: Status, children: Sequence[ChildResult[O_co]]) -> tuple[ChildResult[O_co], ...]:
+        return tuple(child for child in children if child.status == status)
+
+    def __repr__(self) -> str:
+        return (
+            f"<JoinResult {'met' if self.met else 'missed'}: {len(self.succeeded)} succeeded, "
+            f"{len(self.failed)} failed, {len(self.cancelled)} cancelled, {len(self.timed_out)} timed out, "
+            f"{len(self.open)} open>"
+        )
+
+    @property
+    def outputs(self) -> list[O_co]:
+        """The outputs of the children that succeeded."""
+        return [child.output for child in self.succeeded]
+
+
 class ChildResults(Generic[O_co]):
     """The children of an earlier step, in the order in which they ended.
 
@@ -285,20 +363,53 @@ class Context:
         name = step.name if isinstance(step, Step) else step
         return ChildResults(lambda: self._host.children(name), ANY if child is None else child.output)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled: for steps that run in a thread, which no exception can interrupt."""
+        return self._host.cancelled
+
+    @property
+    def errors(self) -> tuple[Failure, ...]:
+        """In an ``on_failure`` step: why the run has failed."""
+        return self._host.errors
+
+    @overload
+    async def once(self, name: str, function: Callable[..., Awaitable[OUT]], *args: Any) -> OUT: ...
+    @overload
+    async def once(self, name: str, function: Callable[..., OUT], *args: Any) -> OUT: ...
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function(*args)`` once in the life of this step of this run, and return its value ever after.
+
+        The value is JSON, and recorded write-once under ``name``. A worker that dies between the call and the record
+        calls it again: hand `idempotency_key` to what must not happen twice.
+
+        Raises:
+            InvalidOutput: the value cannot be written as JSON.
+            PayloadTooLarge: the value is larger than a record may be.
+        """
+        return await self._host.once(name, function, *args)
+
     # --- spawning
 
     @overload
-    async def spawn_workflow(self, child: Workflow[I, O], input: I, *, key: str | None = None) -> Child[O]: ...
-    @overload
     async def spawn_workflow(
-        self, child: Workflow[Any, O], input: Any = None, *, key: str | None = None
+        self, child: Workflow[I, O], input: I, *, key: str | None = None, detached: bool = False
     ) -> Child[O]: ...
     @overload
-    async def spawn_workflow(self, child: str, input: Any = None, *, key: str | None = None) -> Child[Any]: ...
     async def spawn_workflow(
-        self, child: Workflow[Any, Any] | str, input: Any = None, *, key: str | None = None
+        self, child: Workflow[Any, O], input: None = None, *, key: str | None = None, detached: bool = False
+    ) -> Child[O]: ...
+    @overload
+    async def spawn_workflow(
+        self, child: str, input: Any = None, *, key: str | None = None, detached: bool = False
+    ) -> Child[Any]: ...
+    async def spawn_workflow(
+        self, child: Workflow[Any, Any] | str, input: Any = None, *, key: str | None = None, detached: bool = False
     ) -> Child[Any]:
         """Spawn one child run, or attach to the one that this run has spawned with the same key or input.
+
+        A ``detached`` child belongs to nobody's join and survives its parent: it is a root run of its own, to be
+        followed by ``client.run(child.id)``.
 
         Raises:
             InvalidInput: the input does not fit the child's type.
@@ -307,8 +418,8 @@ class Context:
             DepthExceeded: the child would be nested too deep.
             PayloadTooLarge: the input is larger than the server accepts.
         """
-        group = await self._host.spawn_one(child, input, key)
-        return Child(self._host, bytes(group.ids), group.workflow, group.codec)
+        group = await self._host.spawn_one(child, input, key, detached)
+        return Child(self._host, bytes(group.ids), group.workflow, group.codec, detached=detached)
 
     @overload
     async def spawn_workflows(
@@ -341,14 +452,23 @@ class Context:
         self, children: Children[O] | Iterable[Child[O]], *, return_exceptions: bool
     ) -> list[O | ChildFailed]: ...
     @overload
+    async def join(self, children: Children[O] | Iterable[Child[O]], *, policy: JoinPolicy) -> JoinResult[O]: ...
+    @overload
     async def join(self, children: None = None, *, return_exceptions: bool = False) -> list[Any]: ...
+    @overload
+    async def join(self, children: None = None, *, policy: JoinPolicy) -> JoinResult[Any]: ...
     async def join(
-        self, children: Children[Any] | Iterable[Child[Any]] | None = None, *, return_exceptions: bool = False
-    ) -> list[Any]:
+        self,
+        children: Children[Any] | Iterable[Child[Any]] | None = None,
+        *,
+        return_exceptions: bool = False,
+        policy: JoinPolicy | None = None,
+    ) -> list[Any] | JoinResult[Any]:
         """Wait for children, all that this step has spawned by default, and return their outputs in spawn order.
 
         The step's slot is given back while it waits. With ``return_exceptions`` a child that failed stands in the
-        list as its ChildFailed.
+        list as its ChildFailed. With a ``policy`` a JoinResult is returned, which separates the children by how they
+        ended; nothing is raised for those that failed.
 
         Raises:
             ChildrenFailed: at least one child failed, once all have ended.
@@ -356,6 +476,8 @@ class Context:
         groups = self._host.spawned() if children is None else _groups(children)
         ids = [child for group in groups for child in split_ids(bytes(group.ids))]
         codecs = [group.codec for group in groups for _ in range(len(group.ids) // ID_BYTES)]
+        if policy is not None:
+            return await self._decide(ids, codecs, policy)
         outcomes = await self._host.wait_for(ids)
         results: list[Any] = []
         failed: dict[bytes, ChildFailed] = {}
@@ -367,6 +489,17 @@ class Context:
         if failed and not return_exceptions:
             raise ChildrenFailed(f"{len(failed)} of {len(ids)} children failed", list(failed.values()))
         return results
+
+    async def _decide(self, ids: list[bytes], codecs: list[Codec[Any]], policy: JoinPolicy) -> JoinResult[Any]:
+        decision = await self._host.decide(ids, policy)
+        results = [
+            ChildResult[Any](child.hex(), decision.ended[child], codec)
+            for child, codec in dict(zip(ids, codecs, strict=True)).items()
+            if child in decision.ended
+        ]
+        return JoinResult(
+            results, [child.hex() for child in dict.fromkeys(ids) if child in decision.open], met=decision.met
+        )
 
     async def as_completed(self, children: Children[O] | Iterable[Child[O]]) -> AsyncIterator[Child[O]]:
         """Yield children as they end; ``await child.result()`` then returns at once."""

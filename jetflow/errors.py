@@ -167,6 +167,26 @@ class StepTimeout(JetflowError, TimeoutError):
         self.seconds = seconds
 
 
+class RunTimeout(JetflowError, TimeoutError):
+    """A run had no more time: its deadline passed, or it was in the queue for too long."""
+
+
+class NonRetryable(JetflowError):
+    """Raise it in a step to end the run at once, however many attempts are left."""
+
+
+class RetryAfter(JetflowError):
+    """Raise it in a step to be tried again after ``seconds``, if attempts are left."""
+
+    def __init__(self, seconds: float, message: str = "") -> None:
+        super().__init__(message or f"try again after {seconds:g} s")
+        self.seconds = seconds
+
+
+class RunCancelled(JetflowError):
+    """The run was cancelled; nothing more can be spawned from it."""
+
+
 class Poisoned(JetflowError):
     """A task was delivered more often than its attempts allow: it killed or lost its workers."""
 

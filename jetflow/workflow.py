@@ -16,6 +16,7 @@ import msgspec
 
 from jetflow.engine.graph import START, Graph, Node
 from jetflow.engine.identity import check_name
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.wire.codec import ANY, Codec
@@ -53,6 +54,8 @@ class Step(Generic[P, R, OUT_co]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -61,6 +64,10 @@ class Step(Generic[P, R, OUT_co]):
         self.retry: Retry = retry or Retry()
         self.timeout: float | None = _checked_positive(f"step {name!r}: timeout (seconds)", timeout)
         self.max_running: int | None = _checked_positive(f"step {name!r}: max_running", max_running)
+        self.schedule_timeout: float | None = _checked_positive(
+            f"step {name!r}: schedule_timeout (seconds)", schedule_timeout
+        )
+        self.join: JoinPolicy = join
         self.is_async: bool = inspect.iscoroutinefunction(function)
         signature = _Signature(function, f"step {name!r} of workflow {workflow!r}")
         self.input_name: str | None = signature.input_name
@@ -97,8 +104,9 @@ class _StepDecorator(Protocol):
 class Workflow(Generic[I, O]):
     """A named DAG of steps.
 
-    ``retry``, ``timeout`` (seconds) and ``max_running`` are the defaults of its steps. Without ``input`` and
-    ``output`` the types come from the annotations of the first and last steps.
+    ``retry``, ``timeout`` (seconds), ``max_running`` and ``schedule_timeout`` (seconds in the queue) are the defaults
+    of its steps. ``deadline`` is how many seconds a run may take in all, its descendants included. Without ``input``
+    and ``output`` the types come from the annotations of the first and last steps.
 
     Raises:
         InvalidName: the name does not fit ``[A-Za-z0-9][A-Za-z0-9_-]{0,63}``.
@@ -115,6 +123,8 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -126,6 +136,8 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -137,6 +149,8 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -148,6 +162,8 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -158,12 +174,19 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.name: str = check_name("workflow name", name)
         self.retry = retry
         self.timeout: float | None = _checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
         self.max_running: int | None = _checked_positive(f"workflow {name!r}: max_running", max_running)
+        self.schedule_timeout: float | None = _checked_positive(
+            f"workflow {name!r}: schedule_timeout (seconds)", schedule_timeout
+        )
+        self.deadline: float | None = _checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
         self.steps: dict[str, Step[..., Any, Any]] = {}
+        self.failure_step: Step[..., Any, Any] | None = None
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
         self._output: Codec[Any] | None = None if output is None else Codec(output, f"output of workflow {name!r}")
 
@@ -184,6 +207,8 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
     ) -> _StepDecorator: ...
     def step(
         self,
@@ -194,11 +219,15 @@ class Workflow(Generic[I, O]):
         retry: Retry | None = None,
         timeout: float | None = None,
         max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
     ) -> Any:
         """Declare a function as a step, as ``@flow.step`` or ``@flow.step(after=[...])``.
 
         The function takes ``(input)`` or ``(input, ctx)`` and is ``async def`` or ``def`` (run in a thread). Without
-        ``name`` the step is called like the function. ``timeout`` is seconds.
+        ``name`` the step is called like the function. ``timeout`` is seconds that the function may run, time
+        spent waiting for children not counted; ``schedule_timeout`` is seconds that a task may wait in the queue.
+        ``join`` decides over the children that the step spawns and does not join itself.
 
         Raises:
             InvalidName: the name does not fit the token rule.
@@ -214,11 +243,32 @@ class Workflow(Generic[I, O]):
                 retry=retry or self.retry,
                 timeout=timeout if timeout is not None else self.timeout,
                 max_running=max_running if max_running is not None else self.max_running,
+                schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
+                join=join,
             )
             self._add(step)
             return step
 
         return declare if function is None else declare(function)
+
+    @overload
+    def on_failure(
+        self, function: Callable[P, Coroutine[Any, Any, OUT]], /
+    ) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def on_failure(self, function: Callable[P, OUT], /) -> Step[P, OUT, OUT]: ...
+    def on_failure(self, function: Callable[..., Any]) -> Any:
+        """Declare a function that runs once when a run has failed or timed out; ``ctx.errors`` tells why.
+
+        Raises:
+            InvalidDeclaration: there is one already, or the signature does not fit.
+        """
+        if self.failure_step is not None:
+            raise InvalidDeclaration(f"workflow {self.name!r} has an on_failure step already")
+        self._check_open(function.__name__)
+        step: Step[..., Any, Any] = Step(self.name, function, name=function.__name__, retry=self.retry)
+        self.failure_step = step
+        return step
 
     def _upstream(self, upstream: Step[..., Any, Any] | str) -> str:
         if isinstance(upstream, Step):
@@ -227,11 +277,14 @@ class Workflow(Generic[I, O]):
             return upstream.name
         return check_name("upstream step name", upstream)
 
-    def _add(self, step: Step[..., Any, Any]) -> None:
+    def _check_open(self, step: str) -> None:
         if "graph" in self.__dict__:
             raise InvalidDeclaration(
-                f"workflow {self.name!r} is in use already: declare step {step.name!r} before workers or clients do"
+                f"workflow {self.name!r} is in use already: declare step {step!r} before workers or clients do"
             )
+
+    def _add(self, step: Step[..., Any, Any]) -> None:
+        self._check_open(step.name)
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
@@ -247,7 +300,10 @@ class Workflow(Generic[I, O]):
         Raises:
             InvalidDeclaration: no step, an unknown upstream step, or a cycle.
         """
-        return Graph.checked(self.name, self._nodes())
+        on_failure = None if self.failure_step is None else self.failure_step.name
+        if on_failure in self.steps:
+            raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
+        return Graph.checked(self.name, self._nodes(), on_failure)
 
     @cached_property
     def input(self) -> Codec[Any]:
@@ -269,6 +325,7 @@ class Workflow(Generic[I, O]):
         return Declaration(
             graph=self.graph,
             version=self.graph.version,
+            deadline=self.deadline,
             input=msgspec.Raw(self.input.schema),
             output=msgspec.Raw(self.output.schema),
         )
@@ -277,7 +334,14 @@ class Workflow(Generic[I, O]):
     def consumed_steps(self) -> list[str]:
         """The steps that workers pull tasks of, the implied start included."""
         implied = [START] if self.graph.first == START else []
-        return implied + [node.name for node in self.graph.nodes]
+        after_all = [] if self.failure_step is None else [self.failure_step.name]
+        return implied + [node.name for node in self.graph.nodes] + after_all
+
+    def find_step(self, name: str) -> Step[..., Any, Any] | None:
+        """Return a step by its name, the one on failure included."""
+        if self.failure_step is not None and name == self.failure_step.name:
+            return self.failure_step
+        return self.steps.get(name)
 
 
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
@@ -308,8 +372,10 @@ def workflow(
     retry: Retry | None = None,
     timeout: float | None = None,
     max_running: int | None = None,
+    schedule_timeout: float | None = None,
+    deadline: float | None = None,
 ) -> _WorkflowDecorator:
-    """Declare a function as a workflow of one step. ``timeout`` is seconds.
+    """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -318,7 +384,13 @@ def workflow(
 
     def declare(function: Callable[..., Any]) -> Any:
         made: FunctionWorkflow[Any, Any, ..., Any] = FunctionWorkflow(
-            name, function, retry=retry, timeout=timeout, max_running=max_running
+            name,
+            function,
+            retry=retry,
+            timeout=timeout,
+            max_running=max_running,
+            schedule_timeout=schedule_timeout,
+            deadline=deadline,
         )
         return made
 

@@ -7,6 +7,7 @@ everything that is ready in one pass of the event loop leaves in one write. It r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -147,7 +148,8 @@ class Connection:
         """Close the connection, if it is ours. Safe to call twice."""
         self._closed = True
         if self._owned and not self.client.is_closed:
-            await self.client.close()
+            with contextlib.suppress(OSError):  # a connection that is lost at this moment cannot be flushed
+                await self.client.close()
         elif self.client.is_connected:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -119,11 +119,20 @@ class Store:
                 yield page
 
     async def pages(
-        self, stream: str, subject: str, *, after: int = 0, size: int = PAGE
+        self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
     ) -> AsyncIterator[list[Stored]]:
-        """Yield pages of the messages of a filter, in stream order, from behind sequence ``after``."""
+        """Yield pages of the messages of a filter, in stream order, from behind sequence ``after``.
+
+        With ``since`` (seconds) and without ``after``, only those that were stored in that time.
+        """
         while True:
-            page, pending = await self._direct_batch(stream, {"seq": after + 1, "next_by_subj": subject, "batch": size})
+            request: dict[str, Any] = {"next_by_subj": subject, "batch": size}
+            if since is not None and not after:
+                begin = datetime.now(UTC) - timedelta(seconds=since)
+                request["start_time"] = begin.isoformat().replace("+00:00", "Z")
+            else:
+                request["seq"] = after + 1
+            page, pending = await self._direct_batch(stream, request)
             if page:
                 yield page
                 after = page[-1].sequence

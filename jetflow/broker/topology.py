@@ -65,6 +65,7 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
             "subjects": list(names.all_records),
             "republish": {"src": source, "dest": destination},
         },
+        write_once | {"name": names.values_stream, "subjects": [names.all_values]},
         kept | {"name": names.counters_stream, "subjects": [names.all_counters], "allow_msg_counter": True},
         kept | {"name": names.workflows_stream, "subjects": [names.all_workflows], "max_age": 0},
         {
@@ -94,6 +95,7 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
         names.records_stream,
         names.counters_stream,
         names.workflows_stream,
+        names.values_stream,
     ):
         try:
             await connection.api(f"STREAM.DELETE.{stream}")

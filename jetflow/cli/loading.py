@@ -52,7 +52,9 @@ def _load(target: str) -> list[Workflow[Any, Any]]:
         raise UsageError(f"{target!r} names no module: use pkg.mod, pkg.mod:flow or path/to/file.py:flow")
     _importable(Path.cwd())
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module(place)
-    here = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
+    here: dict[str, Workflow[Any, Any]] = {
+        name: value for name, value in vars(module).items() if isinstance(value, Workflow)
+    }
     if not path:
         if not here:
             raise UsageError(f"module {place!r} has no Workflow object: declare one, or name another module")

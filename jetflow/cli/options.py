@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -13,8 +13,11 @@ from jetflow.client import Client, connect
 from jetflow.errors import JetflowError
 from jetflow.worker.options import WorkerOptions
 
-AsJson: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
-Verbose: TypeAlias = Annotated[bool, Parameter(name="--verbose", negative=(), help="Print tracebacks of errors, too.")]
+FLAG: Final = Parameter(negative=(), show_default=False)
+"""What is off unless it is given."""
+
+AsJson: TypeAlias = Annotated[bool, FLAG, Parameter(name="--json", help="Print JSON.")]
+Verbose: TypeAlias = Annotated[bool, FLAG, Parameter(name="--verbose", help="Print tracebacks of errors, too.")]
 
 _DEFAULTS = WorkerOptions()
 

@@ -29,21 +29,22 @@ class Node(msgspec.Struct, frozen=True):
     after: tuple[str, ...] = ()
 
 
-class Graph(msgspec.Struct, frozen=True, dict=True):
+class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """The steps of one workflow, each behind the steps that it comes after."""
 
     workflow: str
     nodes: tuple[Node, ...]
+    on_failure: str | None = None
 
     @classmethod
-    def checked(cls, workflow: str, nodes: Iterable[Node]) -> Graph:
+    def checked(cls, workflow: str, nodes: Iterable[Node], on_failure: str | None = None) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
         Raises:
             InvalidDeclaration: no step, a name twice, an unknown upstream step, or a cycle.
         """
         declared = list(nodes)
-        names = {node.name for node in declared}
+        names = {node.name for node in declared} - {on_failure}
         if not declared:
             raise InvalidDeclaration(f"workflow {workflow!r} has no step: declare at least one with .step")
         if len(names) < len(declared):
@@ -54,12 +55,12 @@ class Graph(msgspec.Struct, frozen=True, dict=True):
                     raise InvalidDeclaration(
                         f"step {node.name!r} of workflow {workflow!r} comes after {upstream!r}, which is not declared"
                     )
-        return cls(workflow, tuple(_in_order(workflow, declared)))
+        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure)
 
     @cached_property
     def version(self) -> str:
         """The digest of the graph, 16 hexadecimal digits."""
-        return blake2b(msgspec.json.encode((self.workflow, self.nodes)), digest_size=8).hexdigest()
+        return blake2b(msgspec.json.encode(self), digest_size=8).hexdigest()
 
     @cached_property
     def upstream(self) -> dict[str, tuple[str, ...]]:
@@ -113,7 +114,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True):
 
     def has(self, step: str) -> bool:
         """Tell whether ``step`` is one of the graph's steps, the implied start included."""
-        return step in self.upstream or step == self.first
+        return step in self.upstream or step in (self.first, self.on_failure)
 
 
 def _in_order(workflow: str, nodes: list[Node]) -> list[Node]:

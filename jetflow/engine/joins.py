@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, StepAddress
 
 SEAL: Final = 2**40
@@ -35,15 +36,19 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Which children a sealed or parked step needs before it goes on.
 
     A *sealed* step has returned ``output`` and ends when all are there; a *parked* one begins its next turn when
-    ``needed`` are. ``members`` holds the ids that count, 16 bytes each, in base64; without it, all children that are
-    stored under the step count, and their ids add up to ``id_sum`` (a clean first attempt, where nothing else can be
-    stored). Large sets are kept in ``chunks`` records of their own, under the name ``chunk_name``.
+    ``needed`` are. ``needed`` is how many must have ended before a look can be worth it; where ``total`` is given,
+    ``policy`` decides over that many children. ``members`` holds the ids that count, 16 bytes each, in base64; without
+    it, all children that are stored under the step count, and their ids add up to ``id_sum`` (a clean first attempt,
+    where nothing else can be stored). Large sets are kept in ``chunks`` records of their own, under the name
+    ``chunk_name``.
     """
 
     kind: Literal["sealed", "parked"]
     turn: int
     task: str
     needed: int
+    total: int = 0
+    policy: JoinPolicy = ALL_SUCCEED
     members: bytes | None = None
     chunks: int = 0
     chunk_name: str = ""
@@ -51,6 +56,7 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     borrowed: tuple[Borrowed, ...] = ()
     excused: tuple[str, ...] = ()
     output: msgspec.Raw = NULL
+    value: str | None = None
     attempt: int = 1
     started: float = 0.0
     ended: float = 0.0

@@ -9,7 +9,7 @@ import msgspec
 NONE: Final = "-"
 """Stands for the parent run and the parent step of a root run."""
 
-Status = Literal["succeeded", "failed", "cancelled"]
+Status = Literal["succeeded", "failed", "cancelled", "timed_out"]
 NULL: Final = msgspec.Raw(b"null")
 
 
@@ -25,6 +25,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The message that asks for one turn of one step of one run.
 
     ``turn`` is 0 for the first, and grows by one each time that the step was parked. ``depth`` is 0 for a root run.
+    ``deadline`` is the time, in seconds since the epoch, after which the run has no more time. An ``eager`` run is
+    waited for by a join that may be decided before all have ended. ``value`` is the reference of an input that is too
+    large for the message itself.
     """
 
     workflow: str
@@ -41,6 +44,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key: str | None = None
     metadata: bytes | None = None
     trace: str | None = None
+    deadline: float | None = None
+    eager: bool = False
+    value: str | None = None
 
     @property
     def join(self) -> StepAddress:
@@ -63,7 +69,10 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch."""
+    """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch.
+
+    ``value`` is the reference of an output that is too large for the record itself.
+    """
 
     status: Status
     output: msgspec.Raw = NULL
@@ -75,6 +84,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started: float = 0.0
     ended: float = 0.0
     worker: str = ""
+    value: str | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

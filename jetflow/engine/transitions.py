@@ -70,12 +70,24 @@ class Look(msgspec.Struct, frozen=True, gc=False):
 
 
 class JoinView(msgspec.Struct, frozen=True):
-    """A join that is complete: its record, its step's task, its run's graph, and the children that did not end well."""
+    """A join that is decided: its record, its step's task, its run's graph, and the children that did not end well.
+
+    ``met`` tells how its policy was decided; ``rest`` says that children may be open that it does not need.
+    """
 
     record: JoinRecord
     task: Task
     graph: Graph
     failed: tuple[tuple[str, Outcome], ...] = ()
+    met: bool = True
+    rest: bool = False
+
+
+class CancelRest(msgspec.Struct, frozen=True, gc=False):
+    """Cancel the children of a decided join that are still open. Result: None."""
+
+    join: StepAddress
+    record: JoinRecord
 
 
 class ReadEnded(msgspec.Struct, frozen=True, gc=False):
@@ -85,9 +97,10 @@ class ReadEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What a task has already led to."""
+    """What a task has already led to. ``failed`` tells how the run ended, if it has."""
 
     run: bool = False
+    failed: bool = False
     step: bool = False
     join: JoinRecord | None = None
 
@@ -106,32 +119,43 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     turn: int
 
 
-Effect: TypeAlias = StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | ReadEnded | ReadOutputs | Start
+Effect: TypeAlias = (
+    StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | CancelRest | ReadEnded | ReadOutputs | Start
+)
 Procedure: TypeAlias = Generator[Effect, Any, None]
 """Yields effects, receives their results."""
 
 # --- rules -----------------------------------------------------------------------------------------------------
 
 
-def conclude(task: Task, outcome: Outcome) -> Procedure:
-    """End a run: the one way in which any run ends."""
-    if outcome.status != "succeeded":
+def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Procedure:
+    """End a run: the one way in which any run ends. ``graph`` tells what runs after a failure."""
+    well = outcome.status == "succeeded"
+    if not well:
         yield StoreMark(task, outcome)
     yield StoreRun(task, outcome)
-    yield from count_up(task)
+    yield from count_up(task, well=well)
+    if graph is not None and graph.on_failure is not None and outcome.status in ("failed", "timed_out"):
+        yield Start(task, graph.on_failure, 0)
 
 
-def count_up(task: Task) -> Procedure:
-    """Count a run that has ended in its parent's join, and look at the join if it may be complete."""
+def count_up(task: Task, *, well: bool = False) -> Procedure:
+    """Count a run that has ended in its parent's join, and look at the join if it may be decided.
+
+    A join that one failure may decide is looked at whenever a child of it may have failed.
+    """
     join = task.parent_join
-    if join is not None:
-        value = yield Count(join, "join", 1)
-        if value is not None and value >= SEAL:
-            yield from settle(join, value)
+    if join is None:
+        return
+    value = yield Count(join, "join", 1)
+    if task.eager and not well:
+        yield from settle(join)
+    elif value is not None and value >= SEAL:
+        yield from settle(join, value)
 
 
 def settle(join: StepAddress, value: int | None = None, woken: set[str] | None = None) -> Procedure:
-    """Look whether a join is complete, and move its step on if it is."""
+    """Look whether a join is decided, and move its step on if it is."""
     view: JoinView | None = yield Look(join, value)
     if view is None:
         return
@@ -142,6 +166,7 @@ def settle(join: StepAddress, value: int | None = None, woken: set[str] | None =
     outcome = Outcome(
         status="succeeded",
         output=record.output,
+        value=record.value,
         workflow=view.task.workflow,
         step=join.step,
         key=view.task.key,
@@ -150,10 +175,12 @@ def settle(join: StepAddress, value: int | None = None, woken: set[str] | None =
         ended=record.ended,
         worker=record.worker,
     )
-    if view.failed:
-        error = children_failed(join.step, record.needed, view.failed)
-        outcome = msgspec.structs.replace(outcome, status="failed", output=NULL, error=error)
+    if not view.met:
+        error = children_failed(join.step, record.total, view.failed)
+        outcome = msgspec.structs.replace(outcome, status="failed", output=NULL, value=None, error=error)
     yield from finish(view.task, view.graph, outcome, spawned=True, woken=woken)
+    if view.rest and record.policy.cancel_rest:
+        yield CancelRest(join, record)
 
 
 def begin(task: Task, graph: Graph) -> Procedure:
@@ -181,8 +208,10 @@ def finish(
     task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False, woken: set[str] | None = None
 ) -> Procedure:
     """End a step whose children are all done. A failed step, or the only last one, ends the run."""
-    if outcome.status != "succeeded" or graph.sinks == (task.step,):
-        yield from conclude(task, outcome)
+    if task.step == graph.on_failure:
+        yield StoreStep(task, outcome)
+    elif outcome.status != "succeeded" or graph.sinks == (task.step,):
+        yield from conclude(task, outcome, graph)
     else:
         yield StoreStep(task, outcome)
         yield from advance(task, graph)
@@ -228,8 +257,12 @@ def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Proc
 def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
     """Go on from what an earlier delivery of the task has stored. Returns False if it must run (again)."""
     ended: Ended = yield ReadEnded(task)
+    if task.step == graph.on_failure:
+        return ended.step
     if ended.run:
         yield from count_up(task)
+        if ended.failed and graph.on_failure is not None:
+            yield Start(task, graph.on_failure, 0)
     elif ended.step:
         yield from advance(task, graph)
         yield from wake_beside(task, graph)
@@ -257,6 +290,8 @@ def merged(task: Task, graph: Graph, outcomes: dict[str, Outcome]) -> Outcome:
 
 def children_failed(step: str, total: int, failed: tuple[tuple[str, Outcome], ...]) -> Failure:
     """Return the failure of a step whose children did not all end well."""
+    if not failed:
+        return Failure(type="ChildrenFailed", message=f"too few of {total} children succeeded in time", step=step)
     child, outcome = failed[0]
     error = outcome.error or Failure("Cancelled", "cancelled")
     return Failure(

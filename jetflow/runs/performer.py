@@ -16,11 +16,11 @@ import msgspec
 
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
-from jetflow.broker.store import Stored, collect
-from jetflow.engine.graph import START
+from jetflow.broker.store import collect
 from jetflow.engine.joins import JoinRecord, LookLedger, Tally, split_ids
-from jetflow.engine.tasks import Outcome, Task
+from jetflow.engine.tasks import NULL, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
+    CancelRest,
     Count,
     Effect,
     Ended,
@@ -35,13 +35,14 @@ from jetflow.engine.transitions import (
     StoreStep,
 )
 from jetflow.errors import BrokerError
+from jetflow.runs.cancelling import cancel_children
+from jetflow.runs.tasks import task_of
+from jetflow.runs.values import by_reference, is_large, put, with_output
 from jetflow.wire.records import (
-    MalformedTask,
     decode_join,
     decode_outcome,
     encode,
     header_block,
-    parse_task,
     task_headers,
 )
 from jetflow.wire.subjects import Header, last_token
@@ -69,6 +70,7 @@ class Performer:
         self._store = session.store
         self._ledger = LookLedger()
         self._reading: set[asyncio.Task[None]] = set()
+        self._store_large = self._reader(self._store_by_reference)
         self._perform: dict[type[Any], Callable[[Any, AnyProcedure, Done], None]] = {
             StoreRun: self._store_run,
             StoreMark: self._store_mark,
@@ -76,6 +78,7 @@ class Performer:
             Count: self._count,
             Start: self._start,
             StoreJoin: self._reader(self._store_join),
+            CancelRest: self._reader(self._cancel_rest),
             Look: self._reader(self._look),
             ReadEnded: self._reader(self._read_ended),
             ReadOutputs: self._reader(self._read_outputs),
@@ -148,13 +151,19 @@ class Performer:
     # --- effects that write
 
     def _store_run(self, effect: StoreRun, procedure: AnyProcedure, done: Done) -> None:
-        self._publish(self._names.run_of(effect.task), encode(effect.outcome), b"", procedure, done)
+        if is_large(effect.outcome.output):
+            self._store_large(effect, procedure, done)
+        else:
+            self._publish(self._names.run_of(effect.task), encode(effect.outcome), b"", procedure, done)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         self._publish(self._names.mark_of(effect.task, effect.outcome.status), b"", b"", procedure, done)
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
-        self._publish(self._names.step(effect.task.join), encode(effect.outcome), b"", procedure, done)
+        if is_large(effect.outcome.output):
+            self._store_large(effect, procedure, done)
+        else:
+            self._publish(self._names.step(effect.task.join), encode(effect.outcome), b"", procedure, done)
 
     def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
         def on_receipt(receipt: Receipt) -> None:
@@ -171,8 +180,30 @@ class Performer:
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
         self._publish(subject, task.input, header_block(headers), procedure, done)
 
+    async def _store_by_reference(self, effect: StoreRun | StoreStep) -> None:
+        task = effect.task
+        outcome = await by_reference(self._session, task.root, effect.outcome)
+        subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
+        await self._publisher.store(subject, encode(outcome))
+
+    async def _cancel_rest(self, effect: CancelRest) -> None:
+        members = await self._members(effect.join, effect.record)
+        if members is None:
+            members = await self._spawned(effect.join)
+        await self.cancel_open(effect.join, set(split_ids(members)))
+
+    async def cancel_open(self, join: StepAddress, children: set[bytes]) -> None:
+        """Cancel those of a step's children that have not ended."""
+        async for page in self._store.leader_ids(self._names.records_stream, self._names.runs_of_join(join)):
+            children.difference_update(split_ids(page))
+        if children:
+            await cancel_children(self._session, self.run, join, children)
+
     async def _store_join(self, effect: StoreJoin) -> JoinRecord:
         task, record = effect.task, effect.record
+        if is_large(record.output):
+            value = await put(self._session, task.root, bytes(record.output))
+            record = msgspec.structs.replace(record, output=NULL, value=value)
         subject = self._names.join(task.join, task.turn)
         body = encode(await self._with_members_apart(task, record))
         receipt = await self._publisher.store(subject, body)
@@ -201,12 +232,21 @@ class Performer:
         if stored is None:
             return None
         record = decode_join(stored.body)
-        missing = await self._missing(join, record)
-        if missing:
+        ended = await self._ended(join, record)
+        missing, failed = record.needed - ended, ()
+        if record.total and (missing <= 0 or record.policy.early):
+            failed = await self._failed(join, record)
+            missing = record.policy.missing(record.total, ended - len(failed), ended)
+        if missing > 0:
             if value is not None:
                 self._ledger.missed(join, value, missing)
             return None
         self._ledger.closed(join)
+        return await self._view(join, record, ended, failed)
+
+    async def _view(
+        self, join: StepAddress, record: JoinRecord, ended: int, failed: tuple[tuple[str, Outcome], ...]
+    ) -> JoinView | None:
         task = await self._task(record.task)
         if task is None:
             return None
@@ -214,16 +254,16 @@ class Performer:
         if graph is None:
             _log.error("join of run %s cannot go on: graph %s of %r is gone", join.run, task.version, task.workflow)
             return None
-        failed = await self._failed(effect, record) if record.kind == "sealed" else ()
-        return JoinView(record, task, graph, failed)
+        met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
+        return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
 
-    async def _missing(self, join: Any, record: JoinRecord) -> int:
-        """Return how many outcomes a join still needs; 0 if it is complete."""
+    async def _ended(self, join: StepAddress, record: JoinRecord) -> int:
+        """Return how many of the children that a join record names have ended; a lower bound if it is too few."""
         outcomes = self._names.runs_of_join(join)
-        if record.needed > COUNT_FIRST:
+        if record.needed > COUNT_FIRST and not record.policy.early:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
             if count < record.needed - len(record.borrowed):
-                return record.needed - len(record.borrowed) - count
+                return count + len(record.borrowed)
         tally = Tally(record, await self._members(join, record))
         await self._count_in(tally, outcomes)
         for child in record.borrowed:
@@ -234,13 +274,13 @@ class Performer:
             _log.warning("run %s, step %s: outcomes are stored that nobody spawned", join.run, join.step)
             tally = Tally(record, await self._spawned(join))
             await self._count_in(tally, outcomes)
-        return tally.missing
+        return tally.stored
 
     async def _count_in(self, tally: Tally, outcomes: str) -> None:
         async for page in self._store.leader_ids(self._names.records_stream, outcomes):
             tally.add(page)
 
-    async def _members(self, join: Any, record: JoinRecord) -> bytes | None:
+    async def _members(self, join: StepAddress, record: JoinRecord) -> bytes | None:
         if not record.chunks:
             return record.members
         parts: list[bytes] = []
@@ -252,7 +292,7 @@ class Performer:
             parts.append(stored.body)
         return b"".join(parts)
 
-    async def _spawned(self, join: Any) -> bytes:
+    async def _spawned(self, join: StepAddress) -> bytes:
         """Return the ids of the children that are stored as spawned by a step."""
         found: set[bytes] = set()
         tasks = self._names.tasks_of_parent(join.root, join.run)
@@ -262,9 +302,8 @@ class Performer:
                     found.add(bytes.fromhex(stored.subject.split(".")[7]))
         return b"".join(found)
 
-    async def _failed(self, effect: Look, record: JoinRecord) -> tuple[tuple[str, Outcome], ...]:
+    async def _failed(self, join: StepAddress, record: JoinRecord) -> tuple[tuple[str, Outcome], ...]:
         """Return the children of a sealed join that did not end well, without those that the step has seen."""
-        join = effect.join
         marked: set[str] = set()
         async for page in self._store.leader_ids(self._names.records_stream, self._names.marks_of_join(join)):
             marked.update(child.hex() for child in split_ids(page))
@@ -290,15 +329,17 @@ class Performer:
 
     async def _read_ended(self, effect: ReadEnded) -> Ended:
         task, names = effect.task, self._names
-        if await self._store.leader_last(names.records_stream, names.run_of(task)) is not None:
-            return Ended(run=True)
-        if (
-            task.step != START
-            and await self._store.leader_last(names.records_stream, names.step(task.join)) is not None
-        ):
-            return Ended(step=True)
-        stored = await self._store.leader_last(names.records_stream, names.join(task.join, task.turn))
-        return Ended(join=None if stored is None else decode_join(stored.body))
+        run, step, join = await asyncio.gather(
+            self._store.leader_last(names.records_stream, names.run_of(task)),
+            self._store.leader_last(names.records_stream, names.step(task.join)),
+            self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
+        )
+        return Ended(
+            run=run is not None,
+            failed=run is not None and decode_outcome(run.body).status in ("failed", "timed_out"),
+            step=step is not None,
+            join=None if join is None else decode_join(join.body),
+        )
 
     async def _read_outputs(self, effect: ReadOutputs) -> dict[str, Outcome]:
         return await self.outputs(effect.task)
@@ -315,13 +356,7 @@ class Performer:
                 *(self._store.leader_last(self._names.records_stream, subject) for subject in subjects)
             )
             stored = [message for message in read if message is not None]
-        return {last_token(message.subject): decode_outcome(message.body) for message in stored}
-
-
-def task_of(stored: Stored) -> Task | None:
-    """Return the task that a stored message asks for, or None if it is malformed."""
-    try:
-        return parse_task(stored.subject, stored.headers, stored.body)
-    except MalformedTask as error:
-        _log.error("a stored task is malformed: %s", error)
-        return None
+        return {
+            last_token(message.subject): await with_output(self._session, task.root, decode_outcome(message.body))
+            for message in stored
+        }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from uuid_utils import uuid7
 
 from jetflow.broker.session import Session
 from jetflow.engine.identity import input_digest, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import KeyConflict, PayloadTooLarge
+from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import header_block, task_headers
 from jetflow.wire.subjects import Header
 from jetflow.workflow import Workflow
 
-HEADERS_ROOM: Final = 4096
-"""Bytes kept for headers and the frame of a record within the server's limit for one message."""
+METADATA_LIMIT: Final = 16 * 1024
+"""Bytes of metadata as JSON; every descendant's task carries it."""
 
 
 class Target(NamedTuple):
@@ -27,6 +30,8 @@ class Target(NamedTuple):
     version: str
     input: Codec[Any]
     output: Codec[Any]
+    deadline: float | None = None
+    """Seconds that a run may take in all."""
 
 
 async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Target:
@@ -38,9 +43,10 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Targe
     if isinstance(workflow, Workflow):
         await session.registry.ensure(workflow.declaration)
         graph = workflow.graph
-        return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output)
-    graph = (await session.registry.find(workflow)).graph
-    return Target(workflow, graph.first, graph.version, ANY, ANY)
+        return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
+    declaration = await session.registry.find(workflow)
+    graph = declaration.graph
+    return Target(workflow, graph.first, graph.version, ANY, ANY, declaration.deadline)
 
 
 def root_task(
@@ -64,6 +70,7 @@ def root_task(
         key=key,
         metadata=metadata,
         trace=trace,
+        deadline=None if target.deadline is None else time() + target.deadline,
     )
 
 
@@ -75,9 +82,12 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
         PayloadTooLarge: the input is larger than the server accepts.
         BrokerTimeout, BrokerRefused: the server did not take it.
     """
-    limit = session.connection.max_payload
-    if len(task.input) + len(task.metadata or b"") + HEADERS_ROOM > limit:
-        raise PayloadTooLarge(f"the input of a run of {task.workflow!r}", len(task.input), limit)
+    if is_large(task.input):
+        check_size(f"the input of a run of {task.workflow!r}", task.input)
+        value = await put(session, task.root, task.input)
+        task = msgspec.structs.replace(task, input=b"", value=value)
+    if len(task.metadata or b"") > METADATA_LIMIT:
+        raise PayloadTooLarge("the metadata of a run", len(task.metadata or b""), METADATA_LIMIT)
     subject = session.names.task_of(task)
     headers = header_block(task_headers(task, f"{task.run}.{task.digest}"))
     receipt = await session.publisher.store(subject, task.input, headers, timeout=timeout)

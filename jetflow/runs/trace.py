@@ -26,7 +26,7 @@ from jetflow.wire.records import (
 )
 from jetflow.wire.subjects import last_token
 
-State = Literal["pending", "queued", "running", "waiting", "succeeded", "failed", "cancelled"]
+State = Literal["pending", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"]
 
 
 class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     workflow: str
     step: str
-    status: Literal["open", "succeeded", "failed", "cancelled"]
+    status: Literal["open", "succeeded", "failed", "cancelled", "timed_out"]
     key: str | None = None
     queued: float | None = None
     started: float | None = None
@@ -82,6 +82,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    timed_out: int = 0
 
 
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +93,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     workflow: str
-    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
     root: str
     parent: str | None = None
     parent_step: str | None = None
@@ -284,18 +285,20 @@ async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
 
 async def _totals(session: Session, root: str, run: str) -> Totals:
     names, store = session.names, session.store
-    spawned, ended, failed, cancelled = await asyncio.gather(
+    spawned, ended, failed, cancelled, timed_out = await asyncio.gather(
         _count_spawned(session, root, run),
         store.leader_count(names.records_stream, names.runs_of_parent(root, run)),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "failed")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "cancelled")),
+        store.leader_count(names.records_stream, names.marks_of_parent(root, run, "timed_out")),
     )
     return Totals(
         spawned=spawned,
         open=max(0, spawned - ended),
-        succeeded=max(0, ended - failed - cancelled),
+        succeeded=max(0, ended - failed - cancelled - timed_out),
         failed=failed,
         cancelled=cancelled,
+        timed_out=timed_out,
     )
 
 

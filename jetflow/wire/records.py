@@ -27,6 +27,7 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
     graph: Graph
     version: str
+    deadline: float | None = None
     input: msgspec.Raw = msgspec.Raw(b"{}")
     output: msgspec.Raw = msgspec.Raw(b"{}")
 
@@ -66,6 +67,12 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.METADATA] = task.metadata.decode()
     if task.trace is not None:
         headers[Header.TRACE] = task.trace
+    if task.deadline is not None:
+        headers[Header.DEADLINE] = f"{task.deadline:.3f}"
+    if task.eager:
+        headers[Header.EAGER] = "1"
+    if task.value is not None:
+        headers[Header.VALUE] = task.value
     return headers
 
 
@@ -104,7 +111,19 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         key=_read_key(headers.get(Header.KEY)),
         metadata=None if metadata is None else metadata.encode(),
         trace=headers.get(Header.TRACE),
+        deadline=_read_deadline(headers.get(Header.DEADLINE)),
+        eager=Header.EAGER in headers,
+        value=headers.get(Header.VALUE),
     )
+
+
+def _read_deadline(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise MalformedTask(f"header {Header.DEADLINE} is {text!r}, not seconds since the epoch") from None
 
 
 def _read_key(text: str | None) -> str | None:

@@ -11,6 +11,9 @@ from typing import Final
 from jetflow.engine.identity import check_name
 from jetflow.engine.tasks import StepAddress, Task
 
+RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once", "set", "cancel")
+"""The second token of the subjects in the records stream."""
+
 
 class Header:
     """Names of the message headers."""
@@ -24,6 +27,10 @@ class Header:
     KEY: Final = "Jf-Key"
     METADATA: Final = "Jf-Metadata"
     RUN: Final = "Jf-Run"
+    DEADLINE: Final = "Jf-Deadline"
+    EAGER: Final = "Jf-Eager"
+    VALUE: Final = "Jf-Value"
+    SPAWNED_BY: Final = "Jf-Spawned-By"
     TRACE: Final = "traceparent"
 
 
@@ -40,6 +47,7 @@ class Subjects:
         self.tasks_stream: str = f"JF_{namespace}_tasks"
         self.records_stream: str = f"JF_{namespace}_records"
         self.inbox_stream: str = f"JF_{namespace}_inbox"
+        self.values_stream: str = f"JF_{namespace}_values"
         self.counters_stream: str = f"KV_jf_{namespace}_counters"
         self.workflows_stream: str = f"KV_jf_{namespace}_workflows"
         self.inbox_consumer = "workers"
@@ -99,12 +107,12 @@ class Subjects:
     @property
     def all_records(self) -> tuple[str, ...]:
         """What the records stream holds."""
-        return tuple(f"{self.prefix}.{kind}.>" for kind in ("run", "step", "join", "mark", "try", "once", "set"))
+        return tuple(f"{self.prefix}.{kind}.>" for kind in RECORD_KINDS)
 
     @property
     def republished(self) -> tuple[str, str]:
         """From which records to which live subjects the server republishes."""
-        return f"{self._run}.>", f"{self._live}.>"
+        return f"{self.prefix}.>", f"{self.prefix}.live.>"
 
     def run(self, root: str, parent: str, parent_step: str, run: str) -> str:
         """How one run ended."""
@@ -181,6 +189,49 @@ class Subjects:
     def attempts_of_run(self, root: str, run: str) -> str:
         """How deliveries of a run's tasks ended without an outcome."""
         return f"{self.prefix}.try.{root}.{run}.*.*.*"
+
+    def once(self, join: StepAddress, name: str) -> str:
+        """A value that a step computes once."""
+        return f"{self.prefix}.once.{join.root}.{join.run}.{join.step}.{name}"
+
+    def cancelled(self, root: str, run: str) -> str:
+        """The mark that a run is cancelled; where it is the root, its whole tree."""
+        return f"{self.prefix}.cancel.{root}.{run}"
+
+    @property
+    def all_cancelled(self) -> str:
+        """Every mark that a run is cancelled."""
+        return f"{self.prefix}.cancel.*.*"
+
+    @property
+    def live_cancelled(self) -> str:
+        """The live copies of the marks that runs are cancelled."""
+        return f"{self.prefix}.live.cancel.*.*"
+
+    def records_of_tree(self, root: str) -> list[str]:
+        """Every record of one root run and its descendants, but for the marks of cancelling."""
+        return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS if kind != "cancel"]
+
+    def counters_of_tree(self, root: str) -> str:
+        """Every counter of one root run and its descendants."""
+        return f"{self._counter}.*.{root}.>"
+
+    def values_of_tree(self, root: str) -> str:
+        """Every large value of one root run and its descendants."""
+        return f"{self.prefix}.value.{root}.>"
+
+    def value(self, root: str, digest: str, chunk: int) -> str:
+        """One chunk of a large value."""
+        return f"{self.prefix}.value.{root}.{digest}.{chunk}"
+
+    @property
+    def all_values(self) -> str:
+        """Every chunk of every large value."""
+        return f"{self.prefix}.value.>"
+
+    def roots_ended(self) -> str:
+        """How all root runs ended."""
+        return f"{self._run}.*.-.-.*"
 
     # --- counters
 

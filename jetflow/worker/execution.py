@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from time import time
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.context import ChildGroup
+from jetflow.engine.identity import is_name
 from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
-from jetflow.engine.tasks import NULL, Outcome, StepAddress, Task
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
+from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
+from jetflow.errors import PayloadTooLarge
+from jetflow.runs.values import THRESHOLD, is_large, with_output
+from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Spawner
-from jetflow.worker.waiting import Crowd, Waiting
+from jetflow.worker.waiting import Crowd, Decision, Waiting
 from jetflow.workflow import Workflow
+
+CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
 
 
 class Execution:
@@ -32,22 +42,35 @@ class Execution:
         session: Session,
         task: Task,
         *,
+        is_async: bool,
         attempt: int,
         delivery: int,
         slots: Slots,
         crowd: Crowd,
         max_depth: int,
         cold: bool,
+        policy: JoinPolicy,
+        cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
+        errors: Sequence[Failure],
     ) -> None:
         self._session = session
         self._task = task
         self._delivery = delivery
         self._outputs = outputs
+        self._policy = policy
+        self._cancel_open = cancel_open
         self._loop = asyncio.get_running_loop()
+        self._body = asyncio.current_task()
+        self._is_async = is_async
+        self.task: Task = task
+        self.errors: tuple[Failure, ...] = tuple(errors)
+        self.cancelled: bool = False
         self.attempt = attempt
         self.clean: bool = task.turn == 0 and delivery == 1
-        self.spawner: Spawner = Spawner(session, task, max_depth=max_depth)
+        self.spawner: Spawner = Spawner(
+            session, task, max_depth=max_depth, policy=policy, cancelled=lambda: self.cancelled
+        )
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
 
     # --- the host of the context
@@ -78,7 +101,13 @@ class Execution:
         names, store = self._session.names, self._session.store
         outcomes = names.runs_of_join(StepAddress(self._task.root, self._task.run, step))
         async for page in store.pages(names.records_stream, outcomes):
-            yield [(last_token(stored.subject), decode_outcome(stored.body)) for stored in page]
+            yield [
+                (
+                    last_token(stored.subject),
+                    await with_output(self._session, self._task.root, decode_outcome(stored.body)),
+                )
+                for stored in page
+            ]
 
     async def spawn(
         self,
@@ -89,9 +118,11 @@ class Execution:
         """See `Context.spawn_workflows`."""
         return await self.spawner.spawn(workflow, inputs, key)
 
-    async def spawn_one(self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None) -> ChildGroup:
+    async def spawn_one(
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+    ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
-        return await self.spawner.spawn_one(workflow, input, key)
+        return await self.spawner.spawn_one(workflow, input, key, detached=detached)
 
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""
@@ -100,6 +131,45 @@ class Execution:
     async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
         """See `Context.join`."""
         return await self.waiting.all(ids)
+
+    async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
+        """See `Context.join`."""
+        deadline = None
+        if policy.seconds is not None:
+            joined = blake2b(b"".join(sorted(ids)), digest_size=8).hexdigest()
+            deadline = float(await self.once(f"_join-{joined}", lambda: time() + (policy.seconds or 0.0)))
+        decision = await self.waiting.decided(ids, policy, deadline)
+        if decision.open and policy.cancel_rest:
+            await self._cancel_open(self._task.join, set(decision.open))
+        return decision
+
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """See `Context.once`."""
+        token = name if is_name(name) or name.startswith("_") else blake2b(name.encode(), digest_size=16).hexdigest()
+        names, session = self._session.names, self._session
+        subject = names.once(self._task.join, token)
+        stored = await session.store.leader_last(names.records_stream, subject)
+        if stored is None:
+            value = function(*args)
+            if inspect.isawaitable(value):
+                value = await value
+            body = ANY.encode_output(value)
+            if is_large(body):
+                raise PayloadTooLarge(f"the value of once({name!r})", len(body), THRESHOLD)
+            receipt = await session.publisher.store(subject, body)
+            if receipt.stored:
+                return ANY.decode(body)
+            stored = await session.store.leader_last(names.records_stream, subject)
+        return None if stored is None else ANY.decode(stored.body)
+
+    def cancel(self) -> None:
+        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
+        if self.cancelled:
+            return
+        self.cancelled = True
+        self.waiting.cancel()
+        if self._is_async and self._body is not None:
+            self._body.cancel()
 
     async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
         """See `Context.as_completed`."""
@@ -128,14 +198,18 @@ class Execution:
         joined = self.waiting.joined
         if all(child in joined for child in split_ids(owned)) and joined.issuperset(self.spawner.borrowed):
             return None
+        total = len(owned) // 16 + len(borrowed)
+        clean = self.clean and not self._policy.early
         return JoinRecord(
             kind="sealed",
             turn=self._task.turn,
             task=self._session.names.task_of(self._task),
-            needed=len(owned) // 16 + len(borrowed),
-            members=None if self.clean else owned,
+            needed=self._policy.threshold(total),
+            total=total,
+            policy=self._policy,
+            members=None if clean else owned,
             chunk_name=self._chunk_name,
-            id_sum=f"{id_sum(owned):032x}" if self.clean else "",
+            id_sum=f"{id_sum(owned):032x}" if clean else "",
             borrowed=borrowed,
             excused=tuple(sorted(self.waiting.excused)),
             output=output,
@@ -152,12 +226,14 @@ class Execution:
         borrowed = {child: step for child, step in self.spawner.borrowed.items() if child in need.children}
         owned = self.spawner.owned()
         members = b"".join(child for child in split_ids(owned) if child in need.children)
-        everything = self.clean and members == owned and need.at_least == len(need.children)
+        everything = self.clean and members == owned and need.policy is None and need.at_least == len(need.children)
         return JoinRecord(
             kind="parked",
             turn=self._task.turn,
             task=self._session.names.task_of(self._task),
-            needed=need.at_least,
+            needed=need.at_least if need.policy is None else need.policy.threshold(len(need.children)),
+            total=0 if need.policy is None else len(need.children),
+            policy=need.policy or ALL_SUCCEED,
             members=None if everything else members,
             chunk_name=self._chunk_name,
             id_sum=f"{id_sum(owned):032x}" if everything else "",

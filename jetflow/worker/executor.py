@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -29,15 +29,20 @@ from jetflow.errors import (
     InvalidOutput,
     JetflowError,
     KeyConflict,
+    NonRetryable,
     PayloadTooLarge,
     Poisoned,
+    RetryAfter,
+    RunTimeout,
     StepTimeout,
     UnknownStep,
 )
+from jetflow.runs.cancelling import cancelled
 from jetflow.runs.performer import AnyProcedure, Performer
-from jetflow.runs.targets import HEADERS_ROOM
+from jetflow.runs.values import check_size, get, with_output
 from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
 from jetflow.wire.subjects import last_token
+from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.execution import Execution
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
@@ -52,7 +57,7 @@ BROKER_TROUBLE_DELAY: Final = 1.0
 TRACEBACK_LIMIT: Final = 16_000
 """Characters of a traceback that are kept, from its end."""
 
-FINAL: Final = (InvalidInput, InvalidOutput, PayloadTooLarge, KeyConflict, DepthExceeded)
+FINAL: Final = (NonRetryable, RunTimeout, InvalidInput, InvalidOutput, PayloadTooLarge, KeyConflict, DepthExceeded)
 """Errors that another attempt would only repeat."""
 
 _log = logging.getLogger("jetflow.worker")
@@ -84,6 +89,7 @@ class Executor:
         options: WorkerOptions,
         name: str,
     ) -> None:
+        self._cancellations = Cancellations(session, self._on_cancelled)
         self._session = session
         self._performer = performer
         self._slots = slots
@@ -101,6 +107,16 @@ class Executor:
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
         self.park_after: float = options.park_after
+
+    @property
+    def cancellations(self) -> Cancellations:
+        """Which runs are cancelled."""
+        return self._cancellations
+
+    def _on_cancelled(self) -> None:
+        for execution in list(self.executions):
+            if self._cancellations.covers(execution.task):
+                execution.cancel()
 
     def has_room(self) -> bool:
         """Tell whether one more step may wait warm."""
@@ -148,9 +164,12 @@ class Executor:
         registry = self._session.registry
         graph = registry.cached_graph(task.workflow, task.version) or await registry.graph(task.workflow, task.version)
         workflow = self._workflows.get(task.workflow)
-        step = None if workflow is None else workflow.steps.get(task.step)
+        step = None if workflow is None else workflow.find_step(task.step)
         if graph is None or workflow is None or not graph.has(task.step):
             self._unknown(delivery, task)
+            return
+        if self._cancellations.covers(task):
+            await self._drop(delivery, task)
             return
         attempt = delivery.count
         if delivery.count > 1:
@@ -163,8 +182,10 @@ class Executor:
             self._drive(delivery, begin(task, graph))
         elif step is None:
             self._unknown(delivery, task)
+        elif (late := _too_late(delivery, task, step, attempt)) is not None:
+            self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
-            self._end(delivery, task, attempt, _poisoned(delivery, task, step))
+            self._end(delivery, task, attempt, _poisoned(delivery, task, step), graph)
         else:
             await self._run(delivery, task, graph, workflow, step, attempt, slot)
 
@@ -187,7 +208,11 @@ class Executor:
             crowd=self,
             max_depth=self._options.max_depth,
             cold=step.max_running is not None,
+            policy=step.join,
+            cancel_open=self._performer.cancel_open,
+            is_async=step.is_async,
             outputs=await self._outputs(task, graph) if step.context_name is not None else {},
+            errors=await self._errors(task) if task.step == graph.on_failure else (),
         )
         slot.lend(execution.waiting)
         self.executions.add(execution)
@@ -195,8 +220,9 @@ class Executor:
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
-            arguments = step.arguments(step.input.decode(task.input), Context(execution))
-            result = await self._call(step, arguments, execution)
+            body = task.input if task.value is None else await get(self._session, task.root, task.value)
+            arguments = step.arguments(step.input.decode(body), Context(execution))
+            result = await self._call(step, arguments, execution, task.deadline)
             output = self._encode(workflow, graph, step, result)
         except BaseException as error:
             failure = error
@@ -205,7 +231,9 @@ class Executor:
             await execution.waiting.close()
         slot.give_back()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
-        if execution.waiting.parked:
+        if execution.cancelled:
+            await self._drop(delivery, task)
+        elif execution.waiting.parked:
             self.counts.parked += 1
             self._drive(delivery, seal(task, execution.park()))
         elif failure is None:
@@ -214,19 +242,24 @@ class Executor:
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self.hand_back(delivery, task)
         else:
-            await self._failed(delivery, task, step, attempt, failure, started)
+            await self._failed(delivery, task, graph, step, attempt, failure, started)
 
-    async def _call(self, step: Step[..., Any, Any], arguments: dict[str, Any], execution: Execution) -> Any:
-        if step.timeout is None:
+    async def _call(
+        self, step: Step[..., Any, Any], arguments: dict[str, Any], execution: Execution, deadline: float | None
+    ) -> Any:
+        if step.timeout is None and deadline is None:
             return await self._invoke(step, arguments)
         timeout = asyncio.timeout(step.timeout)
+        end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
         try:
-            async with timeout:
+            async with end, timeout:
                 execution.waiting.pause = timeout
                 return await self._invoke(step, arguments)
         except TimeoutError:
             if timeout.expired():
-                raise StepTimeout(step.name, step.timeout) from None
+                raise StepTimeout(step.name, step.timeout or 0.0) from None
+            if end.expired():
+                raise RunTimeout("the deadline of the run passed while it was running") from None
             raise
 
     async def _invoke(self, step: Step[..., Any, Any], arguments: dict[str, Any]) -> Any:
@@ -241,14 +274,12 @@ class Executor:
     ) -> msgspec.Raw:
         codec = workflow.output if graph.sinks == (step.name,) else step.output
         output = codec.encode_output(result)
-        limit = self._session.connection.max_payload
-        if len(output) + HEADERS_ROOM > limit:
-            raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {workflow.name!r}", len(output), limit)
+        check_size(f"the output of step {step.name!r} of workflow {workflow.name!r}", output)
         return msgspec.Raw(output)
 
     async def _outputs(self, task: Task, graph: Graph) -> dict[str, Outcome]:
         """Read the outputs of the steps before this one."""
-        before = graph.ancestors[task.step]
+        before = graph.ancestors.get(task.step)
         if not before:
             return {}
         names, store = self._session.names, self._session.store
@@ -260,7 +291,19 @@ class Executor:
                 message = await store.leader_last(names.records_stream, subject)
                 if message is not None:
                     stored[subject] = message
-        return {last_token(subject): decode_outcome(message.body) for subject, message in stored.items()}
+        return {
+            last_token(subject): await with_output(self._session, task.root, decode_outcome(message.body))
+            for subject, message in stored.items()
+        }
+
+    async def _errors(self, task: Task) -> list[Failure]:
+        """Read why a run has failed: its own error first, then those of the attempts before."""
+        names, store = self._session.names, self._session.store
+        ended = await store.leader_last(names.records_stream, names.run_of(task))
+        last = None if ended is None else decode_outcome(ended.body).error
+        tried = await collect(store.pages(names.records_stream, names.attempts_of_run(task.root, task.run)))
+        earlier = [decode_attempt(stored.body).error for stored in tried]
+        return [error for error in (last, *earlier) if error is not None]
 
     # --- how a delivery ends
 
@@ -290,6 +333,7 @@ class Executor:
         self,
         delivery: Delivery,
         task: Task,
+        graph: Graph,
         step: Step[..., Any, Any],
         attempt: int,
         error: BaseException,
@@ -297,8 +341,13 @@ class Executor:
     ) -> None:
         failure = failure_of(error, task.step)
         delay = None if isinstance(error, FINAL) else step.retry.delay(attempt, random.random())
+        if delay is not None and isinstance(error, RetryAfter):
+            delay = error.seconds
+        if delay is not None and task.deadline is not None:
+            delay = min(delay, max(0.0, task.deadline - time()))
         if delay is None:
-            self._end(delivery, task, attempt, failure, started=started)
+            status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
+            self._end(delivery, task, attempt, failure, graph, started=started, status=status)
             return
         self.counts.retried += 1
         _log.info(
@@ -315,14 +364,31 @@ class Executor:
         await self._store_attempt(delivery, task, record)
         self._nak(delivery, delay)
 
-    def _end(self, delivery: Delivery, task: Task, attempt: int, failure: Failure, *, started: float = 0.0) -> None:
-        """End the run of a task as failed."""
+    async def _drop(self, delivery: Delivery, task: Task) -> None:
+        """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them."""
+        mark = self._session.names.cancelled(task.root, task.run)
+        if not self._cancellations.knows(task.root, task.run):
+            await self._session.publisher.store(mark, b"", timeout=30)
+        self._drive(delivery, conclude(task, cancelled(task, self._name)))
+
+    def _end(
+        self,
+        delivery: Delivery,
+        task: Task,
+        attempt: int,
+        failure: Failure,
+        graph: Graph | None,
+        *,
+        started: float = 0.0,
+        status: Literal["failed", "timed_out"] = "failed",
+    ) -> None:
+        """End the run of a task without an output."""
         self.counts.failed += 1
         _log.warning(
             "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
         )
         outcome = Outcome(
-            status="failed",
+            status=status,
             error=failure,
             workflow=task.workflow,
             step=task.step,
@@ -332,7 +398,10 @@ class Executor:
             ended=time(),
             worker=self._name,
         )
-        self._drive(delivery, conclude(task, outcome))
+        if graph is not None and task.step == graph.on_failure:
+            self._drive(delivery, finish(task, graph, outcome))
+        else:
+            self._drive(delivery, conclude(task, outcome, graph))
 
     def _unknown(self, delivery: Delivery, task: Task) -> None:
         """Leave a step that this worker does not know to others for a while, then fail its run by name."""
@@ -343,7 +412,7 @@ class Executor:
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
             "its code was changed or removed while the run was under way"
         )
-        self._end(delivery, task, delivery.count, failure_of(error, task.step))
+        self._end(delivery, task, delivery.count, failure_of(error, task.step), None)
 
     async def hand_back(self, delivery: Delivery, task: Task | None = None) -> None:
         """Give a task back that was not run to its end here through no fault of its own."""
@@ -354,6 +423,8 @@ class Executor:
                 self._reject(delivery, error)
                 return
         self.counts.handed_back += 1
+        if not self._session.connection.is_connected:
+            return  # it is redelivered when the server is back and ack_wait is over
         now = time()
         record = Attempt(attempt=delivery.count, worker=self._name, started=now, ended=now, returned=True)
         try:
@@ -433,6 +504,17 @@ def failure_of(error: BaseException, step: str) -> Failure:
     else:
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
     return Failure(type=type(error).__name__, message=str(error)[:TRACEBACK_LIMIT], step=step, traceback=text)
+
+
+def _too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:
+    """Return why a task must not be run any more, if its time is over."""
+    if task.deadline is not None and time() >= task.deadline:
+        return RunTimeout("the deadline of the run passed before this step could run")
+    if step.schedule_timeout is not None and attempt == 1 and time() - delivery.time > step.schedule_timeout:
+        return RunTimeout(
+            f"the task was in the queue for longer than its schedule_timeout of {step.schedule_timeout:g} s"
+        )
+    return None
 
 
 def _poisoned(delivery: Delivery, task: Task, step: Step[..., Any, Any]) -> Failure:

@@ -76,8 +76,8 @@ class Fetcher:
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(puller.stop() for puller in self.pullers))
-        while self._ready:
-            await self._executor.hand_back(self._ready.popleft())
+        ready, self._ready = self._ready, deque()
+        await asyncio.gather(*(self._executor.hand_back(delivery) for delivery in ready))
 
     def _ask(self) -> None:
         self._asking = False

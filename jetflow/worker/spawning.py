@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from time import time
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from jetflow.broker.ingest import BATCH, Ingest, Item
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.context import ChildGroup
-from jetflow.engine.identity import child_id_bytes, child_id_prefix, input_digest
+from jetflow.engine.identity import child_id, child_id_bytes, child_id_prefix, input_digest
 from jetflow.engine.joins import distinct_ids
+from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Task
-from jetflow.errors import DepthExceeded, KeyConflict, PayloadTooLarge
-from jetflow.runs.targets import HEADERS_ROOM, Target, resolve
+from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled
+from jetflow.runs.targets import Target, resolve, root_task, start_root
+from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.records import header_block, shown_key
 from jetflow.wire.subjects import Header
 from jetflow.workflow import Workflow
@@ -36,11 +41,15 @@ class Planned(NamedTuple):
 class Spawner:
     """The children of one execution of one step."""
 
-    def __init__(self, session: Session, task: Task, *, max_depth: int) -> None:
+    def __init__(
+        self, session: Session, task: Task, *, max_depth: int, policy: JoinPolicy, cancelled: Callable[[], bool]
+    ) -> None:
         self._session = session
         self._ingest: Ingest = session.ingest
         self._task = task
         self._max_depth = max_depth
+        self._policy = policy
+        self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
         self.borrowed: dict[bytes, str] = {}
 
@@ -55,14 +64,29 @@ class Spawner:
         """Return the step under which a child's outcome is stored."""
         return self.borrowed.get(child, self._task.step)
 
-    async def spawn_one(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> ChildGroup:
+    async def spawn_one(
+        self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False
+    ) -> ChildGroup:
         """Spawn one child. See `Context.spawn_workflow`."""
         target = await self._resolve(workflow)
-        planned = _Planner(self._session, self._task, target, keyed=key is not None).plan(value, key)
+        if detached:
+            return await self._spawn_detached(target, value, key)
+        planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
+        planned = await planner.settled(planner.plan(value, key))
         receipt = await self._session.publisher.store(planned.item.subject, planned.item.body, planned.item.headers)
         if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
             await self._attach(target, [planned])
         return self._add(target, bytearray(planned.id))
+
+    async def _spawn_detached(self, target: Target, value: Any, key: str | None) -> ChildGroup:
+        """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
+        task = self._task
+        body = target.input.encode(value)
+        child = child_id(task.run, target.workflow, key=key, digest=input_digest(body))
+        root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=task.trace)
+        root = msgspec.structs.replace(root, depth=task.depth + 1)
+        await start_root(self._session, root, timeout=None)
+        return ChildGroup(target.workflow, target.output, bytearray.fromhex(child))
 
     async def spawn(
         self,
@@ -72,12 +96,16 @@ class Spawner:
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
         target = await self._resolve(workflow)
-        planner = _Planner(self._session, self._task, target, keyed=key is not None)
+        planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
         group = self._add(target, bytearray())
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         try:
             async for page in _pages(inputs):
+                if self._cancelled():
+                    raise RunCancelled(f"run {self._task.run} was cancelled: it spawns nothing more")
                 batch = [planner.plan(value, None if key is None else key(value)) for value in page]
+                if planner.large:
+                    batch = [await planner.settled(planned) for planned in batch]
                 under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
                 group.ids += b"".join(planned.id for planned in batch)
                 if len(under_way) == BATCHES_UNDER_WAY:
@@ -93,6 +121,8 @@ class Spawner:
         target = await resolve(self._session, workflow)
         if self._task.depth + 1 > self._max_depth:
             raise DepthExceeded(target.workflow, self._task.depth + 1, self._max_depth)
+        if self._cancelled():
+            raise RunCancelled(f"run {self._task.run} was cancelled: it spawns nothing more")
         return target
 
     def _add(self, target: Target, ids: bytearray) -> ChildGroup:
@@ -126,24 +156,18 @@ class Spawner:
 class _Planner:
     """Turns inputs of one workflow into messages; what all of them share is built once."""
 
-    def __init__(self, session: Session, task: Task, target: Target, *, keyed: bool) -> None:
+    def __init__(self, session: Session, task: Task, target: Target, policy: JoinPolicy, *, keyed: bool) -> None:
+        self._session = session
         self._target = target
+        self._root = task.root
         self._step = task.step
         self._ids = child_id_prefix(task.run, target.workflow, keyed=keyed)
         self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
-        self._limit = session.connection.max_payload
-        shared = {
-            Header.PARENT_STEP: task.step,
-            Header.VERSION: target.version,
-            Header.DEPTH: str(task.depth + 1),
-        }
-        if task.metadata is not None:
-            shared[Header.METADATA] = task.metadata.decode()
-        if task.trace is not None:
-            shared[Header.TRACE] = task.trace
-        self._shared = header_block(shared)[:-2]
+        self._shared = header_block(_shared_headers(task, target, policy))[:-2]
+        self.large = False
 
     def plan(self, value: Any, key: str | None) -> Planned:
+        """Return the message that spawns a child. One with a large input has to be `settled` before it is sent."""
         body = self._target.input.encode(value)
         digest = input_digest(body)
         if key is None:
@@ -157,11 +181,38 @@ class _Planner:
                 f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
                 f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
             )
-        headers = self._shared + own.encode()
-        if len(body) + HEADERS_ROOM > self._limit:
-            raise PayloadTooLarge(f"the input of a child run of {self._target.workflow!r}", len(body), self._limit)
+        self.large = self.large or is_large(body)
         before, after = self._subject
-        return Planned(child, key, digest, Item(f"{before}{child.hex()}{after}", headers, body))
+        return Planned(child, key, digest, Item(f"{before}{child.hex()}{after}", self._shared + own.encode(), body))
+
+    async def settled(self, planned: Planned) -> Planned:
+        """Return the message with a large input stored, and only referred to."""
+        item = planned.item
+        if not is_large(item.body):
+            return planned
+        check_size(f"the input of a child run of {self._target.workflow!r}", item.body)
+        value = await put(self._session, self._root, item.body)
+        headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
+        return planned._replace(item=Item(item.subject, headers, b""))
+
+
+def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str, str]:
+    headers = {
+        Header.PARENT_STEP: task.step,
+        Header.VERSION: target.version,
+        Header.DEPTH: str(task.depth + 1),
+    }
+    if task.metadata is not None:
+        headers[Header.METADATA] = task.metadata.decode()
+    if task.trace is not None:
+        headers[Header.TRACE] = task.trace
+    deadlines = [task.deadline] if task.deadline is not None else []
+    deadlines += [time() + seconds for seconds in (target.deadline, policy.seconds) if seconds is not None]
+    if deadlines:
+        headers[Header.DEADLINE] = f"{min(deadlines):.3f}"
+    if policy.early:
+        headers[Header.EAGER] = "1"
+    return headers
 
 
 async def _pages(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import time
 from typing import Final, Protocol
 
 import msgspec
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
+from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
+from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.slots import Slots
 
 CHECK_EVERY: Final = 1.0
 """Seconds of silence after which a wait looks at the counter, with up to a hundred waits in one worker."""
+
+SUCCEEDED: Final = b'"succeeded"'
+"""Stands at the beginning of the record of an outcome that has an output."""
 
 READ_ALL_FROM: Final = 64
 """From this many children on, all outcomes of the step are read in pages rather than one by one."""
@@ -44,20 +50,38 @@ class Crowd(Protocol):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a parked step needs before it can go on: at least ``at_least`` of ``children``."""
+    """What a parked step needs before it can go on: at least ``at_least`` of ``children``, or a decided policy."""
 
     children: frozenset[bytes]
     at_least: int
+    policy: JoinPolicy | None = None
 
 
 class _Wait:
-    __slots__ = ("children", "left", "missing", "moved")
+    """One wait: ``left`` is how many more children must end before it is worth going on.
 
-    def __init__(self, children: set[bytes], missing: set[bytes], enough: int) -> None:
+    Under an early ``policy`` one that did not end well is worth it, too. A ``bounded`` wait has a deadline.
+    """
+
+    __slots__ = ("bounded", "children", "left", "missing", "moved", "policy")
+
+    def __init__(
+        self, children: set[bytes], missing: set[bytes], enough: int, policy: JoinPolicy | None, *, bounded: bool
+    ) -> None:
+        self.policy = policy
+        self.bounded = bounded
         self.children = children
         self.missing = missing
         self.left = enough - (len(children) - len(missing))
         self.moved = asyncio.Event()
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How a policy was decided: the children that have ended, those still open, and whether it was met."""
+
+    ended: dict[bytes, Outcome]
+    open: set[bytes]
+    met: bool
 
 
 class Waiting:
@@ -79,6 +103,7 @@ class Waiting:
         self._crowd = crowd
         self._owner_of = owner_of
         self._cold = cold
+        self._cancelled = False
         self._ended: dict[bytes, bytes] = {}
         self._waits: list[_Wait] = []
         self._subscription: Listening | None = None
@@ -101,12 +126,43 @@ class Waiting:
         """Wait until all children have ended, and return how, in their order."""
         distinct = set(children)
         await self._until(distinct, len(distinct))
-        outcomes = [decode_outcome(self._ended[child]) for child in children]
         self.joined |= distinct
-        self.excused.update(
-            child.hex() for child, outcome in zip(children, outcomes, strict=True) if outcome.status != "succeeded"
-        )
-        return outcomes
+        return [await self._outcome(child) for child in children]
+
+    async def decided(self, children: Sequence[bytes], policy: JoinPolicy, deadline: float | None) -> Decision:
+        """Wait until a policy is decided over children, or until ``deadline`` (seconds since the epoch)."""
+        distinct = set(children)
+        total, enough, verdict = len(distinct), policy.threshold(len(distinct)), "open"
+        ended: dict[bytes, Outcome] = {}
+        while verdict == "open":
+            try:
+                await self._until(distinct, enough, policy, deadline)
+            except TimeoutError:
+                break
+            for child in distinct & self._ended.keys() - ended.keys():
+                ended[child] = await self._outcome(child)
+            succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
+            verdict = policy.verdict(total, succeeded, len(ended))
+            enough = len(ended) + (total - len(ended) if policy.quorum is None else policy.quorum - succeeded)
+        for child in distinct & self._ended.keys() - ended.keys():
+            ended[child] = await self._outcome(child)
+        if verdict == "open":  # the time is up: what has ended decides
+            succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
+            verdict = "met" if policy.verdict(len(ended), succeeded, len(ended)) == "met" else "missed"
+        self.joined |= distinct
+        return Decision(ended, distinct - ended.keys(), verdict == "met")
+
+    async def _outcome(self, child: bytes) -> Outcome:
+        outcome = decode_outcome(self._ended[child])
+        if outcome.status != "succeeded":
+            self.excused.add(child.hex())
+        return await with_output(self._session, self._task.root, outcome)
+
+    def cancel(self) -> None:
+        """End the waits of a cancelled run."""
+        self._cancelled = True
+        for wait in self._waits:
+            wait.moved.set()
 
     async def some(self, children: set[bytes]) -> list[bytes]:
         """Wait until at least one of the children has ended, and return those that have."""
@@ -117,11 +173,13 @@ class Waiting:
         """Unwind the step where it waits; or at its next wait, if it does not."""
         self._cold = True
         waits = [wait for wait in self._waits if wait.left > 0]
-        if not waits or len(waits) < len(self._waits) or self.parked:
+        if not waits or len(waits) < len(self._waits) or self.parked or any(wait.bounded for wait in waits):
             return
         # The nearest of the waits decides: a lower bound, so that the step is never parked for too long.
         union = frozenset[bytes]().union(*(wait.children for wait in waits))
-        self.need = Need(union, len(union & self._ended.keys()) + min(wait.left for wait in waits))
+        policy = waits[0].policy if len(waits) == 1 else None
+        nearest = min(1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits)
+        self.need = Need(union, len(union & self._ended.keys()) + nearest, policy)
         for wait in waits:
             wait.moved.set()
 
@@ -134,11 +192,15 @@ class Waiting:
 
     # --- waiting
 
-    async def _until(self, children: set[bytes], enough: int) -> None:
+    async def _until(
+        self, children: set[bytes], enough: int, policy: JoinPolicy | None = None, deadline: float | None = None
+    ) -> None:
         if self.parked:
             raise StepParked
+        if self._cancelled:
+            raise asyncio.CancelledError
         missing = children - self._ended.keys()
-        wait = _Wait(children, missing, enough)
+        wait = _Wait(children, missing, enough, policy, bounded=deadline is not None)
         if wait.left <= 0:
             return
         self._waits.append(wait)
@@ -148,11 +210,12 @@ class Waiting:
                 await self._listen()
             await self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM)
             if wait.left > 0:
-                await self._wait_outside_slot(wait)
+                await self._wait_outside_slot(wait, deadline)
         finally:
             self._waits.remove(wait)
 
-    async def _wait_outside_slot(self, wait: _Wait) -> None:
+    async def _wait_outside_slot(self, wait: _Wait, deadline: float | None) -> None:
+        # A wait with a deadline stays in memory: parked, nobody would wake it in time.
         if self._cold or not self._crowd.has_room():
             self.park()
         if self.parked:
@@ -164,10 +227,17 @@ class Waiting:
         time_left = self._stop_clock()
         park_timer = asyncio.get_running_loop().call_later(self._crowd.park_after, self.park)
         try:
-            await self._wait_warm(wait)
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time())):
+                await self._wait_warm(wait)
         finally:
             park_timer.cancel()
             self._crowd.waiting -= 1
+            await self._take_slot()
+        self._start_clock(time_left)
+
+    async def _take_slot(self) -> None:
+        if self.parked or self._cancelled:
+            return
         if not self.holds_slot:
             self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
             try:
@@ -175,7 +245,6 @@ class Waiting:
             except BaseException:
                 self.holds_slot = False
                 raise
-        self._start_clock(time_left)
 
     def _stop_clock(self) -> float | None:
         """Stop the step's timeout while it waits; return the seconds that are left of it."""
@@ -194,6 +263,8 @@ class Waiting:
         while wait.left > 0:
             if self.parked:
                 raise StepParked
+            if self._cancelled:
+                raise asyncio.CancelledError
             silence = CHECK_EVERY * max(1.0, self._crowd.waiting / 100)
             try:
                 async with asyncio.timeout(silence):
@@ -219,6 +290,8 @@ class Waiting:
                 wait.missing.discard(child)
                 wait.left -= 1
                 self._ended[child] = body
+                if wait.policy is not None and wait.policy.early and SUCCEEDED not in body[:64]:
+                    wait.left = 0
                 if wait.left <= 0:
                     wait.moved.set()
 

@@ -123,6 +123,7 @@ class Worker:
     async def _begin(self, session: Session) -> None:
         await asyncio.gather(*(session.registry.declare(workflow.declaration) for workflow in self.workflows.values()))
         await self._heartbeat.start()
+        await self._executor.cancellations.start()
         for workflow, step in await self._steps_to_pull(session):
             await self._add_puller(session, workflow, step)
         await ensure_inbox_consumer(session.connection, session.names, ack_wait=INBOX_ACK_WAIT)
@@ -221,11 +222,20 @@ class Worker:
         self._executor.park_waiting()
         await self._finish_running()
         if session.connection.is_connected:
-            await self._executor.drained()
+            await self._drain()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._heartbeat.stop()
+        await self._executor.cancellations.stop()
         self._executor.close()
         await session.close()
+
+    async def _drain(self) -> None:
+        """Record what the finished steps have led to. A server that goes away meanwhile must not hold up the end."""
+        try:
+            async with asyncio.timeout(self.options.grace):
+                await self._executor.drained()
+        except TimeoutError:
+            _log.warning("worker %s stops before everything is recorded: the rest is redelivered", self.name)
 
     async def _finish_running(self) -> None:
         """Let running steps finish within the grace time, then cancel them."""

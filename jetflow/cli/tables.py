@@ -1,0 +1,170 @@
+"""How a run looks on a terminal. Pure: from traces to what rich prints.
+
+All that comes from users goes into `Text`, since rich would read markup in a plain string.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jetflow.engine.tasks import Failure
+from jetflow.runs.trace import ChildTrace, RunTrace, StepTrace, Totals
+
+LONGEST_VALUE: Final = 500
+"""Characters of a JSON value that are shown."""
+
+_STYLES: Final = {
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "magenta",
+    "running": "cyan",
+    "waiting": "yellow",
+    "open": "yellow",
+    "queued": "dim",
+    "pending": "dim",
+}
+
+
+def progress_of(trace: RunTrace) -> RenderableType:
+    """Return the steps and the number of children of a run that goes on."""
+    table = Table.grid(padding=(0, 2))
+    for step in trace.steps:
+        table.add_row(Text(step.name), _status(step.status), Text(_took(step.started, step.ended), "dim"))
+    return Group(table, _totals(trace.totals)) if trace.totals.spawned else table
+
+
+def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
+    """Return all that is known of a run: facts, steps, and a page of children."""
+    parts: list[RenderableType] = [_facts(trace)]
+    if trace.steps:
+        parts += [Text(), _steps(trace.steps)]
+    if trace.totals.spawned:
+        parts += [Text(), _totals(trace.totals)]
+    if trace.children:
+        parts.append(_children(trace.children))
+    if trace.next_page is not None:
+        parts.append(Text(f"more: jetflow show {trace.id} --page {trace.next_page}", "dim"))
+    if verbose:
+        for error in (trace.error, *(step.error for step in trace.steps)):
+            if error is not None and error.traceback:
+                parts += [Text(), Text(error.traceback.rstrip())]
+                break
+    return Group(*parts)
+
+
+def _facts(trace: RunTrace) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    took = _took(trace.triggered, trace.ended)
+    facts: list[tuple[str, Any]] = [
+        ("run", trace.id),
+        ("workflow", trace.workflow),
+        ("status", Text.assemble(_status(trace.status), f" in {took}" if took else "")),
+        ("triggered", _time(trace.triggered)),
+        ("key", trace.key),
+        ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
+        ("root", None if trace.root == trace.id else trace.root),
+        ("metadata", None if trace.metadata is None else _value(trace.metadata)),
+        ("output", _value(trace.output) if trace.status == "succeeded" else None),
+        ("error", None if trace.error is None else Text(_error(trace.error), "red")),
+    ]
+    for name, fact in facts:
+        if fact:
+            table.add_row(name, fact if isinstance(fact, Text) else Text(fact))
+    return table
+
+
+def _steps(steps: tuple[StepTrace, ...]) -> Table:
+    table = _table("step", "status", "attempts", "started", "took", "worker", "error")
+    for step in steps:
+        after = f" after {', '.join(step.after)}" if step.after else ""
+        table.add_row(
+            Text.assemble(step.name, (after, "dim")),
+            _status(step.status),
+            Text(str(step.attempts or "")),
+            Text(_time(step.started)),
+            Text(_took(step.started, step.ended)),
+            Text(step.worker or ""),
+            Text(_error(step.error), "red"),
+        )
+        for failure in step.failures:
+            table.add_row(
+                Text(f"└ attempt {failure.attempt}", "dim"),
+                _status("failed"),
+                Text(),
+                Text(_time(failure.started)),
+                Text(_took(failure.started, failure.ended)),
+                Text(failure.worker),
+                Text(_error(failure.error), "red"),
+            )
+    return table
+
+
+def _children(children: tuple[ChildTrace, ...]) -> Table:
+    table = _table("child", "workflow", "key", "status", "took", "worker", "error")
+    for child in children:
+        table.add_row(
+            Text(child.id),
+            Text(child.workflow),
+            Text(child.key or ""),
+            _status(child.status),
+            Text(_took(child.started, child.ended)),
+            Text(child.worker or ""),
+            Text(_error(child.error), "red"),
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("child", "status"))
+    return table
+
+
+def _totals(totals: Totals) -> Text:
+    text = Text(f"{totals.spawned:,} children")
+    for status in ("open", "succeeded", "failed", "cancelled"):
+        count: int = getattr(totals, status)
+        if count:
+            text.append("  ").append(f"{count:,} {status}", _STYLES[status])
+    return text
+
+
+def _status(status: str) -> Text:
+    return Text(status, _STYLES[status])
+
+
+def _error(error: Failure | None) -> str:
+    return "" if error is None else f"{error.type}: {error.message}"
+
+
+def _value(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return (
+        text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text):,} characters; all with --json)"
+    )
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _took(started: float | None, ended: float | None) -> str:
+    if started is None or ended is None:
+        return ""
+    seconds = max(0.0, ended - started)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,159 @@
+"""Cancelling a run with its tree, and deleting a tree.
+
+Cancelling stores a mark that every worker hears of, records the run's outcome (so its parent's join goes on), and
+removes the queued tasks of the tree with one purge for each parent, not one message for each task. What is running is
+told to stop; what is spawned late is dropped by the worker that receives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from time import time
+from typing import Any, Final, TypeAlias
+
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
+from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
+from jetflow.engine.transitions import Procedure, conclude
+from jetflow.errors import UnknownRun
+from jetflow.runs.tasks import task_of
+from jetflow.wire.records import decode_outcome, header_block, task_headers
+
+CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
+
+PURGES_AT_ONCE: Final = 32
+
+Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
+"""Drives a procedure to its end."""
+
+
+async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = True) -> bool:
+    """Cancel a run, and its descendants unless ``tree`` is false. Returns False if it had ended already.
+
+    Raises:
+        UnknownRun: no run with this id is stored.
+    """
+    first = await find_first_task(session, run)
+    names, store = session.names, session.store
+    if first is None:
+        if await store.leader_last(names.records_stream, names.run_by_id(run)) is None:
+            raise UnknownRun(run)
+        return False
+    stored = await store.leader_last(names.records_stream, names.run_of(first))
+    if stored is not None and decode_outcome(stored.body).status != "cancelled":
+        return False
+    if tree:
+        await _stop_tree(session, first)
+    else:
+        await session.publisher.store(names.cancelled(first.root, run), b"")
+    await drive(conclude(first, cancelled(first)))
+    return stored is None
+
+
+async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
+    """Cancel open children of one step. Their queued tasks are dropped by the workers that receive them."""
+    names = session.names
+    tasks: list[Task] = []
+    async for page in session.store.pages(names.tasks_stream, names.tasks_of_parent(join.root, join.run)):
+        for stored in page:
+            task = task_of(stored)
+            if task is not None and bytes.fromhex(task.run) in children:
+                children.discard(bytes.fromhex(task.run))
+                tasks.append(task)
+    await asyncio.gather(*(session.publisher.store(names.cancelled(join.root, task.run), b"") for task in tasks))
+    await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
+
+
+def cancelled(task: Task, worker: str = "") -> Outcome:
+    """Return the outcome of a cancelled run."""
+    now = time()
+    return Outcome(
+        status="cancelled",
+        error=CANCELLED,
+        workflow=task.workflow,
+        step=task.step,
+        key=task.key,
+        started=now,
+        ended=now,
+        worker=worker,
+    )
+
+
+async def find_first_task(session: Session, run: str) -> Task | None:
+    """Return the oldest task of a run."""
+    names, store = session.names, session.store
+    found: list[Stored] = []
+    async for page in store.leader_subjects(names.tasks_stream, names.tasks_of_run_id(run)):
+        messages = await asyncio.gather(*(store.leader_last(names.tasks_stream, subject) for subject in page))
+        found += [message for message in messages if message is not None]
+    tasks = [task_of(message) for message in sorted(found, key=lambda message: message.sequence)]
+    return next((task for task in tasks if task is not None), None)
+
+
+async def _stop_tree(session: Session, first: Task) -> None:
+    """Mark a run and its descendants as cancelled, and remove their queued tasks."""
+    names, root = session.names, first.root
+    if first.parent == NONE:
+        await session.publisher.store(names.cancelled(root, root), b"")
+        await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
+        await _keep_first(session, first)
+        return
+    parents = _descendants(await _families(session, root), first.run)
+    await asyncio.gather(*(session.publisher.store(names.cancelled(root, parent), b"") for parent in parents))
+    await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+
+
+async def _keep_first(session: Session, first: Task) -> None:
+    """Put back the task that the root run's identity rests on; workers drop it, for its tree is cancelled."""
+    headers = header_block(task_headers(first, f"{first.run}.kept"))
+    await session.publisher.store(session.names.task_of(first), first.input, headers)
+
+
+async def _families(session: Session, root: str) -> dict[str, set[str]]:
+    """Return the children of every run of a tree, as far as their tasks are stored."""
+    families: dict[str, set[str]] = {}
+    names = session.names
+    async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_tree(root)):
+        for subject in page:
+            parent, run = subject.split(".")[6:8]
+            families.setdefault(parent, set()).add(run)
+    return families
+
+
+def _descendants(families: dict[str, set[str]], run: str) -> list[str]:
+    """Return a run and those of its descendants that have children, or may have."""
+    found: list[str] = [run]
+    for parent in found:
+        found += [child for child in families.get(parent, ()) if child in families]
+    return found
+
+
+async def _purge(session: Session, stream: str, subjects: Iterable[str]) -> None:
+    gate = asyncio.Semaphore(PURGES_AT_ONCE)
+
+    async def purge(subject: str) -> None:
+        async with gate:
+            await session.connection.api(f"STREAM.PURGE.{stream}", {"filter": subject}, timeout=60)
+
+    await asyncio.gather(*(purge(subject) for subject in subjects))
+
+
+# --- deleting --------------------------------------------------------------------------------------------------
+
+
+async def delete_tree(session: Session, run: str) -> None:
+    """Delete all that is stored of a root run and its descendants. A mark stays, which refuses late zombies.
+
+    Raises:
+        UnknownRun: no root run with this id is stored.
+    """
+    names = session.names
+    known = await session.store.leader_last(names.records_stream, names.run(run, NONE, NONE, run))
+    if known is None and await find_first_task(session, run) is None:
+        raise UnknownRun(run)
+    await session.publisher.store(names.cancelled(run, run), b'"deleted"')
+    await _purge(session, names.tasks_stream, [names.tasks_of_tree(run)])
+    await _purge(session, names.records_stream, names.records_of_tree(run))
+    await _purge(session, names.counters_stream, [names.counters_of_tree(run)])
+    await _purge(session, names.values_stream, [names.values_of_tree(run)])
