@@ -1,0 +1,203 @@
+"""The jetflow workflows that the workloads run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from jetflow import Context, Workflow, workflow
+
+IDLE_STEPS = 20
+"""Steps of the worker that is left idle."""
+
+PAUSE = 0.02
+"""Seconds that a child takes which is to be waited for."""
+
+SIBLINGS = 9
+"""Children that end before the last one, when a parent's going on is measured."""
+
+
+class Leaf(msgspec.Struct):
+    """The input of a no-op."""
+
+    index: int
+
+
+class Branch(msgspec.Struct):
+    """The input of a node of a tree."""
+
+    index: int
+    level: int
+    width: int
+
+
+class Noted(msgspec.Struct):
+    """The input of a fan-out that writes something down for the bench, in a file."""
+
+    count: int
+    file: str
+
+
+def leaves(count: int) -> Iterator[Leaf]:
+    """Yield the inputs of ``count`` children."""
+    return (Leaf(index) for index in range(count))
+
+
+@workflow("bench-leaf")
+async def leaf(item: Leaf) -> int:
+    """Do nothing: what a child costs is jetflow's own."""
+    return item.index
+
+
+@workflow("bench-fanout")
+async def fanout(count: int, ctx: Context) -> int:
+    """Spawn, join, and sum."""
+    return sum(await ctx.join(await ctx.spawn_workflows(leaf, leaves(count))))
+
+
+boundary: Workflow[int, int] = Workflow("bench-boundary", input=int, output=int)
+
+
+@boundary.step
+async def spread(count: int, ctx: Context) -> int:
+    """Spawn, and leave the join to the step's boundary."""
+    return len(await ctx.spawn_workflows(leaf, leaves(count)))
+
+
+@boundary.step(after=[spread])
+async def gathered(ctx: Context) -> int:
+    """Go on behind the join."""
+    return ctx.output(spread)
+
+
+@workflow("bench-tree")
+async def tree(node: Branch, ctx: Context) -> int:
+    """Spawn ``width`` nodes of the level below, and sum what they return; level 0 returns its index."""
+    if node.level == 0:
+        return node.index
+    below = (Branch(index, node.level - 1, node.width) for index in range(node.width))
+    return sum(await ctx.join(await ctx.spawn_workflows(tree, below)))
+
+
+one_step: Workflow[Leaf, int] = Workflow("bench-one-step", input=Leaf, output=int)
+three_steps: Workflow[Leaf, int] = Workflow("bench-three-steps", input=Leaf, output=int)
+
+
+@one_step.step
+async def only(item: Leaf) -> int:
+    """Do nothing, once."""
+    return item.index
+
+
+@three_steps.step
+async def first(item: Leaf) -> int:
+    """Do nothing, first."""
+    return item.index
+
+
+@three_steps.step(after=[first])
+async def second(item: Leaf) -> int:
+    """Do nothing, second."""
+    return item.index
+
+
+@three_steps.step(after=[second])
+async def third(item: Leaf) -> int:
+    """Do nothing, third."""
+    return item.index
+
+
+@workflow("bench-pause")
+async def pause(item: Leaf) -> int:
+    """Take long enough for the parent to be waiting; the siblings of the last child end at once."""
+    if item.index == SIBLINGS:
+        await asyncio.sleep(PAUSE)
+    return item.index
+
+
+@workflow("bench-resume")
+async def resume(round: int, ctx: Context) -> int:
+    """Return the time, in nanoseconds since the epoch, at which the step went on behind its join."""
+    await ctx.join(await ctx.spawn_workflows(pause, leaves(SIBLINGS + 1)))
+    return time.time_ns()
+
+
+resume_boundary: Workflow[int, int] = Workflow("bench-resume-boundary", input=int, output=int)
+
+
+@resume_boundary.step
+async def leave(round: int, ctx: Context) -> None:
+    """Spawn, and return."""
+    await ctx.spawn_workflows(pause, leaves(SIBLINGS + 1))
+
+
+@resume_boundary.step(after=[leave])
+async def go_on(round: int) -> int:
+    """Return the time, in nanoseconds since the epoch, at which the next step began."""
+    return time.time_ns()
+
+
+@workflow("bench-never-run")
+async def never_run(item: Leaf) -> int:
+    """Stay queued: no worker runs this workflow."""
+    return item.index
+
+
+@workflow("bench-spawn")
+async def spawn_only(asked: Noted, ctx: Context) -> None:
+    """Write down the seconds that the spawn alone took. The run never ends: nobody runs its children."""
+    began = perf_counter()
+    await ctx.spawn_workflows(never_run, leaves(asked.count))
+    note(asked.file, perf_counter() - began)
+
+
+@workflow("bench-short")
+async def short(item: Leaf) -> int:
+    """Take a moment, so that a killed worker holds some."""
+    await asyncio.sleep(PAUSE)
+    return item.index
+
+
+@workflow("bench-survive")
+async def survive(asked: Noted, ctx: Context) -> int:
+    """Spawn, join and sum, and write down which process does."""
+    note(asked.file, os.getpid())
+    return sum(await ctx.join(await ctx.spawn_workflows(short, leaves(asked.count))))
+
+
+def _idle_workflow(number: int) -> Workflow[Leaf, int]:
+    idle: Workflow[Leaf, int] = Workflow(f"bench-idle-{number}", input=Leaf, output=int)
+
+    @idle.step
+    async def run(item: Leaf) -> int:
+        return item.index
+
+    return idle
+
+
+WORK: dict[str, list[Workflow[Any, Any]]] = {
+    "fanout": [fanout, leaf],
+    "boundary": [boundary, leaf],
+    "latency": [one_step],
+    "resume": [resume, resume_boundary, pause],
+    "chain": [one_step, three_steps],
+    "tree": [tree],
+    "spawn": [spawn_only],
+    "recovery": [survive, short],
+    "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
+}
+"""What the worker of each workload runs."""
+
+
+def note(file: str, value: float) -> None:
+    """Write a number down, so that a reader finds all of it or nothing."""
+    written = Path(f"{file}.new")
+    written.write_text(str(value))
+    written.rename(file)
