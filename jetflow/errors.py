@@ -103,7 +103,7 @@ class DepthExceeded(JetflowError, RecursionError):
     def __init__(self, workflow: str, depth: int, limit: int) -> None:
         super().__init__(
             f"spawning {workflow!r} would nest runs {depth} deep, past the limit of {limit}: "
-            "end the recursion, or raise Worker(max_depth=...)"
+            "end the recursion, or raise WorkerOptions(max_depth=...)"
         )
         self.depth = depth
         self.limit = limit
@@ -225,6 +225,26 @@ class JetStreamUnavailable(BrokerError):
 
 class BrokerTimeout(BrokerError, TimeoutError):
     """The NATS server did not answer a request in time (seconds)."""
+
+
+class PermissionDenied(BrokerError, PermissionError):
+    """This user may not publish on ``subject``."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"this NATS user may not publish on {subject}: grant it, or use another namespace or user")
+        self.subject = subject
+
+
+class TreeTooLarge(JetflowError, ValueError):
+    """A root run has more descendants than the namespace's limit."""
+
+    def __init__(self, root: str, limit: int) -> None:
+        super().__init__(
+            f"the tree of root run {root} would have more than {limit:,} descendants: "
+            "split the work over several root runs, or raise WorkerOptions(max_descendants=...)"
+        )
+        self.root = root
+        self.limit = limit
 
 
 class BrokerRefused(BrokerError):

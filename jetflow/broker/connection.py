@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+import re
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -17,6 +19,7 @@ import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
+from nats.aio.client import Server as PoolServer
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -41,8 +44,11 @@ API_TIMEOUT: Final = 10.0
 _WRITE_HIGH: Final = 4 * 1024 * 1024
 """Bytes in the write buffer above which bulk senders wait."""
 
-_RECONNECT: Final[dict[str, Any]] = {"reconnect_time_wait": 0.1}
-"""Seconds, which nats-py takes as a fraction too, though it says int."""
+RECONNECT_FIRST: Final = 0.05
+RECONNECT_LAST: Final = 2.0
+"""Seconds before the first and, doubling, before the last of many attempts to reconnect, shortened at random."""
+
+_DENIED: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
 _log = logging.getLogger("jetflow.broker")
 
@@ -60,6 +66,7 @@ class Connection:
         self._closed = False
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
+        self._denials: list[Callable[[str], None]] = []
 
     @classmethod
     async def open(cls, server: Server, *, timeout: float = 5.0, name: str = "jetflow") -> Connection:
@@ -89,6 +96,10 @@ class Connection:
 
         async def on_error(error: Exception) -> None:
             last_error[:] = [error]
+            denied = _DENIED.search(str(error))
+            if denied is not None:
+                for denial in connection._denials:
+                    denial(denied[1])
             if client.is_connected:
                 _log.warning("NATS reports: %s", error)
 
@@ -115,7 +126,7 @@ class Connection:
                     connect_timeout=max(1, int(timeout)),
                     pending_size=256 * 1024 * 1024,
                     ping_interval=20,
-                    **_RECONNECT,
+                    reconnect_to_server_handler=_next_server,
                 )
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await client.close()
@@ -148,7 +159,7 @@ class Connection:
         """Close the connection, if it is ours. Safe to call twice."""
         self._closed = True
         if self._owned and not self.client.is_closed:
-            with contextlib.suppress(OSError):  # a connection that is lost at this moment cannot be flushed
+            with contextlib.suppress(OSError, RuntimeError):  # it is lost at this moment; RuntimeError is uvloop's
                 await self.client.close()
         elif self.client.is_connected:
             for subscription in self._subscriptions:
@@ -189,6 +200,10 @@ class Connection:
         """Call ``callback`` after each reconnect. Returns what ends that."""
         self._reconnected.append(callback)
         return lambda: self._reconnected.remove(callback)
+
+    def on_denied(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback`` with the subject of each publish that this user is not allowed to make."""
+        self._denials.append(callback)
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
         """Put one message into the write buffer. Nothing is checked: subjects are built by `Subjects`."""
@@ -255,6 +270,13 @@ class Connection:
             f"$JS.API.{operation}", b"" if body is None else orjson.dumps(body), timeout=timeout
         )
         return answer_of(operation, message.data)
+
+
+def _next_server(servers: list[PoolServer], _: dict[str, Any]) -> tuple[PoolServer, float]:
+    """Choose the server that was tried least, and how long to wait before: longer each time, and never in step."""
+    server = min(servers, key=lambda one: one.reconnects)
+    delay = min(RECONNECT_FIRST * 2.0 ** min(server.reconnects, 16), RECONNECT_LAST)
+    return server, delay * random.uniform(0.5, 1.0)
 
 
 def answer_of(operation: str, data: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from jetflow.broker.connection import Connection, Message
-from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge
+from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
 
@@ -65,12 +65,13 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class _Sent:
-    __slots__ = ("at", "body", "deadline", "done", "headers", "subject")
+    __slots__ = ("at", "body", "deadline", "done", "headers", "reason", "subject")
 
     def __init__(
         self, subject: str, body: bytes, headers: bytes, done: Done, at: float, deadline: float | None
     ) -> None:
         self.subject = subject
+        self.reason = ""
         self.body = body
         self.headers = headers
         self.done = done
@@ -98,6 +99,7 @@ class Publisher:
         """Begin to listen for acknowledgements."""
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_answer)
         self._forget_reconnect = self._connection.on_reconnect(self._resend_all)
+        self._connection.on_denied(self._on_denied)
 
     async def stop(self, *, timeout: float = 5.0) -> None:
         """Wait until everything is acknowledged, ``timeout`` seconds at most. Safe to call twice.
@@ -172,6 +174,12 @@ class Publisher:
         for subject, (by, waiting) in counts.items():
             self.publish(subject, b"", header_block({Header.INCREMENT: f"{by:+d}"}), _counted(waiting))
 
+    def _on_denied(self, subject: str) -> None:
+        for token, sent in list(self._sent.items()):
+            if sent.subject == subject:
+                error = PermissionDenied(subject)
+                self._settle(token, Receipt(stored=False, error=error))
+
     # --- answers
 
     def _on_answer(self, message: Message) -> None:
@@ -204,7 +212,9 @@ class Publisher:
     def _again(self, token: int, reason: str) -> None:
         sent = self._sent.get(token)
         if sent is not None:
-            _log.warning("publish on %s is sent again: %s", sent.subject, reason)
+            if sent.reason != reason:
+                _log.warning("publish on %s is sent again until it is taken: %s", sent.subject, reason)
+            sent.reason = reason
             sent.at = self._loop.time() + BUSY_DELAY - RESEND_AFTER
 
     def _check(self) -> None:
@@ -215,7 +225,8 @@ class Publisher:
         if self._connection.is_connected:
             for token, sent in list(self._sent.items()):
                 if sent.deadline is not None and now > sent.deadline:
-                    error = BrokerTimeout(f"the server did not acknowledge the message on {sent.subject} in time")
+                    reason = f" ({sent.reason})" if sent.reason else ""
+                    error = BrokerTimeout(f"the server did not take the message on {sent.subject} in time{reason}")
                     self._settle(token, Receipt(stored=False, error=error))
                 elif now - sent.at >= RESEND_AFTER:
                     self._send_again(token, sent, now)

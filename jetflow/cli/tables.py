@@ -43,7 +43,7 @@ def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
     """Return all that is known of a run: facts, steps, and a page of children."""
     parts: list[RenderableType] = [_facts(trace)]
     if trace.steps:
-        parts += [Text(), _steps(trace.steps)]
+        parts += [Text(), _steps(trace.steps, trace.triggered)]
     if trace.totals.spawned:
         parts += [Text(), _totals(trace.totals)]
     if trace.children:
@@ -81,15 +81,15 @@ def _facts(trace: RunTrace) -> Table:
     return table
 
 
-def _steps(steps: tuple[StepTrace, ...]) -> Table:
-    table = _table("step", "status", "attempts", "started", "took", "worker", "error")
+def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
+    table = _table("step", "status", "attempts", "began", "took", "worker", "error")
     for step in steps:
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
             Text.assemble(step.name, (after, "dim")),
             _status(step.status),
             Text(str(step.attempts or "")),
-            Text(_time(step.started)),
+            Text(_offset(triggered, step.started)),
             Text(_took(step.started, step.ended)),
             Text(step.worker or ""),
             Text(_error(step.error), "red"),
@@ -99,7 +99,7 @@ def _steps(steps: tuple[StepTrace, ...]) -> Table:
                 Text(f"└ attempt {failure.attempt}", "dim"),
                 _status("failed"),
                 Text(),
-                Text(_time(failure.started)),
+                Text(_offset(triggered, failure.started)),
                 Text(_took(failure.started, failure.ended)),
                 Text(failure.worker),
                 Text(_error(failure.error), "red"),
@@ -155,6 +155,10 @@ def _value(value: Any) -> str:
 
 def _time(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _offset(since: float | None, moment: float | None) -> str:
+    return "" if since is None or moment is None else f"+{_took(since, moment)}"
 
 
 def _took(started: float | None, ended: float | None) -> str:

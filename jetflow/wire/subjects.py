@@ -229,6 +229,7 @@ class Subjects:
         """Every chunk of every large value."""
         return f"{self.prefix}.value.>"
 
+    @property
     def roots_ended(self) -> str:
         """How all root runs ended."""
         return f"{self._run}.*.-.-.*"

@@ -24,7 +24,7 @@ from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.slots import Slots
-from jetflow.worker.spawning import Spawner
+from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.waiting import Crowd, Decision, Waiting
 from jetflow.workflow import Workflow
 
@@ -47,7 +47,7 @@ class Execution:
         delivery: int,
         slots: Slots,
         crowd: Crowd,
-        max_depth: int,
+        limits: Limits,
         cold: bool,
         policy: JoinPolicy,
         cancel_open: CancelOpen,
@@ -69,7 +69,7 @@ class Execution:
         self.attempt = attempt
         self.clean: bool = task.turn == 0 and delivery == 1
         self.spawner: Spawner = Spawner(
-            session, task, max_depth=max_depth, policy=policy, cancelled=lambda: self.cancelled
+            session, task, limits=limits, counted=self.clean, policy=policy, cancelled=lambda: self.cancelled
         )
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
 

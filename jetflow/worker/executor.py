@@ -35,6 +35,7 @@ from jetflow.errors import (
     RetryAfter,
     RunTimeout,
     StepTimeout,
+    TreeTooLarge,
     UnknownStep,
 )
 from jetflow.runs.cancelling import cancelled
@@ -46,6 +47,7 @@ from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.execution import Execution
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
+from jetflow.worker.spawning import Limits
 from jetflow.workflow import Step, Workflow
 
 ACK: Final = b"+ACK"
@@ -57,7 +59,16 @@ BROKER_TROUBLE_DELAY: Final = 1.0
 TRACEBACK_LIMIT: Final = 16_000
 """Characters of a traceback that are kept, from its end."""
 
-FINAL: Final = (NonRetryable, RunTimeout, InvalidInput, InvalidOutput, PayloadTooLarge, KeyConflict, DepthExceeded)
+FINAL: Final = (
+    NonRetryable,
+    RunTimeout,
+    InvalidInput,
+    InvalidOutput,
+    PayloadTooLarge,
+    KeyConflict,
+    DepthExceeded,
+    TreeTooLarge,
+)
 """Errors that another attempt would only repeat."""
 
 _log = logging.getLogger("jetflow.worker")
@@ -112,6 +123,11 @@ class Executor:
     def cancellations(self) -> Cancellations:
         """Which runs are cancelled."""
         return self._cancellations
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker can be reached at this moment."""
+        return self._session.connection.is_connected
 
     def _on_cancelled(self) -> None:
         for execution in list(self.executions):
@@ -206,7 +222,7 @@ class Executor:
             delivery=delivery.count,
             slots=self._slots,
             crowd=self,
-            max_depth=self._options.max_depth,
+            limits=Limits(self._options.max_depth, self._options.max_descendants),
             cold=step.max_running is not None,
             policy=step.join,
             cancel_open=self._performer.cancel_open,

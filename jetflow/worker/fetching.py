@@ -62,7 +62,8 @@ class Fetcher:
 
     def dispatch(self) -> None:
         """Start as many tasks as there are slots, and ask for more."""
-        while self._ready and not self._stopping and self._slots.take():
+        # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
+        while self._ready and not self._stopping and self._executor.is_connected and self._slots.take():
             task = self._loop.create_task(self._executor.execute(self._ready.popleft()))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
@@ -106,7 +107,7 @@ class Fetcher:
         self._timer = self._loop.call_later(1.0, self._tick)
         if self._ready:
             self._hand_back_late()
-        self._ask()
+        self.dispatch()
 
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER

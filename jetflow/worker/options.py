@@ -13,6 +13,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``park_after``: how long a step waits in memory before it is parked.
     - ``max_waiting``: steps that wait in memory at once; more are parked.
     - ``max_depth``: how deep runs may be nested.
+    - ``max_descendants``: how many descendants a root run may have.
+    - ``keep``: how long the tree of a finished root run is kept before it is deleted.
     - ``grace``: how long running steps may go on when the worker is told to stop.
     - ``sweep_every``: pause between two sweeps for joins that nobody moved on.
     - ``unknown_step_grace``: how long a task of an unknown step is left to other workers.
@@ -28,6 +30,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     park_after: float = 60.0
     max_waiting: int = 1000
     max_depth: int = 1000
+    max_descendants: int = 1_000_000
+    keep: float = 7 * 24 * 3600.0
     grace: float = 30.0
     sweep_every: float = 30.0
     unknown_step_grace: float = 10.0
@@ -35,7 +39,16 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("slots", "ack_wait", "sweep_every", "connect_timeout", "replicas", "max_depth"):
+        for name in (
+            "slots",
+            "ack_wait",
+            "sweep_every",
+            "connect_timeout",
+            "replicas",
+            "max_depth",
+            "max_descendants",
+            "keep",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): above 0")
         for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):

@@ -11,14 +11,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from jetflow.broker.ingest import BATCH, Ingest, Item
+from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.context import ChildGroup
 from jetflow.engine.identity import child_id, child_id_bytes, child_id_prefix, input_digest
 from jetflow.engine.joins import distinct_ids
 from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.tasks import Task
-from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled
+from jetflow.engine.tasks import StepAddress, Task
+from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.records import header_block, shown_key
@@ -27,6 +28,17 @@ from jetflow.workflow import Workflow
 
 BATCHES_UNDER_WAY: Final = 4
 """Batches of one bulk spawn that may wait for their acknowledgement; bounds what a spawn holds in memory."""
+
+
+TREE: Final = "_tree"
+"""Stands for the step in the name of the counter of a tree's descendants."""
+
+
+class Limits(NamedTuple):
+    """How deep a tree may be, and how many descendants a root run may have."""
+
+    max_depth: int
+    max_descendants: int
 
 
 class Planned(NamedTuple):
@@ -42,12 +54,21 @@ class Spawner:
     """The children of one execution of one step."""
 
     def __init__(
-        self, session: Session, task: Task, *, max_depth: int, policy: JoinPolicy, cancelled: Callable[[], bool]
+        self,
+        session: Session,
+        task: Task,
+        *,
+        limits: Limits,
+        counted: bool,
+        policy: JoinPolicy,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._session = session
         self._ingest: Ingest = session.ingest
         self._task = task
-        self._max_depth = max_depth
+        self._limits = limits
+        self._counted = counted
+        self._too_large = False
         self._policy = policy
         self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
@@ -73,6 +94,8 @@ class Spawner:
             return await self._spawn_detached(target, value, key)
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
         planned = await planner.settled(planner.plan(value, key))
+        self._check_tree()
+        self._count(1)
         receipt = await self._session.publisher.store(planned.item.subject, planned.item.body, planned.item.headers)
         if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
             await self._attach(target, [planned])
@@ -106,6 +129,8 @@ class Spawner:
                 batch = [planner.plan(value, None if key is None else key(value)) for value in page]
                 if planner.large:
                     batch = [await planner.settled(planned) for planned in batch]
+                self._check_tree()
+                self._count(len(batch))
                 under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
                 group.ids += b"".join(planned.id for planned in batch)
                 if len(under_way) == BATCHES_UNDER_WAY:
@@ -119,11 +144,26 @@ class Spawner:
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         target = await resolve(self._session, workflow)
-        if self._task.depth + 1 > self._max_depth:
-            raise DepthExceeded(target.workflow, self._task.depth + 1, self._max_depth)
+        if self._task.depth + 1 > self._limits.max_depth:
+            raise DepthExceeded(target.workflow, self._task.depth + 1, self._limits.max_depth)
         if self._cancelled():
             raise RunCancelled(f"run {self._task.run} was cancelled: it spawns nothing more")
         return target
+
+    def _count(self, spawned: int) -> None:
+        """Count children in their tree. A later attempt, which finds most of them spawned, is not counted again."""
+        if self._counted:
+            names, root = self._session.names, self._task.root
+            subject = names.counter("tree", StepAddress(root, root, TREE))
+            self._session.publisher.count(subject, spawned, self._on_tree_size)
+
+    def _on_tree_size(self, receipt: Receipt) -> None:
+        if receipt.value is not None and receipt.value > self._limits.max_descendants:
+            self._too_large = True
+
+    def _check_tree(self) -> None:
+        if self._too_large:
+            raise TreeTooLarge(self._task.root, self._limits.max_descendants)
 
     def _add(self, target: Target, ids: bytearray) -> ChildGroup:
         group = ChildGroup(target.workflow, target.output, ids)

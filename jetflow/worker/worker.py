@@ -111,7 +111,7 @@ class Worker:
         self._executor = Executor(session, performer, slots, self.workflows, options, self.name)
         self._fetcher.bind(slots, self._executor)
         self._heartbeat = Heartbeat(session.connection, self._executor.held, ack_wait=options.ack_wait)
-        self._sweeper = Sweeper(session, performer, self._executor.counts, every=options.sweep_every)
+        self._sweeper = Sweeper(session, performer, self._executor.counts, every=options.sweep_every, keep=options.keep)
         self._inbox = Inbox(session, performer, self.name)
         try:
             await self._begin(session)
