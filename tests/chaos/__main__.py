@@ -30,6 +30,7 @@ from tests.chaos.checker import Verdict, check, unsettled
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
 from tests.chaos.processes import WorkerProcess
+from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Servers
 
@@ -40,10 +41,6 @@ QUIET_WITHIN = 240.0
 
 EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class Chaos:
@@ -252,13 +249,14 @@ async def main(given: argparse.Namespace) -> int:
             report = await run.run()
     except asyncio.CancelledError:
         return EXIT_INTERRUPTED
-    print(json.dumps(report), flush=True)
+    sys.stdout.write(f"{json.dumps(report)}\n")
+    sys.stdout.flush()
     wrong = sum(report[name] for name in ("lost", "doubled", "early", "stuck", "wrong", "worker_crashes"))
     return EXIT_WRONG if wrong else 0
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults are drawn")
     parser.add_argument("--seed", type=int, default=1, help="decides the load and the faults")
     parser.add_argument("--cluster", type=int, default=1, choices=(1, 3), help="how many servers")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ class Ended:
     """A stored outcome, and where it stands in the stream."""
 
     sequence: int
+    root: str
     parent: str
     parent_step: str
     outcome: dict[str, Any]
@@ -77,7 +79,7 @@ class Streams:
         self.runs: dict[str, Task] = {}
         self.ended: dict[str, list[Ended]] = defaultdict(list)
         self.steps: dict[tuple[str, str], int] = {}
-        self.joins: dict[tuple[str, str, int], dict[str, Any]] = {}
+        self.joins: dict[tuple[str, str, int], tuple[str, dict[str, Any]]] = {}
 
     async def read(self, client: Client) -> None:
         async for subject, _, headers, body in messages(client, f"JF_{self.namespace}_tasks"):
@@ -99,14 +101,14 @@ class Streams:
             _, _, kind, root, *rest = subject.split(".")
             if kind == "run":
                 parent, parent_step, run = rest
-                self.ended[run].append(Ended(sequence, parent, parent_step, json.loads(body)))
+                self.ended[run].append(Ended(sequence, root, parent, parent_step, json.loads(body)))
             elif kind == "step":
                 self.steps[rest[0], rest[1]] = sequence
             elif kind == "join":
-                self.joins[rest[0], rest[1], int(rest[2])] = json.loads(body)
+                self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
 
 
-async def messages(client: Client, stream: str) -> Any:
+async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int, dict[str, str], bytes]]:
     """Yield subject, sequence, headers and body of every message of a stream, as the leader has them."""
     info = await api(client, f"STREAM.INFO.{stream}")
     last = info["state"]["last_seq"]
@@ -175,8 +177,9 @@ async def check(client: Client, namespace: str, log: dict[str, Acknowledged]) ->
         verdict.children += task.parent != "-"
         _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled)
     for run in streams.ended.keys() - streams.runs.keys():
-        verdict.wrong.append(f"run {run} has an outcome and was never asked for")
-    _check_joins(verdict, streams)
+        if streams.ended[run][0].root not in cancelled:  # whose tasks were removed
+            verdict.wrong.append(f"run {run} has an outcome and was never asked for")
+    _check_joins(verdict, streams, cancelled)
     _check_order(verdict, streams)
     return verdict
 
@@ -202,15 +205,15 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
         )
 
 
-def _check_joins(verdict: Verdict, streams: Streams) -> None:
+def _check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None:
     """Every join must have been moved on: by its run's or step's outcome, or by the next turn."""
-    for (run, step, turn), record in streams.joins.items():
+    for (run, step, turn), (root, record) in streams.joins.items():
         verdict.joins += record["kind"] == "sealed"
         verdict.parked += record["kind"] == "parked"
         moved = run in streams.ended or (run, step) in streams.steps
         if record["kind"] == "parked":
             moved = moved or (run, step, turn + 1) in streams.tasks
-        if not moved:
+        if not moved and root not in cancelled:
             verdict.stuck.append(f"the join of step {step}, turn {turn}, of run {run} is open ({record['kind']})")
 
 

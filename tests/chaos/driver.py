@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import random
-import sys
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -14,9 +13,10 @@ import msgspec
 import nats.errors
 
 import jetflow
-from jetflow.errors import BrokerError, KeyConflict, RunFailed
+from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed
 from tests.chaos.load import TREES
 from tests.chaos.plan import Node, ending
+from tests.chaos.progress import say
 from tests.chaos.servers import Servers
 
 HARD_LIMIT = 300.0
@@ -179,8 +179,8 @@ class Driver:
                 if got != expected and not (got[0] == "cancelled" and self.log[run.id].cancelled):
                     self.problems.append(f"the client got {got} of run {run.id}, and {expected} is right")
                 return
-        except jetflow.errors.ResultTimeout:
-            print(f"run {run.id} has not ended after {HARD_LIMIT:g} s", file=sys.stderr)
+        except ResultTimeout:
+            say(f"run {run.id} has not ended after {HARD_LIMIT:g} s")
         finally:
             self.open.discard(run.id)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -15,6 +14,7 @@ import nats.errors
 
 from tests.chaos.driver import Driver
 from tests.chaos.processes import WorkerProcess
+from tests.chaos.progress import say
 from tests.chaos.servers import Servers, api
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
@@ -82,7 +82,7 @@ class Faults:
             try:
                 await faults[kind][1]()
             except (nats.errors.Error, OSError, TimeoutError) as error:
-                print(f"fault {kind} met {error!r}", file=sys.stderr)
+                say(f"fault {kind} met {error!r}")
 
     def _shuffled(self, kinds: list[str]) -> list[str]:
         return self._rng.sample(kinds, len(kinds))
@@ -140,7 +140,8 @@ class Faults:
         await self._ready()
 
     async def _freeze_server(self) -> None:
-        await self._servers.freeze(self._server(), self._rng.choice((0.5, 3.0, 6.0)))
+        # In a cluster, long enough for the others to elect leaders of their own.
+        await self._servers.freeze(self._server(), self._rng.choice((0.5, 3.0, 6.0 * min(2, self._servers.count))))
 
     async def _full_stop(self) -> None:
         await self._servers.stop_all(self._rng.choice((0.5, 3.0)), kill=False)

@@ -125,10 +125,8 @@ def add(total: Total, value: Any) -> Total:
 def summed(results: Sequence[Any]) -> Total:
     total = Total(0, 0)
     for result in results:
-        if isinstance(result, ChildFailed):
-            total = Total(total.total, total.failed + 1)
-        else:
-            total = add(total, result)
+        failed = isinstance(result, ChildFailed)
+        total = Total(total.total, total.failed + 1) if failed else add(total, result)
     return total
 
 

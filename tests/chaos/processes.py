@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ class WorkerProcess:
     async def _keep_running(self) -> None:
         while not self._over:
             self._launch()
-            while self._process is not None and self._process.poll() is None:
+            while self._process is not None and self._process.poll() is None:  # noqa: ASYNC110  it sets no Event
                 await asyncio.sleep(0.05)
             assert self._process is not None
             code = self._process.returncode
@@ -62,7 +63,7 @@ class WorkerProcess:
                 self.poisoned += 1
             elif not self._expected and not self._over:
                 self.crashes += 1
-                print(f"worker {self.number} ended by itself with exit code {code}", file=sys.stderr)
+                say(f"worker {self.number} ended by itself with exit code {code}")
             self._expected = False
             await asyncio.sleep(self.pause)
             self.pause = 0.0
@@ -106,7 +107,7 @@ class WorkerProcess:
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         until = asyncio.get_running_loop().time() + grace
-        while self.pid is not None and asyncio.get_running_loop().time() < until:
+        while self.pid is not None and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110  it sets no Event
             await asyncio.sleep(0.05)
         self.destroy()
         if self._keeper is not None:

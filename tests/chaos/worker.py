@@ -57,7 +57,8 @@ async def main(given: argparse.Namespace) -> None:
         except BrokerError as error:  # the servers are down at this moment
             logging.warning("the worker could not start: %s", error)
             await asyncio.sleep(0.3)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     counting = asyncio.create_task(write_counts(worker, given.counts))
     await worker.run()
     counting.cancel()
