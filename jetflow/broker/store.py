@@ -28,6 +28,7 @@ PAGE: Final = 1000
 _NO_LIST: Final = 2**31
 _NOT_FOUND: Final = 10037
 _ID_AT_END: Final = re.compile(rb"\.([0-9a-f]{32})\":1")
+_EXTENT: Final = re.compile(rb'"total":(\d+),"offset":\d+,"limit":(\d+)')
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -86,12 +87,13 @@ class Store:
             body = orjson.dumps({"subjects_filter": subject, "offset": offset})
             message = await self._connection.request(f"$JS.API.STREAM.INFO.{stream}", body, timeout=60)
             packed = bytes.fromhex(b"".join(_ID_AT_END.findall(message.data)).decode())
-            if not packed:
+            if packed:
+                yield packed
+            else:
                 answer_of("STREAM.INFO", message.data)
-                return
-            yield packed
-            offset += len(packed) // 16
-            if offset >= _total(message.data):
+            total, limit = _extent(message.data)
+            offset += limit  # not the ids found: a subject that does not end in one stands in the page, too
+            if offset >= total:
                 return
 
     async def leader_subjects(self, stream: str, subject: str) -> AsyncIterator[list[str]]:
@@ -208,7 +210,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
-def _total(data: bytes) -> int:
-    """Return the ``total`` of a stream info without decoding its list of subjects."""
-    found = re.search(rb'"total":(\d+)', data[:200])
-    return int(found[1]) if found else 0
+def _extent(data: bytes) -> tuple[int, int]:
+    """Return the ``total`` and ``limit`` of a stream info without decoding its list of subjects."""
+    found = _EXTENT.search(data, 0, 200)
+    return (int(found[1]), int(found[2])) if found else (0, 1)

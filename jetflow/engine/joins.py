@@ -89,12 +89,18 @@ class Tally:
         self.stored: int = 0
 
     def add(self, ids: bytes) -> None:
-        """Count one page of child ids whose outcomes are stored, 16 bytes each, no id twice."""
+        """Count one page of child ids whose outcomes are stored, 16 bytes each.
+
+        Pages that are read while outcomes arrive may repeat an id. A member counts once; a clean tally that counted
+        one twice is disputed.
+        """
         if self._members is None:
             self.stored += len(ids) // ID_BYTES
             self._sum = (self._sum + id_sum(ids)) % _ID_SPACE
         else:
-            self.stored += len(self._members.intersection(split_ids(ids)))
+            found = self._members.intersection(split_ids(ids))
+            self._members -= found
+            self.stored += len(found)
 
     def add_borrowed(self) -> None:
         """Count one child that another step of the run spawned."""

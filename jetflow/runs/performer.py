@@ -17,7 +17,7 @@ import msgspec
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.engine.joins import JoinRecord, LookLedger, Tally, split_ids
+from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
 from jetflow.engine.tasks import NULL, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
@@ -238,7 +238,7 @@ class Performer:
             failed = await self._failed(join, record)
             missing = record.policy.missing(record.total, ended - len(failed), ended)
         if missing > 0:
-            if value is not None:
+            if value is not None and not record.borrowed:  # what is borrowed is counted elsewhere
                 self._ledger.missed(join, value, missing)
             return None
         self._ledger.closed(join)
@@ -266,14 +266,19 @@ class Performer:
                 return count + len(record.borrowed)
         tally = Tally(record, await self._members(join, record))
         await self._count_in(tally, outcomes)
+        borrowed = 0
         for child in record.borrowed:
             subject = self._names.run(join.root, join.run, child.step, child.run)
             if await self._store.leader_last(self._names.records_stream, subject) is not None:
+                borrowed += 1
                 tally.add_borrowed()
         if tally.disputed:
             _log.warning("run %s, step %s: outcomes are stored that nobody spawned", join.run, join.step)
-            tally = Tally(record, await self._spawned(join))
+            # Which of the stored tasks the record counts cannot be told, so that all of them have to be done.
+            spawned = await self._spawned(join)
+            tally = Tally(record, spawned)
             await self._count_in(tally, outcomes)
+            return record.needed - (len(spawned) // ID_BYTES - tally.stored) - (len(record.borrowed) - borrowed)
         return tally.stored
 
     async def _count_in(self, tally: Tally, outcomes: str) -> None:
@@ -315,13 +320,18 @@ class Performer:
         subjects = [
             self._names.run(join.root, join.run, join.step, child) for child in sorted(marked - set(record.excused))
         ]
-        failed: list[tuple[str, Outcome]] = []
-        async for page in self._store.many(self._names.records_stream, subjects):
-            for stored in page:
-                outcome = decode_outcome(stored.body)
-                if outcome.status != "succeeded":
-                    failed.append((last_token(stored.subject), outcome))
-        return tuple(failed)
+        stored = await collect(self._store.many(self._names.records_stream, subjects))
+        late = set(subjects).difference(message.subject for message in stored)
+        # A replica may lag behind the leader that counted them; a mark may also stand before its outcome.
+        read = await asyncio.gather(
+            *(self._store.leader_last(self._names.records_stream, subject) for subject in sorted(late))
+        )
+        outcomes = (
+            (last_token(message.subject), decode_outcome(message.body))
+            for message in (*stored, *read)
+            if message is not None
+        )
+        return tuple((child, outcome) for child, outcome in outcomes if outcome.status != "succeeded")
 
     async def _task(self, subject: str) -> Task | None:
         stored = await self._store.leader_last(self._names.tasks_stream, subject)
