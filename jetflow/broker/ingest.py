@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from jetflow.broker.connection import Connection, Message
-from jetflow.broker.publisher import BUSY_DELAY, RESEND_AFTER, subject_taken
+from jetflow.broker.publisher import BUSY_DELAY, IN_FLIGHT, RESEND_AFTER, subject_taken
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout
 
 BATCH: Final = 500
@@ -139,7 +139,7 @@ class Ingest:
             self._close(number, batch)
 
     def _on_error(self, batch: _Batch, error: _Error) -> None:
-        if error.code >= 500:
+        if error.code >= 500 or error.err_code in IN_FLIGHT:
             batch.lost = True
         else:
             batch.refused = BrokerRefused("bulk publish", error.code, error.err_code, error.description)

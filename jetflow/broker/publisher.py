@@ -29,6 +29,9 @@ _WRONG_LAST_SEQUENCE: Final = 10071
 _STORE_FAILED: Final = 10077
 _SUBJECT_TAKEN: Final = "maximum messages per subject exceeded"
 
+IN_FLIGHT: Final = frozenset({10158, 10164})
+"""Errors that say that the same message, or one on the same subject, is being stored just now: nothing is decided."""
+
 _PERMANENT_UNAVAILABLE: Final = frozenset({10076, 10039})  # JetStream not enabled (for this account)
 
 _log = logging.getLogger("jetflow.broker")
@@ -194,7 +197,7 @@ class Publisher:
             self._settle(token, Receipt(stored=not answer.duplicate, sequence=answer.seq, value=value))
         elif subject_taken(error.err_code, error.description):
             self._settle(token, Receipt(stored=False))
-        elif error.code >= 500 and error.err_code not in _PERMANENT_UNAVAILABLE:
+        elif error.err_code in IN_FLIGHT or (error.code >= 500 and error.err_code not in _PERMANENT_UNAVAILABLE):
             self._again(token, error.description)
         else:
             sent = self._sent.get(token)

@@ -26,7 +26,7 @@ from jetflow.broker.topology import (
     ensure_inbox_consumer,
     ensure_step_consumer,
 )
-from jetflow.errors import InvalidDeclaration
+from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.runs.performer import Performer
 from jetflow.worker.executor import Counts, Executor
 from jetflow.worker.fetching import Fetcher
@@ -171,13 +171,19 @@ class Worker:
                 max_running=None if declared is None else declared.max_running,
             )
 
+        async def make_again() -> None:
+            try:
+                await ensure()
+            except BrokerError as error:  # the puller goes on asking, and asks for this again
+                _log.warning("the consumer of step %r of %r could not be made again: %s", step, workflow, error)
+
         await ensure()
         puller = Puller(
             session.connection,
             session.names.tasks_stream,
             session.names.consumer(workflow, step),
             self._fetcher.accept,
-            lambda: self._in_background(ensure()),
+            lambda: self._in_background(make_again()),
         )
         await puller.start()
         self._fetcher.pullers.append(puller)
