@@ -225,14 +225,13 @@ class Publisher:
         if not self._sent:
             return
         now = self._loop.time()
-        if self._connection.is_connected:
-            for token, sent in list(self._sent.items()):
-                if sent.deadline is not None and now > sent.deadline:
-                    reason = f" ({sent.reason})" if sent.reason else ""
-                    error = BrokerTimeout(f"the server did not take the message on {sent.subject} in time{reason}")
-                    self._settle(token, Receipt(stored=False, error=error))
-                elif now - sent.at >= RESEND_AFTER:
-                    self._send_again(token, sent, now)
+        for token, sent in list(self._sent.items()):
+            if sent.deadline is not None and now > sent.deadline:
+                reason = f" ({sent.reason})" if sent.reason else ""
+                error = BrokerTimeout(f"the server did not take the message on {sent.subject} in time{reason}")
+                self._settle(token, Receipt(stored=False, error=error))
+            elif self._connection.is_connected and now - sent.at >= RESEND_AFTER:
+                self._send_again(token, sent, now)
         self._checker = self._loop.call_later(BUSY_DELAY, self._check)
 
     def _resend_all(self) -> None:
