@@ -7,6 +7,7 @@ what ``jetflow.Worker`` takes. After each test the `Leftovers` say whether the t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -16,9 +17,10 @@ import pytest_asyncio
 
 import jetflow
 from jetflow import Client, Worker
+from jetflow.broker.store import collect
 from jetflow.engine.tasks import StepAddress
 from jetflow.server import NatsServer
-from jetflow.wire.records import decode_join, parse_task
+from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
 
 SETTLE = 10.0
@@ -35,12 +37,10 @@ class Leftovers:
 
     async def tasks(self) -> list[str]:
         """Tasks that are queued, or that a worker took and did not acknowledge. Waits for acks on their way."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE):
                 while await self._open_tasks():
                     await asyncio.sleep(0.02)  # no event tells that an ack has arrived
-        except TimeoutError:
-            pass
         return await self._open_tasks()
 
     async def _open_tasks(self) -> list[str]:
@@ -54,26 +54,21 @@ class Leftovers:
     async def joins(self) -> list[str]:
         """Steps that are sealed without an outcome, or parked without a next turn."""
         names, store = self._names, self._store
+        ended_runs = {last_token(subject) for subject in await self._subjects(names.records_stream, "run")}
+        ended_steps = await self._subjects(names.records_stream, "step")
+        tasks = await self._subjects(names.tasks_stream, "task")
         open_joins: list[str] = []
-        async for subjects in store.leader_subjects(names.records_stream, f"{names.prefix}.join.>"):
-            for subject in subjects:
-                stored = await store.leader_last(names.records_stream, subject)
-                assert stored is not None
-                record = decode_join(stored.body)
-                message = await store.leader_last(names.tasks_stream, record.task)
-                assert message is not None
-                task = parse_task(message.subject, message.headers, message.body)
-                follows = [
-                    (names.records_stream, names.run_of(task)),
-                    (names.records_stream, names.step(StepAddress(task.root, task.run, task.step))),
-                ]
-                if record.kind == "parked":
-                    follows.append((names.tasks_stream, names.next_turn(record.task)))
-                if not any([await store.leader_last(*place) for place in follows]):
-                    open_joins.append(
-                        f"{record.kind} step {task.step!r} of {task.workflow!r}, turn {last_token(subject)}"
-                    )
+        for stored in await collect(store.pages(names.records_stream, f"{names.prefix}.join.>")):
+            record = decode_join(stored.body)
+            join = StepAddress(*stored.subject.split(".")[3:6])
+            goes_on = record.kind == "parked" and names.next_turn(record.task) in tasks
+            if not (goes_on or join.run in ended_runs or names.step(join) in ended_steps):
+                open_joins.append(f"{record.kind} in turn {record.turn}: {record.task}")
         return open_joins
+
+    async def _subjects(self, stream: str, kind: str) -> set[str]:
+        pages = self._store.leader_subjects(stream, f"{self._names.prefix}.{kind}.>")
+        return {subject async for page in pages for subject in page}
 
 
 @pytest_asyncio.fixture
@@ -105,5 +100,5 @@ def client(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Client:
 
 @pytest.fixture
 def worker(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Callable[..., Worker]:
-    """Makes workers for the test's namespace: ``async with worker([flow], slots=1): ...``."""
+    """A maker of workers for the test's namespace, as in ``async with worker([flow], slots=1)``."""
     return jetflow_of_test[1]

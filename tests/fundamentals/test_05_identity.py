@@ -106,14 +106,17 @@ async def test_a_key_with_another_input_is_a_conflict(
     ran = Ran()
     errors: list[KeyConflict] = []
 
+    async def spawn_again(ctx: Context) -> None:
+        if bulk:
+            await ctx.spawn_workflows(ran.flow, [Source("b")], key=lambda source: "k")
+        else:
+            await ctx.spawn_workflow(ran.flow, Source("b"), key="k")
+
     @workflow("tree")
     async def tree(_: None, ctx: Context) -> str:
         first = await ctx.spawn_workflow(ran.flow, Source("a"), key="k")
         with pytest.raises(KeyConflict) as caught:
-            if bulk:
-                await ctx.spawn_workflows(ran.flow, [Source("b")], key=lambda source: "k")
-            else:
-                await ctx.spawn_workflow(ran.flow, Source("b"), key="k")
+            await spawn_again(ctx)
         errors.append(caught.value)
         assert caught.value.run_id == first.id
         return await first.result()
