@@ -23,6 +23,7 @@ from nats.aio.client import Server as PoolServer
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from jetflow.broker.parser import Deliver, DirectParser, Message
 from jetflow.errors import (
     BrokerRefused,
     BrokerTimeout,
@@ -31,7 +32,6 @@ from jetflow.errors import (
     ServerUnreachable,
 )
 
-Message: TypeAlias = Msg
 Listening: TypeAlias = Subscription
 Server: TypeAlias = "str | Sequence[str] | Client | None"
 
@@ -64,6 +64,7 @@ class Connection:
         self.servers: tuple[str, ...] = tuple(servers)
         self._owned = owned
         self._closed = False
+        self._parser: DirectParser | None = None
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
         self._denials: list[Callable[[str], None]] = []
@@ -135,6 +136,7 @@ class Connection:
                 f"no NATS server answers at {shown} within {timeout:g} s ({reason or type(reason).__name__}): "
                 "start one, or set NATS_URL"
             ) from None
+        connection._parser = DirectParser.install(client)
         return connection
 
     async def check_server(self) -> None:
@@ -170,6 +172,8 @@ class Connection:
         """End a subscription. Safe to call twice, and after the connection was closed."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
+            if self._parser is not None:
+                self._parser.direct.pop(_number(subscription), None)
             if not self.client.is_closed:
                 await subscription.unsubscribe()
 
@@ -231,17 +235,19 @@ class Connection:
         """Return a subject that nobody else uses."""
         return self.client.new_inbox()
 
-    async def subscribe(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
+    async def subscribe(self, subject: str, callback: Deliver) -> Subscription:
         """Call ``callback`` for every message on ``subject``, in order. It must not block or raise."""
 
-        async def deliver(message: Message) -> None:
-            callback(message)
+        async def deliver(message: Msg) -> None:
+            callback(Message(message.subject, message.reply, message.data, headers=message.headers or {}))
 
         client: Any = self.client  # its annotations are not complete
         subscription: Subscription = await client.subscribe(
             subject, cb=deliver, pending_msgs_limit=0, pending_bytes_limit=0
         )
         self._subscriptions.add(subscription)
+        if self._parser is not None:
+            self._parser.direct[_number(subscription)] = _guarded(callback)
         return subscription
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = API_TIMEOUT) -> Message:
@@ -252,7 +258,8 @@ class Connection:
             JetStreamUnavailable: nobody listens on the subject.
         """
         try:
-            return await self.client.request(subject, body, timeout=timeout)
+            answer = await self.client.request(subject, body, timeout=timeout)
+            return Message(answer.subject, answer.reply, answer.data, headers=answer.headers or {})
         except nats.errors.NoRespondersError:
             raise JetStreamUnavailable(f"nobody answers on {subject}") from None
         except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError) as error:
@@ -270,6 +277,23 @@ class Connection:
             f"$JS.API.{operation}", b"" if body is None else orjson.dumps(body), timeout=timeout
         )
         return answer_of(operation, message.data)
+
+
+def _number(subscription: Subscription) -> int:
+    untyped: Any = subscription
+    return int(untyped._id)  # noqa: SLF001 - the number that the protocol knows a subscription by
+
+
+def _guarded(callback: Deliver) -> Deliver:
+    """Keep an error of one message's callback from ending the connection's read loop."""
+
+    def deliver(message: Message) -> None:
+        try:
+            callback(message)
+        except Exception:
+            _log.exception("a message on %s could not be handled", message.subject)
+
+    return deliver
 
 
 def _next_server(servers: list[PoolServer], _: dict[str, Any]) -> tuple[PoolServer, float]:

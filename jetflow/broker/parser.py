@@ -1,0 +1,115 @@
+"""Reading the NATS protocol: messages go from the read buffer straight to the callback of their subscription.
+
+nats-py builds a message object, parses every header and passes it through a queue to a task; for the four messages
+that each child costs, that is most of what a worker does. This parser takes over messages of jetflow's own
+subscriptions and leaves everything else (other subscriptions, PING, INFO, errors) to nats-py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from nats.aio.client import Client
+from nats.protocol.parser import Parser
+
+_STATUS_LINE: Final = len(b"NATS/1.0")
+
+
+class Message:
+    """One message. Its headers are parsed when they are asked for."""
+
+    __slots__ = ("_headers", "_raw_headers", "data", "reply", "subject")
+
+    def __init__(
+        self,
+        subject: str,
+        reply: str,
+        data: bytes,
+        raw_headers: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.data = data
+        self._raw_headers = raw_headers
+        self._headers = headers
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers; of a status message, ``Status`` and ``Description`` too."""
+        if self._headers is None:
+            self._headers = {} if self._raw_headers is None else parse_headers(self._raw_headers)
+        return self._headers
+
+
+Deliver: TypeAlias = Callable[[Message], None]
+
+
+def parse_headers(block: bytes) -> dict[str, str]:
+    """Return the headers of a header block."""
+    first, *lines = block.decode("utf-8", "replace").split("\r\n")
+    headers: dict[str, str] = {}
+    if len(first) > _STATUS_LINE:
+        status, _, description = first[_STATUS_LINE:].strip().partition(" ")
+        headers["Status"] = status
+        headers["Description"] = description
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name] = value.strip()
+    return headers
+
+
+class DirectParser(Parser):
+    """nats-py's parser, but for the messages of subscriptions that are in ``direct``."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)  # pyright: ignore[reportUnknownMemberType] - nats-py's is not annotated
+        self._others: Any = client
+        self.direct: dict[int, Deliver] = {}
+
+    @classmethod
+    def install(cls, client: Client) -> DirectParser:
+        """Put a parser in the place of a connected client's own, between two reads."""
+        parser = cls(client)
+        untyped: Any = client
+        parser.buf.extend(untyped._ps.buf)  # noqa: SLF001 - there is no other place to put one
+        untyped._ps = parser  # noqa: SLF001
+        return parser
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take one read from the socket."""
+        buffer = bytes(self.buf) + data if self.buf else data
+        self.buf.clear()
+        at, end = 0, len(buffer)
+        while at < end:
+            line_end = buffer.find(b"\r\n", at)
+            if line_end < 0:
+                break
+            words = buffer[at:line_end].split(b" ")
+            kind = words[0]
+            if kind == b"HMSG":
+                header_size, size = int(words[-2]), int(words[-1])
+                has_reply = len(words) == 6
+            elif kind == b"MSG":
+                header_size, size = 0, int(words[-1])
+                has_reply = len(words) == 5
+            else:
+                await super().parse(buffer[at : line_end + 2])
+                at = line_end + 2
+                continue
+            body = line_end + 2
+            if body + size + 2 > end:
+                break
+            subject, sid, reply = words[1], int(words[2]), words[3] if has_reply else b""
+            headers = buffer[body : body + header_size] if header_size else None
+            payload = buffer[body + header_size : body + size]
+            at = body + size + 2
+            deliver = self.direct.get(sid)
+            if deliver is None:
+                await self._others._process_msg(sid, subject, reply, payload, headers)  # noqa: SLF001
+            else:
+                deliver(Message(subject.decode(), reply.decode(), payload, headers))
+        if at < end:
+            self.buf.extend(buffer[at:])
