@@ -37,7 +37,7 @@ from jetflow.engine.transitions import (
 from jetflow.errors import BrokerError
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.tasks import task_of
-from jetflow.runs.values import by_reference, is_large, put, with_output
+from jetflow.runs.values import by_reference, is_large, put, threshold, with_output
 from jetflow.wire.records import (
     decode_join,
     decode_outcome,
@@ -46,9 +46,6 @@ from jetflow.wire.records import (
     task_headers,
 )
 from jetflow.wire.subjects import Header, last_token
-
-INLINE_MEMBERS: Final = 256 * 1024
-"""Bytes of member ids that a join record holds itself; more go to records of their own."""
 
 COUNT_FIRST: Final = 1000
 """Children from which on a look counts before it reads ids."""
@@ -151,7 +148,7 @@ class Performer:
     # --- effects that write
 
     def _store_run(self, effect: StoreRun, procedure: AnyProcedure, done: Done) -> None:
-        if is_large(effect.outcome.output):
+        if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
             self._publish(self._names.run_of(effect.task), encode(effect.outcome), b"", procedure, done)
@@ -160,7 +157,7 @@ class Performer:
         self._publish(self._names.mark_of(effect.task, effect.outcome.status), b"", b"", procedure, done)
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
-        if is_large(effect.outcome.output):
+        if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
             self._publish(self._names.step(effect.task.join), encode(effect.outcome), b"", procedure, done)
@@ -201,7 +198,7 @@ class Performer:
 
     async def _store_join(self, effect: StoreJoin) -> JoinRecord:
         task, record = effect.task, effect.record
-        if is_large(record.output):
+        if is_large(self._session, record.output):
             value = await put(self._session, task.root, bytes(record.output))
             record = msgspec.structs.replace(record, output=NULL, value=value)
         subject = self._names.join(task.join, task.turn)
@@ -214,12 +211,13 @@ class Performer:
 
     async def _with_members_apart(self, task: Task, record: JoinRecord) -> JoinRecord:
         members = record.members
-        if members is None or len(members) <= INLINE_MEMBERS:
+        size = threshold(self._session) // 16 * 16
+        if members is None or len(members) <= size:
             return record
-        chunks = range(0, len(members), INLINE_MEMBERS)
+        chunks = range(0, len(members), size)
         for number, at in enumerate(chunks):
             subject = self._names.join_members(task.join, record.chunk_name, number)
-            await self._publisher.store(subject, members[at : at + INLINE_MEMBERS])
+            await self._publisher.store(subject, members[at : at + size])
         return msgspec.structs.replace(record, members=None, chunks=len(chunks))
 
     # --- effects that read

@@ -82,7 +82,7 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
         PayloadTooLarge: the input is larger than the server accepts.
         BrokerTimeout, BrokerRefused: the server did not take it.
     """
-    if is_large(task.input):
+    if is_large(session, task.input):
         check_size(f"the input of a run of {task.workflow!r}", task.input)
         value = await put(session, task.root, task.input)
         task = msgspec.structs.replace(task, input=b"", value=value)

@@ -17,21 +17,29 @@ from jetflow.engine.tasks import NULL, Outcome
 from jetflow.errors import BrokerError, PayloadTooLarge
 
 THRESHOLD: Final = 256 * 1024
-"""Bytes of JSON from which on a value travels by reference."""
+"""Bytes of JSON from which on a value travels by reference, where the server takes messages of 1 MiB or more."""
 
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of JSON that a value may have."""
 
-_CHUNK: Final = 256 * 1024
+_MOST_CHUNKS: Final = 64 * 1024
 
 
 class LostValue(BrokerError):
     """A large value is not stored any more, or is not what its reference says."""
 
 
-def is_large(data: bytes | msgspec.Raw) -> bool:
+def threshold(session: Session) -> int:
+    """Return from how many bytes on a value travels by reference, which is also the size of its chunks.
+
+    A record may hold a value beside as many bytes of other things, so it is a quarter of what the server takes.
+    """
+    return min(THRESHOLD, session.connection.max_payload // 4)
+
+
+def is_large(session: Session, data: bytes | msgspec.Raw) -> bool:
     """Tell whether a value has to travel by reference."""
-    return memoryview(data).nbytes > THRESHOLD
+    return memoryview(data).nbytes > threshold(session)
 
 
 def check_size(what: str, data: bytes) -> None:
@@ -48,10 +56,11 @@ async def put(session: Session, root: str, data: bytes) -> str:
     """Store a value, and return its reference."""
     digest = blake2b(data, digest_size=16).hexdigest()
     names = session.names
-    chunks = range(0, len(data), _CHUNK)
+    size = threshold(session)
+    chunks = range(0, len(data), size)
     await asyncio.gather(
         *(
-            session.publisher.store(names.value(root, digest, number), data[at : at + _CHUNK])
+            session.publisher.store(names.value(root, digest, number), data[at : at + size])
             for number, at in enumerate(chunks)
         )
     )
@@ -66,7 +75,7 @@ async def get(session: Session, root: str, reference: str) -> bytes:
     """
     digest, _, count = reference.partition(".")
     names = session.names
-    if not count.isdecimal() or int(count) > LARGEST // _CHUNK:
+    if not count.isdecimal() or int(count) > _MOST_CHUNKS:
         raise LostValue(f"{reference!r} is not the reference of a value")
     parts = await asyncio.gather(
         *(
@@ -90,7 +99,7 @@ async def with_output(session: Session, root: str, outcome: Outcome) -> Outcome:
 
 async def by_reference(session: Session, root: str, outcome: Outcome) -> Outcome:
     """Return an outcome whose output, if it is large, is stored and only referred to."""
-    if not is_large(outcome.output):
+    if not is_large(session, outcome.output):
         return outcome
     reference = await put(session, root, bytes(outcome.output))
     return msgspec.structs.replace(outcome, output=NULL, value=reference)

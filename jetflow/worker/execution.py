@@ -19,7 +19,7 @@ from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
-from jetflow.runs.values import THRESHOLD, is_large, with_output
+from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
@@ -154,8 +154,8 @@ class Execution:
             if inspect.isawaitable(value):
                 value = await value
             body = ANY.encode_output(value)
-            if is_large(body):
-                raise PayloadTooLarge(f"the value of once({name!r})", len(body), THRESHOLD)
+            if is_large(session, body):
+                raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
             receipt = await session.publisher.store(subject, body)
             if receipt.stored:
                 return ANY.decode(body)

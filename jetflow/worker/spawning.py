@@ -221,14 +221,14 @@ class _Planner:
                 f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
                 f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
             )
-        self.large = self.large or is_large(body)
+        self.large = self.large or is_large(self._session, body)
         before, after = self._subject
         return Planned(child, key, digest, Item(f"{before}{child.hex()}{after}", self._shared + own.encode(), body))
 
     async def settled(self, planned: Planned) -> Planned:
         """Return the message with a large input stored, and only referred to."""
         item = planned.item
-        if not is_large(item.body):
+        if not is_large(self._session, item.body):
             return planned
         check_size(f"the input of a child run of {self._target.workflow!r}", item.body)
         value = await put(self._session, self._root, item.body)
