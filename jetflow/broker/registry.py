@@ -46,13 +46,19 @@ class Registry:
             await self._publisher.store(self._names.workflow(name), body)
 
     async def ensure(self, declaration: Declaration) -> None:
-        """Declare a workflow unless its graph is declared; the newest declaration stays."""
+        """Store a graph for a run to be pinned to. What the newest declaration is stays for workers to say.
+
+        Only a workflow that nobody has declared is declared here, so that a run may be triggered before any worker.
+        """
         key = declaration.graph.workflow, declaration.version
         if key in self._known:
             return
-        subject = self._names.workflow_version(*key)
-        if await self._store.leader_last(self._names.workflows_stream, subject) is None:
-            await self.declare(declaration)
+        stream = self._names.workflows_stream
+        if await self._store.leader_last(stream, self._names.workflow_version(*key)) is None:
+            await self._store_version(declaration)
+            newest = self._names.workflow(declaration.graph.workflow)
+            if await self._store.leader_last(stream, newest) is None:
+                await self._publisher.store(newest, encode(declaration))
         self._graphs[key] = declaration.graph
         self._known.add(key)
 
