@@ -145,7 +145,7 @@ class Execution:
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`."""
-        token = name if is_name(name) or name.startswith("_") else blake2b(name.encode(), digest_size=16).hexdigest()
+        token = name if is_name(name.removeprefix("_")) else blake2b(name.encode(), digest_size=16).hexdigest()
         names, session = self._session.names, self._session
         subject = names.once(self._task.join, token)
         stored = await session.store.leader_last(names.records_stream, subject)

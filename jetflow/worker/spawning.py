@@ -181,16 +181,19 @@ class Spawner:
         found: dict[str, Stored] = {}
         async for page in store.many(stream, [planned.item.subject for planned in refused]):
             found.update((stored.subject, stored) for stored in page)
+        conflict: KeyConflict | None = None
         for planned in refused:
             stored = found.get(planned.item.subject) or await store.leader_last(stream, planned.item.subject)
             if stored is None:
                 continue
-            digest = stored.headers.get(Header.DIGEST, "")
-            if planned.key is not None and digest != planned.digest:
-                raise KeyConflict(target.workflow, planned.key, planned.id.hex(), digest, planned.digest)
             owner = stored.headers.get(Header.PARENT_STEP, self._task.step)
             if owner != self._task.step:
                 self.borrowed[planned.id] = owner
+            digest = stored.headers.get(Header.DIGEST, "")
+            if planned.key is not None and digest != planned.digest:
+                conflict = KeyConflict(target.workflow, planned.key, planned.id.hex(), digest, planned.digest)
+        if conflict is not None:  # raised last: a step that goes on after it waits for the others where they count
+            raise conflict
 
 
 class _Planner:

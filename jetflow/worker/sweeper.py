@@ -96,6 +96,9 @@ class Sweeper:
             return False
         record = decode_join(stored.body)
         if await self._is_done(join, record.task):
+            # Whoever ended the step may have died before it started what follows. A redelivery repeats that as long as
+            # the counter stands; without it nobody would, so it is done here.
+            await self._performer.run(settle(join))
             await self._session.connection.api(f"STREAM.PURGE.{names.counters_stream}", {"filter": counter})
             return False
         next_turn = names.next_turn(record.task)

@@ -18,6 +18,7 @@ from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
+from jetflow.errors import BrokerTimeout
 from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
@@ -137,6 +138,8 @@ class Waiting:
         while verdict == "open":
             try:
                 await self._until(distinct, enough, policy, deadline)
+            except BrokerTimeout:  # a TimeoutError too, but not the join's
+                raise
             except TimeoutError:
                 break
             for child in distinct & self._ended.keys() - ended.keys():
