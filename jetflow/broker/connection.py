@@ -64,6 +64,8 @@ class Connection:
         self.servers: tuple[str, ...] = tuple(servers)
         self._owned = owned
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: list[bytes] = []
         self._parser: DirectParser | None = None
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
@@ -160,6 +162,7 @@ class Connection:
     async def close(self) -> None:
         """Close the connection, if it is ours. Safe to call twice."""
         self._closed = True
+        self._flush()
         if self._owned and not self.client.is_closed:
             with contextlib.suppress(OSError, RuntimeError):  # it is lost at this moment; RuntimeError is uvloop's
                 await self.client.close()
@@ -210,24 +213,36 @@ class Connection:
         self._denials.append(callback)
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
-        """Put one message into the write buffer. Nothing is checked: subjects are built by `Subjects`."""
-        size = len(body)
+        """Send one message with all that is sent in this pass of the event loop.
+
+        Nothing is checked: subjects are built by `Subjects`.
+        """
         if headers:
-            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + size}\r\n".encode()
+            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
         else:
-            line = f"PUB {subject} {reply} {size}\r\n".encode()
-        command = b"".join((line, headers, body, b"\r\n"))
+            line = f"PUB {subject} {reply} {len(body)}\r\n"
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing += (line.encode(), headers, body, b"\r\n")
+
+    def _flush(self) -> None:
+        """Hand what was sent to nats-py's write buffer, as one piece."""
+        outgoing, self._outgoing = self._outgoing, []
+        if not outgoing:
+            return
+        command = b"".join(outgoing)
         # nats-py's publish() is a coroutine that checks and formats each message for 6 µs; its write buffer is the
-        # only way to hand it a finished line.
+        # only way to hand it finished lines.
         client: Any = self.client
         client._pending.append(command)  # noqa: SLF001
         client._pending_data_size += len(command)  # noqa: SLF001
         queue: asyncio.Queue[asyncio.Future[None]] = client._flush_queue  # noqa: SLF001
         if queue.empty() and client.is_connected:
-            queue.put_nowait(asyncio.get_running_loop().create_future())
+            queue.put_nowait(self._loop.create_future())
 
     async def drained(self) -> None:
         """Wait until the write buffer has room for more."""
+        self._flush()
         while self.client.pending_data_size > _WRITE_HIGH:
             await self.client.flush(timeout=30)
 

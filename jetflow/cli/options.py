@@ -98,3 +98,4 @@ class WorkerFlags:
             level=self.log_level.upper(),
             format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         )
+        logging.getLogger("watchfiles").setLevel("WARNING")  # it counts changes, which are named here anyway

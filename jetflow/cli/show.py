@@ -42,11 +42,18 @@ def show(
     if as_json:
         print_json(msgspec.to_builtins(trace))
         return 0
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(page_of(trace, verbose=verbose))
     return 0
+
+
+class _Console(Console):
+    """A console that leaves a reader who went away to the command's end, where rich would exit with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 async def _describe(place: Place, run: str, children: int, page: str | None) -> RunTrace:

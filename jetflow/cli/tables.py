@@ -23,6 +23,7 @@ _STYLES: Final = {
     "succeeded": "green",
     "failed": "bold red",
     "cancelled": "magenta",
+    "timed_out": "bold red",
     "running": "cyan",
     "waiting": "yellow",
     "open": "yellow",
@@ -131,15 +132,15 @@ def _table(*columns: str) -> Table:
 
 def _totals(totals: Totals) -> Text:
     text = Text(f"{totals.spawned:,} children")
-    for status in ("open", "succeeded", "failed", "cancelled"):
+    for status in Totals.__struct_fields__[1:]:
         count: int = getattr(totals, status)
         if count:
-            text.append("  ").append(f"{count:,} {status}", _STYLES[status])
+            text.append("  ").append_text(Text(f"{count:,} {status.replace('_', ' ')}", _STYLES[status]))
     return text
 
 
 def _status(status: str) -> Text:
-    return Text(status, _STYLES[status])
+    return Text(status.replace("_", " "), _STYLES[status])
 
 
 def _error(error: Failure | None) -> str:

@@ -31,7 +31,43 @@ from jetflow.workflow import Workflow
 CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
 
 
-class Execution:
+class Body:
+    """The running function of a step, as the worker sees it. This one has no context: it neither spawns nor waits."""
+
+    def __init__(self, task: Task, *, is_async: bool) -> None:
+        self.task = task
+        self.cancelled: bool = False
+        self._is_async = is_async
+        self._running = asyncio.current_task()
+
+    @property
+    def parked(self) -> bool:
+        """Whether the step is being unwound."""
+        return False
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether the slot that the step was started on is still its own."""
+        return True
+
+    def cancel(self) -> None:
+        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
+        if not self.cancelled:
+            self.cancelled = True
+            if self._is_async and self._running is not None:
+                self._running.cancel()
+
+    def park(self) -> None:
+        """Unwind the step where it waits."""
+
+    def bound(self, timeout: asyncio.Timeout) -> None:
+        """Take note of a timeout that has to stand still while the step waits."""
+
+    async def close(self) -> None:
+        """Stop listening for children."""
+
+
+class Execution(Body):
     """One attempt of one turn of one step; the host of its context.
 
     ``clean`` says that nothing of this step can have been stored before: the first delivery of the first turn.
@@ -54,6 +90,7 @@ class Execution:
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
     ) -> None:
+        super().__init__(task, is_async=is_async)
         self._session = session
         self._task = task
         self._delivery = delivery
@@ -61,17 +98,42 @@ class Execution:
         self._policy = policy
         self._cancel_open = cancel_open
         self._loop = asyncio.get_running_loop()
-        self._body = asyncio.current_task()
-        self._is_async = is_async
-        self.task: Task = task
         self.errors: tuple[Failure, ...] = tuple(errors)
-        self.cancelled: bool = False
         self.attempt = attempt
         self.clean: bool = task.turn == 0 and delivery == 1
         self.spawner: Spawner = Spawner(
             session, task, limits=limits, counted=self.clean, policy=policy, cancelled=lambda: self.cancelled
         )
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
+
+    # --- the body
+
+    @property
+    def parked(self) -> bool:
+        """Whether the step is being unwound."""
+        return self.waiting.parked
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether the slot that the step was started on is still its own."""
+        return self.waiting.holds_slot
+
+    def cancel(self) -> None:
+        """See `Body.cancel`."""
+        self.waiting.cancel()
+        super().cancel()
+
+    def park(self) -> None:
+        """See `Body.park`."""
+        self.waiting.park()
+
+    def bound(self, timeout: asyncio.Timeout) -> None:
+        """See `Body.bound`."""
+        self.waiting.pause = timeout
+
+    async def close(self) -> None:
+        """See `Body.close`."""
+        await self.waiting.close()
 
     # --- the host of the context
 
@@ -162,15 +224,6 @@ class Execution:
             stored = await session.store.leader_last(names.records_stream, subject)
         return None if stored is None else ANY.decode(stored.body)
 
-    def cancel(self) -> None:
-        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
-        if self.cancelled:
-            return
-        self.cancelled = True
-        self.waiting.cancel()
-        if self._is_async and self._body is not None:
-            self._body.cancel()
-
     async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
         """See `Context.as_completed`."""
         return await self.waiting.some(ids)
@@ -191,7 +244,7 @@ class Execution:
 
     # --- what is left behind
 
-    def seal(self, output: msgspec.Raw, *, started: float, ended: float, worker: str) -> JoinRecord | None:
+    def sealing(self, output: msgspec.Raw, *, started: float, ended: float, worker: str) -> JoinRecord | None:
         """Return the record that seals the children which the step has not waited for; None if there are none."""
         owned = self.spawner.owned()
         borrowed = self._borrowed(self.spawner.borrowed)
@@ -219,7 +272,7 @@ class Execution:
             worker=worker,
         )
 
-    def park(self) -> JoinRecord:
+    def parking(self) -> JoinRecord:
         """Return the record that parks the step at its waits."""
         need = self.waiting.need
         assert need is not None, "only a step that waits is parked"

@@ -44,7 +44,7 @@ from jetflow.runs.values import check_size, get, with_output
 from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
 from jetflow.wire.subjects import last_token
 from jetflow.worker.cancellation import Cancellations
-from jetflow.worker.execution import Execution
+from jetflow.worker.execution import Body, Execution
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
@@ -110,7 +110,7 @@ class Executor:
         self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
         self._recorded = asyncio.Event()
         self.held: dict[str, float] = {}
-        self.executions: set[Execution] = set()
+        self.bodies: set[Body] = set()
         self.counts: Counts = Counts()
         self.recording: int = 0
         self.mean_duration: float = 0.0
@@ -130,9 +130,9 @@ class Executor:
         return self._session.connection.is_connected
 
     def _on_cancelled(self) -> None:
-        for execution in list(self.executions):
-            if self._cancellations.covers(execution.task):
-                execution.cancel()
+        for body in list(self.bodies):
+            if self._cancellations.covers(body.task):
+                body.cancel()
 
     def has_room(self) -> bool:
         """Tell whether one more step may wait warm."""
@@ -145,8 +145,8 @@ class Executor:
     def park_waiting(self) -> None:
         """Park every step that waits, and every one that is about to."""
         self.stopping = True
-        for execution in list(self.executions):
-            execution.waiting.park()
+        for body in list(self.bodies):
+            body.park()
 
     async def drained(self) -> None:
         """Wait until everything that steps have led to is recorded."""
@@ -198,7 +198,7 @@ class Executor:
             self._drive(delivery, begin(task, graph))
         elif step is None:
             self._unknown(delivery, task)
-        elif (late := _too_late(delivery, task, step, attempt)) is not None:
+        elif task.step != graph.on_failure and (late := _too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
             self._end(delivery, task, attempt, _poisoned(delivery, task, step), graph)
@@ -215,7 +215,44 @@ class Executor:
         attempt: int,
         slot: _Slot,
     ) -> None:
-        execution = Execution(
+        body = await self._body(delivery, task, graph, step, attempt)
+        slot.lend(body)
+        self.bodies.add(body)
+        self.counts.executed += 1
+        started, began = time(), monotonic()
+        output, failure = NULL, None
+        try:
+            data = task.input if task.value is None else await get(self._session, task.root, task.value)
+            context = Context(body) if isinstance(body, Execution) else None
+            deadline = None if task.step == graph.on_failure else task.deadline  # it may have passed: that is why
+            result = await self._call(step, step.arguments(step.input.decode(data), context), body, deadline)
+            output = self._encode(workflow, graph, step, result)
+        except BaseException as error:
+            failure = error
+        finally:
+            self.bodies.discard(body)
+            await body.close()
+        slot.give_back()
+        self.mean_duration += (monotonic() - began - self.mean_duration) / 16
+        if body.cancelled:
+            await self._drop(delivery, task)
+        elif body.parked and isinstance(body, Execution):
+            self.counts.parked += 1
+            self._drive(delivery, seal(task, body.parking()))
+        elif failure is None:
+            self.counts.succeeded += 1
+            self._succeeded(delivery, task, graph, body, output, attempt, started)
+        elif isinstance(failure, asyncio.CancelledError) and self.stopping:
+            await self.hand_back(delivery, task)
+        else:
+            await self._failed(delivery, task, graph, step, attempt, failure, started)
+
+    async def _body(
+        self, delivery: Delivery, task: Task, graph: Graph, step: Step[..., Any, Any], attempt: int
+    ) -> Body:
+        if step.context_name is None:
+            return Body(task, is_async=step.is_async)
+        return Execution(
             self._session,
             task,
             attempt=attempt,
@@ -227,41 +264,12 @@ class Executor:
             policy=step.join,
             cancel_open=self._performer.cancel_open,
             is_async=step.is_async,
-            outputs=await self._outputs(task, graph) if step.context_name is not None else {},
+            outputs=await self._outputs(task, graph),
             errors=await self._errors(task) if task.step == graph.on_failure else (),
         )
-        slot.lend(execution.waiting)
-        self.executions.add(execution)
-        self.counts.executed += 1
-        started, began = time(), monotonic()
-        output, failure = NULL, None
-        try:
-            body = task.input if task.value is None else await get(self._session, task.root, task.value)
-            arguments = step.arguments(step.input.decode(body), Context(execution))
-            result = await self._call(step, arguments, execution, task.deadline)
-            output = self._encode(workflow, graph, step, result)
-        except BaseException as error:
-            failure = error
-        finally:
-            self.executions.discard(execution)
-            await execution.waiting.close()
-        slot.give_back()
-        self.mean_duration += (monotonic() - began - self.mean_duration) / 16
-        if execution.cancelled:
-            await self._drop(delivery, task)
-        elif execution.waiting.parked:
-            self.counts.parked += 1
-            self._drive(delivery, seal(task, execution.park()))
-        elif failure is None:
-            self.counts.succeeded += 1
-            self._succeeded(delivery, task, graph, execution, output, started)
-        elif isinstance(failure, asyncio.CancelledError) and self.stopping:
-            await self.hand_back(delivery, task)
-        else:
-            await self._failed(delivery, task, graph, step, attempt, failure, started)
 
     async def _call(
-        self, step: Step[..., Any, Any], arguments: dict[str, Any], execution: Execution, deadline: float | None
+        self, step: Step[..., Any, Any], arguments: dict[str, Any], body: Body, deadline: float | None
     ) -> Any:
         if step.timeout is None and deadline is None:
             return await self._invoke(step, arguments)
@@ -269,7 +277,7 @@ class Executor:
         end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
         try:
             async with end, timeout:
-                execution.waiting.pause = timeout
+                body.bound(timeout)
                 return await self._invoke(step, arguments)
         except TimeoutError:
             if timeout.expired():
@@ -324,26 +332,35 @@ class Executor:
     # --- how a delivery ends
 
     def _succeeded(
-        self, delivery: Delivery, task: Task, graph: Graph, execution: Execution, output: msgspec.Raw, started: float
+        self,
+        delivery: Delivery,
+        task: Task,
+        graph: Graph,
+        body: Body,
+        output: msgspec.Raw,
+        attempt: int,
+        started: float,
     ) -> None:
         ended = time()
-        groups = execution.spawned()
-        record = execution.seal(output, started=started, ended=ended, worker=self._name) if groups else None
-        if record is not None:
-            self._drive(delivery, seal(task, record))
-            return
+        spawned = False
+        if isinstance(body, Execution) and body.spawned():
+            spawned = True
+            record = body.sealing(output, started=started, ended=ended, worker=self._name)
+            if record is not None:
+                self._drive(delivery, seal(task, record))
+                return
         outcome = Outcome(
             status="succeeded",
             output=output,
             workflow=task.workflow,
             step=task.step,
             key=task.key,
-            attempt=execution.attempt,
+            attempt=attempt,
             started=started,
             ended=ended,
             worker=self._name,
         )
-        self._drive(delivery, finish(task, graph, outcome, spawned=bool(groups)))
+        self._drive(delivery, finish(task, graph, outcome, spawned=spawned))
 
     async def _failed(
         self,
@@ -359,7 +376,7 @@ class Executor:
         delay = None if isinstance(error, FINAL) else step.retry.delay(attempt, random.random())
         if delay is not None and isinstance(error, RetryAfter):
             delay = error.seconds
-        if delay is not None and task.deadline is not None:
+        if delay is not None and task.deadline is not None and task.step != graph.on_failure:
             delay = min(delay, max(0.0, task.deadline - time()))
         if delay is None:
             status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
@@ -497,19 +514,21 @@ class Executor:
 class _Slot:
     """The slot that the caller of `Executor.execute` has taken: given back once, here or by a wait."""
 
+    __slots__ = ("_body", "_given_back", "_slots")
+
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._waiting: Any = None
+        self._body: Body | None = None
         self._given_back = False
 
-    def lend(self, waiting: Any) -> None:
-        self._waiting = waiting
+    def lend(self, body: Body) -> None:
+        self._body = body
 
     def give_back(self) -> None:
         if self._given_back:
             return
         self._given_back = True
-        if self._waiting is None or self._waiting.holds_slot:
+        if self._body is None or self._body.holds_slot:
             self._slots.give_back()
 
 
@@ -519,7 +538,13 @@ def failure_of(error: BaseException, step: str) -> Failure:
         text = ""
     else:
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
-    return Failure(type=type(error).__name__, message=str(error)[:TRACEBACK_LIMIT], step=step, traceback=text)
+    message = str(error)[:TRACEBACK_LIMIT]
+    return Failure(type=type(error).__name__, message=_writable(message), step=step, traceback=_writable(text))
+
+
+def _writable(text: str) -> str:
+    """Return text that JSON can hold: names of files that are not UTF-8 stand in errors, too."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:
