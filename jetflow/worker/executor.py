@@ -182,7 +182,7 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         if graph is None or workflow is None or not graph.has(task.step):
-            self._unknown(delivery, task)
+            await self._unknown(delivery, task)
             return
         if self._cancellations.covers(task):
             await self._drop(delivery, task)
@@ -197,7 +197,7 @@ class Executor:
         if task.step == START:
             self._drive(delivery, begin(task, graph))
         elif step is None:
-            self._unknown(delivery, task)
+            await self._unknown(delivery, task)
         elif task.step != graph.on_failure and (late := _too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
@@ -219,6 +219,8 @@ class Executor:
         slot.lend(body)
         self.bodies.add(body)
         self.counts.executed += 1
+        if (running := asyncio.current_task()) is not None:  # the heartbeat names it when it blocks the loop
+            running.set_name(f"step {task.step!r} of {task.workflow!r}, run {task.run},")
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
@@ -436,19 +438,31 @@ class Executor:
         else:
             self._drive(delivery, conclude(task, outcome, graph))
 
-    def _unknown(self, delivery: Delivery, task: Task) -> None:
-        """Leave a step that this worker does not know to others for a while, then fail its run by name."""
-        if time() - delivery.time < self._options.unknown_step_grace:
-            self._nak(delivery, min(1.0, self._options.unknown_step_grace))
-            return
+    async def _unknown(self, delivery: Delivery, task: Task) -> None:
+        """Leave a step that this worker does not know to others for a while, then fail its run by name.
+
+        The while begins when a worker first did not know the step: the task may have been queued for long before.
+        """
         error = UnknownStep(
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
             "its code was changed or removed while the run was under way"
         )
-        self._end(delivery, task, delivery.count, failure_of(error, task.step), None)
+        failure = failure_of(error, task.step)
+        tried = await self._tried(task) if delivery.count > 1 else []
+        since = [record.started for record in tried if record.error is not None and record.error.type == failure.type]
+        grace = self._options.unknown_step_grace
+        if time() - min(since, default=time()) < grace:
+            await self.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
+        else:
+            self._end(delivery, task, delivery.count, failure, None)
 
-    async def hand_back(self, delivery: Delivery, task: Task | None = None) -> None:
-        """Give a task back that was not run to its end here through no fault of its own."""
+    async def hand_back(
+        self, delivery: Delivery, task: Task | None = None, *, failure: Failure | None = None, delay: float = 0.0
+    ) -> None:
+        """Give a task back that was not run to its end here through no fault of its own.
+
+        ``failure`` tells why, if there is more to say; ``delay`` is seconds until the next delivery.
+        """
         if task is None:
             try:
                 task = parse_task(delivery.subject, delivery.headers, delivery.body)
@@ -459,12 +473,14 @@ class Executor:
         if not self._session.connection.is_connected:
             return  # it is redelivered when the server is back and ack_wait is over
         now = time()
-        record = Attempt(attempt=delivery.count, worker=self._name, started=now, ended=now, returned=True)
+        record = Attempt(
+            attempt=delivery.count, worker=self._name, started=now, ended=now, error=failure, returned=True
+        )
         try:
             await self._store_attempt(delivery, task, record)
         except BrokerError as error:
             _log.warning("a task is handed back without a record: %s", error)
-        self._nak(delivery, 0)
+        self._nak(delivery, delay)
 
     async def _store_attempt(self, delivery: Delivery, task: Task, record: Attempt) -> None:
         subject = self._session.names.attempt(task.join, task.turn, delivery.count)
@@ -472,10 +488,13 @@ class Executor:
 
     async def _attempt(self, delivery: Delivery, task: Task) -> int:
         """Return which attempt a redelivery is: deliveries that were handed back do not count."""
+        return delivery.count - sum(record.returned for record in await self._tried(task))
+
+    async def _tried(self, task: Task) -> list[Attempt]:
+        """Return how earlier deliveries of a turn ended without an outcome."""
         names, store = self._session.names, self._session.store
         attempts = names.attempts_of_turn(task.join, task.turn)
-        records = [decode_attempt(stored.body) for stored in await collect(store.pages(names.records_stream, attempts))]
-        return delivery.count - sum(record.returned for record in records)
+        return [decode_attempt(stored.body) for stored in await collect(store.pages(names.records_stream, attempts))]
 
     def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
         self.recording += 1
