@@ -26,7 +26,7 @@ FAILED: Final = 1
 MISUSED: Final = 2
 UNREAD: Final = 141
 
-app = App(
+app: Final[App] = App(
     name="jetflow",
     help="Workflows on NATS JetStream. `jetflow COMMAND --help` shows an example of each command.",
     usage="Usage: jetflow COMMAND [OPTIONS]",

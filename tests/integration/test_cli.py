@@ -1,0 +1,448 @@
+"""The `jetflow` command as its users have it: real processes, a real server, their output and exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import pytest
+
+from jetflow.server import NatsServer
+
+BOUND = 30.0
+"""Seconds that a line of output, or the end of a command, may take."""
+
+FLOWS = """
+import asyncio
+import time
+
+import msgspec
+
+from jetflow import Context, Retry, Workflow, workflow
+
+
+class Order(msgspec.Struct):
+    items: list[int]
+
+
+@workflow("square")
+async def square(n: int) -> int:
+    return n * n
+
+
+@workflow("broken", retry=Retry(attempts=2, initial=0.01))
+async def broken(n: int) -> int:
+    raise ValueError(f"no [bold]{n}[/bold]")
+
+
+total_squares = Workflow("total-squares")
+
+
+@total_squares.step
+async def spread(order: Order, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(square, order.items)))
+
+
+@total_squares.step(after=[spread])
+async def report(order: Order, ctx: Context) -> dict[str, int]:
+    return {"total": ctx.output(spread)}
+
+
+@workflow("stuck")
+async def stuck(name: str) -> None:
+    print(f"stuck {name}", flush=True)
+    await asyncio.Event().wait()
+
+
+@workflow("stuck-thread")
+def stuck_thread(name: str) -> None:
+    print(f"stuck {name}", flush=True)
+    time.sleep(600)
+
+
+nothing = object()
+"""
+
+
+class Ended(NamedTuple):
+    status: int
+    output: str
+    errors: str
+
+
+class Command:
+    """A command that runs. Its output is kept, and can be waited for line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.output: list[str] = []
+        self.errors: list[str] = []
+        self._changed = asyncio.Condition()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        loop = asyncio.get_running_loop()
+        self._readers = [
+            loop.create_task(self._read(process.stdout, self.output)),
+            loop.create_task(self._read(process.stderr, self.errors)),
+        ]
+
+    async def _read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
+        while line := await stream.readline():
+            async with self._changed:
+                lines.append(line.decode())
+                self._changed.notify_all()
+
+    async def line(self, text: str, *, times: int = 1) -> str:
+        """Wait until ``text`` stands in that many lines of output, and return the last one."""
+
+        def found() -> list[str]:
+            return [line for line in self.output + self.errors if text in line]
+
+        try:
+            async with asyncio.timeout(BOUND), self._changed:
+                await self._changed.wait_for(lambda: len(found()) >= times)
+        except TimeoutError:
+            pytest.fail(f"no {text!r} in {self.output} and {self.errors}")
+        return found()[times - 1]
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    async def ended(self) -> Ended:
+        async with asyncio.timeout(BOUND):
+            await asyncio.gather(*self._readers)
+            status = await self.process.wait()
+        return Ended(status, "".join(self.output), "".join(self.errors))
+
+    async def close(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+
+Start: TypeAlias = Callable[..., AbstractAsyncContextManager[Command]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
+    """Starts a command in a directory that holds ``flows.py``, with NATS_URL and the test's namespace."""
+    (tmp_path / "flows.py").write_text(FLOWS)
+
+    @contextlib.asynccontextmanager
+    async def start(
+        *arguments: str, server: str | None = nats_server.url, stdin: bytes | None = None, program: str = ""
+    ) -> AsyncGenerator[Command]:
+        environment = {**os.environ, "COLUMNS": "200", "NATS_URL": server or ""}
+        if arguments[0] in ("worker", "trigger", "show", "dev"):
+            arguments += ("--namespace", namespace)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *(("-c", program) if program else ("-m", "jetflow.cli")),
+            *arguments,
+            cwd=tmp_path,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        if stdin is not None:
+            assert process.stdin is not None
+            process.stdin.write(stdin)
+            process.stdin.close()
+        command = Command(process)
+        try:
+            yield command
+        finally:
+            await command.close()
+
+    return start
+
+
+async def run(start: Start, *arguments: str, **options: Any) -> Ended:
+    async with start(*arguments, **options) as command:
+        return await command.ended()
+
+
+@contextlib.asynccontextmanager
+async def working(start: Start, *arguments: str) -> AsyncGenerator[Command]:
+    """A worker that has begun to pull, and ends as it should."""
+    async with start("worker", *(arguments or ("flows",)), "--grace", "0") as worker:
+        await worker.line(" runs ")
+        yield worker
+        worker.interrupt()
+        assert (await worker.ended()).status == 0
+
+
+def one_line(text: str) -> str:
+    assert text.endswith("\n")
+    assert text.count("\n") == 1, text
+    return text.rstrip()
+
+
+# --- worker, trigger, show -------------------------------------------------------------------------------------
+
+
+async def test_a_run_is_triggered_awaited_and_shown(start: Start) -> None:
+    async with working(start):
+        ended = await run(start, "trigger", "total-squares", '{"items": [1, 2, 3]}', "--key", "k", "--wait")
+        assert ended.status == 0
+        assert json.loads(ended.output) == {"total": 14}
+        run_id = one_line(ended.errors).removeprefix("run ")
+
+        again = await run(start, "trigger", "total-squares", '{"items": [1, 2, 3]}', "--key", "k")
+        assert again == (0, f"{run_id}\n", "")
+
+        shown = json.loads((await run(start, "show", run_id, "--json")).output)
+        assert (shown["id"], shown["status"], shown["key"]) == (run_id, "succeeded", "k")
+        assert [step["name"] for step in shown["steps"]] == ["spread", "report"]
+        assert shown["totals"]["spawned"] == shown["totals"]["succeeded"] == len(shown["children"]) == 3
+
+        page = (await run(start, "show", run_id)).output
+        assert "spread" in page
+        assert "report after spread" in page
+        assert "3 children  3 succeeded" in page
+
+
+async def test_children_come_in_pages(start: Start) -> None:
+    async with working(start):
+        ended = await run(start, "trigger", "total-squares", '{"items": [1, 2, 3]}', "--wait", "--json")
+        answer = json.loads(ended.output)
+        assert answer == {"run": answer["run"], "status": "succeeded", "output": {"total": 14}}
+
+        first = (await run(start, "show", answer["run"], "--children", "2")).output
+        assert first.count(" square ") == 2
+        page = first.rpartition("--page ")[2].strip()
+        rest = await run(start, "show", answer["run"], "--children", "2", "--page", page)
+        assert rest.output.count(" square ") == 1
+        assert "--page" not in rest.output
+
+
+async def test_a_failed_run_is_exit_status_1_and_says_why(start: Start) -> None:
+    async with working(start):
+        ended = await run(start, "trigger", "broken", "7", "--wait", "--json")
+        answer = json.loads(ended.output)
+        assert (ended.status, answer["status"]) == (1, "failed")
+        assert answer["error"]["type"] == "ValueError"
+        assert "in broken" in answer["error"]["traceback"]
+        error = "failed in step 'run': ValueError: no [bold]7[/bold]\n"
+        assert ended.errors.endswith(error)
+        assert "Traceback" not in ended.errors
+
+        verbose = await run(start, "trigger", "broken", "7", "--wait", "--verbose")
+        assert (verbose.status, verbose.output) == (1, "")
+        assert "in broken" in verbose.errors
+
+        page = await run(start, "show", answer["run"])
+        assert page.status == 0
+        assert "└ attempt 1  failed" in page.output
+        assert "ValueError: no [bold]7[/bold]" in page.output
+
+
+async def test_the_input_comes_from_stdin_and_files_too(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "n.json").write_text("9")
+    async with working(start, "flows:square"):
+        assert (await run(start, "trigger", "square", "@n.json", "--wait")).output == "81\n"
+        assert (await run(start, "trigger", "square", "-", "--wait", stdin=b" 8 ")).output == "64\n"
+        assert (await run(start, "trigger", "square", "-3", "--wait")).output == "9\n"
+
+
+async def test_waiting_ends_at_the_timeout_or_with_ctrl_c_and_the_run_goes_on(start: Start) -> None:
+    async with working(start):
+        ended = await run(start, "trigger", "stuck", '"a"', "--wait", "--timeout", "0.2")
+        assert ended.status == 1
+        assert ended.errors.endswith("has not ended within 0.2 s; it goes on\n")
+
+        async with start("trigger", "stuck", '"b"', "--wait") as waiting:
+            await waiting.line("run ")
+            waiting.interrupt()
+            ended = await waiting.ended()
+        assert ended.status == 130
+        assert ended.errors.endswith(" goes on\n")
+
+
+async def test_progress_is_drawn_on_a_terminal(start: Start) -> None:
+    program = (
+        "import os, pty, sys\n"
+        "status = pty.spawn([sys.executable, '-m', 'jetflow.cli', *sys.argv[1:]])\n"
+        "sys.exit(os.waitstatus_to_exitcode(status))\n"
+    )
+    async with working(start):
+        ended = await run(start, "trigger", "total-squares", '{"items": [1, 2]}', "--wait", program=program)
+    assert ended.status == 0
+    assert "report" in ended.output
+    assert "2 children" in ended.output
+    assert '"total": 5' in ended.output
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+async def test_an_unknown_workflow_is_told_with_near_names(start: Start) -> None:
+    async with working(start):
+        ended = await run(start, "trigger", "sqare")
+    assert (ended.status, ended.output) == (1, "")
+    assert "did you mean 'square'" in one_line(ended.errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trigger", "square", "{a: 1}"], "the input is not JSON"),
+        (["trigger", "square", "@none.json"], "cannot read 'none.json'"),
+        (["trigger", "square", "-"], "the input on stdin is not JSON"),
+        (["trigger", "square", "1", "--metadata", "[1]"], "--metadata is a JSON object"),
+        (["trigger", "square", "--timeout", "3"], "give --wait, too"),
+        (["trigger"], "NAME"),
+        (["show", "x", "--page", "two"], "--page is 'two'"),
+        (["worker"], "nothing to run"),
+        (["worker", "flaws"], "there is no module 'flaws'"),
+        (["worker", "flows:sqare"], "has no 'sqare'; did you mean 'square'?"),
+        (["worker", "flows:nothing"], "'flows:nothing' is a object, not a Workflow"),
+        (["worker", "json"], "module 'json' has no Workflow object"),
+        (["worker", "none.py:flow"], "there is no file 'none.py'"),
+        (["worker", "flows", "--slots", "0"], "--slots is 0: it must be above 0"),
+        (["worker", "flows", "--slots", "many"], '"many"'),
+        (["dev", "flows", "--port", "4222"], "unset NATS_URL"),
+        (["wroker"], 'Did you mean "worker"?'),
+    ],
+    ids=" ".join,
+)
+async def test_a_command_line_that_makes_no_sense_is_exit_status_2(
+    start: Start, arguments: list[str], message: str
+) -> None:
+    ended = await run(start, *arguments)
+    assert (ended.status, ended.output) == (2, "")
+    assert one_line(ended.errors).startswith("error: ")
+    assert message in ended.errors
+
+
+async def test_an_error_in_the_users_module_is_told_with_its_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text("from jetflow import workflow\n\nworkflow('not a name')(print)\n")
+    ended = await run(start, "worker", "wrong")
+    assert ended.status == 1
+    assert "cannot import 'wrong': InvalidName" in one_line(ended.errors)
+    assert "wrong.py:3)" in ended.errors
+
+
+async def test_no_server_is_one_line(start: Start) -> None:
+    ended = await run(start, "show", "0" * 32, server="nats://127.0.0.1:1")
+    assert (ended.status, ended.output) == (1, "")
+    assert "no NATS server answers at nats://127.0.0.1:1" in one_line(ended.errors)
+
+
+async def test_a_missing_extra_is_named(start: Start) -> None:
+    program = "import sys; sys.modules['cyclopts'] = None; from jetflow.cli import main; sys.exit(main())"
+    ended = await run(start, "--help", program=program)
+    assert ended.status == 1
+    assert "pip install jetflow-nats[cli]" in one_line(ended.errors)
+
+
+# --- how commands end ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_worker_with_status_0(start: Start, number: signal.Signals) -> None:
+    async with start("worker", "flows.py:square") as worker:
+        await worker.line(" runs square")
+        worker.process.send_signal(number)
+        ended = await worker.ended()
+    assert (ended.status, ended.output) == (0, "")
+    assert "Traceback" not in ended.errors
+
+
+@pytest.mark.parametrize("workflow", ["stuck", "stuck-thread"])
+async def test_a_second_ctrl_c_ends_the_grace_time(start: Start, workflow: str) -> None:
+    async with start("worker", "flows") as worker:
+        await worker.line(" runs ")
+        await run(start, "trigger", workflow, '"here"')
+        await worker.line("stuck here")
+        worker.interrupt()
+        await worker.line(" stops")
+        worker.interrupt()
+        ended = await worker.ended()
+    assert ended.status == 0
+    assert "Traceback" not in ended.errors
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+async def test_a_reader_that_went_away_is_no_error(start: Start, form: tuple[str, ...]) -> None:
+    program = (
+        "import os, sys; reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
+        "from jetflow.cli import main; sys.exit(main())\n"
+    )
+    async with working(start):
+        run_id = (await run(start, "trigger", "square", "1")).output.strip()
+        ended = await run(start, "show", run_id, *form, program=program)
+    assert (ended.status, ended.errors) == (141, "")
+
+
+# --- dev -------------------------------------------------------------------------------------------------------
+
+
+async def test_dev_is_a_server_and_a_worker(start: Start, tmp_path: Path) -> None:
+    run_ids: set[str] = set()
+    for _ in range(2):
+        async with start("dev", "flows", "--port", "0", "--store", "data", server=None) as dev:
+            url = (await dev.line("NATS_URL=")).strip().removeprefix("NATS_URL=")
+            await dev.line(" runs ")
+            ended = await run(start, "trigger", "square", "5", "--wait", "--json", server=url)
+            run_ids.add(json.loads(ended.output)["run"])
+            for run_id in run_ids:  # the run of the first time, too: it is in the store
+                assert '"output":25' in (await run(start, "show", run_id, "--json", server=url)).output
+            dev.interrupt()
+            assert (await dev.ended()).status == 0
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    assert (tmp_path / "data").is_dir()
+
+
+async def test_dev_uses_the_server_that_nats_url_names(start: Start, nats_server: NatsServer) -> None:
+    async with start("dev", "flows", "--json") as dev:
+        assert json.loads(await dev.line("url")) == {"url": nats_server.url}
+        await dev.line(" runs ")
+        assert (await run(start, "trigger", "square", "5", "--wait")).output == "25\n"
+        dev.interrupt()
+        assert (await dev.ended()).status == 0
+
+
+async def test_dev_reloads_the_worker_when_a_file_changes(start: Start, tmp_path: Path) -> None:
+    flows = tmp_path / "flows.py"
+    async with start("dev", "flows", "--reload") as dev:
+        await dev.line(" runs ")
+        assert (await run(start, "trigger", "square", "5", "--wait")).output == "25\n"
+
+        flows.write_text("this is not Python\n")
+        await dev.line("it starts again at the next change")
+        flows.write_text(FLOWS.replace("return n * n", "return n * n + 1"))
+        await dev.line(" runs ", times=2)
+        assert (await run(start, "trigger", "square", "5", "--wait")).output == "26\n"
+
+        dev.interrupt()
+        ended = await dev.ended()
+    assert ended.status == 0
+    assert "Traceback" not in ended.errors
+
+
+# --- help ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["worker", "trigger", "show", "dev"])
+async def test_each_help_has_an_example(start: Start, command: str) -> None:
+    ended = await run(start, command, "--help")
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.count(f"jetflow {command} ") >= 2
+
+
+async def test_the_version_is_told(start: Start) -> None:
+    ended = await run(start, "--version")
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.startswith("jetflow ")
