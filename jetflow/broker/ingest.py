@@ -69,6 +69,7 @@ class Ingest:
         self._connection = connection
         self._inbox = connection.new_inbox()
         self._inbox_tokens = self._inbox.count(".") + 1
+        self._name = self._inbox.rpartition(".")[2]
         self._next = 0
         self._open: dict[int, _Batch] = {}
         self._loop = asyncio.get_running_loop()
@@ -109,13 +110,15 @@ class Ingest:
         batch.existing.clear()
         batch.lost = False
         send, last = self._connection.send, len(batch.items)
-        before = f"{self._inbox}.{self._next}.{BATCH}.ok."
+        # The server knows a batch by this one token, whoever sends it: it must be unique in the whole stream.
+        before = f"{self._inbox}.{self._name}-{self._next}.{BATCH}.ok."
         for sequence, (subject, headers, body) in enumerate(batch.items, 1):
             operation = _COMMIT if sequence == last else _START if sequence == 1 else _APPEND
             send(subject, body, reply=f"{before}{sequence}.{operation}.$FI", headers=headers)
 
     def _on_answer(self, message: Message) -> None:
-        number = int(message.subject.split(".", self._inbox_tokens + 1)[self._inbox_tokens])
+        batch_id = message.subject.split(".", self._inbox_tokens + 1)[self._inbox_tokens]
+        number = int(batch_id.rpartition("-")[2])
         batch = self._open.get(number)
         if batch is None:
             return
