@@ -35,6 +35,7 @@ from jetflow.engine.transitions import (
     StoreStep,
 )
 from jetflow.errors import BrokerError
+from jetflow.runs import points
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.tasks import task_of
 from jetflow.runs.values import by_reference, is_large, put, threshold, with_output
@@ -85,7 +86,7 @@ class Performer:
 
     def drive(self, procedure: AnyProcedure, done: Done) -> None:
         """Drive a procedure to its end, then call ``done`` with its result, or with the error that ended it."""
-        self._advance(procedure, None, done)
+        self._advance(points.watched(procedure), None, done)
 
     async def run(self, procedure: AnyProcedure) -> Any:
         """Drive a procedure to its end, and return its result."""
@@ -179,7 +180,9 @@ class Performer:
 
     async def _store_by_reference(self, effect: StoreRun | StoreStep) -> None:
         task = effect.task
+        points.before("store_output")
         outcome = await by_reference(self._session, task.root, effect.outcome)
+        points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
         await self._publisher.store(subject, encode(outcome))
 
@@ -199,10 +202,14 @@ class Performer:
     async def _store_join(self, effect: StoreJoin) -> JoinRecord:
         task, record = effect.task, effect.record
         if is_large(self._session, record.output):
+            points.before("store_output")
             value = await put(self._session, task.root, bytes(record.output))
+            points.after("store_output")
             record = msgspec.structs.replace(record, output=NULL, value=value)
         subject = self._names.join(task.join, task.turn)
+        points.before("store_members")
         body = encode(await self._with_members_apart(task, record))
+        points.after("store_members")
         receipt = await self._publisher.store(subject, body)
         if receipt.stored:
             return record

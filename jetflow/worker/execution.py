@@ -19,6 +19,7 @@ from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
+from jetflow.runs import points
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
@@ -202,7 +203,9 @@ class Execution(Body):
             deadline = float(await self.once(f"_join-{joined}", lambda: time() + (policy.seconds or 0.0)))
         decision = await self.waiting.decided(ids, policy, deadline)
         if decision.open and policy.cancel_rest:
+            points.before("cancel_open")
             await self._cancel_open(self._task.join, set(decision.open))
+            points.after("cancel_open")
         return decision
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -210,7 +213,9 @@ class Execution(Body):
         token = name if is_name(name.removeprefix("_")) else blake2b(name.encode(), digest_size=16).hexdigest()
         names, session = self._session.names, self._session
         subject = names.once(self._task.join, token)
+        points.before("read_once")
         stored = await session.store.leader_last(names.records_stream, subject)
+        points.after("read_once")
         if stored is None:
             value = function(*args)
             if inspect.isawaitable(value):
@@ -218,7 +223,9 @@ class Execution(Body):
             body = ANY.encode_output(value)
             if is_large(session, body):
                 raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
+            points.before("store_once")
             receipt = await session.publisher.store(subject, body)
+            points.after("store_once")
             if receipt.stored:
                 return ANY.decode(body)
             stored = await session.store.leader_last(names.records_stream, subject)

@@ -38,6 +38,7 @@ from jetflow.errors import (
     TreeTooLarge,
     UnknownStep,
 )
+from jetflow.runs import points
 from jetflow.runs.cancelling import cancelled
 from jetflow.runs.performer import AnyProcedure, Performer
 from jetflow.runs.values import check_size, get, with_output
@@ -164,6 +165,7 @@ class Executor:
     async def execute(self, delivery: Delivery) -> None:
         """Run one delivery. The caller holds a slot for it, which is given back here."""
         slot = _Slot(self._slots)
+        points.before("receive")
         try:
             task = parse_task(delivery.subject, delivery.headers, delivery.body)
         except MalformedTask as error:
@@ -177,8 +179,13 @@ class Executor:
             slot.give_back()
 
     async def _execute(self, delivery: Delivery, task: Task, slot: _Slot) -> None:
+        points.after("receive")
         registry = self._session.registry
-        graph = registry.cached_graph(task.workflow, task.version) or await registry.graph(task.workflow, task.version)
+        graph = registry.cached_graph(task.workflow, task.version)
+        if graph is None:
+            points.before("read_graph")
+            graph = await registry.graph(task.workflow, task.version)
+            points.after("read_graph")
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         if graph is None or workflow is None or not graph.has(task.step):
@@ -224,16 +231,21 @@ class Executor:
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
-            data = task.input if task.value is None else await get(self._session, task.root, task.value)
+            data = task.input if task.value is None else await self._input(task.root, task.value)
             context = Context(body) if isinstance(body, Execution) else None
             deadline = None if task.step == graph.on_failure else task.deadline  # it may have passed: that is why
-            result = await self._call(step, step.arguments(step.input.decode(data), context), body, deadline)
+            arguments = step.arguments(step.input.decode(data), context)
+            points.before("body")
+            result = await self._call(step, arguments, body, deadline)
+            points.after("body")
             output = self._encode(workflow, graph, step, result)
         except BaseException as error:
             failure = error
         finally:
             self.bodies.discard(body)
+            points.before("stop_listening")
             await body.close()
+            points.after("stop_listening")
         slot.give_back()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
         if body.cancelled:
@@ -269,6 +281,13 @@ class Executor:
             outputs=await self._outputs(task, graph),
             errors=await self._errors(task) if task.step == graph.on_failure else (),
         )
+
+    async def _input(self, root: str, reference: str) -> bytes:
+        """Read a large input."""
+        points.before("read_input")
+        body = await get(self._session, root, reference)
+        points.after("read_input")
+        return body
 
     async def _call(
         self, step: Step[..., Any, Any], arguments: dict[str, Any], body: Body, deadline: float | None
@@ -310,6 +329,7 @@ class Executor:
             return {}
         names, store = self._session.names, self._session.store
         join = task.join
+        points.before("read_outputs_before")
         subjects = [names.step(msgspec.structs.replace(join, step=step)) for step in before]
         stored = {message.subject: message for message in await collect(store.many(names.records_stream, subjects))}
         for subject in subjects:
@@ -317,17 +337,21 @@ class Executor:
                 message = await store.leader_last(names.records_stream, subject)
                 if message is not None:
                     stored[subject] = message
-        return {
+        outputs = {
             last_token(subject): await with_output(self._session, task.root, decode_outcome(message.body))
             for subject, message in stored.items()
         }
+        points.after("read_outputs_before")
+        return outputs
 
     async def _errors(self, task: Task) -> list[Failure]:
         """Read why a run has failed: its own error first, then those of the attempts before."""
         names, store = self._session.names, self._session.store
+        points.before("read_errors")
         ended = await store.leader_last(names.records_stream, names.run_of(task))
         last = None if ended is None else decode_outcome(ended.body).error
         tried = await collect(store.pages(names.records_stream, names.attempts_of_run(task.root, task.run)))
+        points.after("read_errors")
         earlier = [decode_attempt(stored.body).error for stored in tried]
         return [error for error in (last, *earlier) if error is not None]
 
@@ -403,7 +427,9 @@ class Executor:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them."""
         mark = self._session.names.cancelled(task.root, task.run)
         if not self._cancellations.knows(task.root, task.run):
+            points.before("store_cancelled_mark")
             await self._session.publisher.store(mark, b"", timeout=30)
+            points.after("store_cancelled_mark")
         self._drive(delivery, conclude(task, cancelled(task, self._name)))
 
     def _end(
@@ -484,7 +510,9 @@ class Executor:
 
     async def _store_attempt(self, delivery: Delivery, task: Task, record: Attempt) -> None:
         subject = self._session.names.attempt(task.join, task.turn, delivery.count)
+        points.before("store_attempt")
         await self._session.publisher.store(subject, encode(record), timeout=30)
+        points.after("store_attempt")
 
     async def _attempt(self, delivery: Delivery, task: Task) -> int:
         """Return which attempt a redelivery is: deliveries that were handed back do not count."""
@@ -493,6 +521,7 @@ class Executor:
     async def _tried(self, task: Task) -> list[Attempt]:
         """Return how earlier deliveries of a turn ended without an outcome."""
         names, store = self._session.names, self._session.store
+        points.before("read_attempts")
         attempts = names.attempts_of_turn(task.join, task.turn)
         return [decode_attempt(stored.body) for stored in await collect(store.pages(names.records_stream, attempts))]
 
@@ -512,18 +541,24 @@ class Executor:
 
     def _ack(self, delivery: Delivery) -> None:
         self.held.pop(delivery.reply, None)
+        points.before("ack")
         self._session.connection.send(delivery.reply, ACK)
+        points.after("ack")
 
     def _nak(self, delivery: Delivery, delay: float) -> None:
         self.held.pop(delivery.reply, None)
         body = f'-NAK {{"delay":{int(delay * SECOND)}}}' if delay > 0 else "-NAK"
+        points.before("nak")
         self._session.connection.send(delivery.reply, body.encode())
+        points.after("nak")
 
     def _reject(self, delivery: Delivery, error: MalformedTask) -> None:
         self.counts.rejected += 1
         self.held.pop(delivery.reply, None)
         _log.error("a message that is not a task is rejected: %s", error)
+        points.before("reject")
         self._session.connection.send(delivery.reply, TERM)
+        points.after("reject")
 
     def _leave_to_redelivery(self, delivery: Delivery, error: BaseException) -> None:
         _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=error)

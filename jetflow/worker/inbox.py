@@ -16,6 +16,7 @@ from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude, settle
 from jetflow.errors import BrokerError, JetflowError, KeyConflict, UnknownWorkflow
+from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.wire.codec import ANY
@@ -38,12 +39,16 @@ class Inbox:
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what one message asks for, and acknowledge it."""
+        points.before("inbox")
         try:
             answer = await self._handle(delivery)
         except BrokerError as error:
             _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
             answer = LATER
+        points.after("inbox")
+        points.before("inbox_ack")
         self._session.connection.send(delivery.reply, answer)
+        points.after("inbox_ack")
 
     async def _handle(self, delivery: Delivery) -> bytes:
         match self._session.names.parse_inbox(delivery.subject):

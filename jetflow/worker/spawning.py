@@ -20,6 +20,7 @@ from jetflow.engine.joins import distinct_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
+from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.records import header_block, shown_key
@@ -96,7 +97,9 @@ class Spawner:
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
+        points.before("spawn_one")
         receipt = await self._session.publisher.store(planned.item.subject, planned.item.body, planned.item.headers)
+        points.after("spawn_one")
         if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
             await self._attach(target, [planned])
         return self._add(target, bytearray(planned.id))
@@ -108,7 +111,9 @@ class Spawner:
         child = child_id(task.run, target.workflow, key=key, digest=input_digest(body))
         root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=task.trace)
         root = msgspec.structs.replace(root, depth=task.depth + 1)
+        points.before("spawn_detached")
         await start_root(self._session, root, timeout=None)
+        points.after("spawn_detached")
         return ChildGroup(target.workflow, target.output, bytearray.fromhex(child))
 
     async def spawn(
@@ -131,7 +136,9 @@ class Spawner:
                     batch = [await planner.settled(planned) for planned in batch]
                 self._check_tree()
                 self._count(len(batch))
+                points.before("spawn_batch_sent")
                 under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
+                points.after("spawn_batch_sent")
                 group.ids += b"".join(planned.id for planned in batch)
                 if len(under_way) == BATCHES_UNDER_WAY:
                     await self._confirm(target, *under_way.popleft())
@@ -143,7 +150,9 @@ class Spawner:
         return group
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
+        points.before("resolve")
         target = await resolve(self._session, workflow)
+        points.after("resolve")
         if self._task.depth + 1 > self._limits.max_depth:
             raise DepthExceeded(target.workflow, self._task.depth + 1, self._limits.max_depth)
         if self._cancelled():
@@ -171,7 +180,9 @@ class Spawner:
         return group
 
     async def _confirm(self, target: Target, batch: list[Planned], done: asyncio.Future[list[int]]) -> None:
+        points.before("spawn_batch")
         existing = await done
+        points.after("spawn_batch")
         if existing:
             await self._attach(target, [batch[at] for at in existing])
 
@@ -179,6 +190,7 @@ class Spawner:
         """Check children that exist: with the same input they are ours, or another step's; else the key is taken."""
         store, stream = self._session.store, self._session.names.tasks_stream
         found: dict[str, Stored] = {}
+        points.before("attach")
         async for page in store.many(stream, [planned.item.subject for planned in refused]):
             found.update((stored.subject, stored) for stored in page)
         conflict: KeyConflict | None = None
@@ -192,6 +204,7 @@ class Spawner:
             digest = stored.headers.get(Header.DIGEST, "")
             if planned.key is not None and digest != planned.digest:
                 conflict = KeyConflict(target.workflow, planned.key, planned.id.hex(), digest, planned.digest)
+        points.after("attach")
         if conflict is not None:  # raised last: a step that goes on after it waits for the others where they count
             raise conflict
 
@@ -234,7 +247,9 @@ class _Planner:
         if not is_large(self._session, item.body):
             return planned
         check_size(f"the input of a child run of {self._target.workflow!r}", item.body)
+        points.before("store_input")
         value = await put(self._session, self._root, item.body)
+        points.after("store_input")
         headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
         return planned._replace(item=Item(item.subject, headers, b""))
 

@@ -19,6 +19,7 @@ from jetflow.broker.session import Session
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerTimeout
+from jetflow.runs import points
 from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
@@ -210,8 +211,12 @@ class Waiting:
         try:
             first = self._subscription is None
             if first and not self._cold:
+                points.before("listen")
                 await self._listen()
+                points.after("listen")
+            points.before("read_ended_children")
             await self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM)
+            points.after("read_ended_children")
             if wait.left > 0:
                 await self._wait_outside_slot(wait, deadline)
         finally:
@@ -231,7 +236,9 @@ class Waiting:
         park_timer = asyncio.get_running_loop().call_later(self._crowd.park_after, self.park)
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time())):
+                points.before("wait")
                 await self._wait_warm(wait)
+                points.after("wait")
         finally:
             park_timer.cancel()
             self._crowd.waiting -= 1
@@ -244,7 +251,9 @@ class Waiting:
         if not self.holds_slot:
             self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
             try:
+                points.before("take_slot")
                 await self._slots.take_again()
+                points.after("take_slot")
             except BaseException:
                 self.holds_slot = False
                 raise

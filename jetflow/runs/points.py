@@ -1,0 +1,143 @@
+"""Named points between receiving a task and acknowledging it, at which a test may kill the worker.
+
+``JETFLOW_CRASH_POINT=store_run:after`` arms one of them, in all processes that share ``JETFLOW_CRASH_MARKER`` (a
+path): the first that reaches it makes that file and dies by SIGKILL, the others go on. ``JETFLOW_CRASH_POINT=record``
+kills nobody, and writes the points that are reached to the file. Both are read once, at import. Where nothing is
+armed, which is everywhere but in ``tests/crash``, a point is one call that does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Generator
+from typing import Any, Final
+
+from jetflow.engine.transitions import Count, Effect, Start
+
+POINTS: Final = (
+    # a delivery
+    "receive",
+    "read_graph",
+    "read_attempts",
+    "read_outputs_before",
+    "read_errors",
+    "read_input",
+    "body",
+    "stop_listening",
+    "store_attempt",
+    "store_cancelled_mark",
+    "ack",
+    "nak",
+    "reject",
+    # what a body asks for
+    "resolve",
+    "spawn_one",
+    "spawn_batch",
+    "spawn_batch_sent",
+    "attach",
+    "spawn_detached",
+    "store_input",
+    "listen",
+    "read_ended_children",
+    "wait",
+    "take_slot",
+    "read_once",
+    "store_once",
+    "cancel_open",
+    # effects of procedures
+    "store_run",
+    "store_mark",
+    "store_step",
+    "store_join",
+    "store_members",
+    "store_output",
+    "count_join",
+    "count_seal",
+    "count_gate",
+    "look",
+    "cancel_rest",
+    "read_ended",
+    "read_outputs",
+    "start",
+    "start_turn",
+    # a message from outside
+    "inbox",
+    "inbox_ack",
+)
+"""Every point. Each has a *before* and an *after*."""
+
+WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack"})
+"""Points whose *after* is when the message has left the write buffer."""
+
+_FLUSHED: Final = 0.05
+"""Seconds in which the write buffer is flushed."""
+
+_ARMED: Final = os.environ.get("JETFLOW_CRASH_POINT", "")
+_MARKER: Final = os.environ.get("JETFLOW_CRASH_MARKER", "")
+
+
+def before(point: str) -> None:
+    """Stand before a point."""
+    if _ARMED:
+        _reach(point, "before")
+
+
+def after(point: str) -> None:
+    """Stand behind a point."""
+    if _ARMED:
+        _reach(point, "after")
+
+
+def watched(procedure: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
+    """Return a procedure whose effects are points."""
+    return _watch(procedure) if _ARMED else procedure
+
+
+def _watch(procedure: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
+    result: Any = None
+    try:
+        while True:
+            try:
+                effect = procedure.send(result)
+            except StopIteration as stop:
+                return stop.value
+            point = point_of(effect)
+            before(point)
+            result = yield effect
+            after(point)
+    finally:
+        procedure.close()
+
+
+def point_of(effect: Effect) -> str:
+    """Return the name of the point that performing an effect is."""
+    if isinstance(effect, Count):
+        return f"count_{effect.kind}" if effect.by == 1 else "count_seal"
+    if isinstance(effect, Start) and effect.turn:
+        return "start_turn"
+    name = type(effect).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("_")
+
+
+def _reach(point: str, when: str) -> None:
+    if _ARMED == "record":
+        _write_once(f"{_MARKER}.{point}:{when}")
+    elif f"{point}:{when}" == _ARMED and _write_once(_MARKER):
+        if when == "after" and point in WRITTEN_LATER:
+            asyncio.get_running_loop().call_later(_FLUSHED, _die)
+        else:
+            _die()
+
+
+def _write_once(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
