@@ -1,0 +1,97 @@
+"""The examples run as a newcomer runs them: as programs, most of them with a server and workers of their own.
+
+Workers inherit the standard error of their program, so ``communicate`` returns only when all of them are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from jetflow.server import NatsServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BOUND = 90.0  # seconds
+SMALL = "--limit=200"
+
+
+def start(example: str, *arguments: str, server: str = "") -> subprocess.Popen[str]:
+    environment = {**os.environ, "NATS_URL": server}
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLES / example), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(program: subprocess.Popen[str]) -> tuple[int, list[str], str]:
+    try:
+        output, errors = program.communicate(timeout=BOUND)
+    finally:
+        program.kill()  # its workers end with it
+    return program.returncode, output.splitlines(), errors
+
+
+def wait_for_progress(program: subprocess.Popen[str]) -> None:
+    assert program.stdout is not None
+    for line in program.stdout:
+        if "have ended" in line:
+            return
+
+
+def test_hello_starts_a_server_of_its_own() -> None:
+    code, lines, errors = finish(start("01_hello.py"))
+
+    assert (code, lines) == (0, ["Hello, world!"]), errors
+
+
+def test_hello_uses_the_server_that_is_named(nats_server: NatsServer) -> None:
+    code, lines, errors = finish(start("01_hello.py", server=nats_server.url))
+
+    assert (code, lines) == (0, ["Hello, world!"]), errors
+
+
+def test_index_tree_finds_what_one_process_finds() -> None:
+    code, lines, errors = finish(start("02_index_tree.py", SMALL))
+
+    assert code == 0, (lines, errors)
+    assert lines[-1] == "verified: identical to the single-process result"
+
+
+def test_index_tree_uses_the_server_that_is_named(nats_server: NatsServer) -> None:
+    code, lines, errors = finish(start("02_index_tree.py", SMALL, server=nats_server.url))
+
+    assert code == 0, (lines, errors)
+    assert lines[-1] == "verified: identical to the single-process result"
+
+
+def test_survive_finds_the_same_when_a_worker_is_killed() -> None:
+    code, lines, errors = finish(start("03_survive.py", SMALL, "--kills=1"))
+
+    assert code == 0, (lines, errors)
+    assert "0 outcomes recorded twice" in lines
+    assert lines[-1] == "verified: identical to the single-process result, though workers were killed"
+
+
+def test_ctrl_c_stops_the_program_and_its_workers() -> None:
+    program = start("03_survive.py", SMALL)
+    wait_for_progress(program)
+    program.send_signal(signal.SIGINT)
+    code, lines, errors = finish(program)
+
+    assert code == 130, (lines, errors)
+    assert lines[-1] == "interrupted: the workers and the server are stopped"
+
+
+def test_workers_end_when_their_program_and_its_server_are_killed() -> None:
+    program = start("03_survive.py", SMALL)
+    wait_for_progress(program)
+    program.kill()
+    code, _, _ = finish(program)
+
+    assert code == -signal.SIGKILL
