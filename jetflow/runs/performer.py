@@ -187,7 +187,7 @@ class Performer:
         await self._publisher.store(subject, encode(outcome))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
-        members = await self._members(effect.join, effect.record)
+        members = await members_of(self._session, effect.join, effect.record)
         if members is None:
             members = await self._spawned(effect.join)
         await self.cancel_open(effect.join, set(split_ids(members)))
@@ -269,7 +269,7 @@ class Performer:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
             if count < record.needed - len(record.borrowed):
                 return count + len(record.borrowed)
-        tally = Tally(record, await self._members(join, record))
+        tally = Tally(record, await members_of(self._session, join, record))
         await self._count_in(tally, outcomes)
         borrowed = 0
         for child in record.borrowed:
@@ -290,18 +290,6 @@ class Performer:
         async for page in self._store.leader_ids(self._names.records_stream, outcomes):
             tally.add(page)
 
-    async def _members(self, join: StepAddress, record: JoinRecord) -> bytes | None:
-        if not record.chunks:
-            return record.members
-        parts: list[bytes] = []
-        for number in range(record.chunks):
-            subject = self._names.join_members(join, record.chunk_name, number)
-            stored = await self._store.leader_last(self._names.records_stream, subject)
-            if stored is None:
-                raise BrokerError(f"part {number} of the children that {join.step} of run {join.run} needs is gone")
-            parts.append(stored.body)
-        return b"".join(parts)
-
     async def _spawned(self, join: StepAddress) -> bytes:
         """Return the ids of the children that are stored as spawned by a step."""
         found: set[bytes] = set()
@@ -319,7 +307,7 @@ class Performer:
             marked.update(child.hex() for child in split_ids(page))
         if not marked:
             return ()
-        members = await self._members(join, record)
+        members = await members_of(self._session, join, record)
         if members is not None:
             marked &= {child.hex() for child in split_ids(members)}
         subjects = [
@@ -375,3 +363,21 @@ class Performer:
             last_token(message.subject): await with_output(self._session, task.root, decode_outcome(message.body))
             for message in stored
         }
+
+
+async def members_of(session: Session, join: StepAddress, record: JoinRecord) -> bytes | None:
+    """Return the packed ids of the children that a join record names; None if all that are stored count.
+
+    Raises:
+        BrokerError: they were kept apart, and are gone.
+    """
+    if not record.chunks:
+        return record.members
+    parts: list[bytes] = []
+    for number in range(record.chunks):
+        subject = session.names.join_members(join, record.chunk_name, number)
+        stored = await session.store.leader_last(session.names.records_stream, subject)
+        if stored is None:
+            raise BrokerError(f"part {number} of the children that {join.step} of run {join.run} needs is gone")
+        parts.append(stored.body)
+    return b"".join(parts)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
 from jetflow.context import ChildGroup
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
@@ -20,9 +21,10 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
+from jetflow.runs.performer import members_of
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
-from jetflow.wire.records import decode_outcome
+from jetflow.wire.records import decode_join, decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
@@ -162,15 +164,25 @@ class Execution(Body):
     async def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
         """See `Context.children`."""
         names, store = self._session.names, self._session.store
-        outcomes = names.runs_of_join(StepAddress(self._task.root, self._task.run, step))
-        async for page in store.pages(names.records_stream, outcomes):
+        join = StepAddress(self._task.root, self._task.run, step)
+        sealed = await store.leader_last(names.records_stream, names.joins_of_step(join))
+        record = None if sealed is None else decode_join(sealed.body)
+        members = None if record is None else await members_of(self._session, join, record)
+        ids = None if members is None else set(split_ids(members))
+        async for page in store.pages(names.records_stream, names.runs_of_join(join)):
             yield [
-                (
-                    last_token(stored.subject),
-                    await with_output(self._session, self._task.root, decode_outcome(stored.body)),
-                )
+                await self._ended(stored)
                 for stored in page
+                if ids is None or bytes.fromhex(last_token(stored.subject)) in ids
             ]
+        if record is not None and record.borrowed:
+            subjects = [names.run(join.root, join.run, child.step, child.run) for child in record.borrowed]
+            async for page in store.many(names.records_stream, subjects):
+                yield [await self._ended(stored) for stored in page]
+
+    async def _ended(self, stored: Stored) -> tuple[str, Outcome]:
+        outcome = await with_output(self._session, self._task.root, decode_outcome(stored.body))
+        return last_token(stored.subject), outcome
 
     async def spawn(
         self,
@@ -251,22 +263,31 @@ class Execution(Body):
 
     # --- what is left behind
 
-    def sealing(self, output: msgspec.Raw, *, started: float, ended: float, worker: str) -> JoinRecord | None:
-        """Return the record that seals the children which the step has not waited for; None if there are none."""
+    def sealing(
+        self, output: msgspec.Raw, *, started: float, ended: float, worker: str, alone: bool
+    ) -> JoinRecord | None:
+        """Return the record that seals the step's children; None if there is nothing to wait for or to remember.
+
+        A step that has waited for all of them is sealed still if its children could differ from what is stored under
+        it, unless it is ``alone`` in its graph: later steps read its children, and a step beside it may have borrowed
+        a child that an earlier attempt spawned, whose end must be seen here.
+        """
         owned = self.spawner.owned()
         borrowed = self._borrowed(self.spawner.borrowed)
         joined = self.waiting.joined
-        if all(child in joined for child in split_ids(owned)) and joined.issuperset(self.spawner.borrowed):
+        waited = all(child in joined for child in split_ids(owned)) and joined.issuperset(self.spawner.borrowed)
+        if waited and (alone or (self.clean and not borrowed)):
             return None
+        policy = ALL_SUCCEED if waited else self._policy  # what it has waited for, it has dealt with
         total = len(owned) // 16 + len(borrowed)
-        clean = self.clean and not self._policy.early
+        clean = self.clean and not policy.early
         return JoinRecord(
             kind="sealed",
             turn=self._task.turn,
             task=self._session.names.task_of(self._task),
-            needed=self._policy.threshold(total),
+            needed=policy.threshold(total),
             total=total,
-            policy=self._policy,
+            policy=policy,
             members=None if clean else owned,
             chunk_name=self._chunk_name,
             id_sum=f"{id_sum(owned):032x}" if clean else "",

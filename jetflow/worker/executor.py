@@ -369,9 +369,10 @@ class Executor:
     ) -> None:
         ended = time()
         spawned = False
-        if isinstance(body, Execution) and body.spawned():
-            spawned = True
-            record = body.sealing(output, started=started, ended=ended, worker=self._name)
+        if isinstance(body, Execution):
+            spawned = bool(body.spawned())
+            alone = len(graph.nodes) == 1
+            record = body.sealing(output, started=started, ended=ended, worker=self._name, alone=alone)
             if record is not None:
                 self._drive(delivery, seal(task, record))
                 return
