@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 from time import time
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude, settle
-from jetflow.errors import BrokerError, JetflowError, KeyConflict, UnknownWorkflow
+from jetflow.errors import BrokerError, InvalidInput, JetflowError, KeyConflict, PayloadTooLarge, UnknownWorkflow
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
@@ -81,9 +83,16 @@ class Inbox:
             trace=headers.get(Header.TRACE),
         )
         try:
+            _check_metadata(task.metadata)
             await start_root(self._session, task, timeout=30)
         except KeyConflict as error:
             _log.warning("a trigger was refused: %s", error)
+        except (InvalidInput, PayloadTooLarge) as error:
+            names = self._session.names
+            if await self._session.store.leader_last(names.tasks_stream, names.task_of(task)) is None:
+                await self._fail(task, error)
+            else:
+                _log.warning("a trigger of run %s, which exists, was refused: %s", task.run, error)
 
     async def _fail(self, task: Task, error: JetflowError) -> None:
         now = time()
@@ -113,6 +122,19 @@ def _canonical(body: bytes) -> bytes:
         return ANY.encode(ANY.decode(body or b"null"))
     except JetflowError:
         return body
+
+
+def _check_metadata(metadata: bytes | None) -> None:
+    """Refuse metadata that clients could not have sent: every descendant of the run would stumble over it.
+
+    Raises:
+        InvalidInput: it is not a JSON object.
+    """
+    if metadata is not None:
+        try:
+            msgspec.json.decode(metadata, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise InvalidInput(f"header {Header.METADATA}: {error}") from error
 
 
 def _nowhere(workflow: str, run: str, body: bytes, key: str | None) -> Task:
