@@ -337,3 +337,31 @@ async def test_an_unknown_workflow_is_a_failed_run(raw: Nats, namespace: str, cl
     assert trace.error is not None
     assert trace.error.type == "UnknownWorkflow"
     assert "did you mean 'joins'?" in trace.error.message
+
+
+@pytest.mark.parametrize(
+    "metadata", ["not json", "[1]", '{"large": "' + "x" * 20_000 + '"}'], ids=["text", "list", "large"]
+)
+async def test_metadata_that_does_not_fit_is_a_failed_run(
+    raw: Nats, namespace: str, client: Client, worker: Worker, metadata: str
+) -> None:
+    run = new_run_id()
+    await trigger(raw, namespace, "count", b"[1]", run=run, metadata=metadata)
+    assert (await outcome_of(raw, namespace, run))["error"]["type"] in ("InvalidInput", "PayloadTooLarge")
+    assert (await client.describe(run)).status == "failed"
+
+
+@pytest.mark.parametrize(("workflow", "metadata"), [("unknown", "{}"), ("count", "not json")])
+async def test_a_trigger_that_fails_does_not_end_a_run_that_exists(
+    raw: Nats, namespace: str, client: Client, worker: Worker, workflow: str, metadata: str
+) -> None:
+    run, later = new_run_id(), new_run_id()
+    await RawWorker(raw, namespace).declare()
+    counted = await raw.subscribe(f"$KV.jf_{namespace}_counters.join.{run}.{run}.spawn")
+    await trigger(raw, namespace, "returns", b"[2, 3]", run=run)
+    await counted.next_msg(timeout=BOUND)
+    await trigger(raw, namespace, workflow, b"[1]", run=run, metadata=metadata)
+    await trigger(raw, namespace, "count", b"[1]", run=later)
+    await outcome_of(raw, namespace, later)  # so the trigger before it has been taken, too
+    async with raw_worker(raw, namespace):
+        assert (await outcome_of(raw, namespace, run))["output"] == 13
