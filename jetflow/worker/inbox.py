@@ -88,13 +88,14 @@ class Inbox:
         except KeyConflict as error:
             _log.warning("a trigger was refused: %s", error)
         except (InvalidInput, PayloadTooLarge) as error:
-            names = self._session.names
-            if await self._session.store.leader_last(names.tasks_stream, names.task_of(task)) is None:
-                await self._fail(task, error)
-            else:
-                _log.warning("a trigger of run %s, which exists, was refused: %s", task.run, error)
+            await self._fail(task, error)
 
     async def _fail(self, task: Task, error: JetflowError) -> None:
+        """Store why a run that was asked for cannot be. One that exists under its id, of any workflow, is left alone."""
+        names = self._session.names
+        if await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run_id(task.run)) is not None:
+            _log.warning("a trigger of run %s, which exists, was refused: %s", task.run, error)
+            return
         now = time()
         outcome = Outcome(
             status="failed",
