@@ -83,6 +83,8 @@ class Streams:
 
     async def read(self, client: Client) -> None:
         async for subject, _, headers, body in messages(client, f"JF_{self.namespace}_tasks"):
+            if len(subject.split(".")) != 9:
+                continue  # no task: workers reject it
             _, _, _, workflow, step, root, parent, run, turn = subject.split(".")
             task = Task(
                 workflow,
@@ -93,7 +95,7 @@ class Streams:
                 int(turn),
                 headers.get("Jf-Parent-Step", "-"),
                 int(headers.get("Jf-Depth", "0")),
-                json.loads(body),
+                json.loads(body or b"null"),
             )
             self.tasks[run, step, task.turn] = task
             self.runs.setdefault(run, task)
@@ -179,8 +181,8 @@ async def check(client: Client, namespace: str, log: dict[str, Acknowledged]) ->
     for run in streams.ended.keys() - streams.runs.keys():
         if streams.ended[run][0].root not in cancelled:  # whose tasks were removed
             verdict.wrong.append(f"run {run} has an outcome and was never asked for")
-    _check_joins(verdict, streams, cancelled)
-    _check_order(verdict, streams)
+    check_joins(verdict, streams, cancelled)
+    check_order(verdict, streams)
     return verdict
 
 
@@ -205,7 +207,7 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
         )
 
 
-def _check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None:
+def check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None:
     """Every join must have been moved on: by its run's or step's outcome, or by the next turn."""
     for (run, step, turn), (root, record) in streams.joins.items():
         verdict.joins += record["kind"] == "sealed"
@@ -217,8 +219,11 @@ def _check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> Non
             verdict.stuck.append(f"the join of step {step}, turn {turn}, of run {run} is open ({record['kind']})")
 
 
-def _check_order(verdict: Verdict, streams: Streams) -> None:
-    """No step, and no run, may have succeeded before the last of its children ended."""
+def check_order(verdict: Verdict, streams: Streams) -> None:
+    """No step, and no run, may have succeeded before the last of its children ended, unless its policy says so."""
+    eager = {
+        (run, step) for (run, step, _), (_, record) in streams.joins.items() if record.get("policy", {}).get("early")
+    }
     latest: Counter[tuple[str, str]] = Counter()
     for run, task in streams.runs.items():
         for ended in streams.ended.get(run, []):
@@ -227,7 +232,7 @@ def _check_order(verdict: Verdict, streams: Streams) -> None:
                 verdict.wrong.append(f"the outcome of run {run} is stored under a step that did not spawn it")
             latest[address] = max(latest[address], ended.sequence)
     for (run, step), sequence in latest.items():
-        if run == "-":
+        if run == "-" or (run, step) in eager:
             continue
         finished = streams.steps.get((run, step), 0)
         if finished and finished < sequence:

@@ -1,0 +1,1 @@
+"""Killing a worker at every named point between receiving a task and acknowledging it."""

@@ -1,0 +1,168 @@
+"""Runs one scenario with two workers, of which the first to reach an armed point dies there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import nats
+from nats.aio.client import Client
+
+import jetflow
+from jetflow.broker.topology import delete_streams
+from jetflow.errors import JetflowError
+from jetflow.server import NatsServer
+from tests.chaos.checker import Streams, Verdict, check_joins, check_order, unsettled
+from tests.crash.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+ACK_WAIT = 1.0
+ENDS_WITHIN = 30.0
+"""Seconds in which a run must end, and everything be acknowledged, with a worker killed on the way."""
+
+NEVER = 3600.0
+"""Seconds between sweeps: the joins must do without."""
+
+
+class Result(msgspec.Struct):
+    """What became of one run whose worker was killed."""
+
+    scenario: str
+    point: str
+    when: str
+    seconds: float
+    wrong: list[str]
+
+
+class Killing:
+    """A server of its own, and a namespace for each run."""
+
+    def __init__(self) -> None:
+        self._server = NatsServer()
+        self._directory = Path()
+        self._next = 0
+
+    async def __aenter__(self) -> Self:
+        self._directory = Path(tempfile.mkdtemp(prefix="jetflow-crash-"))
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def record(self, scenarios: list[str] | None = None) -> dict[str, set[str]]:
+        """Return the points that each scenario passes through."""
+        reached: dict[str, set[str]] = {}
+        for name in scenarios or SCENARIOS:
+            marker = self._directory / f"reached-{name}"
+            result = await self._run(name, "record", marker, "", "")
+            if result.wrong:
+                raise AssertionError(f"scenario {name} is wrong without any kill: {result.wrong}")
+            found = [file.name.removeprefix(f"{marker.name}.") for file in self._directory.glob(f"{marker.name}.*")]
+            reached[name] = {one.partition(":")[0] for one in found}
+        return reached
+
+    async def kill(self, scenario: str, point: str, when: str) -> Result:
+        """Run a scenario whose worker dies once before or after a point."""
+        self._next += 1
+        marker = self._directory / f"killed-{self._next}"
+        return await self._run(scenario, f"{point}:{when}", marker, point, when)
+
+    async def _run(self, scenario: str, armed: str, marker: Path, point: str, when: str) -> Result:
+        self._next += 1
+        namespace = f"c{self._next}"
+        started = monotonic()
+        wrong: list[str] = []
+        workers: list[subprocess.Popen[bytes]] = []
+        async with jetflow.connect(self._server.url, namespace=namespace) as client:
+            try:
+                counts = [self._directory / f"counts-{namespace}-{number}" for number in range(2)]
+                workers = [self._worker(namespace, armed, marker, file) for file in counts]
+                run = await SCENARIOS[scenario].begin(client)
+                try:
+                    output = msgspec.to_builtins(await run.result(timeout=ENDS_WITHIN))
+                    if output != SCENARIOS[scenario].output:
+                        wrong.append(f"the output is {str(output)[:100]}, not {str(SCENARIOS[scenario].output)[:100]}")
+                except JetflowError as error:
+                    wrong.append(f"{type(error).__name__}: {error}")
+                raw = await nats.connect(self._server.url)
+                async with contextlib.AsyncExitStack() as stack:
+                    stack.push_async_callback(raw.close)
+                    wrong += await self._left_over(raw, namespace)
+                seconds = monotonic() - started
+                died = [worker for worker in workers if worker.poll() == -9]
+                ended = [worker for worker in workers if worker.poll() not in (None, -9)]
+                if point and not marker.exists():
+                    wrong.append("the point was not reached")
+                if len(died) != bool(point) or ended:
+                    wrong.append(f"{len(died)} workers were killed, {len(ended)} ended by themselves")
+                if wrong:
+                    wrong.append(f"log: {self._log(namespace)[-1500:]}")
+            finally:
+                await self._end(workers)
+                await delete_streams(client._session.connection, client._session.names)
+        return Result(scenario, point, when, seconds, wrong)
+
+    def _worker(self, namespace: str, armed: str, marker: Path, counts: Path) -> subprocess.Popen[bytes]:
+        options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": NEVER, "grace": 2.0}
+        command = [
+            *(sys.executable, "-m", "tests.chaos.worker", self._server.url),
+            *("--namespace", namespace),
+            *("--options", json.dumps(options)),
+            *("--counts", str(counts)),
+            *("--load", "tests.crash.scenarios"),
+            *("--parent", str(os.getpid())),
+        ]
+        environment = os.environ | {"JETFLOW_CRASH_POINT": armed, "JETFLOW_CRASH_MARKER": str(marker)}
+        with (self._directory / f"log-{namespace}").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _log(self, namespace: str) -> str:
+        return (self._directory / f"log-{namespace}").read_text(errors="replace")
+
+    @staticmethod
+    async def _left_over(raw: Client, namespace: str) -> list[str]:
+        """Wait until nothing is left to do, and return what is wrong with the streams."""
+        until = monotonic() + ENDS_WITHIN
+        left = await unsettled(raw, namespace)
+        while left and monotonic() < until:
+            await asyncio.sleep(0.1)
+            left = await unsettled(raw, namespace)
+        streams = Streams(namespace)
+        await streams.read(raw)
+        verdict = Verdict(stuck=left)
+        check_joins(verdict, streams, set())
+        check_order(verdict, streams)
+        for run, task in streams.runs.items():
+            if len(streams.ended.get(run, [])) != 1:
+                verdict.stuck.append(f"run {run} of {task.workflow} has {len(streams.ended.get(run, []))} outcomes")
+        return verdict.complaints()
+
+    @staticmethod
+    async def _end(workers: list[subprocess.Popen[Any]]) -> None:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.wait()
