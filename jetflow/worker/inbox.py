@@ -91,7 +91,7 @@ class Inbox:
             await self._fail(task, error)
 
     async def _fail(self, task: Task, error: JetflowError) -> None:
-        """Store why a run that was asked for cannot be. One that exists under its id, of any workflow, is left alone."""
+        """Store why a run that was asked for cannot be. One that exists under its id is left alone."""
         names = self._session.names
         if await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run_id(task.run)) is not None:
             _log.warning("a trigger of run %s, which exists, was refused: %s", task.run, error)
