@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
 from jetflow.broker.publisher import BUSY_DELAY, IN_FLIGHT, RESEND_AFTER, subject_taken
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout
@@ -24,14 +25,6 @@ _START, _APPEND, _COMMIT = 0, 1, 2
 _LOST: Final = frozenset({10206, 10208})  # the batch is not, or no longer, known to the server
 
 _log = logging.getLogger("jetflow.broker")
-
-
-class Item(NamedTuple):
-    """One message to ingest."""
-
-    subject: str
-    headers: bytes
-    body: bytes
 
 
 class _Error(msgspec.Struct):
@@ -65,8 +58,9 @@ class _Batch:
 class Ingest:
     """Publishes batches on one connection. `start` it before use, `stop` it before the connection is closed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, atomic: AtomicBatches | None = None) -> None:
         self._connection = connection
+        self._atomic = atomic
         self._inbox = connection.new_inbox()
         self._inbox_tokens = self._inbox.count(".") + 1
         self._name = self._inbox.rpartition(".")[2]
@@ -98,10 +92,23 @@ class Ingest:
         It fails with BrokerRefused if the server does not take a message.
         """
         batch = _Batch(items, self._loop.create_future(), self._loop.time())
+        if self._atomic is None or len(items) == 1:
+            self._begin(batch)
+        else:
+            self._atomic.publish(items).add_done_callback(lambda stored: self._on_atomic(batch, stored.result()))
+        return batch.done
+
+    def _on_atomic(self, batch: _Batch, stored: bool) -> None:
+        """End a batch that was stored as a whole, or go on with one that was refused: some of it may exist."""
+        if not stored:
+            self._begin(batch)
+        elif not batch.done.done():
+            batch.done.set_result([])
+
+    def _begin(self, batch: _Batch) -> None:
         self._send(batch)
         if self._checker is None:
             self._checker = self._loop.call_later(1.0, self._check)
-        return batch.done
 
     def _send(self, batch: _Batch) -> None:
         self._next += 1

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 import msgspec
 
+from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
+from jetflow.broker.grouping import GroupCommit, Pending
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
@@ -91,6 +93,8 @@ class Publisher:
         self._next = 0
         self._sent: dict[int, _Sent] = {}
         self._counts: dict[str, tuple[int, list[Done]]] = {}
+        self._groups: dict[str, GroupCommit] = {}
+        self._grouped = 0
         self._loop = asyncio.get_running_loop()
         self._checker: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -125,6 +129,33 @@ class Publisher:
                 Receipt(stored=False, error=BrokerTimeout(f"no acknowledgement for {sent.subject} before the end"))
             )
         self._sent.clear()
+
+    def publish_grouped(self, stream: str, subject: str, body: bytes, headers: bytes, done: Done) -> None:
+        """Publish a write-once message of ``stream``, in one batch with others if the server flushes each to the disk.
+
+        See `publish`.
+        """
+        group = self._groups.get(stream)
+        if group is None:
+            self.publish(subject, body, headers, done)
+            return
+        self._grouped += 1
+        self._idle.clear()
+
+        def stored() -> None:
+            self._grouped -= 1
+            done(Receipt(stored=True))
+            self._note_idle()
+
+        def alone() -> None:
+            self._grouped -= 1
+            self.publish(subject, body, headers, done)
+
+        group.add(Pending(Item(subject, headers, body), stored, alone))
+
+    def group(self, streams: Iterable[str], batches: AtomicBatches) -> None:
+        """Group the messages of some streams from now on."""
+        self._groups = {stream: GroupCommit(batches) for stream in streams}
 
     def publish(self, subject: str, body: bytes, headers: bytes, done: Done, *, timeout: float | None = None) -> None:
         """Publish, and call ``done`` with what became of it. Without ``timeout`` (seconds) it is tried for ever."""
@@ -209,7 +240,10 @@ class Publisher:
         sent = self._sent.pop(token, None)
         if sent is not None:
             sent.done(receipt)
-        if not self._sent:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._sent and not self._grouped:
             self._idle.set()
 
     def _again(self, token: int, reason: str) -> None:

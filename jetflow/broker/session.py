@@ -6,6 +6,7 @@ import os
 from types import TracebackType
 from typing import Final
 
+from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.connection import Connection, Server
 from jetflow.broker.ingest import Ingest
 from jetflow.broker.publisher import Publisher
@@ -20,19 +21,28 @@ DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
 class Session:
     """Everything that clients and workers need of the broker, for one namespace."""
 
-    def __init__(self, connection: Connection, names: Subjects) -> None:
+    def __init__(self, connection: Connection, names: Subjects, *, durable: bool = False) -> None:
+        self._atomic = AtomicBatches(connection) if durable else None
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)
-        self.ingest: Ingest = Ingest(connection)
+        self.ingest: Ingest = Ingest(connection, self._atomic)
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
 
     @classmethod
     async def open(
-        cls, server: Server, namespace: str, *, timeout: float = 5.0, retention: Retention | None = None
+        cls,
+        server: Server,
+        namespace: str,
+        *,
+        timeout: float = 5.0,
+        retention: Retention | None = None,
+        durable: bool = False,
     ) -> Session:
         """Connect, and make the namespace's streams. ``timeout`` is seconds.
+
+        A ``durable`` session groups what it publishes: for servers that flush before they acknowledge.
 
         Raises:
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: see `Connection.open`.
@@ -40,9 +50,12 @@ class Session:
         """
         names = Subjects(namespace)
         connection = await Connection.open(server_or_default(server), timeout=timeout)
-        session = cls(connection, names)
+        session = cls(connection, names, durable=durable)
         try:
             await ensure_streams(connection, names, retention or Retention())
+            if session._atomic is not None:
+                await session._atomic.start()
+                session.publisher.group((names.tasks_stream, names.records_stream), session._atomic)
             await session.publisher.start()
             await session.ingest.start()
             await session.store.start()

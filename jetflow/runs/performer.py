@@ -121,14 +121,16 @@ class Performer:
         procedure.close()
         done(None, error)
 
-    def _publish(self, subject: str, body: bytes, headers: bytes, procedure: AnyProcedure, done: Done) -> None:
+    def _publish(
+        self, stream: str, subject: str, body: bytes, headers: bytes, procedure: AnyProcedure, done: Done
+    ) -> None:
         def on_receipt(receipt: Receipt) -> None:
             if receipt.error is None:
                 self._advance(procedure, None, done)
             else:
                 self._fail(procedure, receipt.error, done)
 
-        self._publisher.publish(subject, body, headers, on_receipt)
+        self._publisher.publish_grouped(stream, subject, body, headers, on_receipt)
 
     def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
@@ -152,16 +154,37 @@ class Performer:
         if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            self._publish(self._names.run_of(effect.task), encode(effect.outcome), b"", procedure, done)
+            self._publish(
+                self._names.records_stream,
+                self._names.run_of(effect.task),
+                encode(effect.outcome),
+                b"",
+                procedure,
+                done,
+            )
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
-        self._publish(self._names.mark_of(effect.task, effect.outcome.status), b"", b"", procedure, done)
+        self._publish(
+            self._names.records_stream,
+            self._names.mark_of(effect.task, effect.outcome.status),
+            b"",
+            b"",
+            procedure,
+            done,
+        )
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
         if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            self._publish(self._names.step(effect.task.join), encode(effect.outcome), b"", procedure, done)
+            self._publish(
+                self._names.records_stream,
+                self._names.step(effect.task.join),
+                encode(effect.outcome),
+                b"",
+                procedure,
+                done,
+            )
 
     def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
         def on_receipt(receipt: Receipt) -> None:
@@ -176,7 +199,7 @@ class Performer:
         task = effect.task
         subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
-        self._publish(subject, task.input, header_block(headers), procedure, done)
+        self._publish(self._names.tasks_stream, subject, task.input, header_block(headers), procedure, done)
 
     async def _store_by_reference(self, effect: StoreRun | StoreStep) -> None:
         task = effect.task

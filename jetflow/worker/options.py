@@ -19,6 +19,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``sweep_every``: pause between two sweeps for joins that nobody moved on.
     - ``unknown_step_grace``: how long a task of an unknown step is left to other workers.
     - ``connect_timeout``: how long to wait for a server at the start.
+    - ``durable``: set it where the server flushes to the disk before it acknowledges (``sync_interval: always``);
+      records that are ready together are then written together.
     - ``replicas``: of each stream, when it is made.
 
     Raises:
@@ -37,6 +39,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     unknown_step_grace: float = 10.0
     connect_timeout: float = 5.0
     replicas: int = 1
+    durable: bool = False
 
     def __post_init__(self) -> None:
         for name in (

@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from jetflow.broker.ingest import BATCH, Ingest, Item
+from jetflow.broker.atomic import Item
+from jetflow.broker.ingest import BATCH, Ingest
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored

@@ -103,6 +103,7 @@ class Worker:
             self._namespace,
             timeout=options.connect_timeout,
             retention=Retention(replicas=options.replicas),
+            durable=options.durable,
         )
         self._session = session
         self._fetcher = Fetcher()
