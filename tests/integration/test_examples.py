@@ -1,4 +1,4 @@
-"""The examples run as a newcomer runs them: as programs, most of them with a server and workers of their own.
+"""The examples and the README's programs, run as a newcomer runs them.
 
 Workers inherit the standard error of their program, so ``communicate`` returns only when all of them are gone.
 """
@@ -6,6 +6,7 @@ Workers inherit the standard error of their program, so ``communicate`` returns 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,23 @@ from pathlib import Path
 
 from jetflow.server import NatsServer
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 BOUND = 90.0  # seconds
 SMALL = "--limit=200"
+
+# What a web server does with an application's lifespan.
+OPENED = """
+import asyncio
+
+
+async def open_and_close():
+    async with lifespan(app) as state:
+        print("opened with", *state)
+
+
+asyncio.run(open_and_close())
+"""
 
 
 def start(example: str, *arguments: str, server: str = "") -> subprocess.Popen[str]:
@@ -37,11 +52,35 @@ def finish(program: subprocess.Popen[str]) -> tuple[int, list[str], str]:
     return program.returncode, output.splitlines(), errors
 
 
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
 def wait_for_progress(program: subprocess.Popen[str]) -> None:
     assert program.stdout is not None
     for line in program.stdout:
         if "have ended" in line:
             return
+
+
+def test_the_programs_of_the_readme_run(nats_server: NatsServer, tmp_path: Path) -> None:
+    flows, service = python_blocks(ROOT / "README.md")
+    (tmp_path / "flows.py").write_text(flows)
+    (tmp_path / "service.py").write_text(service + OPENED)
+
+    for program, expected in (("flows.py", "lines of Python in ."), ("service.py", "opened with jetflow")):
+        ran = subprocess.run(
+            [sys.executable, program],
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "NATS_URL": nats_server.url},
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+        )
+
+        assert ran.returncode == 0, ran.stderr
+        assert expected in ran.stdout
 
 
 def test_hello_starts_a_server_of_its_own() -> None:
