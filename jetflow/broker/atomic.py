@@ -33,7 +33,7 @@ class Item(NamedTuple):
 
 
 class _Answer(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    error: dict[str, int | str] | None = None
     count: int = 0
 
 
