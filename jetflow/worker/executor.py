@@ -524,7 +524,9 @@ class Executor:
         names, store = self._session.names, self._session.store
         points.before("read_attempts")
         attempts = names.attempts_of_turn(task.join, task.turn)
-        return [decode_attempt(stored.body) for stored in await collect(store.pages(names.records_stream, attempts))]
+        tried = await collect(store.pages(names.records_stream, attempts))
+        points.after("read_attempts")
+        return [decode_attempt(stored.body) for stored in tried]
 
     def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
         self.recording += 1

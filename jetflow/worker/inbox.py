@@ -23,6 +23,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.wire.codec import ANY
 from jetflow.wire.subjects import Header
+from jetflow.worker.executor import Counts
 
 ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"
@@ -34,9 +35,10 @@ _log = logging.getLogger("jetflow.worker")
 class Inbox:
     """Handles the messages of the inbox stream."""
 
-    def __init__(self, session: Session, performer: Performer, worker: str) -> None:
+    def __init__(self, session: Session, performer: Performer, counts: Counts, worker: str) -> None:
         self._session = session
         self._performer = performer
+        self._counts = counts
         self._worker = worker
 
     async def handle(self, delivery: Delivery) -> None:
@@ -47,6 +49,8 @@ class Inbox:
         except BrokerError as error:
             _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
             answer = LATER
+        except Exception as error:  # whatever the message holds, it must not come back for ever
+            answer = self._reject(delivery, error)
         points.after("inbox")
         points.before("inbox_ack")
         self._session.connection.send(delivery.reply, answer)
@@ -59,9 +63,13 @@ class Inbox:
             case ["look", root, run, step] if is_run_id(root) and is_run_id(run) and is_name(step):
                 await self._performer.run(settle(StepAddress(root, run, step)))
             case _:
-                _log.error("a message on %s asks for nothing that workers know: it is rejected", delivery.subject)
-                return TERM
+                return self._reject(delivery, "it asks for nothing that workers know")
         return ACK
+
+    def _reject(self, delivery: Delivery, reason: object) -> bytes:
+        self._counts.rejected += 1
+        _log.error("a message on %r is rejected: %s", delivery.subject, reason)
+        return TERM
 
     async def _trigger(self, delivery: Delivery, workflow: str) -> None:
         headers = delivery.headers or {}

@@ -38,7 +38,6 @@ from jetflow.worker.sweeper import Sweeper
 from jetflow.workflow import Workflow
 
 INBOX_WINDOW: Final = 64
-INBOX_ACK_WAIT: Final = 30.0
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -113,7 +112,7 @@ class Worker:
         self._fetcher.bind(slots, self._executor)
         self._heartbeat = Heartbeat(session.connection, self._executor.held, ack_wait=options.ack_wait)
         self._sweeper = Sweeper(session, performer, self._executor.counts, every=options.sweep_every, keep=options.keep)
-        self._inbox = Inbox(session, performer, self.name)
+        self._inbox = Inbox(session, performer, self._executor.counts, self.name)
         try:
             await self._begin(session)
         except BaseException:
@@ -127,7 +126,7 @@ class Worker:
         await self._executor.cancellations.start()
         for workflow, step in await self._steps_to_pull(session):
             await self._add_puller(session, workflow, step)
-        await ensure_inbox_consumer(session.connection, session.names, ack_wait=INBOX_ACK_WAIT)
+        await ensure_inbox_consumer(session.connection, session.names, ack_wait=self.options.ack_wait)
         self._inbox_puller = Puller(
             session.connection,
             session.names.inbox_stream,
@@ -141,7 +140,11 @@ class Worker:
         self._fetcher.begin()
 
     async def _handle_inbox(self, delivery: Delivery) -> None:
-        await self._inbox.handle(delivery)
+        self._executor.hold(delivery)  # kept alive while it is handled, and soon somebody else's if this worker dies
+        try:
+            await self._inbox.handle(delivery)
+        finally:
+            self._executor.held.pop(delivery.reply, None)
         if self._inbox_puller is not None:
             self._inbox_puller.want(INBOX_WINDOW)
 
