@@ -347,23 +347,29 @@ class Workflow(Generic[I, O]):
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
     """A workflow of one function. Calling it runs the function, and nothing else."""
 
-    def __init__(self, name: str, function: Callable[Concatenate[I, P], R], **options: Any) -> None:
+    def __init__(self, name: str, function: Callable[P, R], **options: Any) -> None:
         super().__init__(name, **options)
         self.function = function
         self.step(name=ONE_STEP)(function)
 
-    def __call__(self, input: I, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
-        return self.function(input, *args, **kwargs)
+        return self.function(*args, **kwargs)
 
 
 class _WorkflowDecorator(Protocol):
     @overload
     def __call__(
-        self, function: Callable[Concatenate[I, P], Coroutine[Any, Any, O]], /
-    ) -> FunctionWorkflow[I, O, P, Coroutine[Any, Any, O]]: ...
+        self, function: Callable[[], Coroutine[Any, Any, O]], /
+    ) -> FunctionWorkflow[None, O, [], Coroutine[Any, Any, O]]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[I, P], O], /) -> FunctionWorkflow[I, O, P, O]: ...
+    def __call__(
+        self, function: Callable[Concatenate[I, P], Coroutine[Any, Any, O]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[I, P], Coroutine[Any, Any, O]]: ...
+    @overload
+    def __call__(self, function: Callable[[], O], /) -> FunctionWorkflow[None, O, [], O]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[I, P], O], /) -> FunctionWorkflow[I, O, Concatenate[I, P], O]: ...
 
 
 def workflow(
