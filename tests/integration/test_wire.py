@@ -40,6 +40,7 @@ class RawWorker:
         self.namespace = namespace
         self.handled: list[str] = []
         self.looks = 0
+        self.busy = asyncio.Lock()
 
     async def api(self, operation: str, body: Any) -> dict[str, Any]:
         reply = await self.client.request(f"$JS.API.{operation}", json.dumps(body).encode(), timeout=5)
@@ -87,7 +88,8 @@ class RawWorker:
                 except NatsTimeoutError:
                     continue
                 if message.reply.startswith("$JS.ACK."):
-                    await self.handle(message)
+                    async with self.busy:
+                        await self.handle(message)
         finally:
             await subscription.unsubscribe()
 
@@ -176,7 +178,8 @@ async def raw_worker(raw: Nats, namespace: str) -> AsyncIterator[RawWorker]:
     try:
         yield worker
     finally:
-        working.cancel()
+        async with worker.busy:  # a parent may go on as soon as an outcome is stored, before its task is acknowledged
+            working.cancel()
         await asyncio.gather(working, return_exceptions=True)
 
 
