@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from patience import until
 
 import jetflow
 from jetflow import Client, Worker
@@ -38,10 +39,11 @@ class Leftovers:
     async def tasks(self) -> list[str]:
         """Tasks that are queued, or that a worker took and did not acknowledge. Waits for acks on their way."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE):
-                while await self._open_tasks():
-                    await asyncio.sleep(0.02)  # no event tells that an ack has arrived
+            await until(self._no_open_tasks, seconds=SETTLE)
         return await self._open_tasks()
+
+    async def _no_open_tasks(self) -> bool:
+        return not await self._open_tasks()
 
     async def _open_tasks(self) -> list[str]:
         found = await self._connection.api(f"CONSUMER.LIST.{self._names.tasks_stream}")
@@ -100,5 +102,5 @@ def client(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Client:
 
 @pytest.fixture
 def worker(jetflow_of_test: tuple[Client, Callable[..., Worker]]) -> Callable[..., Worker]:
-    """A maker of workers for the test's namespace, as in ``async with worker([flow], slots=1)``."""
+    """A maker of workers for the test's namespace; it takes what ``jetflow.Worker`` takes otherwise."""
     return jetflow_of_test[1]

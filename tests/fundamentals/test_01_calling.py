@@ -15,6 +15,11 @@ def triple(number: int) -> int:
     return 3 * number
 
 
+@workflow("answer")
+async def answer() -> int:
+    return 42
+
+
 report = Workflow("report")
 
 
@@ -26,6 +31,7 @@ def title(name: str) -> str:
 async def test_calling_a_workflow_of_one_step_just_runs_it() -> None:
     """In a unit test a workflow is its function: no broker, no retry, no dedup."""
     assert await double(21) == 42
+    assert await answer() == 42
 
 
 def test_calling_a_plain_def_workflow_just_runs_it() -> None:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from patience import PATIENCE
 
-from jetflow import Client, Context, KeyConflict, RunFailed, UnknownRun, Worker, Workflow, workflow
+from jetflow import Client, Context, KeyConflict, Retry, RunFailed, UnknownRun, Worker, Workflow, workflow
 from jetflow.errors import ResultTimeout
-
-PATIENCE = 20.0  # seconds
 
 
 class Order(msgspec.Struct):
@@ -131,7 +130,7 @@ async def test_result_waits_no_longer_than_it_is_told(client: Client, worker: Ca
 
 async def test_a_failed_run_raises_where_its_result_is_asked_for(client: Client, worker: Callable[..., Worker]) -> None:
     """RunFailed names the run, the workflow, the step, and the error with its traceback."""
-    flow = Workflow("fragile", output=int)
+    flow = Workflow("fragile", output=int, retry=Retry(attempts=1))
 
     @flow.step
     async def crash(reason: str) -> int:

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from patience import PATIENCE
 
 from jetflow import Client, Context, Retry, RunFailed, Worker, Workflow, workflow
-
-PATIENCE = 20.0  # seconds
 
 
 class Total(msgspec.Struct):

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from patience import PATIENCE
 
 from jetflow import Client, Context, Worker, Workflow, workflow
-
-PATIENCE = 20.0  # seconds
 
 
 class Leaf(msgspec.Struct):

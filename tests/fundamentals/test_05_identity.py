@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from patience import PATIENCE, until
 
-from jetflow import Client, Context, Retry, RunFailed, Worker, Workflow, workflow
+from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import KeyConflict
 
-PATIENCE = 20.0  # seconds
 AT_ONCE = Retry(attempts=3, initial=0)
 
 
@@ -266,7 +266,10 @@ async def test_a_retried_parent_that_returns_at_once_waits_for_all_children(
     assert ran == dict.fromkeys(range(100), 1)
 
 
-async def test_children_of_a_failed_attempt_do_not_count(client: Client, worker: Callable[..., Worker]) -> None:
+@pytest.mark.parametrize("orphan_ends", ["before", "after"])
+async def test_children_of_a_failed_attempt_do_not_count(
+    client: Client, worker: Callable[..., Worker], orphan_ends: str
+) -> None:
     """An attempt that failed may have spawned what the next one does not want: the join is about the latter's only."""
     flow = Workflow("changed-mind", retry=AT_ONCE)
     may_end = asyncio.Event()
@@ -280,7 +283,10 @@ async def test_children_of_a_failed_attempt_do_not_count(client: Client, worker:
     @flow.step
     async def scan(_: None, ctx: Context) -> None:
         if ctx.attempt == 1:
-            await ctx.spawn_workflow(child, "orphan")
+            orphan = await ctx.spawn_workflow(child, "orphan")
+            if orphan_ends == "before":
+                may_end.set()
+                await orphan.result()
             raise RuntimeError("changed my mind")
         await ctx.spawn_workflow(child, "wanted")
 
@@ -290,7 +296,7 @@ async def test_children_of_a_failed_attempt_do_not_count(client: Client, worker:
 
     async with worker([flow, child]):
         run = await client.trigger(flow)
-        assert await run.result(PATIENCE) == ["wanted"]  # while the orphan still runs
+        assert await run.result(PATIENCE) == ["wanted"]
         may_end.set()
 
 
@@ -359,15 +365,54 @@ async def test_a_shared_child_holds_back_both_steps(
         return [result.output for result in await ctx.children(owner, child)]
 
     @flow.step(after=[borrower])
-    async def after_borrower() -> str:
-        return "done"
+    async def after_borrower(_: None, ctx: Context) -> list[int]:
+        return [result.output for result in await ctx.children(borrower, child)]
 
     async with worker([flow]):
         run = await client.trigger(flow)
         await asyncio.wait_for(borrowed.wait(), PATIENCE)
         may_return.set()
         async with worker([child]):
-            assert await run.result(PATIENCE) == {"after_owner": [7], "after_borrower": "done"}
+            assert await run.result(PATIENCE) == {"after_owner": [7], "after_borrower": [7]}
+
+
+@pytest.mark.parametrize("park_after", [0, 60], ids=["cold", "warm"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at the boundary", "in the step"])
+async def test_a_shared_child_may_be_given_up_by_the_step_that_spawned_it(
+    client: Client, worker: Callable[..., Worker], waits: bool, park_after: float
+) -> None:
+    """Its first attempt spawned it and failed, its second does not want it: the step beside it waits for it still."""
+    flow = Workflow("given-up", retry=AT_ONCE)
+    spawned, attached = asyncio.Event(), asyncio.Event()
+
+    @workflow("child")
+    async def child(number: int) -> int:
+        return number
+
+    async def has_ended(run_id: str, step: str) -> bool:
+        return any(trace.name == step and trace.ended for trace in (await client.describe(run_id)).steps)
+
+    @flow.step
+    async def fickle(_: None, ctx: Context) -> None:
+        if ctx.attempt == 1:
+            await ctx.spawn_workflow(child, 7)
+            spawned.set()
+            await attached.wait()
+            raise RuntimeError("changed my mind")
+
+    @flow.step
+    async def faithful(_: None, ctx: Context) -> None:
+        await spawned.wait()
+        shared = await ctx.spawn_workflow(child, 7)
+        attached.set()
+        if waits:
+            assert await shared.result() == 7
+
+    async with worker([flow], options=WorkerOptions(park_after=park_after)):
+        run = await client.trigger(flow)
+        await until(lambda: has_ended(run.id, "fickle"))
+        async with worker([child]):
+            assert await run.result(PATIENCE) == {"fickle": None, "faithful": None}
 
 
 async def test_a_failed_child_is_attached_to_and_not_run_again(client: Client, worker: Callable[..., Worker]) -> None:

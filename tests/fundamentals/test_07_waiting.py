@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from jetflow import Client, Context, Retry, Worker, WorkerOptions, Workflow, workflow
+from patience import PATIENCE, until
 
-PATIENCE = 20.0  # seconds
+from jetflow import Client, Context, Retry, Worker, WorkerOptions, Workflow, workflow
 
 
 async def test_a_waiting_step_holds_no_slot(client: Client, worker: Callable[..., Worker]) -> None:
@@ -82,6 +82,9 @@ async def test_a_parked_step_goes_on_in_another_worker(client: Client, worker: C
         spawned.set()
         return await ctx.join(children)
 
+    async def all_children_ended() -> bool:
+        return not (await client.describe(run.id)).totals.open
+
     async with worker([parent], options=WorkerOptions(park_after=0.01)) as first:
         run = await client.trigger(parent)
         await asyncio.wait_for(spawned.wait(), PATIENCE)
@@ -89,8 +92,7 @@ async def test_a_parked_step_goes_on_in_another_worker(client: Client, worker: C
     [step] = (await client.describe(run.id)).steps
     assert step.status == "waiting"
     async with worker([child]) as second:  # the last child's end starts the parent's next turn
-        while (await client.describe(run.id)).totals.open:
-            await asyncio.sleep(0.01)
+        await until(all_children_ended)
     assert second.counts.succeeded == 3
     async with worker([parent]):
         assert await run.result(PATIENCE) == [1, 2, 3]
@@ -189,15 +191,12 @@ async def test_a_plain_def_step_is_parked_too(client: Client, worker: Callable[.
 
     async with worker([parent], options=WorkerOptions(park_after=0)) as parents:
         run = await client.trigger(parent)
-        while not parents.counts.parked:
-            await asyncio.sleep(0.01)
+        await until(lambda: parents.counts.parked == 1)
         async with worker([child]):
             assert await run.result(PATIENCE) == 45
 
 
-async def test_more_steps_may_wait_than_a_worker_holds_in_memory(
-    client: Client, worker: Callable[..., Worker]
-) -> None:
+async def test_more_steps_may_wait_than_a_worker_holds_in_memory(client: Client, worker: Callable[..., Worker]) -> None:
     """``max_waiting`` steps wait in memory, the others are parked."""
 
     @workflow("child")
@@ -214,8 +213,7 @@ async def test_more_steps_may_wait_than_a_worker_holds_in_memory(
 
     async with worker([grandparent, parent], options=WorkerOptions(max_waiting=3)) as parents:
         run = await client.trigger(grandparent, 30)
-        while parents.counts.parked < 28:  # 31 steps wait, three of them in memory
-            await asyncio.sleep(0.01)
+        await until(lambda: parents.counts.parked == 28)  # 31 steps wait, three of them in memory
         async with worker([child]):
             assert await run.result(PATIENCE) == sum(range(30))
 
@@ -240,9 +238,7 @@ async def test_max_running_1_is_strictly_sequential(client: Client, worker: Call
     assert order == list(range(20))
 
 
-async def test_max_running_1_may_spawn_and_join_runs_of_itself(
-    client: Client, worker: Callable[..., Worker]
-) -> None:
+async def test_max_running_1_may_spawn_and_join_runs_of_itself(client: Client, worker: Callable[..., Worker]) -> None:
     """A step that waits does not count as running, or its children could never begin. Still one runs at a time."""
     running = 0
 

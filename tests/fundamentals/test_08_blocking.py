@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from patience import PATIENCE
 
 from jetflow import Client, Worker, WorkerOptions, workflow
-
-PATIENCE = 20.0  # seconds
 
 
 async def test_a_step_may_run_longer_than_ack_wait(client: Client, worker: Callable[..., Worker]) -> None:
@@ -34,8 +33,10 @@ async def test_a_step_may_run_longer_than_ack_wait(client: Client, worker: Calla
 async def test_a_step_that_blocks_the_event_loop_keeps_its_task(
     client: Client, worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mistake, and not a rare one: nothing else of the worker runs for three times ``ack_wait``. But the heartbeat
-    has a thread of its own, so the step runs once; and the log names it."""
+    """A mistake, and not a rare one: nothing else of the worker runs for three times ``ack_wait``.
+
+    But the heartbeat has a thread of its own, so the step runs once; and the log names it.
+    """
     runs = 0
 
     @workflow("mistake")

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from jetflow import Client, Context, Retry, Worker, Workflow, workflow
+from patience import PATIENCE, until
 
-PATIENCE = 20.0  # seconds
+from jetflow import Client, Context, Retry, Worker, Workflow, workflow
 
 
 async def test_a_trace_tells_how_a_run_went(client: Client, worker: Callable[..., Worker]) -> None:
@@ -43,9 +43,7 @@ async def test_a_trace_tells_how_a_run_went(client: Client, worker: Callable[...
     assert before - 1 <= (trace.triggered or 0.0) <= (trace.ended or 0.0) <= time.time() + 1
 
 
-async def test_a_step_is_pending_queued_running_waiting_or_done(
-    client: Client, worker: Callable[..., Worker]
-) -> None:
+async def test_a_step_is_pending_queued_running_waiting_or_done(client: Client, worker: Callable[..., Worker]) -> None:
     """The states of a step, in the order in which it goes through them."""
     flow = Workflow("states")
     began, may_end = asyncio.Event(), asyncio.Event()
@@ -65,6 +63,9 @@ async def test_a_step_is_pending_queued_running_waiting_or_done(
     async def states() -> list[str]:
         return [step.status for step in (await client.describe(run.id)).steps]
 
+    async def first_has_ended() -> bool:
+        return (await states())[0] == "succeeded"
+
     run = await client.trigger(flow)
     assert await states() == ["queued", "pending"]
     assert await run.status() == "queued"
@@ -76,8 +77,7 @@ async def test_a_step_is_pending_queued_running_waiting_or_done(
     assert await states() == ["waiting", "pending"]
     assert await run.status() == "running"
     async with worker([child]):
-        while (await states())[0] == "waiting":
-            await asyncio.sleep(0.01)
+        await until(first_has_ended)
     assert await states() == ["succeeded", "queued"]
     async with worker([flow]):
         await run.result(PATIENCE)
@@ -151,9 +151,8 @@ async def test_a_run_that_waits_shows_its_open_children(client: Client, worker: 
 
     async with worker([parent]) as parents:
         run = await client.trigger(parent)
-        while (await client.describe(run.id)).steps[0].status != "waiting":
-            await asyncio.sleep(0.01)
-        assert parents.counts.succeeded == 1
+        await until(lambda: parents.counts.succeeded == 1)
+    assert await run.status() == "running"
     trace = await client.describe(run.id)
     assert (trace.totals.spawned, trace.totals.open, trace.totals.succeeded) == (5, 5, 0)
     assert {listed.status for listed in trace.children} == {"open"}

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator
 import nats
 import pytest
 import pytest_asyncio
+from patience import PATIENCE
 
 import jetflow
 from jetflow import JetflowError, Worker, WorkerOptions, workflow
 from jetflow.errors import JetStreamUnavailable, ServerUnreachable
 from jetflow.server import NatsServer, ServerOptions
-
-PATIENCE = 20.0  # seconds
 
 
 @workflow("hello")
