@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test lint format lock clean
+.PHONY: help env demo test model mutants lint format lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,6 +33,12 @@ demo: $(STAMP)  ## Index a directory tree with child workflows, on a server of i
 
 test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
+	@$(BIN)/python -m tests.model $(ARGS)
+
+mutants: $(STAMP)  ## Plant bugs in the rules, and expect the models to catch each
+	@$(BIN)/python -m tests.model.mutants $(ARGS)
 
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)

@@ -1,0 +1,37 @@
+"""Explores every small configuration: ``python -m tests.model [part of a name]``."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.model.configurations import CONFIGURATIONS
+from tests.model.explorer import Report, explore, say
+
+
+def line(report: Report) -> str:
+    """Return one line of the table."""
+    return (
+        f"{report.states:>9,} {report.transitions:>10,} {report.finals:>7,} {report.violations:>10,}"
+        f" {report.seconds:>7.1f} s  {report.name}"
+    )
+
+
+def main(wanted: str = "") -> int:
+    """Explore the configurations whose names contain ``wanted``; return the exit code."""
+    say(f"{'states':>9} {'steps':>10} {'finals':>7} {'violations':>10} {'time':>9}  configuration")
+    reports: list[Report] = []
+    for configuration in CONFIGURATIONS:
+        if wanted in configuration.name:
+            report = explore(configuration)
+            reports.append(report)
+            say(line(report))
+            for step in report.trace:
+                say(f"{'':>12}{step}")
+    broken = sum(report.violations > 0 for report in reports)
+    states, seconds = sum(report.states for report in reports), sum(report.seconds for report in reports)
+    say(f"{len(reports)} configurations, {states:,} states, {broken} with violations, {seconds:.0f} s")
+    return 1 if broken or not reports else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))

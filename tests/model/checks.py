@@ -1,0 +1,114 @@
+"""What must hold: never early, never twice, never stuck.
+
+The checks know from the scripts which children a body spawned, and so judge a transition without asking the join
+record, the counter or the tally. Write-once is kept by the broker; that nothing is done again that is already
+recorded is checked by the shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.tasks import Outcome, Task
+from tests.model.state import UNPUBLISHED, State
+from tests.model.universe import Universe
+
+
+class Violation(Exception):
+    """A rule is broken; the message says which."""
+
+
+class Checks:
+    """The checks of one configuration."""
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe = universe
+        self._ends = [universe.run_slots[run] for run in universe.scripts]
+        self._no_sequels = all(script.graph.on_failure is None for script in universe.scripts.values())
+
+    def ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
+        """Check an outcome of a run or step that is about to be stored."""
+        universe = self._universe
+        if not outcome.step:
+            for sink in universe.graph(task.run).sinks:
+                if not records[universe.step_slots[task.run, sink]]:
+                    raise Violation(f"early: run {universe.names[task.run]} ends before its step {sink} has")
+            return
+        failed = outcome.status != "succeeded"
+        if failed and (outcome.error is None or outcome.error.type != "ChildrenFailed"):
+            return
+        body = universe.body_of_tag(task.run, outcome.worker)
+        endings = self._endings(body.spawns, records)
+        what = f"step {outcome.step} of {universe.names[task.run]} (delivery {outcome.worker})"
+        if body.ends == "park":
+            raise Violation(f"early: {what} ends although it has only parked")
+        missing = [name for name, ending in endings.items() if ending is None]
+        bad = [name for name, ending in endings.items() if ending and ending.status != "succeeded"]
+        ended = len(endings) - len(missing)
+        succeeded = ended - len([name for name in bad if name not in body.excused])
+        verdict = body.policy.verdict(len(endings), succeeded, ended)
+        if verdict == "open":
+            raise Violation(f"early: {what} ends before its children {', '.join(missing)} have")
+        if failed != (verdict == "missed"):
+            raise Violation(f"wrong: {what} ends as {outcome.status}, its failed children are {bad}")
+
+    def starting(self, task: Task, step: str, turn: int, records: Sequence[int]) -> None:
+        """Check a step's task that is about to be published."""
+        universe = self._universe
+        where = f"turn {turn} of step {step} of {universe.names[task.run]}"
+        if step == universe.graph(task.run).on_failure:
+            ended = records[universe.run_slots[task.run]]
+            if not ended or universe.values.outcome(ended).status == "succeeded":
+                raise Violation(f"wrong: {where} starts although its run has not failed")
+            return
+        if turn == 0:
+            for upstream in universe.graph(task.run).upstream[step]:
+                if not records[universe.step_slots[task.run, upstream]]:
+                    raise Violation(f"early: {where} starts before step {upstream} has ended")
+            return
+        number = universe.task_numbers[task.run, step, turn - 1]
+        stored = records[universe.join_slots[number]]
+        if not stored:
+            raise Violation(f"early: {where} starts before turn {turn - 1} has parked")
+        self._parked(where, task, universe.values.record(stored), records)
+
+    def _parked(self, where: str, task: Task, record: JoinRecord, records: Sequence[int]) -> None:
+        if record.kind != "parked":
+            raise Violation(f"early: {where} starts although the turn before it has sealed")
+        body = self._universe.body_of_tag(task.run, record.worker)
+        ended = sum(ending is not None for ending in self._endings(body.spawns, records).values())
+        needed = len(body.spawns) if body.needed is None else body.needed
+        if ended < needed:
+            raise Violation(f"early: {where} starts with {ended} of the {needed} children that it waits for")
+
+    def _endings(self, names: Sequence[str], records: Sequence[int]) -> dict[str, Outcome | None]:
+        universe = self._universe
+        stored = {name: records[universe.run_slots[universe.run_id(name)]] for name in names}
+        return {name: universe.values.outcome(number) if number else None for name, number in stored.items()}
+
+    def over(self, state: State) -> bool:
+        """Tell whether every run that can exist has ended: no outcome, child or turn can come too early any more."""
+        return self._no_sequels and all(state.records[slot] for slot in self._ends)
+
+    def final(self, state: State) -> str | None:
+        """Check a state in which nothing more happens by itself: the root and all that was spawned has ended."""
+        universe = self._universe
+        open_runs = [
+            name
+            for run, name in universe.names.items()
+            if run in universe.scripts
+            and state.tasks[universe.first_task(run)] != UNPUBLISHED
+            and not state.records[universe.run_slots[run]]
+        ]
+        open_runs += [f"{universe.names[run]}/{step}" for run, step in self._open_sequels(state)]
+        return f"stuck: nothing more happens, and {', '.join(open_runs)} has not ended" if open_runs else None
+
+    def _open_sequels(self, state: State) -> Iterator[tuple[str, str]]:
+        """The steps after a failure that have not run although their run has failed."""
+        universe = self._universe
+        for run, script in universe.scripts.items():
+            step, ended = script.graph.on_failure, state.records[universe.run_slots[run]]
+            failed = ended != 0 and universe.values.outcome(ended).status != "succeeded"
+            if step is not None and failed and not state.records[universe.step_slots[run, step]]:
+                yield run, step

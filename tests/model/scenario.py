@@ -1,0 +1,100 @@
+"""What a configuration says: which runs there can be, what their step bodies do, and which faults may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from jetflow.engine.graph import Graph, Node
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
+
+
+@dataclass(frozen=True)
+class Body:
+    """One execution of a step's function, as a script: spawn, perhaps wait warm, then end.
+
+    ``needed`` is how many of the spawned children a parked body waits for (None: all). ``excused`` are children whose
+    failure the body has seen, as after ``join(return_exceptions=True)``. ``policy`` decides over a sealed body's.
+    """
+
+    spawns: tuple[str, ...] = ()
+    ends: Literal["return", "park", "fail", "retry"] = "return"
+    waits: bool = False
+    needed: int | None = None
+    excused: tuple[str, ...] = ()
+    policy: JoinPolicy = ALL_SUCCEED
+
+
+Turns = tuple[tuple[Body, ...], ...]
+"""The bodies of one step: by turn, then by attempt; the last attempt stands for all later ones."""
+
+LEAF: Turns = ((Body(),),)
+
+
+@dataclass(frozen=True)
+class RunScript:
+    """One run that can exist: its graph, its parent, and the bodies of its steps. Unnamed steps just return."""
+
+    graph: Graph
+    parent: str = ""
+    bodies: Mapping[str, Turns] = field(default_factory=dict)
+
+
+class Faults(NamedTuple):
+    """How many faults of each kind a history may have.
+
+    ``crashes``   a worker loses all that it is doing, a task is lost as it arrives, or an ack is lost
+    ``zombies``   a task is delivered again while an earlier delivery runs, or is about to
+    ``repeats``   the answer to an increment is lost, and it is sent again
+    ``batches``   two increments of one worker leave as one, and only one of them is told the value
+    ``forgeries`` an outcome appears of a child that nobody spawned
+    """
+
+    crashes: int = 0
+    zombies: int = 0
+    repeats: int = 0
+    batches: int = 0
+    forgeries: int = 0
+
+
+NO_FAULTS: Final = Faults()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A small world. The first run is the root; ``forged`` are steps ``(run, step)`` that a forged child names.
+
+    With ``split_looks`` a look is two effects, so that others may act between the reading of the join record and the
+    counting of the outcomes.
+    """
+
+    name: str
+    runs: Mapping[str, RunScript]
+    faults: Faults = NO_FAULTS
+    workers: int = 2
+    forged: tuple[tuple[str, str], ...] = ()
+    split_looks: bool = False
+
+    @property
+    def root(self) -> str:
+        """The name of the root run."""
+        return next(iter(self.runs))
+
+
+ONE_STEP = Graph.checked("one-step", [Node("s")])
+
+
+def parent(*turns: tuple[Body, ...]) -> RunScript:
+    """Return a root run of one step ``s`` with these bodies, by turn and attempt."""
+    return RunScript(ONE_STEP, bodies={"s": turns})
+
+
+def leaf(parent: str = "root", ends: Literal["return", "fail"] = "return") -> RunScript:
+    """Return a child run of one step that spawns nothing."""
+    return RunScript(ONE_STEP, parent, {"s": ((Body(ends=ends),),)})
+
+
+def leaves(names: str, parent: str = "root") -> dict[str, RunScript]:
+    """Return one leaf for each letter of ``names``."""
+    return {name: leaf(parent) for name in names}

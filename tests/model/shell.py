@@ -1,0 +1,154 @@
+"""What a worker does with one delivery, as one generator over the engine's procedures.
+
+This is the model's executor: it decides when a body runs, what its join record says, and when the task is
+acknowledged. It yields the engine's effects and two of its own. The rules that it adds to the engine's:
+
+- a first attempt of a first turn that waits for all its children is *clean*; any other lists its members;
+- a body that waits for nothing more may finish without a join record on a clean attempt that has borrowed nothing, or
+  if its step is alone. On any other there may be children of an earlier attempt that a step beside has borrowed, and
+  only a sealed counter makes somebody look when they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from jetflow.engine import transitions
+from jetflow.engine.graph import START, Graph
+from jetflow.engine.joins import Borrowed, JoinRecord, id_sum
+from jetflow.engine.tasks import Failure, Outcome, Task
+from jetflow.engine.transitions import Effect, Ended, ReadEnded
+from tests.model.checks import Violation
+from tests.model.scenario import Body
+from tests.model.universe import Universe
+
+Verdict: TypeAlias = Literal["ack", "nak"]
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    """Publish the first task of a child, write-once. Result: the step under which it is stored."""
+
+    task: Task
+    child: str
+
+
+class Await(msgspec.Struct, frozen=True):
+    """Wait warm until all these children have ended. Result: None."""
+
+    children: tuple[str, ...]
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """Acknowledge a task before its delivery ends: only mutants do. Result: None."""
+
+    task: Task
+
+
+Delivery: TypeAlias = Generator[Effect | Spawn | Await | Ack, Any, Verdict]
+
+
+class Shell:
+    """The pipeline of one delivery. Mutants override its steps."""
+
+    compared_by_identity: Final = True
+
+    def __init__(self, universe: Universe) -> None:
+        self.universe = universe
+
+    def deliver(self, task: Task, attempt: int) -> Delivery:
+        """Handle one delivery of a task, up to its ack."""
+        graph = self.universe.graph(task.run)
+        if attempt > 1 and (yield from self.go_on(task, graph)):
+            return "ack"
+        if task.step == START:
+            yield from transitions.begin(task, graph)
+            return "ack"
+        return (yield from self.run(task, graph, attempt))
+
+    def go_on(self, task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
+        """Drive `transitions.redelivered`, and check that nothing that is recorded runs again."""
+        procedure = transitions.redelivered(task, graph)
+        ended, result = Ended(), None
+        while True:
+            try:
+                effect = procedure.send(result)
+            except StopIteration as stop:
+                over = ended.step if task.step == graph.on_failure else ended.run or ended.step or ended.join
+                if over and not stop.value:
+                    raise Violation(f"twice: {task.step} runs again although its end is stored") from None
+                return stop.value
+            result = yield effect
+            if isinstance(effect, ReadEnded):
+                ended = result
+
+    def run(self, task: Task, graph: Graph, attempt: int) -> Delivery:
+        """Run the body's script, and record how it ended."""
+        body = self.universe.body(self.universe.task_number(task), attempt)
+        owners: dict[str, str] = {}
+        for child in self.universe.spawned_ids(body):
+            owners[child] = yield Spawn(task, child)
+        if body.waits:
+            yield Await(tuple(owners))
+        if body.ends == "retry":
+            return "nak"
+        if body.ends == "fail":
+            yield from transitions.finish(task, graph, self.outcome(task, attempt, failed=True))
+        elif self.may_finish(task, attempt, body, owners):
+            outcome = self.outcome(task, attempt)
+            yield from transitions.finish(task, graph, outcome, spawned=bool(owners))
+        else:
+            yield from transitions.seal(task, self.record(task, attempt, body, owners))
+        return "ack"
+
+    @staticmethod
+    def clean(task: Task, attempt: int) -> bool:
+        """Tell whether nothing but this attempt can have spawned children before."""
+        return attempt == 1 and task.turn == 0
+
+    def may_finish(self, task: Task, attempt: int, body: Body, owners: dict[str, str]) -> bool:
+        """Tell whether a body that returned is done without a join record."""
+        if body.ends != "return" or (body.spawns and not body.waits):
+            return False
+        borrows = any(step != task.step for step in owners.values())
+        alone = len(self.universe.graph(task.run).nodes) == 1
+        return alone or (self.clean(task, attempt) and not borrows)
+
+    def record(self, task: Task, attempt: int, body: Body, owners: dict[str, str]) -> JoinRecord:
+        """Return the join record of a body that sealed or parked."""
+        own = b"".join(bytes.fromhex(child) for child, step in owners.items() if step == task.step)
+        borrowed = tuple(Borrowed(child, step) for child, step in owners.items() if step != task.step)
+        total, parks = len(owners), body.ends == "park"
+        waited = total if body.needed is None else body.needed
+        clean = self.clean(task, attempt) and waited == total and not body.policy.early
+        return JoinRecord(
+            kind="parked" if parks else "sealed",
+            turn=task.turn,
+            task=str(self.universe.task_number(task)),
+            needed=waited if parks else body.policy.threshold(total),
+            total=0 if parks else total,
+            policy=body.policy,
+            members=None if clean else own,
+            id_sum=f"{id_sum(own):032x}" if clean else "",
+            borrowed=borrowed,
+            excused=tuple(self.universe.run_id(name) for name in body.excused),
+            attempt=attempt,
+            worker=self.tag(task, attempt),
+        )
+
+    @staticmethod
+    def tag(task: Task, attempt: int) -> str:
+        """Return what the checks find a body by."""
+        return f"{task.step}/{task.turn}/{attempt}"
+
+    def outcome(self, task: Task, attempt: int, *, failed: bool = False) -> Outcome:
+        """Return the outcome of a body that waits for nothing."""
+        return Outcome(
+            status="failed" if failed else "succeeded",
+            error=Failure("ValueError", "scripted") if failed else None,
+            step=task.step,
+            attempt=attempt,
+            worker=self.tag(task, attempt),
+        )
