@@ -1,7 +1,8 @@
 """jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
 
+from jetflow.children import Child, Children, ChildResult, JoinResult
 from jetflow.client import Client, Run, connect
-from jetflow.context import Child, Children, ChildResult, Context, JoinResult
+from jetflow.context import Context
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import (

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 
+from jetflow.children import (
+    Child,
+    ChildGroup,
+    Children,
+    ChildResult,
+    ChildResults,
+    Decided,
+    JoinResult,
+    groups_of,
+    output_of,
+)
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.tasks import Failure, Outcome, Status
+from jetflow.engine.tasks import Failure, Outcome
 from jetflow.errors import ChildFailed, ChildrenFailed
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
-O_co = TypeVar("O_co", covariant=True)
 OUT = TypeVar("OUT")
-
-
-class ChildGroup:
-    """Children that were spawned in one call: their ids, 16 bytes each, and how to read their outputs."""
-
-    __slots__ = ("codec", "ids", "workflow")
-
-    def __init__(self, workflow: str, codec: Codec[Any], ids: bytearray) -> None:
-        self.workflow: str = workflow
-        self.codec: Codec[Any] = codec
-        self.ids: bytearray = ids
-
-
-class Decided(Protocol):
-    """How a policy was decided."""
-
-    @property
-    def ended(self) -> dict[bytes, Outcome]:
-        """How those have ended that have."""
-        ...
-
-    @property
-    def open(self) -> set[bytes]:
-        """Those that have not."""
-        ...
-
-    @property
-    def met(self) -> bool:
-        """Whether the policy was met."""
-        ...
 
 
 class StepHost(Protocol):
@@ -132,180 +109,6 @@ class StepHost(Protocol):
     def block_on(self, awaitable: Awaitable[Any]) -> Any:
         """Run on the loop, from a thread."""
         ...
-
-
-class Child(Generic[O_co]):
-    """A child run that this step has spawned, or found spawned."""
-
-    __slots__ = ("_codec", "_detached", "_host", "_id", "workflow")
-
-    def __init__(self, host: StepHost, id: bytes, workflow: str, codec: Codec[Any], *, detached: bool = False) -> None:
-        self._detached = detached
-        self._host = host
-        self._id = id
-        self._codec = codec
-        self.workflow: str = workflow
-
-    @property
-    def id(self) -> str:
-        """The child's run id."""
-        return self._id.hex()
-
-    @property
-    def group(self) -> ChildGroup:
-        """The child as a group of one.
-
-        Raises:
-            ValueError: the child is detached, and belongs to no join.
-        """
-        if self._detached:
-            raise ValueError(f"child {self.id} is detached and cannot be joined: follow it by client.run(id)")
-        return ChildGroup(self.workflow, self._codec, bytearray(self._id))
-
-    def __repr__(self) -> str:
-        return f"<Child {self.id} of {self.workflow!r}>"
-
-    async def result(self) -> O_co:
-        """Wait for the child to end, and return its output. The step's slot is given back while it waits.
-
-        Raises:
-            ChildFailed: the child ended without an output.
-        """
-        [outcome] = await self._host.wait_for([bytes(self.group.ids)])
-        return output_of(self.id, outcome, self._codec)
-
-
-class Children(Sequence[Child[O_co]], Generic[O_co]):
-    """Children spawned in bulk, in the order of their inputs. Kept at 16 bytes each."""
-
-    def __init__(self, host: StepHost, group: ChildGroup) -> None:
-        self._host = host
-        self._group = group
-
-    @property
-    def group(self) -> ChildGroup:
-        """The packed ids."""
-        return self._group
-
-    def __len__(self) -> int:
-        return len(self._group.ids) // ID_BYTES
-
-    @overload
-    def __getitem__(self, index: int) -> Child[O_co]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Children[O_co]: ...
-    def __getitem__(self, index: int | slice) -> Child[O_co] | Children[O_co]:
-        if isinstance(index, slice):
-            picked = range(len(self))[index]
-            ids = bytearray(b"".join(self._group.ids[at * ID_BYTES : (at + 1) * ID_BYTES] for at in picked))
-            return Children(self._host, ChildGroup(self._group.workflow, self._group.codec, ids))
-        at = range(len(self))[index] * ID_BYTES
-        return self._child(bytes(self._group.ids[at : at + ID_BYTES]))
-
-    def __iter__(self) -> Iterator[Child[O_co]]:
-        return (self._child(child) for child in split_ids(bytes(self._group.ids)))
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} Children of {self._group.workflow!r}>"
-
-    def _child(self, id: bytes) -> Child[O_co]:
-        return Child(self._host, id, self._group.workflow, self._group.codec)
-
-
-class ChildResult(Generic[O_co]):
-    """How a child of an earlier step ended."""
-
-    __slots__ = ("_codec", "_outcome", "id")
-
-    def __init__(self, id: str, outcome: Outcome, codec: Codec[Any]) -> None:
-        self.id: str = id
-        self._outcome = outcome
-        self._codec = codec
-
-    def __repr__(self) -> str:
-        return f"<ChildResult {self.id} of {self.workflow!r}: {self.status}>"
-
-    @property
-    def workflow(self) -> str:
-        """The child's workflow."""
-        return self._outcome.workflow
-
-    @property
-    def key(self) -> str | None:
-        """The key that the child was spawned with."""
-        return self._outcome.key
-
-    @property
-    def status(self) -> Status:
-        """How the child ended."""
-        return self._outcome.status
-
-    @property
-    def error(self) -> Failure | None:
-        """Why the child ended without an output."""
-        return self._outcome.error
-
-    @property
-    def output(self) -> O_co:
-        """The child's output.
-
-        Raises:
-            ChildFailed: the child ended without one.
-        """
-        return output_of(self.id, self._outcome, self._codec)
-
-
-class JoinResult(Generic[O_co]):
-    """How a join under a policy was decided, with its children by how they ended, in spawn order.
-
-    ``met`` tells whether the policy was; ``open`` holds the ids of the children that had not ended.
-    """
-
-    def __init__(self, children: Sequence[ChildResult[O_co]], open: Sequence[str], *, met: bool) -> None:
-        self.met = met
-        self.open: tuple[str, ...] = tuple(open)
-        self.succeeded: tuple[ChildResult[O_co], ...] = self._with("succeeded", children)
-        self.failed: tuple[ChildResult[O_co], ...] = self._with("failed", children)
-        self.cancelled: tuple[ChildResult[O_co], ...] = self._with("cancelled", children)
-        self.timed_out: tuple[ChildResult[O_co], ...] = self._with("timed_out", children)
-
-    @staticmethod
-    def _with(status: Status, children: Sequence[ChildResult[O_co]]) -> tuple[ChildResult[O_co], ...]:
-        return tuple(child for child in children if child.status == status)
-
-    def __repr__(self) -> str:
-        return (
-            f"<JoinResult {'met' if self.met else 'missed'}: {len(self.succeeded)} succeeded, "
-            f"{len(self.failed)} failed, {len(self.cancelled)} cancelled, {len(self.timed_out)} timed out, "
-            f"{len(self.open)} open>"
-        )
-
-    @property
-    def outputs(self) -> list[O_co]:
-        """The outputs of the children that succeeded."""
-        return [child.output for child in self.succeeded]
-
-
-class ChildResults(Generic[O_co]):
-    """The children of an earlier step, in the order in which they ended.
-
-    ``async for`` reads them page by page; ``await`` collects them into a list.
-    """
-
-    def __init__(self, pages: Callable[[], AsyncIterator[list[tuple[str, Outcome]]]], codec: Codec[Any]) -> None:
-        self._pages = pages
-        self._codec = codec
-
-    async def __aiter__(self) -> AsyncIterator[ChildResult[O_co]]:
-        async for page in self._pages():
-            for child, outcome in page:
-                yield ChildResult(child, outcome, self._codec)
-
-    def __await__(self) -> Generator[Any, None, list[ChildResult[O_co]]]:
-        return self._collect().__await__()
-
-    async def _collect(self) -> list[ChildResult[O_co]]:
-        return [child async for child in self]
 
 
 class Context:
@@ -473,7 +276,7 @@ class Context:
         Raises:
             ChildrenFailed: at least one child failed, once all have ended.
         """
-        groups = self._host.spawned() if children is None else _groups(children)
+        groups = self._host.spawned() if children is None else groups_of(children)
         ids = [child for group in groups for child in split_ids(bytes(group.ids))]
         codecs = [group.codec for group in groups for _ in range(len(group.ids) // ID_BYTES)]
         if policy is not None:
@@ -515,30 +318,3 @@ class Context:
             RuntimeError: called on the event loop, where it would block for ever; use ``await`` there.
         """
         return self._host.block_on(awaitable)
-
-
-def output_of(child: str, outcome: Outcome, codec: Codec[Any]) -> Any:
-    """Return the output of a child's outcome.
-
-    Raises:
-        ChildFailed: it has none.
-    """
-    if outcome.status == "succeeded":
-        return codec.decode(outcome.output)
-    error = outcome.error or Failure("Cancelled", "the run was cancelled")
-    raise ChildFailed(
-        child,
-        outcome.workflow,
-        key=outcome.key,
-        status=outcome.status,
-        step=error.step or outcome.step or None,
-        error_type=error.type,
-        error_message=error.message,
-        traceback=error.traceback,
-    )
-
-
-def _groups(children: Children[Any] | Iterable[Child[Any]]) -> list[ChildGroup]:
-    if isinstance(children, Children):
-        return [children.group]
-    return [child.group for child in children]

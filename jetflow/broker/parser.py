@@ -29,9 +29,9 @@ class Message:
         raw_headers: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.data = data
+        self.subject: str = subject
+        self.reply: str = reply
+        self.data: bytes = data
         self._raw_headers = raw_headers
         self._headers = headers
 

@@ -14,7 +14,7 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.context import ChildGroup
+from jetflow.children import ChildGroup
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy

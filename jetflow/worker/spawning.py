@@ -15,7 +15,7 @@ from jetflow.broker.ingest import BATCH, Ingest
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.context import ChildGroup
+from jetflow.children import ChildGroup
 from jetflow.engine.identity import child_id, child_id_bytes, child_id_prefix, input_digest
 from jetflow.engine.joins import distinct_ids
 from jetflow.engine.policies import JoinPolicy
