@@ -48,7 +48,7 @@ RIGHT: Final = Rules()
 
 @dataclass(frozen=True)
 class Bug:
-    """One planted bug. ``caught_in`` is the configuration that is searched first."""
+    """One planted bug. ``caught_in`` is the configuration that has to catch it."""
 
     name: str
     caught_in: str
