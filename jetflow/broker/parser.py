@@ -74,15 +74,41 @@ class DirectParser(Parser):
         """Put a parser in the place of a connected client's own, between two reads."""
         parser = cls(client)
         untyped: Any = client
-        parser.buf.extend(untyped._ps.buf)  # noqa: SLF001 - there is no other place to put one
+        parser._keep(bytes(untyped._ps.buf))  # noqa: SLF001 - there is no other place to put one
         untyped._ps = parser  # noqa: SLF001
         return parser
 
+    def _keep(self, unread: bytes) -> None:
+        """Begin with what another parser has read and not taken."""
+        if unread:
+            self._parts.append(unread)
+            self._size = len(unread)
+
     async def parse(self, data: bytes = b"") -> None:
         """Take one read from the socket."""
-        buffer = bytes(self.buf) + data if self.buf else data
-        self.buf.clear()
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size < self._needed:  # still inside a message that is larger than a read: nothing to look at yet
+            return
+        buffer = b"".join(self._parts) if len(self._parts) > 1 else data
+        self._parts.clear()
+        at = await self._take_messages(buffer)
+        rest = buffer[at:]
+        self._size = len(rest)
+        self._needed = max(self._needed - at, 0) if rest else 0
+        if rest:
+            self._parts.append(rest)
+
+    def reset(self) -> None:
+        """Forget what was read of a connection that is gone."""
+        super().reset()
+        self._parts: list[bytes] = []
+        self._size = self._needed = 0
+
+    async def _take_messages(self, buffer: bytes) -> int:
+        """Take all messages that are whole, note how much the next one needs, and return where it begins."""
         at, end = 0, len(buffer)
+        self._needed = 0
         while at < end:
             line_end = buffer.find(b"\r\n", at)
             if line_end < 0:
@@ -101,6 +127,7 @@ class DirectParser(Parser):
                 continue
             body = line_end + 2
             if body + size + 2 > end:
+                self._needed = body + size + 2
                 break
             subject, sid, reply = words[1], int(words[2]), words[3] if has_reply else b""
             headers = buffer[body : body + header_size] if header_size else None
@@ -111,5 +138,4 @@ class DirectParser(Parser):
                 await self._others._process_msg(sid, subject, reply, payload, headers)  # noqa: SLF001
             else:
                 deliver(Message(subject.decode(), reply.decode(), payload, headers))
-        if at < end:
-            self.buf.extend(buffer[at:])
+        return at
