@@ -7,11 +7,14 @@ subscriptions and leaves everything else (other subscriptions, PING, INFO, error
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
+
+_log = logging.getLogger("jetflow.broker")
 
 _STATUS_LINE: Final = len(b"NATS/1.0")
 
@@ -135,7 +138,15 @@ class DirectParser(Parser):
             at = body + size + 2
             deliver = self.direct.get(sid)
             if deliver is None:
-                await self._others._process_msg(sid, subject, reply, payload, headers)  # noqa: SLF001
+                await self._leave(sid, subject, reply, payload, headers)
             else:
-                deliver(Message(subject.decode(), reply.decode(), payload, headers))
+                # Anybody may publish on a subject that is not UTF-8.
+                deliver(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), payload, headers))
         return at
+
+    async def _leave(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
+        """Leave a message to nats-py, and drop it if that cannot read it: an error here would end all reading."""
+        try:
+            await self._others._process_msg(sid, subject, reply, payload, headers)  # noqa: SLF001
+        except (ValueError, LookupError) as error:
+            _log.error("a message on %r cannot be read, and is dropped: %s", subject, error)
