@@ -347,7 +347,7 @@ BUGS: Final = (
 
 
 def hunt(bug: Bug) -> Report | None:
-    """Return the search that caught a bug. Only the one configuration counts, in which the right rules break nothing."""
+    """Return the search that caught a bug, in the one configuration that has to: there, the right rules hold."""
     configuration = next(one for one in CONFIGURATIONS if one.name == bug.caught_in)
     with bug.planted() as rules:
         report = explore(configuration, rules, stop_at_first=True)
