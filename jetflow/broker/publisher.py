@@ -17,6 +17,7 @@ import msgspec
 from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
 from jetflow.broker.grouping import GroupCommit, Pending
+from jetflow.engine.joins import SEAL
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
@@ -195,7 +196,7 @@ class Publisher:
     def count(self, subject: str, by: int, done: Done) -> None:
         """Add to a counter. What is added to one counter in the same pass of the loop leaves as one message.
 
-        The first of those is given the new value; the others are given None.
+        The first of those is given the new value; the others are given None where it may ask for a look at a join.
         """
         if not self._counts:
             self._loop.call_soon(self._send_counts)
@@ -290,8 +291,9 @@ def subject_taken(err_code: int, description: str) -> bool:
 def _counted(waiting: list[Done]) -> Done:
     def done(receipt: Receipt) -> None:
         waiting[0](receipt)
+        value = receipt.value if receipt.value is not None and receipt.value < SEAL else None
         for other in waiting[1:]:
-            other(Receipt(stored=receipt.stored, error=receipt.error))
+            other(Receipt(stored=receipt.stored, value=value, error=receipt.error))
 
     return done
 

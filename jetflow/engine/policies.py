@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Verdict = Literal["open", "met", "missed"]
+
+_ROUNDING: Final = 1e-6
+"""Added before a fraction of children is rounded down: 0.29 of 100 is 28.999… in binary, and means 29."""
 
 
 class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,8 +85,10 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, seconds=seconds)
 
     def threshold(self, total: int) -> int:
-        """Return how many children must have ended before the policy can be met."""
-        return total if self.quorum is None else min(self.quorum, total)
+        """Return how many children must have ended before the policy can be met; 0 if it never can."""
+        if self.quorum is None:
+            return total
+        return self.quorum if self.quorum <= total else 0
 
     def verdict(self, total: int, succeeded: int, ended: int) -> Verdict:
         """Return how the join stands."""
@@ -113,7 +118,9 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def _allowed(self, total: int) -> int:
         if self.anything:
             return total
-        return int(self.tolerated * total) if isinstance(self.tolerated, float) else self.tolerated
+        if isinstance(self.tolerated, float):
+            return int(self.tolerated * total + _ROUNDING)
+        return self.tolerated
 
 
 ALL_SUCCEED = JoinPolicy.all_succeed()

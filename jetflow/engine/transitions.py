@@ -62,11 +62,14 @@ class Count(msgspec.Struct, frozen=True, gc=False):
 class Look(msgspec.Struct, frozen=True, gc=False):
     """Read a join and its outcomes from the leader. ``value`` is the counter value that asks for it.
 
+    Where a child's failure asks for it (``failure``), only a join that one failure may decide is worth it.
+
     Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing.
     """
 
     join: StepAddress
     value: int | None
+    failure: bool = False
 
 
 class JoinView(msgspec.Struct, frozen=True):
@@ -135,14 +138,22 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
         yield StoreMark(task, outcome)
     yield StoreRun(task, outcome)
     yield from count_up(task, well=well)
-    if graph is not None and graph.on_failure is not None and outcome.status in ("failed", "timed_out"):
-        yield Start(task, graph.on_failure, 0)
+    if graph is not None and outcome.status in ("failed", "timed_out"):
+        yield from after_failure(task, graph)
+
+
+def after_failure(task: Task, graph: Graph) -> Procedure:
+    """Start what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
+    if graph.on_failure is not None:
+        yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
 
 
 def count_up(task: Task, *, well: bool = False) -> Procedure:
     """Count a run that has ended in its parent's join, and look at the join if it may be decided.
 
-    A join that one failure may decide is looked at whenever a child of it may have failed.
+    A join that one failure may decide is looked at whenever a child of it may have failed. Whether it is one is known
+    of a step's boundary when the child is spawned, and of a parked wait only by its record, which has then been counted:
+    the counter is far above any number of children.
     """
     join = task.parent_join
     if join is None:
@@ -152,11 +163,15 @@ def count_up(task: Task, *, well: bool = False) -> Procedure:
         yield from settle(join)
     elif value is not None and value >= SEAL:
         yield from settle(join, value)
+    elif value is not None and value > SEAL // 2 and not well:
+        yield from settle(join, failure=True)
 
 
-def settle(join: StepAddress, value: int | None = None, woken: set[str] | None = None) -> Procedure:
+def settle(
+    join: StepAddress, value: int | None = None, woken: set[str] | None = None, *, failure: bool = False
+) -> Procedure:
     """Look whether a join is decided, and move its step on if it is."""
-    view: JoinView | None = yield Look(join, value)
+    view: JoinView | None = yield Look(join, value, failure)
     if view is None:
         return
     record = view.record
@@ -196,9 +211,9 @@ def seal(task: Task, record: JoinRecord) -> Procedure:
 
 
 def count_seal(task: Task, record: JoinRecord) -> Procedure:
-    """Count a stored join record, and look if it may be complete."""
+    """Count a stored join record, and look if it may be decided: by a failure, before all are counted."""
     value = yield Count(task.join, "join", record.increment)
-    if record.borrowed:
+    if record.borrowed or record.policy.early:
         yield from settle(task.join)
     elif value is not None and value >= SEAL:
         yield from settle(task.join, value)
@@ -261,8 +276,8 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
         return ended.step
     if ended.run:
         yield from count_up(task)
-        if ended.failed and graph.on_failure is not None:
-            yield Start(task, graph.on_failure, 0)
+        if ended.failed:
+            yield from after_failure(task, graph)
     elif ended.step:
         yield from advance(task, graph)
         yield from wake_beside(task, graph)

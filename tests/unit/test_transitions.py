@@ -126,7 +126,13 @@ def test_whoever_counts_to_seal_looks(value: int | None, looks: bool) -> None:
     expected: list[Effect] = [Count(PARENT_JOIN, "join", 1)]
     if looks:
         expected.append(Look(PARENT_JOIN, value))
-    assert effects(count_up(task()), {Count: value}) == expected
+    assert effects(count_up(task(), well=True), {Count: value}) == expected
+
+
+def test_a_failure_looks_at_a_record_that_is_counted() -> None:
+    """It may be a parked wait under a policy that one failure decides; before the record is counted there is none."""
+    assert effects(count_up(task()), {Count: SEAL - 1})[-1] == Look(PARENT_JOIN, None, failure=True)
+    assert kinds(count_up(task()), {Count: 1}) == [Count]
 
 
 def test_a_failed_step_ends_its_run_whatever_comes_behind() -> None:
