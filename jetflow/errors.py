@@ -97,6 +97,19 @@ class KeyConflict(JetflowError, ValueError):
         self.given_digest = given
 
 
+class RecentlyDeleted(JetflowError, ValueError):
+    """The key names a run that was deleted, and what may still be under way of it is refused for an hour."""
+
+    def __init__(self, workflow: str, key: str, run_id: str) -> None:
+        super().__init__(
+            f"key {key!r} of workflow {workflow!r} names run {run_id}, which was deleted less than an hour ago: "
+            "use another key, or wait"
+        )
+        self.workflow = workflow
+        self.key = key
+        self.run_id = run_id
+
+
 class DepthExceeded(JetflowError, RecursionError):
     """A spawn would nest runs deeper than the namespace's limit."""
 

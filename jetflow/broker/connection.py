@@ -174,11 +174,21 @@ class Connection:
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription. Safe to call twice, and after the connection was closed."""
         if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
-            if self._parser is not None:
-                self._parser.direct.pop(_number(subscription), None)
+            self._forget(subscription)
             if not self.client.is_closed:
                 await subscription.unsubscribe()
+
+    async def drain(self, subscription: Subscription) -> None:
+        """End a subscription once everything that is on its way has been delivered."""
+        if self.client.is_connected and subscription in self._subscriptions:
+            with contextlib.suppress(nats.errors.Error, OSError):  # nothing is on its way on a connection that is lost
+                await subscription.drain()
+        self._forget(subscription)
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        if self._parser is not None:
+            self._parser.direct.pop(_number(subscription), None)
 
     async def __aenter__(self) -> Connection:
         return self

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import orjson
 from nats.aio.subscription import Subscription
 
@@ -31,16 +30,41 @@ _ORDINARY: Final = frozenset({"404", "408"})  # the request has expired
 _log = logging.getLogger("jetflow.broker")
 
 
-class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One delivered message. ``count`` is how often it has been delivered, from 1; ``time`` when it was stored."""
+class Delivery:
+    """One delivered message.
 
-    subject: str
-    headers: dict[str, str] | None
-    body: bytes
-    reply: str
-    count: int
-    sequence: int
-    time: float
+    ``count`` is how often it has been delivered, from 1. ``again`` says that it may have been run before: it was
+    delivered before, or it is older than the consumer, which may stand in for one that was lost.
+    """
+
+    __slots__ = ("_tokens", "again", "body", "count", "message", "reply", "subject")
+
+    def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
+        self.message = message
+        self.subject: str = message.subject
+        self.body: bytes = message.data
+        self.reply: str = message.reply
+        # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
+        # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
+        tokens = message.reply.split(".")
+        self._tokens = tokens[4:] if len(tokens) == 9 else tokens[6:]
+        self.count: int = int(self._tokens[0])
+        self.again: bool = self.count > 1 or self.time < consumer_created
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The message's headers."""
+        return self.message.headers
+
+    @property
+    def sequence(self) -> int:
+        """The message's place in its stream."""
+        return int(self._tokens[1])
+
+    @property
+    def time(self) -> float:
+        """When the message was stored, in seconds since the epoch."""
+        return int(self._tokens[3]) / SECOND
 
 
 class Puller:
@@ -71,6 +95,7 @@ class Puller:
         self._retry: asyncio.TimerHandle | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self.last_delivery: float = 0.0
+        self.consumer_created: float = 0.0
 
     async def start(self) -> None:
         """Begin to listen. Nothing is asked for before `want`."""
@@ -89,7 +114,7 @@ class Puller:
             if timer is not None:
                 timer.cancel()
         self._wanted = 0
-        await self._connection.unsubscribe(subscription)
+        await self._connection.drain(subscription)
 
     def want(self, count: int) -> None:
         """Keep about ``count`` tasks asked for."""
@@ -117,7 +142,7 @@ class Puller:
             return
         self._take_one()
         self.last_delivery = self._heard
-        self._deliver(parse_delivery(message))
+        self._deliver(Delivery(message, self.consumer_created))
 
     def _take_one(self) -> None:
         for number, left in self._pulls.items():
@@ -161,19 +186,3 @@ class Puller:
             _log.warning("consumer %s: a pull request was lost, and is made again", self._consumer)
             self._begin_again()
         self._watch_later()
-
-
-def parse_delivery(message: Message) -> Delivery:
-    """Return a message of a consumer with what its acknowledgement subject tells."""
-    tokens = message.reply.split(".")
-    # $JS.ACK.<stream>.<consumer>.<count>.<sequence>... or, with a domain, $JS.ACK.<domain>.<account>.<stream>...
-    first = 4 if len(tokens) == 9 else 6
-    return Delivery(
-        message.subject,
-        message.headers,
-        message.data,
-        message.reply,
-        int(tokens[first]),
-        int(tokens[first + 1]),
-        int(tokens[first + 3]) / SECOND,
-    )

@@ -184,7 +184,7 @@ def _from_replica(message: Message) -> Stored:
         sequence=int(headers.get("Nats-Sequence", "0")),
         headers=headers,
         body=message.data,
-        time=_seconds(headers.get("Nats-Time-Stamp", "")),
+        time=seconds_of(headers.get("Nats-Time-Stamp", "")),
     )
 
 
@@ -194,7 +194,7 @@ def _from_leader(message: dict[str, Any]) -> Stored:
         sequence=message["seq"],
         headers=_parse_headers(base64.b64decode(message.get("hdrs", ""))),
         body=base64.b64decode(message.get("data", "")),
-        time=_seconds(message["time"]),
+        time=seconds_of(message["time"]),
     )
 
 
@@ -203,7 +203,8 @@ def _parse_headers(block: bytes) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return a time as the server writes it in seconds since the epoch."""
     if not text:
         return 0.0
     head, _, fraction = text.rstrip("Z").partition(".")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
+from jetflow.broker.store import seconds_of
 from jetflow.errors import BrokerRefused
 from jetflow.wire.subjects import Subjects
 
@@ -106,13 +107,13 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
 
 async def ensure_step_consumer(
     connection: Connection, names: Subjects, workflow: str, step: str, *, ack_wait: float, max_running: int | None
-) -> None:
-    """Make or update the consumer of one step. ``ack_wait`` is seconds.
+) -> float:
+    """Make or update the consumer of one step, and return when it was made. ``ack_wait`` is seconds.
 
     ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
     parents and children share a consumer.
     """
-    await _ensure_consumer(
+    return await _ensure_consumer(
         connection,
         names.tasks_stream,
         names.consumer(workflow, step),
@@ -136,7 +137,7 @@ async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_
 
 async def _ensure_consumer(
     connection: Connection, stream: str, name: str, subject: str, *, ack_wait: float, max_ack_pending: int
-) -> None:
+) -> float:
     config: dict[str, Any] = {
         "durable_name": name,
         "name": name,
@@ -148,7 +149,8 @@ async def _ensure_consumer(
         "max_deliver": -1,
         "max_waiting": 4096,
     }
-    await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
+    made = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
+    return seconds_of(made["created"])
 
 
 async def consumers_of(connection: Connection, stream: str) -> list[str]:

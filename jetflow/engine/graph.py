@@ -100,14 +100,16 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     @cached_property
     def beside(self) -> dict[str, tuple[str, ...]]:
-        """For each step, the steps that may run at the same time."""
+        """For each step, the steps that may wait for children of it: all that do not end before it begins.
+
+        Those after it are among them: they may have found a child of an attempt that failed, and of which the step
+        that went on knows nothing.
+        """
         return {START: ()} | {
             one.name: tuple(
                 other.name
                 for other in self.nodes
-                if other.name != one.name
-                and other.name not in self.ancestors[one.name]
-                and one.name not in self.ancestors[other.name]
+                if other.name != one.name and other.name not in self.ancestors[one.name]
             )
             for one in self.nodes
         }

@@ -152,8 +152,8 @@ def count_up(task: Task, *, well: bool = False) -> Procedure:
     """Count a run that has ended in its parent's join, and look at the join if it may be decided.
 
     A join that one failure may decide is looked at whenever a child of it may have failed. Whether it is one is known
-    of a step's boundary when the child is spawned, and of a parked wait only by its record, which has then been counted:
-    the counter is far above any number of children.
+    of a step's boundary when the child is spawned, and of a parked wait only by its record, which has then been
+    counted: the counter is far above any number of children.
     """
     join = task.parent_join
     if join is None:

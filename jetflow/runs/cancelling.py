@@ -139,6 +139,19 @@ async def _purge(session: Session, stream: str, subjects: Iterable[str]) -> None
     await asyncio.gather(*(purge(subject) for subject in subjects))
 
 
+REMEMBERED: Final = 3600.0
+"""Seconds for which the mark of a cancelled or deleted run counts."""
+
+_DELETED: Final = b'"deleted"'
+
+
+async def was_deleted(session: Session, run: str) -> bool:
+    """Tell whether a root run was deleted so lately that what may still be under way of it is refused."""
+    names = session.names
+    mark = await session.store.leader_last(names.records_stream, names.cancelled(run, run))
+    return mark is not None and mark.body == _DELETED and time() - mark.time < REMEMBERED
+
+
 # --- deleting --------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +165,8 @@ async def delete_tree(session: Session, run: str) -> None:
     known = await session.store.leader_last(names.records_stream, names.run(run, NONE, NONE, run))
     if known is None and await find_first_task(session, run) is None:
         raise UnknownRun(run)
-    await session.publisher.store(names.cancelled(run, run), b'"deleted"')
+    await _purge(session, names.records_stream, [names.cancelled(run, "*")])
+    await session.publisher.store(names.cancelled(run, run), _DELETED)
     await _purge(session, names.tasks_stream, [names.tasks_of_tree(run)])
     await _purge(session, names.records_stream, names.records_of_tree(run))
     await _purge(session, names.counters_stream, [names.counters_of_tree(run)])

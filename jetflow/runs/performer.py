@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -58,6 +58,15 @@ AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
 _log = logging.getLogger("jetflow.worker")
 
 
+class _Write(NamedTuple):
+    """A write-once message."""
+
+    stream: str
+    subject: str
+    body: bytes
+    headers: bytes
+
+
 class Performer:
     """Drives procedures over one session."""
 
@@ -69,6 +78,7 @@ class Performer:
         self._ledger = LookLedger()
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
+        self._store_for_sure = self._reader(self._confirm)
         self._perform: dict[type[Any], Callable[[Any, AnyProcedure, Done], None]] = {
             StoreRun: self._store_run,
             StoreMark: self._store_mark,
@@ -125,12 +135,22 @@ class Performer:
         self, stream: str, subject: str, body: bytes, headers: bytes, procedure: AnyProcedure, done: Done
     ) -> None:
         def on_receipt(receipt: Receipt) -> None:
-            if receipt.error is None:
+            if receipt.error is not None:
+                self._fail(procedure, receipt.error, done)
+            elif receipt.stored or receipt.sequence:
                 self._advance(procedure, None, done)
             else:
-                self._fail(procedure, receipt.error, done)
+                self._store_for_sure(_Write(stream, subject, body, headers), procedure, done)
 
         self._publisher.publish_grouped(stream, subject, body, headers, on_receipt)
+
+    async def _confirm(self, write: _Write) -> None:
+        """Make sure that a message is stored which the server refused because its subject is taken.
+
+        On several replicas it may have been refused for the sake of one that was then lost with its leader.
+        """
+        while await self._store.leader_last(write.stream, write.subject) is None:
+            await self._publisher.store(write.subject, write.body, write.headers)
 
     def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
@@ -207,7 +227,7 @@ class Performer:
         outcome = await by_reference(self._session, task.root, effect.outcome)
         points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
-        await self._publisher.store(subject, encode(outcome))
+        await self._confirm(_Write(self._names.records_stream, subject, encode(outcome), b""))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         members = await members_of(self._session, effect.join, effect.record)
@@ -233,11 +253,11 @@ class Performer:
         points.before("store_members")
         body = encode(await self._with_members_apart(task, record))
         points.after("store_members")
-        receipt = await self._publisher.store(subject, body)
-        if receipt.stored:
-            return record
-        stored = await self._store.leader_last(self._names.records_stream, subject)
-        return record if stored is None else decode_join(stored.body)
+        while not (await self._publisher.store(subject, body)).stored:
+            stored = await self._store.leader_last(self._names.records_stream, subject)
+            if stored is not None:
+                return decode_join(stored.body)
+        return record
 
     async def _with_members_apart(self, task: Task, record: JoinRecord) -> JoinRecord:
         members = record.members
@@ -328,13 +348,15 @@ class Performer:
         marked: set[str] = set()
         async for page in self._store.leader_ids(self._names.records_stream, self._names.marks_of_join(join)):
             marked.update(child.hex() for child in split_ids(page))
-        if not marked:
-            return ()
-        members = await members_of(self._session, join, record)
-        if members is not None:
-            marked &= {child.hex() for child in split_ids(members)}
+        if marked:
+            members = await members_of(self._session, join, record)
+            if members is not None:
+                marked &= {child.hex() for child in split_ids(members)}
+        owners = dict.fromkeys(sorted(marked), join.step) | {child.run: child.step for child in record.borrowed}
         subjects = [
-            self._names.run(join.root, join.run, join.step, child) for child in sorted(marked - set(record.excused))
+            self._names.run(join.root, join.run, step, child)
+            for child, step in owners.items()
+            if child not in record.excused
         ]
         stored = await collect(self._store.many(self._names.records_stream, subjects))
         late = set(subjects).difference(message.subject for message in stored)

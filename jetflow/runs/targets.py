@@ -11,7 +11,8 @@ from uuid_utils import uuid7
 from jetflow.broker.session import Session
 from jetflow.engine.identity import input_digest, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
-from jetflow.errors import KeyConflict, PayloadTooLarge
+from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
+from jetflow.runs.cancelling import was_deleted
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import header_block, task_headers
@@ -79,6 +80,7 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
 
     Raises:
         KeyConflict: it existed with another input.
+        RecentlyDeleted: it existed, and was deleted.
         PayloadTooLarge: the input is larger than the server accepts.
         BrokerTimeout, BrokerRefused: the server did not take it.
     """
@@ -88,13 +90,17 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
         task = msgspec.structs.replace(task, input=b"", value=value)
     if len(task.metadata or b"") > METADATA_LIMIT:
         raise PayloadTooLarge("the metadata of a run", len(task.metadata or b""), METADATA_LIMIT)
+    if task.key is not None and await was_deleted(session, task.run):
+        raise RecentlyDeleted(task.workflow, task.key, task.run)
     subject = session.names.task_of(task)
     headers = header_block(task_headers(task, f"{task.run}.{task.digest}"))
-    receipt = await session.publisher.store(subject, task.input, headers, timeout=timeout)
-    if receipt.stored or receipt.sequence:  # stored now, or recognised by its message id: the same key and input
-        return receipt.stored
-    stored = await session.store.leader_last(session.names.tasks_stream, subject)
-    digest = "" if stored is None else stored.headers.get(Header.DIGEST, "")
+    stored = None
+    while stored is None:
+        receipt = await session.publisher.store(subject, task.input, headers, timeout=timeout)
+        if receipt.stored or receipt.sequence:  # stored now, or recognised by its message id: the same key and input
+            return receipt.stored
+        stored = await session.store.leader_last(session.names.tasks_stream, subject)
+    digest = stored.headers.get(Header.DIGEST, "")
     if digest and digest != task.digest:
         raise KeyConflict(task.workflow, task.key or "", task.run, digest, task.digest)
     return False

@@ -19,6 +19,9 @@ from jetflow.errors import BrokerError, PayloadTooLarge
 THRESHOLD: Final = 256 * 1024
 """Bytes of JSON from which on a value travels by reference, where the server takes messages of 1 MiB or more."""
 
+SMALL: Final = 4 * 1024
+"""Bytes of JSON up to which no server's limit is asked for."""
+
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of JSON that a value may have."""
 
@@ -39,7 +42,8 @@ def threshold(session: Session) -> int:
 
 def is_large(session: Session, data: bytes | msgspec.Raw) -> bool:
     """Tell whether a value has to travel by reference."""
-    return memoryview(data).nbytes > threshold(session)
+    size = memoryview(data).nbytes
+    return size > SMALL and size > threshold(session)
 
 
 def check_size(what: str, data: bytes) -> None:
@@ -54,17 +58,18 @@ def check_size(what: str, data: bytes) -> None:
 
 async def put(session: Session, root: str, data: bytes) -> str:
     """Store a value, and return its reference."""
-    digest = blake2b(data, digest_size=16).hexdigest()
-    names = session.names
     size = threshold(session)
+    # The size of the chunks is in the name: writers whose servers have other limits cut the same value otherwise.
+    name = f"{blake2b(data, digest_size=16).hexdigest()}-{size}"
+    names = session.names
     chunks = range(0, len(data), size)
     await asyncio.gather(
         *(
-            session.publisher.store(names.value(root, digest, number), data[at : at + size])
+            session.publisher.store(names.value(root, name, number), data[at : at + size])
             for number, at in enumerate(chunks)
         )
     )
-    return f"{digest}.{len(chunks)}"
+    return f"{name}.{len(chunks)}"
 
 
 async def get(session: Session, root: str, reference: str) -> bytes:
@@ -73,13 +78,14 @@ async def get(session: Session, root: str, reference: str) -> bytes:
     Raises:
         LostValue: it is not stored any more, or its digest does not fit.
     """
-    digest, _, count = reference.partition(".")
+    name, _, count = reference.partition(".")
+    digest = name.partition("-")[0]
     names = session.names
     if not count.isdecimal() or int(count) > _MOST_CHUNKS:
         raise LostValue(f"{reference!r} is not the reference of a value")
     parts = await asyncio.gather(
         *(
-            session.store.leader_last(names.values_stream, names.value(root, digest, number))
+            session.store.leader_last(names.values_stream, names.value(root, name, number))
             for number in range(int(count))
         )
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from jetflow.engine.graph import Graph
-from jetflow.engine.identity import is_name, is_run_id
+from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NONE, Attempt, Outcome, Task
 from jetflow.wire.subjects import Header
@@ -34,6 +35,11 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 decode_declaration: Callable[[bytes | str], Declaration] = msgspec.json.Decoder(Declaration).decode
 decode_graph: Callable[[bytes | str], Graph] = msgspec.json.Decoder(Graph).decode
+
+
+_TASK_SUBJECT: Final = re.compile(
+    r"jf\.[^.]+\.task\.([^.]+)\.([^.]+)\.([0-9a-f]{32})\.(-|[0-9a-f]{32})\.([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})"
+)
 
 
 class MalformedTask(ValueError):
@@ -82,12 +88,10 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     Raises:
         MalformedTask: the subject or a header is not as ``docs/wire.md`` says.
     """
-    tokens = subject.split(".")
-    if len(tokens) != 9:
-        raise MalformedTask(f"subject {subject!r} has {len(tokens)} tokens, not 9")
-    _, _, _, workflow, step, root, parent, run, turn = tokens
-    if not (is_run_id(run) and is_run_id(root) and (parent == NONE or is_run_id(parent)) and turn.isdecimal()):
-        raise MalformedTask(f"subject {subject!r} does not end in root, parent, run and turn")
+    found = _TASK_SUBJECT.fullmatch(subject)
+    if found is None:
+        raise MalformedTask(f"subject {subject!r} does not end in workflow, step, root, parent, run and turn")
+    workflow, step, root, parent, run, turn = found.groups()
     headers = headers or {}
     depth = headers.get(Header.DEPTH, "0")
     parent_step = headers.get(Header.PARENT_STEP, NONE)

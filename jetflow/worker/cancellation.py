@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from time import monotonic
-from typing import Final
+from time import monotonic, time
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
+from jetflow.runs.cancelling import REMEMBERED
 from jetflow.wire.subjects import last_token
-
-REMEMBERED: Final = 3600.0
-"""Seconds for which a worker drops tasks of a cancelled run; the queued ones were removed at once."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -50,19 +47,22 @@ class Cancellations:
 
     def covers(self, task: Task) -> bool:
         """Tell whether a task's run is cancelled, by itself, with its parent, or with its whole tree."""
-        runs = self._runs
-        return bool(runs) and (task.root in runs or task.run in runs or task.parent in runs)
+        return bool(self._runs) and any(self._knows(run) for run in (task.root, task.run, task.parent))
 
     def knows(self, root: str, run: str) -> bool:
         """Tell whether a mark covers all that a run has spawned."""
-        return root in self._runs or run in self._runs
+        return self._knows(root) or self._knows(run)
 
-    def add(self, run: str) -> None:
-        """Note a run as cancelled."""
+    def add(self, run: str, *, age: float = 0.0) -> None:
+        """Note a run as cancelled, ``age`` seconds ago."""
         now = monotonic()
         for known in [known for known, at in self._runs.items() if now - at > REMEMBERED]:
             del self._runs[known]
-        self._runs[run] = now
+        self._runs[run] = now - age
+
+    def _knows(self, run: str) -> bool:
+        at = self._runs.get(run)
+        return at is not None and monotonic() - at < REMEMBERED
 
     def _on_live(self, message: Message) -> None:
         self.add(last_token(message.subject))
@@ -80,7 +80,7 @@ class Cancellations:
                 names.records_stream, names.all_cancelled, after=self._read_to, since=REMEMBERED
             ):
                 for stored in page:
-                    self.add(last_token(stored.subject))
+                    self.add(last_token(stored.subject), age=time() - stored.time)
                     self._read_to = stored.sequence
         except BrokerError as error:
             _log.warning("the marks of cancelled runs could not be read: %s", error)

@@ -84,6 +84,7 @@ class Execution(Body):
         is_async: bool,
         attempt: int,
         delivery: int,
+        clean: bool,
         slots: Slots,
         crowd: Crowd,
         limits: Limits,
@@ -103,7 +104,7 @@ class Execution(Body):
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt = attempt
-        self.clean: bool = task.turn == 0 and delivery == 1
+        self.clean: bool = clean
         self.spawner: Spawner = Spawner(
             session, task, limits=limits, counted=self.clean, policy=policy, cancelled=lambda: self.cancelled
         )

@@ -57,6 +57,9 @@ TERM: Final = b"+TERM"
 BROKER_TROUBLE_DELAY: Final = 1.0
 """Seconds before a task is delivered again whose outcome the broker did not take."""
 
+RECORDING_AHEAD: Final = 1000
+"""Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
 TRACEBACK_LIMIT: Final = 16_000
 """Characters of a traceback that are kept, from its end."""
 
@@ -116,6 +119,7 @@ class Executor:
         self.recording: int = 0
         self.mean_duration: float = 0.0
         self.stopping: bool = False
+        self.on_room: Callable[[], None] = lambda: None
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
         self.park_after: float = options.park_after
@@ -195,7 +199,7 @@ class Executor:
             await self._drop(delivery, task)
             return
         attempt = delivery.count
-        if delivery.count > 1:
+        if delivery.again:
             self.counts.redelivered += 1
             if await self._performer.run(redelivered(task, graph)):
                 self._ack(delivery)
@@ -271,6 +275,7 @@ class Executor:
             task,
             attempt=attempt,
             delivery=delivery.count,
+            clean=task.turn == 0 and not delivery.again,
             slots=self._slots,
             crowd=self,
             limits=Limits(self._options.max_depth, self._options.max_descendants),
@@ -535,6 +540,8 @@ class Executor:
             self.recording -= 1
             if not self.recording:
                 self._recorded.set()
+            if self.recording == RECORDING_AHEAD:
+                self.on_room()
             if error is None:
                 self._ack(delivery)
             else:

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from jetflow.broker.puller import Delivery, Puller
-from jetflow.worker.executor import Executor
+from jetflow.worker.executor import RECORDING_AHEAD, Executor
 from jetflow.worker.slots import Slots
 
 SOON: Final = 0.05
@@ -21,9 +21,6 @@ SOON: Final = 0.05
 
 AHEAD: Final = 4
 """Tasks fetched ahead for each slot, at most."""
-
-RECORDING_AHEAD: Final = 1000
-"""Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
 
 ACTIVE_FOR: Final = 5.0
 """Seconds after its last task for which a step may ask for as many tasks as there are free slots."""
@@ -48,6 +45,7 @@ class Fetcher:
         """Give the fetcher what it starts deliveries with."""
         self._slots = slots
         self._executor = executor
+        executor.on_room = self.dispatch
 
     def begin(self) -> None:
         """Ask for the first tasks."""

@@ -140,14 +140,13 @@ class Spawner:
                 points.before("spawn_batch_sent")
                 under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
                 points.after("spawn_batch_sent")
-                group.ids += b"".join(planned.id for planned in batch)
                 if len(under_way) == BATCHES_UNDER_WAY:
-                    await self._confirm(target, *under_way.popleft())
+                    await self._confirm(target, group, *under_way.popleft())
                 else:
                     await asyncio.sleep(0)
         finally:
             while under_way:
-                await self._confirm(target, *under_way.popleft())
+                await self._confirm(target, group, *under_way.popleft())
         return group
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
@@ -180,10 +179,14 @@ class Spawner:
         self.groups.append(group)
         return group
 
-    async def _confirm(self, target: Target, batch: list[Planned], done: asyncio.Future[list[int]]) -> None:
+    async def _confirm(
+        self, target: Target, group: ChildGroup, batch: list[Planned], done: asyncio.Future[list[int]]
+    ) -> None:
+        """Wait until a batch is stored. Children that the server did not take are not waited for."""
         points.before("spawn_batch")
         existing = await done
         points.after("spawn_batch")
+        group.ids += b"".join(planned.id for planned in batch)
         if existing:
             await self._attach(target, [batch[at] for at in existing])
 
@@ -197,6 +200,11 @@ class Spawner:
         conflict: KeyConflict | None = None
         for planned in refused:
             stored = found.get(planned.item.subject) or await store.leader_last(stream, planned.item.subject)
+            while stored is None:  # refused for the sake of one that was then lost with its leader
+                receipt = await self._session.publisher.store(*_in_order(planned.item))
+                if receipt.stored or receipt.sequence:
+                    break
+                stored = await store.leader_last(stream, planned.item.subject)
             if stored is None:
                 continue
             owner = stored.headers.get(Header.PARENT_STEP, self._task.step)
@@ -272,6 +280,10 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
     if policy.early:
         headers[Header.EAGER] = "1"
     return headers
+
+
+def _in_order(item: Item) -> tuple[str, bytes, bytes]:
+    return item.subject, item.body, item.headers
 
 
 async def _pages(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

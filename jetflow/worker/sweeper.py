@@ -63,6 +63,8 @@ class Sweeper:
                 await self.delete_old()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
+            except Exception:  # one record that cannot be read must not end the net under all others
+                _log.exception("a sweep ended early")
 
     async def sweep(self) -> int:
         """Look at the open joins, and return how many had to be moved on."""
@@ -92,7 +94,11 @@ class Sweeper:
         names, store = self._session.names, self._session.store
         join = names.parse_counter(counter)
         stored = await store.leader_last(names.records_stream, names.joins_of_step(join))
-        if stored is None or time() - stored.time < self._every:
+        if stored is None:
+            if await self._was_never_sealed(join):
+                await self._session.connection.api(f"STREAM.PURGE.{names.counters_stream}", {"filter": counter})
+            return False
+        if time() - stored.time < self._every:
             return False
         record = decode_join(stored.body)
         if await self._is_done(join, record.task):
@@ -113,6 +119,14 @@ class Sweeper:
             self._counts.swept += 1
             _log.warning("the sweeper moved on step %r of run %s", join.step, join.run)
         return moved
+
+    async def _was_never_sealed(self, join: StepAddress) -> bool:
+        """Tell whether a step has ended without a join record: it had joined all its children itself."""
+        names, store = self._session.names, self._session.store
+        for subject in (names.step(join), names.run_by_id(join.run)):
+            if await store.leader_last(names.records_stream, subject) is not None:
+                return True
+        return False
 
     async def _is_done(self, join: StepAddress, task_subject: str) -> bool:
         names, store = self._session.names, self._session.store

@@ -134,20 +134,17 @@ class Waiting:
     async def decided(self, children: Sequence[bytes], policy: JoinPolicy, deadline: float | None) -> Decision:
         """Wait until a policy is decided over children, or until ``deadline`` (seconds since the epoch)."""
         distinct = set(children)
-        total, enough, verdict = len(distinct), policy.threshold(len(distinct)), "open"
-        ended: dict[bytes, Outcome] = {}
-        while verdict == "open":
-            try:
-                await self._until(distinct, enough, policy, deadline)
-            except BrokerTimeout:  # a TimeoutError too, but not the join's
-                raise
-            except TimeoutError:
-                break
+        total, ended = len(distinct), dict[bytes, Outcome]()
+        verdict = "open"
+        in_time = True
+        while verdict == "open" and in_time:
             for child in distinct & self._ended.keys() - ended.keys():
                 ended[child] = await self._outcome(child)
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = policy.verdict(total, succeeded, len(ended))
-            enough = len(ended) + (total - len(ended) if policy.quorum is None else policy.quorum - succeeded)
+            if verdict == "open":
+                enough = total if policy.quorum is None else len(ended) + policy.quorum - succeeded
+                in_time = await self._in_time(distinct, enough, policy, deadline)
         for child in distinct & self._ended.keys() - ended.keys():
             ended[child] = await self._outcome(child)
         if verdict == "open":  # the time is up: what has ended decides
@@ -155,6 +152,16 @@ class Waiting:
             verdict = "met" if policy.verdict(len(ended), succeeded, len(ended)) == "met" else "missed"
         self.joined |= distinct
         return Decision(ended, distinct - ended.keys(), verdict == "met")
+
+    async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
+        """Wait, and tell whether it was worth it before the deadline."""
+        try:
+            await self._until(children, enough, policy, deadline)
+        except BrokerTimeout:  # a TimeoutError too, but not the join's
+            raise
+        except TimeoutError:
+            return False
+        return True
 
     async def _outcome(self, child: bytes) -> Outcome:
         outcome = decode_outcome(self._ended[child])

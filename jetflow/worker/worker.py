@@ -163,10 +163,17 @@ class Worker:
         return steps
 
     async def _add_puller(self, session: Session, workflow: str, step: str) -> None:
-        declared = self.workflows[workflow].steps.get(step)
+        declared = self.workflows[workflow].find_step(step)
+        puller = Puller(
+            session.connection,
+            session.names.tasks_stream,
+            session.names.consumer(workflow, step),
+            self._fetcher.accept,
+            lambda: self._in_background(make_again()),
+        )
 
         async def ensure() -> None:
-            await ensure_step_consumer(
+            puller.consumer_created = await ensure_step_consumer(
                 session.connection,
                 session.names,
                 workflow,
@@ -182,13 +189,6 @@ class Worker:
                 _log.warning("the consumer of step %r of %r could not be made again: %s", step, workflow, error)
 
         await ensure()
-        puller = Puller(
-            session.connection,
-            session.names.tasks_stream,
-            session.names.consumer(workflow, step),
-            self._fetcher.accept,
-            lambda: self._in_background(make_again()),
-        )
         await puller.start()
         self._fetcher.pullers.append(puller)
 

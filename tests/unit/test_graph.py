@@ -26,8 +26,9 @@ def test_diamond() -> None:
     assert DIAMOND.downstream["a"] == ("b", "c")
     assert DIAMOND.upstream["d"] == ("b", "c")
     assert DIAMOND.ancestors["d"] == {"a", "b", "c"}
-    assert DIAMOND.beside["b"] == ("c",)
-    assert DIAMOND.beside["a"] == ()
+    assert DIAMOND.beside["b"] == ("c", "d")
+    assert DIAMOND.beside["a"] == ("b", "c", "d")
+    assert DIAMOND.beside["d"] == ()
 
 
 def test_several_first_steps_begin_with_an_implied_one() -> None:
