@@ -1,9 +1,10 @@
 """The fixtures that every test may use: one real nats-server a session, one fresh namespace a test.
 
 Event loops: each test has a loop of its own (``asyncio_default_test_loop_scope`` in pyproject.toml), so that
-what a test leaves running is found at its own end. A session fixture needs ``loop_scope="session"``, and
-hands out only what is tied to no loop: the server is a process and a URL. Open connections in the test, or in
-a fixture of function scope. ``JETFLOW_TEST_LOOP=uvloop`` runs the whole suite on uvloop, as workers do.
+what a test leaves running is found at its own end. A session fixture is a plain one that hands out what is tied to
+no loop, as the server is, a process and a URL: with `pytest_asyncio_loop_factories` in place pytest-asyncio makes its
+session's loop, and so every async fixture of the session, anew for each test. Open connections in the test, or in a
+fixture of function scope. ``JETFLOW_TEST_LOOP=uvloop`` runs the whole suite on uvloop, as workers do.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import pytest
-import pytest_asyncio
 
+from jetflow.broker.connection import Connection
+from jetflow.broker.topology import delete_streams
 from jetflow.server import NatsServer
+from jetflow.wire.subjects import Subjects
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -27,14 +30,26 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"asyncio": asyncio.new_event_loop}
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def nats_server() -> AsyncGenerator[NatsServer]:
+@pytest.fixture(scope="session")
+def nats_server() -> Generator[NatsServer]:
     """The session's server. A test that stops or kills one starts its own."""
-    async with NatsServer() as server:
+    server = NatsServer()
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(server.start())
         yield server
+        runner.run(server.stop())
 
 
 @pytest.fixture
-def namespace() -> str:
-    """A namespace that no other test uses."""
-    return f"t{secrets.token_hex(4)}"
+def namespace(request: pytest.FixtureRequest) -> Generator[str]:
+    """A namespace that no other test uses. What it holds on the session's server is deleted after the test."""
+    name = f"t{secrets.token_hex(4)}"
+    yield name
+    if "nats_server" in request.fixturenames:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(_delete(request.getfixturevalue("nats_server"), name))
+
+
+async def _delete(server: NatsServer, namespace: str) -> None:
+    async with await Connection.open(server.url) as connection:
+        await delete_streams(connection, Subjects(namespace))
