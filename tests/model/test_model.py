@@ -17,6 +17,7 @@ QUICK = (
     "a step that waits warm",
     "a child run with two last steps",
     "a shared child fails",
+    "a later step shares a child of an attempt that failed",
     "a step fails beside one that waits",
     "a forged outcome beside a borrowed child",
     "two of three, one fails",

@@ -329,7 +329,7 @@ def test_a_redelivered_task_of_an_ended_run_repeats_the_count_and_the_look() -> 
 def test_a_redelivered_task_of_an_ended_step_starts_what_follows_again() -> None:
     done, handled = drive(redelivered(task("a"), LINE), {ReadEnded: Ended(step=True)})
     assert handled
-    assert done == [ReadEnded(task("a")), Start(task("a"), "b", 0)]
+    assert done == [ReadEnded(task("a")), Start(task("a"), "b", 0), Look(StepAddress(ROOT, RUN, "b"), None)]
 
 
 def test_a_redelivered_task_of_a_sealed_step_seals_again() -> None:
