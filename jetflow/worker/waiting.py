@@ -8,9 +8,10 @@ it listened. A live copy that got lost is noticed by the join's counter, within 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from time import time
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,7 +19,7 @@ from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
-from jetflow.errors import BrokerTimeout
+from jetflow.errors import BrokerError, BrokerTimeout
 from jetflow.runs import points
 from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
@@ -33,6 +34,9 @@ SUCCEEDED: Final = b'"succeeded"'
 
 READ_ALL_FROM: Final = 64
 """From this many children on, all outcomes of the step are read in pages rather than one by one."""
+
+
+_log = logging.getLogger("jetflow.worker")
 
 
 class StepParked(BaseException):
@@ -113,6 +117,8 @@ class Waiting:
         self._reads: set[asyncio.Task[None]] = set()
         self._last_arrival = 0.0
         self._counter_seen: bytes | None = None
+        self._outside = 0
+        self._time_left: float | None = None
         self.holds_slot: bool = True
         self.pause: asyncio.Timeout | None = None
         self.need: Need | None = None
@@ -151,7 +157,9 @@ class Waiting:
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = "met" if policy.verdict(len(ended), succeeded, len(ended)) == "met" else "missed"
         self.joined |= distinct
-        return Decision(ended, distinct - ended.keys(), verdict == "met")
+        rest = distinct - ended.keys()
+        self.excused.update(child.hex() for child in rest)  # however they end, the step has decided without them
+        return Decision(ended, rest, verdict == "met")
 
     async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
         """Wait, and tell whether it was worth it before the deadline."""
@@ -239,7 +247,8 @@ class Waiting:
             self.holds_slot = False
             self._slots.give_back()
         self._crowd.waiting += 1
-        time_left = self._stop_clock()
+        self._stop_clock()
+        self._outside += 1
         park_timer = asyncio.get_running_loop().call_later(self._crowd.park_after, self.park)
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time())):
@@ -249,11 +258,14 @@ class Waiting:
         finally:
             park_timer.cancel()
             self._crowd.waiting -= 1
+            self._outside -= 1
             await self._take_slot()
-        self._start_clock(time_left)
+            self._start_clock()
 
     async def _take_slot(self) -> None:
-        if self.parked or self._cancelled:
+        # A step that waits in several places goes on without a slot until the last of them: the child that it still
+        # waits for may need the slot.
+        if self.parked or self._cancelled or self._outside:
             return
         if not self.holds_slot:
             self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
@@ -265,17 +277,18 @@ class Waiting:
                 self.holds_slot = False
                 raise
 
-    def _stop_clock(self) -> float | None:
-        """Stop the step's timeout while it waits; return the seconds that are left of it."""
+    def _stop_clock(self) -> None:
+        """Stop the step's timeout while it waits."""
         deadline = None if self.pause is None else self.pause.when()
-        if self.pause is None or deadline is None:
-            return None
-        self.pause.reschedule(None)
-        return deadline - asyncio.get_running_loop().time()
+        if self.pause is not None and deadline is not None and not self.pause.expired():
+            self._time_left = deadline - asyncio.get_running_loop().time()
+            self.pause.reschedule(None)
 
-    def _start_clock(self, time_left: float | None) -> None:
-        if self.pause is not None and time_left is not None:
-            self.pause.reschedule(asyncio.get_running_loop().time() + time_left)
+    def _start_clock(self) -> None:
+        """Let the timeout go on when the step waits nowhere any more."""
+        if self.pause is not None and self._time_left is not None and not self._outside:
+            self.pause.reschedule(asyncio.get_running_loop().time() + self._time_left)
+            self._time_left = None
 
     async def _wait_warm(self, wait: _Wait) -> None:
         loop = asyncio.get_running_loop()
@@ -290,7 +303,7 @@ class Waiting:
                     await wait.moved.wait()
             except TimeoutError:
                 if loop.time() - self._last_arrival >= silence:
-                    await self._check(wait)
+                    await self._try(self._check(wait))
 
     # --- outcomes
 
@@ -316,9 +329,16 @@ class Waiting:
 
     def _catch_up(self) -> None:
         missing = set[bytes]().union(*(wait.missing for wait in self._waits))
-        task = asyncio.get_running_loop().create_task(self._read(missing, in_pages=False))
+        task = asyncio.get_running_loop().create_task(self._try(self._read(missing, in_pages=False)))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
+
+    async def _try(self, look: Coroutine[Any, Any, None]) -> None:
+        """Look for outcomes, now or another time: a broker that is away must not cost the step an attempt."""
+        try:
+            await look
+        except BrokerError as error:
+            _log.info("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
 
     async def _check(self, wait: _Wait) -> None:
         """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
