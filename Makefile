@@ -15,10 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test model mutants lint format lock clean
+.PHONY: help env demo test model mutants crash-points chaos lint format lock clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,12 @@ model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zo
 
 mutants: $(STAMP)  ## Plant bugs in the rules, and expect the models to catch each
 	@$(BIN)/python -m tests.model.mutants $(ARGS)
+
+crash-points: $(STAMP)  ## Kill a worker before and after every named point on the way of a task
+	@$(BIN)/python -m tests.crash $(ARGS)
+
+chaos: $(STAMP)  ## Draw faults for a while, then check every outcome; ARGS="--seconds 60 --seed 1 --cluster 3"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)
