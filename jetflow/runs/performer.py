@@ -232,7 +232,7 @@ class Performer:
     async def _cancel_rest(self, effect: CancelRest) -> None:
         members = await members_of(self._session, effect.join, effect.record)
         if members is None:
-            members = await self._spawned(effect.join)
+            members = await spawned_by(self._session, effect.join)
         await self.cancel_open(effect.join, set(split_ids(members)))
 
     async def cancel_open(self, join: StepAddress, children: set[bytes]) -> None:
@@ -280,10 +280,10 @@ class Performer:
         if stored is None:
             return None
         record = decode_join(stored.body)
-        ended = await self._ended(join, record)
+        ended, members = await self._ended(join, record)
         missing, failed = record.needed - ended, ()
         if record.total and (missing <= 0 or record.policy.early):
-            failed = await self._failed(join, record)
+            failed = await self._failed(join, record, members)
             missing = record.policy.missing(record.total, ended - len(failed), ended)
         if missing > 0:
             if value is not None and not record.borrowed:  # what is borrowed is counted elsewhere
@@ -305,14 +305,18 @@ class Performer:
         met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
         return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
 
-    async def _ended(self, join: StepAddress, record: JoinRecord) -> int:
-        """Return how many of the children that a join record names have ended; a lower bound if it is too few."""
+    async def _ended(self, join: StepAddress, record: JoinRecord) -> tuple[int, bytes | None]:
+        """Return how many of the children that a join record names have ended, and their packed ids.
+
+        The number is a lower bound if it is too few. None for the ids says that all that are stored count.
+        """
         outcomes = self._names.runs_of_join(join)
         if record.needed > COUNT_FIRST and not record.policy.early:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
             if count < record.needed - len(record.borrowed):
-                return count + len(record.borrowed)
-        tally = Tally(record, await members_of(self._session, join, record))
+                return count + len(record.borrowed), None
+        members = await members_of(self._session, join, record)
+        tally = Tally(record, members)
         await self._count_in(tally, outcomes)
         borrowed = 0
         for child in record.borrowed:
@@ -323,35 +327,29 @@ class Performer:
         if tally.disputed:
             _log.warning("run %s, step %s: outcomes are stored that nobody spawned", join.run, join.step)
             # Which of the stored tasks the record counts cannot be told, so that all of them have to be done.
-            spawned = await self._spawned(join)
-            tally = Tally(record, spawned)
+            members = await spawned_by(self._session, join)
+            tally = Tally(record, members)
             await self._count_in(tally, outcomes)
-            return record.needed - (len(spawned) // ID_BYTES - tally.stored) - (len(record.borrowed) - borrowed)
-        return tally.stored
+            open_ones = len(members) // ID_BYTES - tally.stored + len(record.borrowed) - borrowed
+            return min(record.needed - open_ones, tally.stored + borrowed), members
+        return tally.stored, members
 
     async def _count_in(self, tally: Tally, outcomes: str) -> None:
         async for page in self._store.leader_ids(self._names.records_stream, outcomes):
             tally.add(page)
 
-    async def _spawned(self, join: StepAddress) -> bytes:
-        """Return the ids of the children that are stored as spawned by a step."""
-        found: set[bytes] = set()
-        tasks = self._names.tasks_of_parent(join.root, join.run)
-        async for page in self._store.pages(self._names.tasks_stream, tasks):
-            for stored in page:
-                if stored.headers.get(Header.PARENT_STEP) == join.step:
-                    found.add(bytes.fromhex(stored.subject.split(".")[7]))
-        return b"".join(found)
+    async def _failed(
+        self, join: StepAddress, record: JoinRecord, members: bytes | None
+    ) -> tuple[tuple[str, Outcome], ...]:
+        """Return the children of a sealed join that did not end well, without those that the step has seen.
 
-    async def _failed(self, join: StepAddress, record: JoinRecord) -> tuple[tuple[str, Outcome], ...]:
-        """Return the children of a sealed join that did not end well, without those that the step has seen."""
+        ``members`` holds the packed ids of those that count; None if all do.
+        """
         marked: set[str] = set()
         async for page in self._store.leader_ids(self._names.records_stream, self._names.marks_of_join(join)):
             marked.update(child.hex() for child in split_ids(page))
-        if marked:
-            members = await members_of(self._session, join, record)
-            if members is not None:
-                marked &= {child.hex() for child in split_ids(members)}
+        if marked and members is not None:
+            marked &= {child.hex() for child in split_ids(members)}
         owners = dict.fromkeys(sorted(marked), join.step) | {child.run: child.step for child in record.borrowed}
         subjects = [
             self._names.run(join.root, join.run, step, child)
@@ -426,3 +424,30 @@ async def members_of(session: Session, join: StepAddress, record: JoinRecord) ->
             raise BrokerError(f"part {number} of the children that {join.step} of run {join.run} needs is gone")
         parts.append(stored.body)
     return b"".join(parts)
+
+
+async def spawned_by(session: Session, join: StepAddress) -> bytes:
+    """Return the packed ids of the children that are stored as spawned by a step."""
+    found: set[bytes] = set()
+    names = session.names
+    async for page in session.store.pages(names.tasks_stream, names.tasks_of_parent(join.root, join.run)):
+        for stored in page:
+            if stored.headers.get(Header.PARENT_STEP) == join.step:
+                found.add(bytes.fromhex(stored.subject.split(".")[7]))
+    return b"".join(found)
+
+
+async def counted_by(session: Session, join: StepAddress, record: JoinRecord | None) -> bytes | None:
+    """Return the packed ids of the children that count in a join that is done; None if all that are stored do.
+
+    ``record`` is None for a step that left nothing to wait for: then those count that were spawned.
+    """
+    if record is None:
+        return await spawned_by(session, join)
+    members = await members_of(session, join, record)
+    if members is not None:
+        return members
+    tally = Tally(record)
+    async for page in session.store.leader_ids(session.names.records_stream, session.names.runs_of_join(join)):
+        tally.add(page)
+    return await spawned_by(session, join) if tally.disputed else None

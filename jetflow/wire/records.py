@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite, nan
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +41,8 @@ decode_graph: Callable[[bytes | str], Graph] = msgspec.json.Decoder(Graph).decod
 _TASK_SUBJECT: Final = re.compile(
     r"jf\.[^.]+\.task\.([^.]+)\.([^.]+)\.([0-9a-f]{32})\.(-|[0-9a-f]{32})\.([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})"
 )
+
+_NUMBER: Final = re.compile("[0-9]{1,9}")
 
 
 class MalformedTask(ValueError):
@@ -95,7 +98,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     headers = headers or {}
     depth = headers.get(Header.DEPTH, "0")
     parent_step = headers.get(Header.PARENT_STEP, NONE)
-    if not depth.isdecimal():
+    if not _NUMBER.fullmatch(depth):
         raise MalformedTask(f"header {Header.DEPTH} is {depth!r}, not a number")
     if (parent == NONE) != (parent_step == NONE) or not (parent_step == NONE or is_name(parent_step)):
         raise MalformedTask(f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}")
@@ -125,9 +128,12 @@ def _read_deadline(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return float(text)
+        deadline = float(text)
     except ValueError:
-        raise MalformedTask(f"header {Header.DEADLINE} is {text!r}, not seconds since the epoch") from None
+        deadline = nan
+    if not isfinite(deadline):
+        raise MalformedTask(f"header {Header.DEADLINE} is {text!r}, not seconds since the epoch")
+    return deadline
 
 
 def _read_key(text: str | None) -> str | None:

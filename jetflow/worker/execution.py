@@ -21,7 +21,7 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
-from jetflow.runs.performer import members_of
+from jetflow.runs.performer import counted_by
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_join, decode_outcome
@@ -168,7 +168,7 @@ class Execution(Body):
         join = StepAddress(self._task.root, self._task.run, step)
         sealed = await store.leader_last(names.records_stream, names.joins_of_step(join))
         record = None if sealed is None else decode_join(sealed.body)
-        members = None if record is None else await members_of(self._session, join, record)
+        members = await counted_by(self._session, join, record)
         ids = None if members is None else set(split_ids(members))
         async for page in store.pages(names.records_stream, names.runs_of_join(join)):
             yield [

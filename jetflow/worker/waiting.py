@@ -17,6 +17,7 @@ import msgspec
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
+from jetflow.engine.identity import is_run_id
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
@@ -314,7 +315,9 @@ class Waiting:
 
     def _on_live(self, message: Message) -> None:
         self._last_arrival = asyncio.get_running_loop().time()
-        self._take(bytes.fromhex(last_token(message.subject)), message.data)
+        child = last_token(message.subject)
+        if is_run_id(child):  # anybody may publish there
+            self._take(bytes.fromhex(child), message.data)
 
     def _take(self, child: bytes, body: bytes) -> None:
         for wait in self._waits:
