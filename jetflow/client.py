@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -12,7 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Failure, Outcome, Task
-from jetflow.errors import InvalidInput, ResultTimeout, RunFailed, UnknownRun
+from jetflow.errors import BrokerTimeout, InvalidInput, JetStreamUnavailable, ResultTimeout, RunFailed, UnknownRun
 from jetflow.runs.cancelling import cancel_run, delete_tree
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
@@ -27,6 +28,8 @@ O = TypeVar("O")  # noqa: E741
 O_co = TypeVar("O_co", covariant=True)
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+
+_log = logging.getLogger("jetflow.client")
 
 CHECK_EVERY = 1.0
 """Seconds between two reads of an outcome that is waited for, in case its live copy was lost."""
@@ -53,11 +56,13 @@ class Run(Generic[O_co]):
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        trace = await read_trace(self._session, self.id, children=0)
+        trace = await read_trace(self._session, self.id, children=0, values=False)
         return trace.status
 
     async def result(self, timeout: float | None = None) -> O_co:
         """Wait for the run to end, and return its output. ``timeout`` is seconds; None waits for ever.
+
+        An outage of the broker is waited through.
 
         Raises:
             RunFailed: the run ended without an output.
@@ -89,22 +94,27 @@ class Run(Generic[O_co]):
                 ended.set_result((message.subject.split(".")[-4], decode_outcome(message.data)))
 
         subscription = await connection.subscribe(names.live_run_by_id(self.id), on_live)
-        deadline = asyncio.timeout(timeout)
         try:
-            async with deadline:
+            async with asyncio.timeout(timeout):
                 while True:
-                    stored = await self._stored_outcome()
+                    stored = await self._outcome_if_reachable()
                     if stored is not None:
                         return stored
                     await asyncio.wait({ended}, timeout=CHECK_EVERY)
                     if ended.done():
                         return ended.result()
         except TimeoutError:
-            if not deadline.expired():
-                raise  # the broker did not answer
             raise ResultTimeout(self.id, timeout or 0.0) from None
         finally:
             await connection.unsubscribe(subscription)
+
+    async def _outcome_if_reachable(self) -> tuple[str, Outcome] | None:
+        """Read the outcome, if it is stored and the broker can be asked: whoever waits, waits through an outage."""
+        try:
+            return await self._stored_outcome()
+        except (BrokerTimeout, JetStreamUnavailable) as error:
+            _log.info("the outcome of run %s cannot be read at this moment: %s", self.id, error)
+            return None
 
     async def _stored_outcome(self) -> tuple[str, Outcome] | None:
         names, store = self._session.names, self._session.store
