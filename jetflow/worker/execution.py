@@ -60,6 +60,10 @@ class Body:
             if self._is_async and self._running is not None:
                 self._running.cancel()
 
+    def runs_in(self, running: asyncio.Task[Any]) -> bool:
+        """Tell whether it is this step that a task of the event loop runs."""
+        return self._running is running
+
     def park(self) -> None:
         """Unwind the step where it waits."""
 

@@ -119,6 +119,7 @@ class Executor:
         self.recording: int = 0
         self.mean_duration: float = 0.0
         self.stopping: bool = False
+        self._full_trees: set[str] = set()
         self.on_room: Callable[[], None] = lambda: None
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
@@ -138,6 +139,14 @@ class Executor:
         for body in list(self.bodies):
             if self._cancellations.covers(body.task):
                 body.cancel()
+
+    def name_of(self, running: asyncio.Task[Any]) -> str:
+        """Return which step a task of the event loop runs."""
+        for body in list(self.bodies):
+            if body.runs_in(running):
+                task = body.task
+                return f"step {task.step!r} of {task.workflow!r}, run {task.run},"
+        return running.get_name()
 
     def has_room(self) -> bool:
         """Tell whether one more step may wait warm."""
@@ -209,7 +218,7 @@ class Executor:
             self._drive(delivery, begin(task, graph))
         elif step is None:
             await self._unknown(delivery, task)
-        elif task.step != graph.on_failure and (late := _too_late(delivery, task, step, attempt)) is not None:
+        elif (late := _too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
             self._end(delivery, task, attempt, _poisoned(delivery, task, step), graph)
@@ -227,20 +236,20 @@ class Executor:
         slot: _Slot,
     ) -> None:
         body = await self._body(delivery, task, graph, step, attempt)
+        if self._cancellations.covers(task):  # since it was looked at first
+            await self._drop(delivery, task)
+            return
         slot.lend(body)
         self.bodies.add(body)
         self.counts.executed += 1
-        if (running := asyncio.current_task()) is not None:  # the heartbeat names it when it blocks the loop
-            running.set_name(f"step {task.step!r} of {task.workflow!r}, run {task.run},")
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
             data = task.input if task.value is None else await self._input(task.root, task.value)
             context = Context(body) if isinstance(body, Execution) else None
-            deadline = None if task.step == graph.on_failure else task.deadline  # it may have passed: that is why
             arguments = step.arguments(step.input.decode(data), context)
             points.before("body")
-            result = await self._call(step, arguments, body, deadline)
+            result = await self._call(step, arguments, body, task.deadline)
             points.after("body")
             output = self._encode(workflow, graph, step, result)
         except BaseException as error:
@@ -278,7 +287,7 @@ class Executor:
             clean=task.turn == 0 and not delivery.again,
             slots=self._slots,
             crowd=self,
-            limits=Limits(self._options.max_depth, self._options.max_descendants),
+            limits=Limits(self._options.max_depth, self._options.max_descendants, self._full_trees),
             cold=step.max_running is not None,
             policy=step.join,
             cancel_open=self._performer.cancel_open,
@@ -430,7 +439,13 @@ class Executor:
         self._nak(delivery, delay)
 
     async def _drop(self, delivery: Delivery, task: Task) -> None:
-        """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them."""
+        """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
+
+        Of a deleted tree nothing is stored any more.
+        """
+        if self._cancellations.deleted(task.root):
+            self._ack(delivery)
+            return
         mark = self._session.names.cancelled(task.root, task.run)
         if not self._cancellations.knows(task.root, task.run):
             points.before("store_cancelled_mark")

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from jetflow.broker.connection import Connection
 from jetflow.errors import BrokerError
@@ -34,7 +34,10 @@ class Heartbeat:
     here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call twice.
     """
 
-    def __init__(self, main: Connection, held: dict[str, float], *, ack_wait: float) -> None:
+    def __init__(
+        self, main: Connection, held: dict[str, float], name_of: Callable[[asyncio.Task[Any]], str], *, ack_wait: float
+    ) -> None:
+        self._name_of = name_of
         self._main = main
         self._held = held
         self._every = ack_wait / 3
@@ -115,7 +118,7 @@ class Heartbeat:
             loop.call_soon_threadsafe(self._answer)
         elif now - self._asked >= BLOCKED_AFTER and self._blocked_by is None:
             running = asyncio.current_task(loop)
-            self._blocked_by = "an unknown callback" if running is None else running.get_name()
+            self._blocked_by = "an unknown callback" if running is None else self._name_of(running)
             _log.warning(
                 "%s has blocked the event loop for %.1f s: make it a plain def step, which runs in a thread",
                 self._blocked_by,
