@@ -16,7 +16,7 @@ import msgspec
 from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
 from jetflow.broker.publisher import BUSY_DELAY, IN_FLIGHT, RESEND_AFTER, subject_taken
-from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout
+from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PermissionDenied
 
 BATCH: Final = 500
 """Messages in one batch, at most."""
@@ -74,6 +74,7 @@ class Ingest:
         """Begin to listen for acknowledgements."""
         await self._connection.subscribe(f"{self._inbox}.>", self._on_answer)
         self._forget_reconnect = self._connection.on_reconnect(self._resend_all)
+        self._connection.on_denied(self._on_denied)
 
     async def stop(self) -> None:
         """Give up what is not acknowledged. Safe to call twice."""
@@ -147,6 +148,12 @@ class Ingest:
             self._close(number, batch)
         elif answer.batch:
             self._close(number, batch)
+
+    def _on_denied(self, subject: str) -> None:
+        for number, batch in list(self._open.items()):
+            if any(item.subject == subject for item in batch.items):
+                batch.refused = PermissionDenied(subject)
+                self._close(number, batch)
 
     def _on_error(self, batch: _Batch, error: _Error) -> None:
         if error.code >= 500 or error.err_code in IN_FLIGHT:

@@ -17,13 +17,15 @@ import msgspec
 import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
-from jetflow.errors import BrokerRefused, BrokerTimeout
+from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
 
 MULTI_GET: Final = 1000
 """Subjects in one multi-get; the server takes 1024."""
 
 PAGE: Final = 1000
 """Messages in one page of a filtered read."""
+
+_END_OF_PAGE: Final = frozenset({"204", "404"})
 
 _NO_LIST: Final = 2**31
 _NOT_FOUND: Final = 10037
@@ -154,7 +156,13 @@ class Store:
                 while True:
                     message = await replies.get()
                     if _is_status(message):
-                        return page, int((message.headers or {}).get("Nats-Num-Pending", "0"))
+                        headers = message.headers or {}
+                        if headers["Status"] not in _END_OF_PAGE:
+                            raise JetStreamUnavailable(
+                                f"a batched read of {stream} was refused: "
+                                f"{headers['Status']} {headers.get('Description', 'nobody answers for the stream')}"
+                            )
+                        return page, int(headers.get("Nats-Num-Pending", "0"))
                     page.append(_from_replica(message))
         except TimeoutError:
             raise BrokerTimeout(f"a batched read of {stream} was not answered within {API_TIMEOUT:g} s") from None

@@ -22,6 +22,11 @@ from jetflow.wire.records import decode_outcome, header_block, task_headers
 
 CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
 
+TREE: Final = b""
+ALONE: Final = b'"alone"'
+DELETED: Final = b'"deleted"'
+"""What a mark says of its run: cancelled with all that it has spawned, cancelled without, deleted with its tree."""
+
 PURGES_AT_ONCE: Final = 32
 
 Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
@@ -46,7 +51,7 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     if tree:
         await _stop_tree(session, first)
     else:
-        await session.publisher.store(names.cancelled(first.root, run), b"")
+        await session.publisher.store(names.cancelled(first.root, run), ALONE)
     await drive(conclude(first, cancelled(first)))
     return stored is None
 
@@ -61,8 +66,10 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
             if task is not None and bytes.fromhex(task.run) in children:
                 children.discard(bytes.fromhex(task.run))
                 tasks.append(task)
-    await asyncio.gather(*(session.publisher.store(names.cancelled(join.root, task.run), b"") for task in tasks))
+    runs = [task.run for task in tasks]
+    await _mark(session, join.root, runs)
     await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
+    await _mark(session, join.root, await _parents_below(session, join.root, runs))
 
 
 def cancelled(task: Task, worker: str = "") -> Outcome:
@@ -95,13 +102,46 @@ async def _stop_tree(session: Session, first: Task) -> None:
     """Mark a run and its descendants as cancelled, and remove their queued tasks."""
     names, root = session.names, first.root
     if first.parent == NONE:
-        await session.publisher.store(names.cancelled(root, root), b"")
+        await _mark(session, root, [root])
         await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
         await _keep_first(session, first)
         return
     parents = _descendants(await _families(session, root), first.run)
-    await asyncio.gather(*(session.publisher.store(names.cancelled(root, parent), b"") for parent in parents))
+    await _mark(session, root, parents)
     await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+
+
+async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
+    """Store the marks that runs are cancelled with all that they have spawned."""
+
+    async def mark(run: str) -> None:
+        subject = session.names.cancelled(root, run)
+        if not (await session.publisher.store(subject, TREE)).stored:
+            stored = await session.store.leader_last(session.names.records_stream, subject)
+            if stored is not None and stored.body == ALONE:
+                await _purge(session, session.names.records_stream, [subject])
+                await session.publisher.store(subject, TREE)
+
+    await asyncio.gather(*(mark(run) for run in runs))
+
+
+async def _parents_below(session: Session, root: str, runs: Iterable[str]) -> list[str]:
+    """Return the descendants of some runs that have children: sealed or parked, they are in no worker's memory."""
+    names, gate = session.names, asyncio.Semaphore(PURGES_AT_ONCE)
+    found: list[str] = []
+
+    async def children_of(run: str) -> set[str]:
+        async with gate:
+            pages = session.store.leader_subjects(names.tasks_stream, names.tasks_of_parent(root, run))
+            return {subject.split(".")[7] async for page in pages for subject in page}
+
+    level = [child for children in await asyncio.gather(*map(children_of, runs)) for child in children]
+    while level:
+        families = zip(level, await asyncio.gather(*map(children_of, level)), strict=True)
+        parents = {run: children for run, children in families if children}
+        found += parents
+        level = [child for children in parents.values() for child in children]
+    return found
 
 
 async def _keep_first(session: Session, first: Task) -> None:
@@ -142,14 +182,12 @@ async def _purge(session: Session, stream: str, subjects: Iterable[str]) -> None
 REMEMBERED: Final = 3600.0
 """Seconds for which the mark of a cancelled or deleted run counts."""
 
-_DELETED: Final = b'"deleted"'
-
 
 async def was_deleted(session: Session, run: str) -> bool:
     """Tell whether a root run was deleted so lately that what may still be under way of it is refused."""
     names = session.names
     mark = await session.store.leader_last(names.records_stream, names.cancelled(run, run))
-    return mark is not None and mark.body == _DELETED and time() - mark.time < REMEMBERED
+    return mark is not None and mark.body == DELETED and time() - mark.time < REMEMBERED
 
 
 # --- deleting --------------------------------------------------------------------------------------------------
@@ -162,11 +200,12 @@ async def delete_tree(session: Session, run: str) -> None:
         UnknownRun: no root run with this id is stored.
     """
     names = session.names
-    known = await session.store.leader_last(names.records_stream, names.run(run, NONE, NONE, run))
-    if known is None and await find_first_task(session, run) is None:
-        raise UnknownRun(run)
+    if await session.store.leader_last(names.records_stream, names.run(run, NONE, NONE, run)) is None:
+        first = await find_first_task(session, run)
+        if first is None or first.parent != NONE:
+            raise UnknownRun(run)
     await _purge(session, names.records_stream, [names.cancelled(run, "*")])
-    await session.publisher.store(names.cancelled(run, run), _DELETED)
+    await session.publisher.store(names.cancelled(run, run), DELETED)
     await _purge(session, names.tasks_stream, [names.tasks_of_tree(run)])
     await _purge(session, names.records_stream, names.records_of_tree(run))
     await _purge(session, names.counters_stream, [names.counters_of_tree(run)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -48,6 +49,9 @@ from jetflow.wire.records import (
 )
 from jetflow.wire.subjects import Header, last_token
 
+DECIDED_KEPT: Final = 10_000
+"""Joins remembered whose step has gone on, and whose other children are cancelled."""
+
 COUNT_FIRST: Final = 1000
 """Children from which on a look counts before it reads ids."""
 
@@ -76,6 +80,7 @@ class Performer:
         self._publisher = session.publisher
         self._store = session.store
         self._ledger = LookLedger()
+        self._decided: OrderedDict[tuple[StepAddress, int], None] = OrderedDict()
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
@@ -230,6 +235,18 @@ class Performer:
         await self._confirm(_Write(self._names.records_stream, subject, encode(outcome), b""))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
+        # Each child that is cancelled counts, and would look, and find the rest to be cancelled.
+        done = effect.join, effect.record.turn
+        self._decided[done] = None
+        if len(self._decided) > DECIDED_KEPT:
+            self._decided.popitem(last=False)
+        try:
+            await self._cancel_members(effect)
+        except BaseException:
+            self._decided.pop(done, None)
+            raise
+
+    async def _cancel_members(self, effect: CancelRest) -> None:
         members = await members_of(self._session, effect.join, effect.record)
         if members is None:
             members = await spawned_by(self._session, effect.join)
@@ -280,6 +297,8 @@ class Performer:
         if stored is None:
             return None
         record = decode_join(stored.body)
+        if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
+            return None
         ended, members = await self._ended(join, record)
         missing, failed = record.needed - ended, ()
         if record.total and (missing <= 0 or record.policy.early):

@@ -17,6 +17,7 @@ from jetflow.engine.graph import START, Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NONE, Failure, Outcome, Task
 from jetflow.errors import BrokerRefused, UnknownRun
+from jetflow.runs.values import with_output
 from jetflow.wire.records import (
     MalformedTask,
     decode_attempt,
@@ -111,8 +112,12 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     next_page: str | None = None
 
 
-async def read_trace(session: Session, run: str, *, children: int, after: str | None = None) -> RunTrace:
+async def read_trace(
+    session: Session, run: str, *, children: int, after: str | None = None, values: bool = True
+) -> RunTrace:
     """Put together the state of a run, with a page of at most ``children`` children.
+
+    Without ``values`` an output that is too large for its record is left out.
 
     Raises:
         UnknownRun: no run with this id is stored.
@@ -122,6 +127,8 @@ async def read_trace(session: Session, run: str, *, children: int, after: str | 
         _tasks(session, run), store.leader_last(names.records_stream, names.run_by_id(run))
     )
     outcome = None if ended is None else decode_outcome(ended.body)
+    if ended is not None and outcome is not None and values:
+        outcome = await with_output(session, ended.subject.split(".")[3], outcome)
     if not tasks:
         if ended is None or outcome is None:
             raise UnknownRun(run)
@@ -227,11 +234,12 @@ async def _steps(
     traces: list[StepTrace] = []
     for node in graph.nodes:
         turns = [(task, message) for task, message in tasks if task.step == node.name]
-        traces.append(
-            await _step(
-                session, node.name, node.after, turns, outcomes.get(node.name), joins, failures.get(node.name, [])
-            )
+        trace = await _step(
+            session, node.name, node.after, turns, outcomes.get(node.name), joins, failures.get(node.name, [])
         )
+        if outcome is not None and outcome.status == "cancelled" and trace.status in ("queued", "running", "waiting"):
+            trace = msgspec.structs.replace(trace, status="cancelled")
+        traces.append(trace)
     return tuple(traces)
 
 

@@ -6,15 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import monotonic, time
+from typing import Final, NamedTuple
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
-from jetflow.runs.cancelling import REMEMBERED
+from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED
 from jetflow.wire.subjects import last_token
 
 _log = logging.getLogger("jetflow.worker")
+
+
+_FOR_ONE: Final = (None, ALONE)
+"""What says nothing of the runs below."""
+
+
+class _Mark(NamedTuple):
+    at: float
+    body: bytes
 
 
 class Cancellations:
@@ -23,7 +33,7 @@ class Cancellations:
     def __init__(self, session: Session, on_cancelled: Callable[[], None]) -> None:
         self._session = session
         self._on_cancelled = on_cancelled
-        self._runs: dict[str, float] = {}
+        self._marks: dict[str, _Mark] = {}
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self._reads: set[asyncio.Task[None]] = set()
@@ -47,25 +57,35 @@ class Cancellations:
 
     def covers(self, task: Task) -> bool:
         """Tell whether a task's run is cancelled, by itself, with its parent, or with its whole tree."""
-        return bool(self._runs) and any(self._knows(run) for run in (task.root, task.run, task.parent))
+        return bool(self._marks) and (
+            self._of(task.run) is not None
+            or self._of(task.root) not in _FOR_ONE
+            or self._of(task.parent) not in _FOR_ONE
+        )
 
     def knows(self, root: str, run: str) -> bool:
-        """Tell whether a mark covers all that a run has spawned."""
-        return self._knows(root) or self._knows(run)
+        """Tell whether what a run has spawned is marked as far as it has to be."""
+        return self._of(run) is not None or self._of(root) not in _FOR_ONE
 
-    def add(self, run: str, *, age: float = 0.0) -> None:
-        """Note a run as cancelled, ``age`` seconds ago."""
-        now = monotonic()
-        for known in [known for known, at in self._runs.items() if now - at > REMEMBERED]:
-            del self._runs[known]
-        self._runs[run] = now - age
+    def deleted(self, root: str) -> bool:
+        """Tell whether a tree is deleted, so that nothing may be stored of it any more."""
+        return self._of(root) == DELETED
 
-    def _knows(self, run: str) -> bool:
-        at = self._runs.get(run)
-        return at is not None and monotonic() - at < REMEMBERED
+    def add(self, run: str, mark: bytes, *, age: float = 0.0) -> None:
+        """Note what a mark says of a run, ``age`` seconds ago."""
+        self._marks.pop(run, None)
+        self._marks[run] = _Mark(monotonic() - age, mark)
+        oldest = next(iter(self._marks))
+        while self._of(oldest) is None:
+            del self._marks[oldest]
+            oldest = next(iter(self._marks), run)
+
+    def _of(self, run: str) -> bytes | None:
+        mark = self._marks.get(run)
+        return None if mark is None or monotonic() - mark.at > REMEMBERED else mark.body
 
     def _on_live(self, message: Message) -> None:
-        self.add(last_token(message.subject))
+        self.add(last_token(message.subject), message.data)
         self._on_cancelled()
 
     def _catch_up(self) -> None:
@@ -80,7 +100,7 @@ class Cancellations:
                 names.records_stream, names.all_cancelled, after=self._read_to, since=REMEMBERED
             ):
                 for stored in page:
-                    self.add(last_token(stored.subject), age=time() - stored.time)
+                    self.add(last_token(stored.subject), stored.body, age=time() - stored.time)
                     self._read_to = stored.sequence
         except BrokerError as error:
             _log.warning("the marks of cancelled runs could not be read: %s", error)

@@ -37,10 +37,15 @@ TREE: Final = "_tree"
 
 
 class Limits(NamedTuple):
-    """How deep a tree may be, and how many descendants a root run may have."""
+    """How deep a tree may be, and how many descendants a root run may have.
+
+    ``full`` holds the roots of the trees that this worker knows to have more: each run of a tree may spawn a few, and
+    is over before the counter answers.
+    """
 
     max_depth: int
     max_descendants: int
+    full: set[str]
 
 
 class Planned(NamedTuple):
@@ -70,7 +75,6 @@ class Spawner:
         self._task = task
         self._limits = limits
         self._counted = counted
-        self._too_large = False
         self._policy = policy
         self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
@@ -168,10 +172,10 @@ class Spawner:
 
     def _on_tree_size(self, receipt: Receipt) -> None:
         if receipt.value is not None and receipt.value > self._limits.max_descendants:
-            self._too_large = True
+            self._limits.full.add(self._task.root)
 
     def _check_tree(self) -> None:
-        if self._too_large:
+        if self._task.root in self._limits.full:
             raise TreeTooLarge(self._task.root, self._limits.max_descendants)
 
     def _add(self, target: Target, ids: bytearray) -> ChildGroup:
