@@ -182,7 +182,9 @@ async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:
 
 
 def _is_status(message: Message) -> bool:
-    return not message.data and "Status" in (message.headers or {})
+    # A stored message, too, may have a header of this name: that one has a sequence.
+    headers = message.headers or {}
+    return not message.data and "Status" in headers and "Nats-Sequence" not in headers
 
 
 def _from_replica(message: Message) -> Stored:

@@ -19,6 +19,7 @@ from jetflow.engine.transitions import Procedure, conclude
 from jetflow.errors import UnknownRun
 from jetflow.runs.tasks import task_of
 from jetflow.wire.records import decode_outcome, header_block, task_headers
+from jetflow.wire.subjects import run_of_task
 
 CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
 
@@ -156,8 +157,9 @@ async def _families(session: Session, root: str) -> dict[str, set[str]]:
     names = session.names
     async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_tree(root)):
         for subject in page:
-            parent, run = subject.split(".")[6:8]
-            families.setdefault(parent, set()).add(run)
+            if run_of_task(subject) is not None:
+                parent, run = subject.split(".")[6:8]
+                families.setdefault(parent, set()).add(run)
     return families
 
 

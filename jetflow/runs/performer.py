@@ -47,7 +47,7 @@ from jetflow.wire.records import (
     header_block,
     task_headers,
 )
-from jetflow.wire.subjects import Header, last_token
+from jetflow.wire.subjects import Header, last_token, run_of_task
 
 DECIDED_KEPT: Final = 10_000
 """Joins remembered whose step has gone on, and whose other children are cancelled."""
@@ -452,16 +452,19 @@ async def spawned_by(session: Session, join: StepAddress) -> bytes:
     async for page in session.store.pages(names.tasks_stream, names.tasks_of_parent(join.root, join.run)):
         for stored in page:
             if stored.headers.get(Header.PARENT_STEP) == join.step:
-                found.add(bytes.fromhex(stored.subject.split(".")[7]))
+                child = run_of_task(stored.subject)
+                if child is not None:
+                    found.add(child)
     return b"".join(found)
 
 
 async def counted_by(session: Session, join: StepAddress, record: JoinRecord | None) -> bytes | None:
     """Return the packed ids of the children that count in a join that is done; None if all that are stored do.
 
-    ``record`` is None for a step that left nothing to wait for: then those count that were spawned.
+    ``record`` is the last that the step left. It is none, or one of a turn before, if it waited for all of them: then
+    those count that were spawned.
     """
-    if record is None:
+    if record is None or record.kind == "parked":
         return await spawned_by(session, join)
     members = await members_of(session, join, record)
     if members is not None:

@@ -25,7 +25,7 @@ from jetflow.wire.records import (
     decode_outcome,
     parse_task,
 )
-from jetflow.wire.subjects import last_token
+from jetflow.wire.subjects import last_token, run_of_task
 
 State = Literal["pending", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"]
 
@@ -314,7 +314,7 @@ async def _count_spawned(session: Session, root: str, run: str) -> int:
     names = session.names
     children: set[bytes] = set()
     async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_parent(root, run)):
-        children.update(bytes.fromhex(subject.split(".")[7]) for subject in page)
+        children.update(child for child in map(run_of_task, page) if child is not None)
     return len(children)
 
 

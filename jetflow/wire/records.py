@@ -12,16 +12,27 @@ import msgspec
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
-from jetflow.engine.tasks import NONE, Attempt, Outcome, Task
+from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
 from jetflow.wire.subjects import Header
 
 SHOWN_KEY: Final = 200
 """Characters of a key that are kept for showing; identity uses the whole key."""
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-decode_outcome: Callable[[bytes | str], Outcome] = msgspec.json.Decoder(Outcome).decode
 decode_join: Callable[[bytes | str], JoinRecord] = msgspec.json.Decoder(JoinRecord).decode
 decode_attempt: Callable[[bytes | str], Attempt] = msgspec.json.Decoder(Attempt).decode
+
+
+_read_outcome: Callable[[bytes | str], Outcome] = msgspec.json.Decoder(Outcome).decode
+
+
+def decode_outcome(body: bytes | str) -> Outcome:
+    """Return the outcome that a record holds. One that cannot be read is a failure: whoever waits for it must go on."""
+    try:
+        return _read_outcome(body)
+    except (ValueError, RecursionError) as error:
+        unreadable = Failure("MalformedOutcome", f"the stored outcome cannot be read: {error}")
+        return Outcome(status="failed", error=unreadable)
 
 
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

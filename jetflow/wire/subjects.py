@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jetflow.engine.identity import check_name
+from jetflow.engine.identity import check_name, is_run_id
 from jetflow.engine.tasks import StepAddress, Task
 
 RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once", "set", "cancel")
@@ -299,3 +299,15 @@ class Subjects:
 def last_token(subject: str) -> str:
     """Return what stands behind the last dot."""
     return subject[subject.rindex(".") + 1 :]
+
+
+def last_id(subject: str) -> bytes | None:
+    """Return the run id in which a subject ends, packed; None if it ends in something else."""
+    token = last_token(subject)
+    return bytes.fromhex(token) if is_run_id(token) else None
+
+
+def run_of_task(subject: str) -> bytes | None:
+    """Return the run id in the subject of a task, packed; None if it is not the subject of any task."""
+    tokens = subject.split(".")
+    return bytes.fromhex(tokens[7]) if len(tokens) == 9 and is_run_id(tokens[7]) else None

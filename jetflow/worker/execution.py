@@ -25,7 +25,7 @@ from jetflow.runs.performer import counted_by
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_join, decode_outcome
-from jetflow.wire.subjects import last_token
+from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.waiting import Crowd, Decision, Waiting
@@ -178,7 +178,7 @@ class Execution(Body):
             yield [
                 await self._ended(stored)
                 for stored in page
-                if ids is None or bytes.fromhex(last_token(stored.subject)) in ids
+                if (child := last_id(stored.subject)) is not None and (ids is None or child in ids)
             ]
         if record is not None and record.borrowed:
             subjects = [names.run(join.root, join.run, child.step, child.run) for child in record.borrowed]

@@ -17,14 +17,13 @@ import msgspec
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
-from jetflow.engine.identity import is_run_id
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
 from jetflow.runs import points
 from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
-from jetflow.wire.subjects import last_token
+from jetflow.wire.subjects import last_id
 from jetflow.worker.slots import Slots
 
 CHECK_EVERY: Final = 1.0
@@ -315,11 +314,11 @@ class Waiting:
 
     def _on_live(self, message: Message) -> None:
         self._last_arrival = asyncio.get_running_loop().time()
-        child = last_token(message.subject)
-        if is_run_id(child):  # anybody may publish there
-            self._take(bytes.fromhex(child), message.data)
+        self._take(last_id(message.subject), message.data)
 
-    def _take(self, child: bytes, body: bytes) -> None:
+    def _take(self, child: bytes | None, body: bytes) -> None:
+        if child is None:  # anybody may publish there
+            return
         for wait in self._waits:
             if child in wait.missing:
                 wait.missing.discard(child)
@@ -360,10 +359,10 @@ class Waiting:
         if in_pages:
             async for page in store.pages(names.records_stream, names.runs_of_join(self._task.join)):
                 for stored in page:
-                    self._take(bytes.fromhex(last_token(stored.subject)), stored.body)
+                    self._take(last_id(stored.subject), stored.body)
             children = {child for child in children if self._owner_of(child) != self._task.step}
         task = self._task
         subjects = [names.run(task.root, task.run, self._owner_of(child), child.hex()) for child in children]
         async for page in store.many(names.records_stream, subjects):
             for stored in page:
-                self._take(bytes.fromhex(last_token(stored.subject)), stored.body)
+                self._take(last_id(stored.subject), stored.body)
