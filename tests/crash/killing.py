@@ -104,9 +104,12 @@ class Killing:
                     stack.push_async_callback(raw.close)
                     wrong += await self._left_over(raw, namespace)
                 seconds = monotonic() - started
+                until = monotonic() + 1.0
+                while point and all(worker.poll() is None for worker in workers) and monotonic() < until:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
                 died = [worker for worker in workers if worker.poll() == -9]
                 ended = [worker for worker in workers if worker.poll() not in (None, -9)]
-                if point and not marker.exists():
+                if point and not os.path.exists(marker):  # noqa: PTH110  ASYNC240 takes Path's for a blocking call
                     wrong.append("the point was not reached")
                 if len(died) != bool(point) or ended:
                     wrong.append(f"{len(died)} workers were killed, {len(ended)} ended by themselves")

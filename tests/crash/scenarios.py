@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -247,7 +246,7 @@ async def after_race(number: Number, ctx: Context) -> int:
 
 def other_version() -> Workflow[Any, Any]:
     """Return the boundary workflow as an earlier version may have declared it: with one step less."""
-    earlier = Workflow("boundary", input=Number, output=Any)
+    earlier = Workflow("boundary", input=Number)
     earlier.step(name="gather")(gather.function)
     return earlier
 
@@ -272,11 +271,10 @@ async def from_outside(client: Client) -> jetflow.Run[Any]:
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """How a root run is begun, and its right output. ``stopped`` says that its worker is told to stop meanwhile."""
+    """How a root run is begun, and its right output."""
 
     begin: Callable[[Client], Awaitable[jetflow.Run[Any]]]
     output: Any
-    stopped: signal.Signals | None = None
 
 
 def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[jetflow.Run[Any]]]:
