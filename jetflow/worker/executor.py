@@ -41,7 +41,7 @@ from jetflow.errors import (
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancelled
 from jetflow.runs.performer import AnyProcedure, Performer
-from jetflow.runs.values import check_size, get, with_output
+from jetflow.runs.values import LostValue, check_size, get, with_output
 from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
 from jetflow.wire.subjects import last_token
 from jetflow.worker.cancellation import Cancellations
@@ -186,6 +186,9 @@ class Executor:
         else:
             try:
                 await self._execute(delivery, task, slot)
+            except LostValue as error:  # of an earlier step: no later delivery will find it
+                graph = self._session.registry.cached_graph(task.workflow, task.version)
+                self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
             except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
                 self._leave_to_redelivery(delivery, error)
         finally:
