@@ -1,0 +1,169 @@
+"""Deleting a tree: nothing is left but the mark that refuses what is still under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from endings.conftest import PATIENCE, Stored, until
+from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
+from jetflow.errors import RecentlyDeleted
+
+MakeWorker = Callable[..., Worker]
+MIB = 1024 * 1024
+
+
+def everything() -> list[Workflow[None, object]]:
+    """A tree with something in every stream: steps, joins, attempts, once, large values."""
+
+    @workflow("leaf", retry=Retry(attempts=2, initial=0))
+    async def leaf(size: int, ctx: Context) -> str:
+        await ctx.once("size", lambda: size)
+        if ctx.attempt == 1:
+            raise OSError
+        return "x" * size
+
+    flow = Workflow("tree")
+
+    @flow.step
+    async def scatter(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(leaf, [1, 2, MIB])
+
+    @flow.step(after=[scatter])
+    async def gather(_: None, ctx: Context) -> int:
+        return sum([len(one.output) async for one in ctx.children(scatter, leaf)])
+
+    return [flow, leaf]
+
+
+async def deleted(client: Client, run: str) -> None:
+    stored = Stored(client)
+    assert await stored.of_tree(run) == [stored.names.cancelled(run, run)]
+    with pytest.raises(UnknownRun):
+        await client.describe(run)
+
+
+async def test_a_finished_tree(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow, leaf = everything()
+    async with worker([flow, leaf]):
+        run = await client.trigger(flow)
+        other = await client.trigger(flow)
+        assert await run.result(PATIENCE) == MIB + 3
+        assert await other.result(PATIENCE) == MIB + 3
+        await until(stored.is_idle)
+        before = await stored.of_tree(other.id)
+        await client.delete(run.id)
+        await deleted(client, run.id)
+        assert await stored.of_tree(other.id) == before
+        assert await other.result(PATIENCE) == MIB + 3
+
+
+async def test_a_queued_tree(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow, leaf = everything()
+    run = await client.trigger(flow)
+    await client.delete(run.id)
+    await deleted(client, run.id)
+    async with worker([flow, leaf]) as late:
+        await until(stored.is_idle)
+    assert late.counts.executed == 0
+
+
+async def test_a_running_tree_is_told_to_stop_and_leaves_nothing(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    @workflow("child")
+    async def child() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> None:
+        await (await ctx.spawn_workflow(child)).result()
+
+    async with worker([parent, child]):
+        run = await client.trigger(parent)
+        await began.wait()
+        await client.delete(run.id)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+        await until(stored.is_idle)
+    await deleted(client, run.id)
+
+
+async def test_a_cancelled_tree(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    """The mark of the cancelling gives way to the one of the deletion."""
+    flow, leaf = everything()
+    run = await client.trigger(flow)
+    await client.cancel(run.id)
+    await client.delete(run.id)
+    async with worker([flow, leaf]) as late:
+        await until(stored.is_idle)
+    assert late.counts.executed == 0
+    await deleted(client, run.id)
+
+
+async def test_deleting_twice_says_that_there_is_nothing(client: Client) -> None:
+    flow, _ = everything()
+    run = await client.trigger(flow)
+    await client.delete(run.id)
+    with pytest.raises(UnknownRun):
+        await client.delete(run.id)
+
+
+async def test_only_whole_trees_are_deleted(client: Client, worker: MakeWorker) -> None:
+    """A child belongs to its root, and is not touched."""
+    flow, leaf = everything()
+    async with worker([flow, leaf]):
+        run = await client.trigger(flow)
+        await run.result(PATIENCE)
+    child = (await client.describe(run.id)).children[0].id
+    with pytest.raises(UnknownRun):
+        await client.delete(child)
+    assert (await client.describe(child)).status == "succeeded"
+    assert (await client.describe(run.id)).totals.spawned == 3
+
+
+async def test_a_key_of_a_deleted_run_is_refused_by_name(client: Client) -> None:
+    """What may still be under way of the deleted run has the same id, and is refused for an hour."""
+    flow, _ = everything()
+    run = await client.trigger(flow, key="nightly")
+    await client.delete(run.id)
+    with pytest.raises(RecentlyDeleted, match="nightly"):
+        await client.trigger(flow, key="nightly")
+
+
+async def test_old_trees_are_deleted_by_the_workers(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow, leaf = everything()
+    async with worker([flow, leaf], options=WorkerOptions(keep=0.2, sweep_every=0.1)):
+        run = await client.trigger(flow)
+        assert await run.result(PATIENCE) == MIB + 3
+        await until(lambda: _is_only_a_mark(stored, run.id))
+    await deleted(client, run.id)
+
+
+async def _is_only_a_mark(stored: Stored, run: str) -> bool:
+    return await stored.of_tree(run) == [stored.names.cancelled(run, run)]
+
+
+async def test_trees_that_are_under_way_are_kept(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    go = asyncio.Event()
+
+    @workflow("waits")
+    async def waits(wait: bool) -> str:
+        if wait:
+            await go.wait()
+        return "done"
+
+    async with worker([waits], options=WorkerOptions(keep=0.01, sweep_every=0.02)):
+        slow = await client.trigger(waits, True)
+        quick = await client.trigger(waits, False)
+        await until(lambda: _is_only_a_mark(stored, quick.id))
+        assert await slow.status() == "running"
+        go.set()
+        await until(lambda: _is_only_a_mark(stored, slow.id))
