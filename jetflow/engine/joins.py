@@ -39,8 +39,8 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``needed`` are. ``needed`` is how many must have ended before a look can be worth it; where ``total`` is given,
     ``policy`` decides over that many children. ``members`` holds the ids that count, 16 bytes each, in base64; without
     it, all children that are stored under the step count, and their ids add up to ``id_sum`` (a clean first attempt,
-    where nothing else can be stored). Large sets are kept in ``chunks`` records of their own, under the name
-    ``chunk_name``.
+    where nothing else can be stored). A record that is too large for a message is kept as a value, and ``whole`` is
+    its reference.
     """
 
     kind: Literal["sealed", "parked"]
@@ -50,8 +50,7 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     total: int = 0
     policy: JoinPolicy = ALL_SUCCEED
     members: bytes | None = None
-    chunks: int = 0
-    chunk_name: str = ""
+    whole: str | None = None
     id_sum: str = ""
     borrowed: tuple[Borrowed, ...] = ()
     excused: tuple[str, ...] = ()
@@ -65,7 +64,7 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     @property
     def clean(self) -> bool:
         """Whether every child stored under the step counts."""
-        return self.members is None and not self.chunks
+        return self.members is None
 
     @property
     def increment(self) -> int:

@@ -13,13 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import msgspec
-
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
 from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
-from jetflow.engine.tasks import NULL, Outcome, StepAddress, Task
+from jetflow.engine.tasks import Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
     Count,
@@ -35,19 +33,18 @@ from jetflow.engine.transitions import (
     StoreRun,
     StoreStep,
 )
-from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancel_children
+from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.tasks import task_of
-from jetflow.runs.values import by_reference, is_large, put, threshold, with_output
+from jetflow.runs.values import by_reference, is_large, with_output
 from jetflow.wire.records import (
-    decode_join,
     decode_outcome,
     encode,
     header_block,
     task_headers,
 )
-from jetflow.wire.subjects import Header, last_token, run_of_task
+from jetflow.wire.subjects import last_token
 
 DECIDED_KEPT: Final = 10_000
 """Joins remembered whose step has gone on, and whose other children are cancelled."""
@@ -247,7 +244,7 @@ class Performer:
             raise
 
     async def _cancel_members(self, effect: CancelRest) -> None:
-        members = await members_of(self._session, effect.join, effect.record)
+        members = effect.record.members
         if members is None:
             members = await spawned_by(self._session, effect.join)
         await self.cancel_open(effect.join, set(split_ids(members)))
@@ -261,31 +258,15 @@ class Performer:
 
     async def _store_join(self, effect: StoreJoin) -> JoinRecord:
         task, record = effect.task, effect.record
-        if is_large(self._session, record.output):
-            points.before("store_output")
-            value = await put(self._session, task.root, bytes(record.output))
-            points.after("store_output")
-            record = msgspec.structs.replace(record, output=NULL, value=value)
         subject = self._names.join(task.join, task.turn)
-        points.before("store_members")
-        body = encode(await self._with_members_apart(task, record))
-        points.after("store_members")
+        points.before("pack_join")
+        body = await packed(self._session, task.root, record)
+        points.after("pack_join")
         while not (await self._publisher.store(subject, body)).stored:
             stored = await self._store.leader_last(self._names.records_stream, subject)
             if stored is not None:
-                return decode_join(stored.body)
+                return await unpacked(self._session, task.root, stored.body)
         return record
-
-    async def _with_members_apart(self, task: Task, record: JoinRecord) -> JoinRecord:
-        members = record.members
-        size = threshold(self._session) // 16 * 16
-        if members is None or len(members) <= size:
-            return record
-        chunks = range(0, len(members), size)
-        for number, at in enumerate(chunks):
-            subject = self._names.join_members(task.join, record.chunk_name, number)
-            await self._publisher.store(subject, members[at : at + size])
-        return msgspec.structs.replace(record, members=None, chunks=len(chunks))
 
     # --- effects that read
 
@@ -296,7 +277,7 @@ class Performer:
         stored = await self._store.leader_last(self._names.records_stream, self._names.joins_of_step(join))
         if stored is None:
             return None
-        record = decode_join(stored.body)
+        record = await unpacked(self._session, join.root, stored.body)
         if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
             return None
         ended, members = await self._ended(join, record)
@@ -334,7 +315,7 @@ class Performer:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
             if count < record.needed - len(record.borrowed):
                 return count + len(record.borrowed), None
-        members = await members_of(self._session, join, record)
+        members = record.members
         tally = Tally(record, members)
         await self._count_in(tally, outcomes)
         borrowed = 0
@@ -403,7 +384,7 @@ class Performer:
             run=run is not None,
             failed=run is not None and decode_outcome(run.body).status in ("failed", "timed_out"),
             step=step is not None,
-            join=None if join is None else decode_join(join.body),
+            join=None if join is None else await unpacked(self._session, task.root, join.body),
         )
 
     async def _read_outputs(self, effect: ReadOutputs) -> dict[str, Outcome]:
@@ -425,51 +406,3 @@ class Performer:
             last_token(message.subject): await with_output(self._session, task.root, decode_outcome(message.body))
             for message in stored
         }
-
-
-async def members_of(session: Session, join: StepAddress, record: JoinRecord) -> bytes | None:
-    """Return the packed ids of the children that a join record names; None if all that are stored count.
-
-    Raises:
-        BrokerError: they were kept apart, and are gone.
-    """
-    if not record.chunks:
-        return record.members
-    parts: list[bytes] = []
-    for number in range(record.chunks):
-        subject = session.names.join_members(join, record.chunk_name, number)
-        stored = await session.store.leader_last(session.names.records_stream, subject)
-        if stored is None:
-            raise BrokerError(f"part {number} of the children that {join.step} of run {join.run} needs is gone")
-        parts.append(stored.body)
-    return b"".join(parts)
-
-
-async def spawned_by(session: Session, join: StepAddress) -> bytes:
-    """Return the packed ids of the children that are stored as spawned by a step."""
-    found: set[bytes] = set()
-    names = session.names
-    async for page in session.store.pages(names.tasks_stream, names.tasks_of_parent(join.root, join.run)):
-        for stored in page:
-            if stored.headers.get(Header.PARENT_STEP) == join.step:
-                child = run_of_task(stored.subject)
-                if child is not None:
-                    found.add(child)
-    return b"".join(found)
-
-
-async def counted_by(session: Session, join: StepAddress, record: JoinRecord | None) -> bytes | None:
-    """Return the packed ids of the children that count in a join that is done; None if all that are stored do.
-
-    ``record`` is the last that the step left. It is none, or one of a turn before, if it waited for all of them: then
-    those count that were spawned.
-    """
-    if record is None or record.kind == "parked":
-        return await spawned_by(session, join)
-    members = await members_of(session, join, record)
-    if members is not None:
-        return members
-    tally = Tally(record)
-    async for page in session.store.leader_ids(session.names.records_stream, session.names.runs_of_join(join)):
-        tally.add(page)
-    return await spawned_by(session, join) if tally.disputed else None

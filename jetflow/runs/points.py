@@ -51,7 +51,7 @@ POINTS: Final = (
     "store_mark",
     "store_step",
     "store_join",
-    "store_members",
+    "pack_join",
     "store_output",
     "count_join",
     "count_seal",

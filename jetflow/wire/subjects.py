@@ -11,7 +11,7 @@ from typing import Final
 from jetflow.engine.identity import check_name, is_run_id
 from jetflow.engine.tasks import StepAddress, Task
 
-RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once", "set", "cancel")
+RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once", "cancel")
 """The second token of the subjects in the records stream."""
 
 
@@ -161,10 +161,6 @@ class Subjects:
     def joins_of_run(self, root: str, run: str) -> str:
         """What the turns of all steps of a run wait for."""
         return f"{self.prefix}.join.{root}.{run}.*.*"
-
-    def join_members(self, join: StepAddress, name: str, chunk: int) -> str:
-        """One chunk of the ids that a join needs."""
-        return f"{self.prefix}.set.{join.root}.{join.run}.{join.step}.{name}.{chunk}"
 
     def mark_of(self, task: Task, status: str) -> str:
         """The hint that a run ended other than well."""

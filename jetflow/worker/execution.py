@@ -21,10 +21,10 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
-from jetflow.runs.performer import counted_by
+from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
-from jetflow.wire.records import decode_join, decode_outcome
+from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
@@ -171,7 +171,7 @@ class Execution(Body):
         names, store = self._session.names, self._session.store
         join = StepAddress(self._task.root, self._task.run, step)
         sealed = await store.leader_last(names.records_stream, names.joins_of_step(join))
-        record = None if sealed is None else decode_join(sealed.body)
+        record = None if sealed is None else await unpacked(self._session, join.root, sealed.body)
         members = await counted_by(self._session, join, record)
         ids = None if members is None else set(split_ids(members))
         async for page in store.pages(names.records_stream, names.runs_of_join(join)):
@@ -294,7 +294,6 @@ class Execution(Body):
             total=total,
             policy=policy,
             members=None if clean else owned,
-            chunk_name=self._chunk_name,
             id_sum=f"{id_sum(owned):032x}" if clean else "",
             borrowed=borrowed,
             excused=tuple(sorted(self.waiting.excused)),
@@ -321,15 +320,10 @@ class Execution(Body):
             total=0 if need.policy is None else len(need.children),
             policy=need.policy or ALL_SUCCEED,
             members=None if everything else members,
-            chunk_name=self._chunk_name,
             id_sum=f"{id_sum(owned):032x}" if everything else "",
             borrowed=self._borrowed(borrowed),
             output=NULL,
         )
-
-    @property
-    def _chunk_name(self) -> str:
-        return f"{self._task.turn}-{self._delivery}"
 
     @staticmethod
     def _borrowed(children: Mapping[bytes, str]) -> tuple[Borrowed, ...]:

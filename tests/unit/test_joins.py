@@ -130,7 +130,7 @@ def test_a_parked_step_that_borrowed_more_than_it_needs() -> None:
     assert record(1, borrowed=(Borrowed("a", "o"), Borrowed("b", "o"))).increment == SEAL
 
 
-@pytest.mark.parametrize(("fields", "is_clean"), [({}, True), ({"members": b""}, False), ({"chunks": 1}, False)])
+@pytest.mark.parametrize(("fields", "is_clean"), [({}, True), ({"members": b""}, False)])
 def test_a_clean_record_names_no_members(fields: dict[str, object], is_clean: bool) -> None:
     assert record(0, **fields).clean is is_clean
 

@@ -149,9 +149,12 @@ def test_the_least_outcome_that_a_worker_may_write() -> None:
     assert failed.error == Failure("E", "m")
 
 
-def test_an_outcome_says_how_it_ended() -> None:
-    with pytest.raises(msgspec.ValidationError):
-        decode_outcome(b'{"status":"done"}')
+def test_an_outcome_that_cannot_be_read_is_a_failure() -> None:
+    """Whoever waits for it must go on."""
+    outcome = decode_outcome(b'{"status":"done"}')
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert outcome.error.type == "MalformedOutcome"
 
 
 def test_a_join_record() -> None:

@@ -85,7 +85,6 @@ def test_the_subjects_of_the_wire_format() -> None:
     assert NAMES.run(RUN, NONE, NONE, RUN) == f"jf.ns.run.{RUN}.-.-.{RUN}"
     assert NAMES.step(JOIN) == f"jf.ns.step.{ROOT}.{PARENT}.scan"
     assert NAMES.join(JOIN, 2) == f"jf.ns.join.{ROOT}.{PARENT}.scan.2"
-    assert NAMES.join_members(JOIN, "0-2", 1) == f"jf.ns.set.{ROOT}.{PARENT}.scan.0-2.1"
     assert NAMES.attempt(JOIN, 0, 3) == f"jf.ns.try.{ROOT}.{PARENT}.scan.0.3"
     assert NAMES.counter("join", JOIN) == f"$KV.jf_ns_counters.join.{ROOT}.{PARENT}.scan"
     assert NAMES.counter("gate", JOIN) == f"$KV.jf_ns_counters.gate.{ROOT}.{PARENT}.scan"
@@ -116,7 +115,6 @@ def test_what_the_streams_hold() -> None:
                 NAMES.join(JOIN, 0),
                 NAMES.mark_of(CHILD, "failed"),
                 NAMES.attempt(JOIN, 0, 1),
-                NAMES.join_members(JOIN, "0-1", 0),
                 NAMES.once(JOIN, "charge"),
                 NAMES.cancelled(ROOT, RUN),
             ),
