@@ -5,6 +5,7 @@ It knows the wire format (``docs/wire.md``) and nothing of jetflow's code, so th
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from tests.chaos.driver import Acknowledged
 from tests.chaos.plan import POISONED, ending
@@ -110,40 +112,36 @@ class Streams:
                 self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
 
 
+PULL = 500
+"""Messages asked for at once, so that the server never has more on its way than is soon taken."""
+
+
 async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int, dict[str, str], bytes]]:
     """Yield subject, sequence, headers and body of every message of a stream, as the leader has them."""
     info = await api(client, f"STREAM.INFO.{stream}")
     last = info["state"]["last_seq"]
-    subscription = await client.subscribe(inbox := client.new_inbox(), pending_msgs_limit=-1, pending_bytes_limit=-1)
-    created = await api(
-        client,
-        f"CONSUMER.CREATE.{stream}",
-        {
-            "stream_name": stream,
-            "config": {
-                "deliver_subject": inbox,
-                "ack_policy": "none",
-                "deliver_policy": "all",
-                "mem_storage": True,
-                "num_replicas": 1,
-            },
-        },
-    )
+    arrived: asyncio.Queue[Msg] = asyncio.Queue()
+    subscription = await client.subscribe(inbox := client.new_inbox(), cb=arrived.put)
+    config = {"ack_policy": "none", "deliver_policy": "all", "mem_storage": True, "num_replicas": 1}
+    created = await api(client, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
     if "error" in created:
         raise RuntimeError(f"{stream} cannot be read: {created['error']}")
-    pending = created["num_pending"]
+    name, pending = created["name"], created["num_pending"]
     try:
         while pending:
-            message = await subscription.next_msg(timeout=20)
-            tokens = message.reply.split(".")
-            pending = int(tokens[-1])
-            sequence = int(tokens[-4])
-            yield message.subject, sequence, message.headers or {}, message.data
-            if sequence >= last:
-                break
+            asked = json.dumps({"batch": PULL, "expires": 20_000_000_000}).encode()
+            await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", asked, reply=inbox)
+            for _ in range(min(PULL, pending)):
+                message = await asyncio.wait_for(arrived.get(), 30)
+                tokens = message.reply.split(".")
+                pending = int(tokens[-1])
+                sequence = int(tokens[-4])
+                yield message.subject, sequence, message.headers or {}, message.data
+                if sequence >= last:
+                    return
     finally:
         await subscription.unsubscribe()
-        await api(client, f"CONSUMER.DELETE.{stream}.{created['name']}")
+        await api(client, f"CONSUMER.DELETE.{stream}.{name}")
 
 
 async def unsettled(client: Client, namespace: str) -> list[str]:

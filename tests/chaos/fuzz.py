@@ -31,6 +31,7 @@ from nats.aio.client import Client as Nats
 import jetflow
 from jetflow.errors import JetflowError
 from jetflow.server import NatsServer
+from jetflow.wire.records import MalformedTask, parse_task
 from tests.chaos.checker import messages, unsettled
 from tests.chaos.fuzz_load import Number, joining, pair, right_output
 from tests.chaos.processes import ROOT
@@ -227,7 +228,8 @@ class Fuzzer:
         if way == 4:  # its name is no run id
             return Message(b".".join((prefix, b"run", root, run, step, self._token())), b"", self._odd())
         if way == 5:
-            subject = b".".join((prefix, b"task", b"number", b"run", root, run, self._token(), b"0"))
+            token = self._token() + b"-"  # no run id: a whole task is a spawned child, whoever has published it
+            subject = b".".join((prefix, b"task", b"number", b"run", root, run, token, b"0"))
             return Message(subject, self._block({"Jf-Parent-Step": step}), b'{"n":1}')
         if way == 0:
             return Message(
@@ -350,6 +352,8 @@ class GoodWork:
             if self._fuzzer is not None and join is not None:
                 self._fuzzer.joins.remove(join)
         self.seconds.append(monotonic() - began)
+        if self.seconds[-1] > 2.0:
+            say(f"{flow.name}({n}), {join and join[0]}, took {self.seconds[-1]:.1f} s")
 
 
 class Fuzzing:
@@ -490,7 +494,7 @@ class Fuzzing:
         ended: set[str] = set()
         async for page in store.pages(f"JF_{NAMESPACE}_records", f"{PREFIX}.run.>"):
             ended.update(stored.subject.rpartition(".")[2] for stored in page)
-        tasks = 0
+        tasks = malformed = 0
         without: list[str] = []
         known = {"number.run", "pause.run", "joining.run", "pair.throw", "pair.gather"}
         async for page in store.pages(f"JF_{NAMESPACE}_tasks", f"{PREFIX}.task.>"):
@@ -498,22 +502,25 @@ class Fuzzing:
                 tokens = stored.subject.split(".")
                 if ".".join(tokens[3:5]) in known:
                     tasks += 1
-                    if len(tokens) != 9 or tokens[7] not in ended:
+                    if len(tokens) == 9 and tokens[7] in ended:
+                        continue
+                    try:
+                        parse_task(stored.subject, stored.headers, stored.body)
+                    except MalformedTask:
+                        malformed += 1
+                    else:
                         without.append(f"{stored.subject} {stored.headers} {stored.body[:200]!r}")
-        rejected = counts["rejected"]
-        # A well-formed subject may come with headers that make no task of it: rejected, too.
-        lost = max(0, len(without) - rejected)
-        if lost:
-            say(f"without outcome: {without[:5]}")
+        for text in without[:5]:
+            say(f"without outcome: {text}")
         if keep := os.environ.get("FUZZ_LOG"):
             await asyncio.to_thread(Path(f"{keep}.without").write_text, "\n".join(without))
         return {
             "tasks_stored": tasks,
             "bodies_executed": counts["executed"],
             "failures_recorded": counts["failed"],
-            "rejected": rejected,
-            "tasks_without_run": len(without),
-            "without_outcome": lost,
+            "rejected": counts["rejected"],
+            "tasks_malformed": malformed,
+            "without_outcome": len(without) + max(0, malformed - counts["rejected"]),
         }
 
 
