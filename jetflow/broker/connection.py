@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import nats
 import nats.errors
@@ -53,6 +53,12 @@ _DENIED: Final = re.compile(r'permissions violation for publish to "([^"]+)"', r
 _log = logging.getLogger("jetflow.broker")
 
 
+class _Request(NamedTuple):
+    subject: str
+    body: bytes
+    answer: asyncio.Future[Message]
+
+
 class Connection:
     """A NATS connection that jetflow may use.
 
@@ -66,6 +72,10 @@ class Connection:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._outgoing: list[bytes] = []
+        self._answers = client.new_inbox()
+        self._asking: asyncio.Task[None] | None = None
+        self._asked = 0
+        self._open_requests: dict[int, _Request] = {}
         self._parser: DirectParser | None = None
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
@@ -108,6 +118,7 @@ class Connection:
 
         async def on_reconnect() -> None:
             _log.warning("connected to NATS again, at %s", client.connected_url and client.connected_url.netloc)
+            connection._ask_again()
             for callback in connection._reconnected:
                 callback()
 
@@ -276,19 +287,46 @@ class Connection:
         return subscription
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = API_TIMEOUT) -> Message:
-        """Ask, and return the answer. ``timeout`` is seconds.
+        """Ask, and return the answer. ``timeout`` is seconds. What was lost with a connection is asked again at once.
 
         Raises:
             BrokerTimeout: no answer in time.
             JetStreamUnavailable: nobody listens on the subject.
         """
+        if self._asking is None:
+            self._asking = self._loop.create_task(self._listen_for_answers())
+        await asyncio.shield(self._asking)
+        self._asked += 1
+        token = self._asked
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        self._open_requests[token] = _Request(subject, body, answer)
+        self.send(subject, body, reply=f"{self._answers}.{token}")
         try:
-            answer = await self.client.request(subject, body, timeout=timeout)
-            return Message(answer.subject, answer.reply, answer.data, headers=answer.headers or {})
-        except nats.errors.NoRespondersError:
-            raise JetStreamUnavailable(f"nobody answers on {subject}") from None
-        except (nats.errors.TimeoutError, nats.errors.ConnectionClosedError) as error:
-            raise BrokerTimeout(f"no answer on {subject} within {timeout:g} s") from error
+            async with asyncio.timeout(timeout):
+                message = await answer
+        except TimeoutError:
+            raise BrokerTimeout(f"no answer on {subject} within {timeout:g} s") from None
+        finally:
+            del self._open_requests[token]
+        if not message.data and message.headers.get("Status") == "503":
+            raise JetStreamUnavailable(f"nobody answers on {subject}")
+        return message
+
+    async def _listen_for_answers(self) -> None:
+        try:
+            await self.subscribe(f"{self._answers}.*", self._on_answer)
+        except (OSError, nats.errors.Error) as error:
+            self._asking = None
+            raise BrokerTimeout(f"the connection to NATS cannot be used: {error}") from error
+
+    def _on_answer(self, message: Message) -> None:
+        request = self._open_requests.get(int(message.subject.rpartition(".")[2]))
+        if request is not None and not request.answer.done():
+            request.answer.set_result(message)
+
+    def _ask_again(self) -> None:
+        for token, request in self._open_requests.items():
+            self.send(request.subject, request.body, reply=f"{self._answers}.{token}")
 
     async def api(self, operation: str, body: Any = None, *, timeout: float = API_TIMEOUT) -> dict[str, Any]:
         """Ask the JetStream API, and return its answer as a dict. ``timeout`` is seconds.

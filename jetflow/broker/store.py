@@ -50,11 +50,12 @@ class Store:
         self._connection = connection
         self._inbox = connection.new_inbox()
         self._next = 0
-        self._replies: dict[int, asyncio.Queue[Message]] = {}
+        self._replies: dict[int, asyncio.Queue[Message | None]] = {}
 
     async def start(self) -> None:
         """Begin to listen for answers."""
         await self._connection.subscribe(f"{self._inbox}.*", self._on_reply)
+        self._connection.on_reconnect(self._on_reconnect)
 
     # --- one message
 
@@ -148,29 +149,36 @@ class Store:
 
     async def _direct_batch(self, stream: str, request: dict[str, Any]) -> tuple[list[Stored], int]:
         """Return the messages of one batched direct get, and how many are left behind them."""
-        self._next += 1
-        token = self._next
-        replies: asyncio.Queue[Message] = asyncio.Queue()
-        self._replies[token] = replies
-        self._connection.send(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=f"{self._inbox}.{token}")
-        page: list[Stored] = []
+        body = orjson.dumps(request)
         try:
             async with asyncio.timeout(API_TIMEOUT):
                 while True:
-                    message = await replies.get()
-                    if _is_status(message):
-                        headers = message.headers or {}
-                        if headers["Status"] not in _END_OF_PAGE:
-                            raise JetStreamUnavailable(
-                                f"a batched read of {stream} was refused: "
-                                f"{headers['Status']} {headers.get('Description', 'nobody answers for the stream')}"
-                            )
-                        return page, int(headers.get("Nats-Num-Pending", "0"))
-                    page.append(_from_replica(message))
+                    answer = await self._ask(stream, body)
+                    if answer is not None:
+                        return answer
         except TimeoutError:
             raise BrokerTimeout(f"a batched read of {stream} was not answered within {API_TIMEOUT:g} s") from None
+
+    async def _ask(self, stream: str, body: bytes) -> tuple[list[Stored], int] | None:
+        """Ask for one batch; None if the connection broke before all of it was there."""
+        self._next += 1
+        token = self._next
+        replies: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._replies[token] = replies
+        self._connection.send(f"$JS.API.DIRECT.GET.{stream}", body, reply=f"{self._inbox}.{token}")
+        page: list[Stored] = []
+        try:
+            while (message := await replies.get()) is not None:
+                if _is_status(message):
+                    return page, _left_behind(stream, message)
+                page.append(_from_replica(message))
         finally:
             del self._replies[token]
+        return None
+
+    def _on_reconnect(self) -> None:
+        for replies in self._replies.values():
+            replies.put_nowait(None)
 
     def _on_reply(self, message: Message) -> None:
         # The answers keep the subject they were stored on in a header; the inbox is the subject they come on.
@@ -182,6 +190,19 @@ class Store:
 async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:
     """Return all messages of a paged read. Only for reads that are known to be small."""
     return [message async for page in pages for message in page]
+
+
+def _left_behind(stream: str, status: Message) -> int:
+    """Return how many messages are left behind a batch that ends with ``status``.
+
+    Raises:
+        JetStreamUnavailable: it did not end, but was refused.
+    """
+    headers = status.headers or {}
+    if headers["Status"] not in _END_OF_PAGE:
+        reason = headers.get("Description", "nobody answers for the stream")
+        raise JetStreamUnavailable(f"a batched read of {stream} was refused: {headers['Status']} {reason}")
+    return int(headers.get("Nats-Num-Pending", "0"))
 
 
 def _is_status(message: Message) -> bool:
