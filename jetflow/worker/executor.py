@@ -120,6 +120,7 @@ class Executor:
         self.mean_duration: float = 0.0
         self.stopping: bool = False
         self._full_trees: set[str] = set()
+        self._under_way: dict[str, tuple[Delivery, Task]] = {}
         self.on_room: Callable[[], None] = lambda: None
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
@@ -173,6 +174,24 @@ class Executor:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def take_over(self, delivery: Delivery) -> bool:
+        """Go on under a new delivery with a task that is under way here.
+
+        A server that was away for longer than ``ack_wait`` delivers again what its workers are still busy with. That is
+        no other attempt, and must not be counted as one.
+        """
+        if delivery.subject not in self._under_way:
+            return False
+        first, task = self._under_way[delivery.subject]
+        self.held.pop(first.reply, None)
+        first.reply = delivery.reply
+        self.hold(first)
+        now = time()
+        record = Attempt(attempt=delivery.count, worker=self._name, started=now, ended=now, returned=True)
+        subject = self._session.names.attempt(task.join, task.turn, delivery.count)
+        self._session.publisher.publish(subject, encode(record), b"", lambda _: None)
+        return True
+
     # --- the pipeline
 
     async def execute(self, delivery: Delivery) -> None:
@@ -184,6 +203,7 @@ class Executor:
         except MalformedTask as error:
             self._reject(delivery, error)
         else:
+            self._under_way[delivery.subject] = delivery, task
             try:
                 await self._execute(delivery, task, slot)
             except LostValue as error:  # of an earlier step: no later delivery will find it
@@ -191,6 +211,8 @@ class Executor:
                 self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
             except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
                 self._leave_to_redelivery(delivery, error)
+            finally:
+                self._under_way.pop(delivery.subject, None)
         finally:
             slot.give_back()
 
@@ -521,7 +543,8 @@ class Executor:
                 return
         self.counts.handed_back += 1
         if not self._session.connection.is_connected:
-            return  # it is redelivered when the server is back and ack_wait is over
+            self.held.pop(delivery.reply, None)  # it is redelivered when the server is back and ack_wait is over
+            return
         now = time()
         record = Attempt(
             attempt=delivery.count, worker=self._name, started=now, ended=now, error=failure, returned=True

@@ -54,6 +54,8 @@ class Fetcher:
 
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery, and start it if there is a slot."""
+        if self._executor.take_over(delivery):
+            return
         self._executor.hold(delivery)
         self._ready.append(delivery)
         self.dispatch()

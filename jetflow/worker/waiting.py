@@ -230,7 +230,7 @@ class Waiting:
                 await self._listen()
                 points.after("listen")
             points.before("read_ended_children")
-            await self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM)
+            await self._try(self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM))
             points.after("read_ended_children")
             if wait.left > 0:
                 await self._wait_outside_slot(wait, deadline)
@@ -340,7 +340,7 @@ class Waiting:
         try:
             await look
         except BrokerError as error:
-            _log.info("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
+            _log.warning("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
 
     async def _check(self, wait: _Wait) -> None:
         """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
