@@ -1,0 +1,342 @@
+"""The broker's troubles: each gives a named error, or waits and goes on; none is met with silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import jetflow
+from endings.conftest import GRACE, PATIENCE, Stored, until
+from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
+from jetflow.errors import BrokerError, BrokerTimeout, PermissionDenied, ServerUnreachable
+from jetflow.server import NatsServer, ServerOptions
+
+MakeWorker = Callable[..., Worker]
+OPTIONS = WorkerOptions(grace=GRACE, ack_wait=1)
+
+
+@workflow("square")
+async def square(number: int) -> int:
+    return number * number
+
+
+sum_of_squares = Workflow[int, int]("sum-of-squares", input=int, output=int)
+
+
+@sum_of_squares.step
+async def scatter(count: int, ctx: Context) -> None:
+    await ctx.spawn_workflows(square, range(count))
+
+
+@sum_of_squares.step(after=[scatter])
+async def gather(_: int, ctx: Context) -> int:
+    return sum([child.output async for child in ctx.children(scatter, square)])
+
+
+def expected(count: int) -> int:
+    return sum(number * number for number in range(count))
+
+
+# --- the server goes away and comes back -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["restart", "kill"])
+async def test_a_fan_out_outlives_its_server(own_server: NatsServer, end: str) -> None:
+    """Publishes that were under way are sent again, and recognised: nothing is lost, nothing is counted twice."""
+    ran: Counter[int] = Counter()
+    half = asyncio.Event()
+
+    @workflow("counted")
+    async def counted(number: int) -> int:
+        ran[number] += 1
+        if len(ran) == 1000:
+            half.set()
+        return number
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> int:
+        return sum(await ctx.join(await ctx.spawn_workflows(counted, range(2000))))
+
+    async with (
+        jetflow.connect(own_server.url) as client,
+        Worker([parent, counted], server=own_server.url, options=OPTIONS) as worker,
+    ):
+        run = await client.trigger(parent)
+        await asyncio.wait_for(half.wait(), PATIENCE)
+        if end == "kill":
+            await own_server.kill()
+            await own_server.start()
+        else:
+            await own_server.restart()
+        assert await run.result(PATIENCE) == sum(range(2000))
+        await until(Stored(client).is_idle)
+        assert (await client.describe(run.id, children=1)).totals.succeeded == 2000
+    assert worker.counts.swept == 0
+
+
+async def test_a_step_that_waits_outlives_its_server_without_losing_an_attempt(own_server: NatsServer) -> None:
+    go, waits, attempts = asyncio.Event(), asyncio.Event(), list[int]()
+
+    @workflow("child")
+    async def child() -> int:
+        waits.set()
+        await go.wait()
+        return 7
+
+    @workflow("parent", retry=Retry(attempts=1))
+    async def parent(_: None, ctx: Context) -> int:
+        attempts.append(ctx.attempt)
+        return await (await ctx.spawn_workflow(child)).result()
+
+    async with (
+        jetflow.connect(own_server.url) as client,
+        Worker([parent, child], server=own_server.url, options=OPTIONS),
+    ):
+        run = await client.trigger(parent)
+        await waits.wait()
+        await own_server.kill()
+        go.set()
+        await own_server.start()
+        assert await run.result(PATIENCE) == 7
+        await until(Stored(client).is_idle)
+    assert attempts == [1]
+
+
+async def test_a_worker_without_a_server_starts_nothing(own_server: NatsServer) -> None:
+    """What it has fetched may be somebody else's by now."""
+    began: list[int] = []
+    first, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("one-at-a-time")
+    async def one_at_a_time(number: int) -> None:
+        began.append(number)
+        first.set()
+        await go.wait()
+
+    async with (
+        jetflow.connect(own_server.url) as client,
+        Worker([one_at_a_time], server=own_server.url, slots=1, options=OPTIONS) as worker,
+    ):
+        runs = [await client.trigger(one_at_a_time, number) for number in range(20)]
+        await first.wait()
+        await own_server.kill()
+        await until(lambda: _disconnected(worker))
+        go.set()
+        await until(lambda: _true(worker._executor.recording == 1))
+        await asyncio.sleep(0)
+        assert len(began) == 1
+        await own_server.start()
+        await asyncio.gather(*(run.result(PATIENCE) for run in runs))
+        await until(Stored(client).is_idle)
+    assert set(began) == set(range(20))
+
+
+async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
+    own_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker gives it up, and must not keep it alive any more."""
+    monkeypatch.setattr("jetflow.worker.fetching.HAND_BACK_AFTER", 0.0)
+    options = msgspec.structs.replace(OPTIONS, ack_wait=3)
+    first, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("one-at-a-time")
+    async def one_at_a_time(_: int) -> None:
+        first.set()
+        await go.wait()
+
+    async with (
+        jetflow.connect(own_server.url) as client,
+        Worker([one_at_a_time], server=own_server.url, slots=1, options=options) as worker,
+    ):
+        runs = [await client.trigger(one_at_a_time, number) for number in range(5)]
+        await first.wait()
+        await own_server.kill()
+        await until(lambda: _true(worker.counts.handed_back > 0))
+        await own_server.start()
+        go.set()
+        await asyncio.gather(*(run.result(PATIENCE) for run in runs))
+        await until(Stored(client).is_idle)
+
+
+async def _disconnected(worker: Worker) -> bool:
+    return not worker._executor.is_connected
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_worker_needs_a_server_to_start() -> None:
+    async with NatsServer() as gone:
+        url = gone.url
+    with pytest.raises(ServerUnreachable, match="no NATS server answers"):
+        await Worker([square], server=url, options=WorkerOptions(connect_timeout=0.3)).start()
+
+
+async def test_a_worker_starts_while_the_server_does(own_server: NatsServer) -> None:
+    """It waits for as long as `connect_timeout` allows."""
+    async with jetflow.connect(own_server.url) as client:
+        run = await client.trigger(square, 3)
+        await own_server.kill()
+        worker = Worker([square], server=own_server.url, options=OPTIONS)
+        starting = asyncio.create_task(worker.start())
+        await asyncio.sleep(0)
+        await own_server.start()
+        await starting
+        assert await run.result(PATIENCE) == 9
+        await worker.stop()
+
+
+# --- full streams ----------------------------------------------------------------------------------------------
+
+
+async def limit(client: Client, stream: str, messages: int) -> None:
+    """Set how many messages a stream may hold; -1 lifts the limit."""
+    connection = client._session.connection
+    config: dict[str, Any] = (await connection.api(f"STREAM.INFO.{stream}"))["config"]
+    await connection.api(f"STREAM.UPDATE.{stream}", config | {"max_msgs": messages})
+
+
+@pytest.mark.parametrize("stream", ["tasks_stream", "records_stream"])
+async def test_a_full_stream_holds_work_up_until_there_is_room(
+    client: Client, worker: MakeWorker, caplog: pytest.LogCaptureFixture, stored: Stored, stream: str
+) -> None:
+    name = getattr(stored.names, stream)
+    caplog.set_level(logging.WARNING, "jetflow.broker")
+    async with worker([sum_of_squares, square]):
+        await limit(client, name, 50)
+        run = await client.trigger(sum_of_squares, 200)
+        await until(lambda: _is_full(client, name, 50))
+        await limit(client, name, -1)
+        assert await run.result(PATIENCE) == expected(200)
+        await until(stored.is_idle)
+
+
+async def _is_full(client: Client, stream: str, messages: int) -> bool:
+    info = await client._session.connection.api(f"STREAM.INFO.{stream}")
+    return info["state"]["messages"] >= messages
+
+
+async def test_a_trigger_into_a_full_stream_says_so(
+    client: Client, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    await client.trigger(square, 1)
+    await limit(client, stored.names.tasks_stream, 1)
+    with pytest.raises(BrokerTimeout, match="maximum messages exceeded"):
+        await client.trigger(square, 2)
+    await limit(client, stored.names.tasks_stream, -1)
+    await client.trigger(square, 2)
+
+
+# --- missing streams -------------------------------------------------------------------------------------------
+
+
+async def test_a_missing_stream_is_named(client: Client, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    run = await client.trigger(square, 1)
+    for stream in (stored.names.records_stream, stored.names.tasks_stream):
+        await stored.session.connection.api(f"STREAM.DELETE.{stream}")
+    for failing in (client.trigger(square, 2), client.describe(run.id), client.cancel(run.id)):
+        with pytest.raises(BrokerError, match=r"stream|nobody answers"):
+            await failing
+    async with jetflow.connect(stored.session.connection.servers, namespace=client.namespace):
+        pass  # makes the streams again, for the check after the test
+
+
+# --- permissions -----------------------------------------------------------------------------------------------
+
+USERS = """
+authorization {
+  users: [
+    { user: operator, password: secret }
+    { user: limited, password: secret, permissions: { publish: { allow: [">"], deny: [%s] } } }
+  ]
+}
+"""
+
+
+async def serve_with(tmp_path: Path, denied: str) -> tuple[NatsServer, str, str]:
+    server = NatsServer(tmp_path / "store", ServerOptions(config=USERS % denied))
+    await server.start()
+    operator, limited = (server.url.replace("//", f"//{user}:secret@") for user in ("operator", "limited"))
+    return server, operator, limited
+
+
+async def test_a_trigger_that_is_not_allowed_is_refused_by_name(tmp_path: Path) -> None:
+    server, operator, limited = await serve_with(tmp_path, '"jf.default.task.>"')
+    async with server, jetflow.connect(operator), jetflow.connect(limited) as client:
+        with pytest.raises(PermissionDenied, match=r"may not publish on jf\.default\.task\.square"):
+            await asyncio.wait_for(client.trigger(square, 1), PATIENCE)
+
+
+async def test_spawning_what_is_not_allowed_fails_the_step_by_name(tmp_path: Path) -> None:
+    """One by one and in bulk."""
+
+    @workflow("one", retry=Retry(attempts=1))
+    async def one(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflow(square, 1)
+
+    @workflow("many", retry=Retry(attempts=1))
+    async def many(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(square, range(10))
+
+    server, operator, limited = await serve_with(tmp_path, '"jf.default.task.square.>"')
+    async with (
+        server,
+        jetflow.connect(operator) as client,
+        Worker([one, many], server=limited, options=OPTIONS),
+    ):
+        for flow in (one, many):
+            with pytest.raises(RunFailed, match="may not publish") as caught:
+                await (await client.trigger(flow)).result(PATIENCE)
+            assert caught.value.error_type == "PermissionDenied"
+
+
+async def test_records_that_may_not_be_written_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The task is left to a worker that may."""
+    server, operator, limited = await serve_with(tmp_path, '"jf.default.run.>"')
+    async with server, jetflow.connect(operator) as client:
+        async with Worker([square], server=limited, options=OPTIONS):
+            run = await client.trigger(square, 4)
+            await until(lambda: _true("may not publish on jf.default.run." in caplog.text))
+        async with Worker([square], server=operator, options=OPTIONS):
+            assert await run.result(PATIENCE) == 16
+
+
+# --- limits ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_tree_that_grows_without_end_is_stopped(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    """Each run spawns a few and is over before its counter answers; the worker remembers the tree."""
+
+    @workflow("bomb", retry=Retry(attempts=1))
+    async def bomb(path: str, ctx: Context) -> None:
+        await ctx.spawn_workflows(bomb, [path + "a", path + "b"])
+
+    async with worker([bomb], options=WorkerOptions(max_descendants=100, slots=10)):
+        run = await client.trigger(bomb, "")
+        with pytest.raises(RunFailed):
+            await run.result(PATIENCE)
+        await until(stored.is_idle)
+    assert len(await stored.subjects(stored.names.tasks_stream)) < 300
+
+
+async def test_a_bulk_spawn_is_refused_beyond_the_limit(client: Client, worker: MakeWorker) -> None:
+    @workflow("wide", retry=Retry(attempts=1))
+    async def wide(_: None, ctx: Context) -> None:
+        for number in range(100):
+            await ctx.spawn_workflow(square, number)
+
+    async with worker([wide, square], options=WorkerOptions(max_descendants=10)):
+        with pytest.raises(RunFailed, match="more than 10 descendants") as caught:
+            await (await client.trigger(wide)).result(PATIENCE)
+        await until(Stored(client).is_idle)
+    assert caught.value.error_type == "TreeTooLarge"
