@@ -17,6 +17,7 @@ import msgspec
 import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
+from jetflow.broker.parser import parse_headers
 from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
 
 MULTI_GET: Final = 1000
@@ -226,15 +227,10 @@ def _from_leader(message: dict[str, Any]) -> Stored:
     return Stored(
         subject=message["subject"],
         sequence=message["seq"],
-        headers=_parse_headers(base64.b64decode(message.get("hdrs", ""))),
+        headers=parse_headers(base64.b64decode(message.get("hdrs", ""))),
         body=base64.b64decode(message.get("data", "")),
         time=seconds_of(message["time"]),
     )
-
-
-def _parse_headers(block: bytes) -> dict[str, str]:
-    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
 
 
 def seconds_of(text: str) -> float:

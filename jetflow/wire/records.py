@@ -111,6 +111,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     parent_step = headers.get(Header.PARENT_STEP, NONE)
     if not _NUMBER.fullmatch(depth):
         raise MalformedTask(f"header {Header.DEPTH} is {depth!r}, not a number")
+    if parent == NONE and root != run:
+        raise MalformedTask(f"subject {subject!r} is of a root run that is not its own root")
     if (parent == NONE) != (parent_step == NONE) or not (parent_step == NONE or is_name(parent_step)):
         raise MalformedTask(f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}")
     metadata = headers.get(Header.METADATA)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from sys import maxsize
 from time import time
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -174,11 +175,15 @@ class Execution(Body):
         record = None if sealed is None else await unpacked(self._session, join.root, sealed.body)
         members = await counted_by(self._session, join, record)
         ids = None if members is None else set(split_ids(members))
+        ended = await store.leader_last(names.records_stream, names.step(join))
+        last = maxsize if ended is None else ended.sequence  # what is stored behind it is of no child that counts
         async for page in store.pages(names.records_stream, names.runs_of_join(join)):
             yield [
                 await self._ended(stored)
                 for stored in page
-                if (child := last_id(stored.subject)) is not None and (ids is None or child in ids)
+                if (child := last_id(stored.subject)) is not None
+                and stored.sequence < last
+                and (ids is None or child in ids)
             ]
         if record is not None and record.borrowed:
             subjects = [names.run(join.root, join.run, child.step, child.run) for child in record.borrowed]

@@ -113,6 +113,7 @@ class Executor:
         self._name = name
         self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
         self._recorded = asyncio.Event()
+        self._handing_back: set[asyncio.Task[None]] = set()
         self.held: dict[str, float] = {}
         self.bodies: set[Body] = set()
         self.counts: Counts = Counts()
@@ -168,6 +169,7 @@ class Executor:
         while self.recording:
             self._recorded.clear()
             await self._recorded.wait()
+        await asyncio.gather(*self._handing_back, return_exceptions=True)
         await self._performer.stop()
 
     def close(self) -> None:
@@ -612,8 +614,16 @@ class Executor:
         points.after("reject")
 
     def _leave_to_redelivery(self, delivery: Delivery, error: BaseException) -> None:
-        _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=error)
-        self._nak(delivery, BROKER_TROUBLE_DELAY)
+        trouble = isinstance(error, BrokerError)
+        trace = None if trouble else error
+        _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=trace)
+        if trouble and self._session.connection.is_connected:
+            # Recorded, so that it does not count as an attempt: trouble with the broker is no poison.
+            task = asyncio.get_running_loop().create_task(self.hand_back(delivery, delay=BROKER_TROUBLE_DELAY))
+            self._handing_back.add(task)
+            task.add_done_callback(self._handing_back.discard)
+        else:
+            self._nak(delivery, BROKER_TROUBLE_DELAY)
 
 
 class _Slot:
