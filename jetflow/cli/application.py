@@ -15,6 +15,7 @@ from typing import Final
 from cyclopts import App, CycloptsError
 
 from jetflow.cli import INTERRUPTED
+from jetflow.cli.cancel import cancel
 from jetflow.cli.dev import dev
 from jetflow.cli.options import UsageError
 from jetflow.cli.show import show
@@ -36,6 +37,7 @@ app: Final[App] = App(
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
+app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
 
 
