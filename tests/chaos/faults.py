@@ -33,8 +33,8 @@ class Faults:
         self._rng = rng
         self.drawn: Counter[str] = Counter()
         on_workers: dict[str, tuple[int, Fault]] = {
-            "worker_sigkill": (6, self._kill_worker),
-            "worker_sigkill_all": (1, self._kill_all_workers),
+            "worker_sigkill": (12, self._kill_worker),
+            "worker_sigkill_all": (2, self._kill_all_workers),
             "worker_sigstop": (3, self._freeze_worker),
             "worker_sigterm": (2, self._stop_worker),
             "connection_cut": (3, self._cut),
