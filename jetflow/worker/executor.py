@@ -185,6 +185,8 @@ class Executor:
         if delivery.subject not in self._under_way:
             return False
         first, task = self._under_way[delivery.subject]
+        if first.sequence != delivery.sequence:  # another message: the first task of a cancelled tree is put back
+            return False
         self.held.pop(first.reply, None)
         first.reply = delivery.reply
         self.hold(first)
