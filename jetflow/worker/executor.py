@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import random
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
@@ -24,18 +23,9 @@ from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
 from jetflow.errors import (
     BrokerError,
-    DepthExceeded,
-    InvalidInput,
-    InvalidOutput,
-    JetflowError,
-    KeyConflict,
-    NonRetryable,
-    PayloadTooLarge,
-    Poisoned,
     RetryAfter,
     RunTimeout,
     StepTimeout,
-    TreeTooLarge,
     UnknownStep,
 )
 from jetflow.runs import points
@@ -45,9 +35,11 @@ from jetflow.runs.values import LostValue, check_size, get, with_output
 from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
 from jetflow.wire.subjects import last_token
 from jetflow.worker.cancellation import Cancellations
+from jetflow.worker.counts import Counts
 from jetflow.worker.execution import Body, Execution
+from jetflow.worker.failures import FINAL, failure_of, poisoned, too_late
 from jetflow.worker.options import WorkerOptions
-from jetflow.worker.slots import Slots
+from jetflow.worker.slots import LentSlot, Slots
 from jetflow.worker.spawning import Limits
 from jetflow.workflow import Step, Workflow
 
@@ -60,36 +52,7 @@ BROKER_TROUBLE_DELAY: Final = 1.0
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
 
-TRACEBACK_LIMIT: Final = 16_000
-"""Characters of a traceback that are kept, from its end."""
-
-FINAL: Final = (
-    NonRetryable,
-    RunTimeout,
-    InvalidInput,
-    InvalidOutput,
-    PayloadTooLarge,
-    KeyConflict,
-    DepthExceeded,
-    TreeTooLarge,
-)
-"""Errors that another attempt would only repeat."""
-
 _log = logging.getLogger("jetflow.worker")
-
-
-class Counts(msgspec.Struct):
-    """What a worker has done so far."""
-
-    executed: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    parked: int = 0
-    redelivered: int = 0
-    handed_back: int = 0
-    rejected: int = 0
-    swept: int = 0
 
 
 class Executor:
@@ -200,7 +163,7 @@ class Executor:
 
     async def execute(self, delivery: Delivery) -> None:
         """Run one delivery. The caller holds a slot for it, which is given back here."""
-        slot = _Slot(self._slots)
+        slot = LentSlot(self._slots)
         points.before("receive")
         try:
             task = parse_task(delivery.subject, delivery.headers, delivery.body)
@@ -220,7 +183,7 @@ class Executor:
         finally:
             slot.give_back()
 
-    async def _execute(self, delivery: Delivery, task: Task, slot: _Slot) -> None:
+    async def _execute(self, delivery: Delivery, task: Task, slot: LentSlot) -> None:
         points.after("receive")
         registry = self._session.registry
         graph = registry.cached_graph(task.workflow, task.version)
@@ -247,10 +210,10 @@ class Executor:
             self._drive(delivery, begin(task, graph))
         elif step is None:
             await self._unknown(delivery, task)
-        elif (late := _too_late(delivery, task, step, attempt)) is not None:
+        elif (late := too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
-            self._end(delivery, task, attempt, _poisoned(delivery, task, step), graph)
+            self._end(delivery, task, attempt, poisoned(delivery, task, step), graph)
         else:
             await self._run(delivery, task, graph, workflow, step, attempt, slot)
 
@@ -262,7 +225,7 @@ class Executor:
         workflow: Workflow[Any, Any],
         step: Step[..., Any, Any],
         attempt: int,
-        slot: _Slot,
+        slot: LentSlot,
     ) -> None:
         body = await self._body(delivery, task, graph, step, attempt)
         if self._cancellations.covers(task):  # since it was looked at first
@@ -626,58 +589,3 @@ class Executor:
             task.add_done_callback(self._handing_back.discard)
         else:
             self._nak(delivery, BROKER_TROUBLE_DELAY)
-
-
-class _Slot:
-    """The slot that the caller of `Executor.execute` has taken: given back once, here or by a wait."""
-
-    __slots__ = ("_body", "_given_back", "_slots")
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._body: Body | None = None
-        self._given_back = False
-
-    def lend(self, body: Body) -> None:
-        self._body = body
-
-    def give_back(self) -> None:
-        if self._given_back:
-            return
-        self._given_back = True
-        if self._body is None or self._body.holds_slot:
-            self._slots.give_back()
-
-
-def failure_of(error: BaseException, step: str) -> Failure:
-    """Return an error as it is recorded."""
-    if isinstance(error, JetflowError) and not isinstance(error, ExceptionGroup):
-        text = ""
-    else:
-        text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
-    message = str(error)[:TRACEBACK_LIMIT]
-    return Failure(type=type(error).__name__, message=_writable(message), step=step, traceback=_writable(text))
-
-
-def _writable(text: str) -> str:
-    """Return text that JSON can hold: names of files that are not UTF-8 stand in errors, too."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:
-    """Return why a task must not be run any more, if its time is over."""
-    if task.deadline is not None and time() >= task.deadline:
-        return RunTimeout("the deadline of the run passed before this step could run")
-    if step.schedule_timeout is not None and attempt == 1 and time() - delivery.time > step.schedule_timeout:
-        return RunTimeout(
-            f"the task was in the queue for longer than its schedule_timeout of {step.schedule_timeout:g} s"
-        )
-    return None
-
-
-def _poisoned(delivery: Delivery, task: Task, step: Step[..., Any, Any]) -> Failure:
-    error = Poisoned(
-        f"step {task.step!r} of {task.workflow!r} was delivered {delivery.count} times and ended its worker, or was "
-        f"lost by it, more often than its {step.retry.attempts} attempts allow"
-    )
-    return failure_of(error, task.step)

@@ -21,7 +21,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
 from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
-from jetflow.worker.executor import Counts
+from jetflow.worker.counts import Counts
 
 DELETED_A_SWEEP: Final = 100
 """Trees that one sweep deletes at most, the oldest first."""

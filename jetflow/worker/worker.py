@@ -29,7 +29,8 @@ from jetflow.broker.topology import (
 )
 from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.runs.performer import Performer
-from jetflow.worker.executor import Counts, Executor
+from jetflow.worker.counts import Counts
+from jetflow.worker.executor import Executor
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.inbox import Inbox

@@ -1,0 +1,73 @@
+"""How errors are recorded, which of them end a run at once, and when a task comes too late."""
+
+from __future__ import annotations
+
+import traceback
+from time import time
+from typing import Any, Final
+
+from jetflow.broker.puller import Delivery
+from jetflow.engine.tasks import Failure, Task
+from jetflow.errors import (
+    DepthExceeded,
+    InvalidInput,
+    InvalidOutput,
+    JetflowError,
+    KeyConflict,
+    NonRetryable,
+    PayloadTooLarge,
+    Poisoned,
+    RunTimeout,
+    TreeTooLarge,
+)
+from jetflow.workflow import Step
+
+TRACEBACK_LIMIT: Final = 16_000
+"""Characters of a traceback that are kept, from its end."""
+
+FINAL: Final = (
+    NonRetryable,
+    RunTimeout,
+    InvalidInput,
+    InvalidOutput,
+    PayloadTooLarge,
+    KeyConflict,
+    DepthExceeded,
+    TreeTooLarge,
+)
+"""Errors that another attempt would only repeat."""
+
+
+def failure_of(error: BaseException, step: str) -> Failure:
+    """Return an error as it is recorded."""
+    if isinstance(error, JetflowError) and not isinstance(error, ExceptionGroup):
+        text = ""
+    else:
+        text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
+    message = str(error)[:TRACEBACK_LIMIT]
+    return Failure(type=type(error).__name__, message=_writable(message), step=step, traceback=_writable(text))
+
+
+def _writable(text: str) -> str:
+    """Return text that JSON can hold: names of files that are not UTF-8 stand in errors, too."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:
+    """Return why a task must not be run any more, if its time is over."""
+    if task.deadline is not None and time() >= task.deadline:
+        return RunTimeout("the deadline of the run passed before this step could run")
+    if step.schedule_timeout is not None and attempt == 1 and time() - delivery.time > step.schedule_timeout:
+        return RunTimeout(
+            f"the task was in the queue for longer than its schedule_timeout of {step.schedule_timeout:g} s"
+        )
+    return None
+
+
+def poisoned(delivery: Delivery, task: Task, step: Step[..., Any, Any]) -> Failure:
+    """Return the failure of a task that was lost by its workers more often than its attempts allow."""
+    error = Poisoned(
+        f"step {task.step!r} of {task.workflow!r} was delivered {delivery.count} times and ended its worker, or was "
+        f"lost by it, more often than its {step.retry.attempts} attempts allow"
+    )
+    return failure_of(error, task.step)
