@@ -9,7 +9,6 @@ from time import monotonic
 
 import pytest
 
-from endings.conftest import PATIENCE, Stored, until
 from jetflow import (
     ChildFailed,
     Client,
@@ -23,6 +22,9 @@ from jetflow import (
     workflow,
 )
 from jetflow.errors import RunCancelled
+from jetflow.server import NatsServer
+from tests.endings.cancel_many import BOUND, measure
+from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 PARKED = WorkerOptions(park_after=0)
@@ -510,3 +512,11 @@ async def test_a_cancelled_run_of_several_steps_goes_no_further(client: Client, 
     statuses = {step.name: step.status for step in (await client.describe(run.id)).steps}
     assert statuses["first"] == "succeeded"
     assert {statuses["second"], statuses["third"]} <= {"cancelled", "pending"}
+
+
+@pytest.mark.parametrize("branches", [0, 20])
+async def test_a_wide_tree_is_cancelled_at_once(nats_server: NatsServer, namespace: str, branches: int) -> None:
+    """``python -m tests.endings.cancel_many`` does the same with 100,000 descendants, and prints how long it takes."""
+    figure = await measure(nats_server.url, namespace, descendants=5000, branches=branches)
+    assert figure.began_afterwards == 0
+    assert figure.cancel_seconds < BOUND

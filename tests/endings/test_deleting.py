@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from endings.conftest import PATIENCE, Stored, until
 from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import RecentlyDeleted
+from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 MIB = 1024 * 1024

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from endings.conftest import PATIENCE, Stored, until
 from jetflow import (
     ChildFailed,
     Client,
@@ -24,6 +23,7 @@ from jetflow import (
     workflow,
 )
 from jetflow.runs.trace import RunTrace
+from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 ONCE = Retry(attempts=1)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from endings.conftest import PATIENCE, Stored, until
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import KeyConflict, PayloadTooLarge
 from jetflow.runs.values import LARGEST, LostValue
+from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 KIB, MIB = 1024, 1024 * 1024

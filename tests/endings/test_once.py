@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from endings.conftest import PATIENCE, Stored, until
-from endings.test_outcomes import take_and_die
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.wire.records import encode
+from tests.endings.stored import PATIENCE, Stored, until
+from tests.endings.test_outcomes import take_and_die
 
 MakeWorker = Callable[..., Worker]
 

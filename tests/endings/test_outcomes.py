@@ -7,7 +7,6 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
-from endings.conftest import PATIENCE, Stored, until
 from jetflow import (
     Client,
     Context,
@@ -25,6 +24,7 @@ from jetflow.engine.tasks import NONE
 from jetflow.runs.trace import RunTrace
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
+from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 ONCE = Retry(attempts=1)

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 import jetflow
-from endings.conftest import GRACE, PATIENCE, Stored, until
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import BrokerError, BrokerTimeout, PermissionDenied, ServerUnreachable
 from jetflow.server import NatsServer, ServerOptions
+from tests.endings.stored import GRACE, PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
 OPTIONS = WorkerOptions(grace=GRACE, ack_wait=1)
@@ -142,7 +142,6 @@ async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
     own_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker gives it up, and must not keep it alive any more."""
-    monkeypatch.setattr("jetflow.worker.fetching.HAND_BACK_AFTER", 0.0)
     options = msgspec.structs.replace(OPTIONS, ack_wait=3)
     first, go = asyncio.Event(), asyncio.Event()
 
@@ -157,8 +156,10 @@ async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
     ):
         runs = [await client.trigger(one_at_a_time, number) for number in range(5)]
         await first.wait()
+        await until(lambda: _true(len(worker._executor.held) == 5))
+        monkeypatch.setattr("jetflow.worker.fetching.HAND_BACK_AFTER", 0.0)
         await own_server.kill()
-        await until(lambda: _true(worker.counts.handed_back > 0))
+        await until(lambda: _true(worker.counts.handed_back == 4))
         await own_server.start()
         go.set()
         await asyncio.gather(*(run.result(PATIENCE) for run in runs))
