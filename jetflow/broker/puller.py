@@ -40,7 +40,7 @@ class Delivery:
     __slots__ = ("_tokens", "again", "body", "count", "message", "reply", "subject")
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
-        self.message = message
+        self.message: Message = message
         self.subject: str = message.subject
         self.body: bytes = message.data
         self.reply: str = message.reply
