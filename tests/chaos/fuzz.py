@@ -470,7 +470,7 @@ class Fuzzing:
     async def _keep_up(raw: Nats) -> None:
         """Wait until the worker is not far behind: what it is slow at is not what is asked here."""
         for _ in range(600):
-            answer = await api(raw, f"CONSUMER.LIST.JF_{NAMESPACE}_tasks")
+            answer = await api(raw, f"CONSUMER.LIST.JF_{NAMESPACE}_tasks", timeout=60.0)
             if sum(one["num_pending"] for one in answer["consumers"]) < BEHIND:
                 return
             await asyncio.sleep(0.05)
