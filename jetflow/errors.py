@@ -47,12 +47,11 @@ class InvalidOutput(JetflowError, ValueError):
 
 
 class PayloadTooLarge(JetflowError, ValueError):
-    """A value is larger than the broker accepts in one message. ``size`` and ``limit`` are bytes."""
+    """A value is larger than it may be. ``size`` and ``limit`` are bytes."""
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(
-            f"{what} takes {size:,} bytes as JSON, and the server accepts at most {limit:,} bytes in one message "
-            "(max_payload): pass a reference to it, or raise max_payload"
+            f"{what} takes {size:,} bytes as JSON, and at most {limit:,} bytes are taken: pass a reference to it"
         )
         self.size = size
         self.limit = limit
