@@ -317,7 +317,7 @@ class Performer:
                 return count + len(record.borrowed), None
         members = record.members
         tally = Tally(record, members)
-        await self._count_in(tally, outcomes)
+        seen = await self._count_in(tally, outcomes)
         borrowed = 0
         for child in record.borrowed:
             subject = self._names.run(join.root, join.run, child.step, child.run)
@@ -332,11 +332,15 @@ class Performer:
             await self._count_in(tally, outcomes)
             open_ones = len(members) // ID_BYTES - tally.stored + len(record.borrowed) - borrowed
             return min(record.needed - open_ones, tally.stored + borrowed), members
-        return tally.stored, members
+        # Of a clean join exactly those count that were seen: what is stored from now on is nobody's.
+        return tally.stored, seen if members is None and not tally.missing else members
 
-    async def _count_in(self, tally: Tally, outcomes: str) -> None:
+    async def _count_in(self, tally: Tally, outcomes: str) -> bytes:
+        seen: list[bytes] = []
         async for page in self._store.leader_ids(self._names.records_stream, outcomes):
             tally.add(page)
+            seen.append(page)
+        return b"".join(seen)
 
     async def _failed(
         self, join: StepAddress, record: JoinRecord, members: bytes | None
