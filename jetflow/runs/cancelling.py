@@ -49,11 +49,13 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     stored = await store.leader_last(names.records_stream, names.run_of(first))
     if stored is not None and decode_outcome(stored.body).status != "cancelled":
         return False
-    if tree:
-        await _stop_tree(session, first)
-    else:
+    # The mark first, so that nothing more is spawned; then the outcome, without which whoever waits would wait for ever
+    # if this client died; the queued tasks last, for workers drop what they still receive of a marked run.
+    parents = await _mark_tree(session, first) if tree else []
+    if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
     await drive(conclude(first, cancelled(first)))
+    await _remove_queued(session, first, parents)
     return stored is None
 
 
@@ -99,17 +101,23 @@ async def find_first_task(session: Session, run: str) -> Task | None:
     return next((task for task in tasks if task is not None), None)
 
 
-async def _stop_tree(session: Session, first: Task) -> None:
-    """Mark a run and its descendants as cancelled, and remove their queued tasks."""
+async def _mark_tree(session: Session, first: Task) -> list[str]:
+    """Mark a run and its descendants as cancelled, and return which runs were marked."""
+    marked = [first.root]
+    if first.parent != NONE:
+        marked = _descendants(await _families(session, first.root), first.run)
+    await _mark(session, first.root, marked)
+    return marked
+
+
+async def _remove_queued(session: Session, first: Task, parents: list[str]) -> None:
+    """Remove the queued tasks of what cancelled runs have spawned."""
     names, root = session.names, first.root
-    if first.parent == NONE:
-        await _mark(session, root, [root])
+    if parents == [root] and first.parent == NONE:
         await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
         await _keep_first(session, first)
-        return
-    parents = _descendants(await _families(session, root), first.run)
-    await _mark(session, root, parents)
-    await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+    else:
+        await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
 
 
 async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
