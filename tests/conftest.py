@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import Callable, Generator, Mapping
 
 import pytest
@@ -20,6 +21,10 @@ from jetflow.broker.connection import Connection
 from jetflow.broker.topology import delete_streams
 from jetflow.server import NatsServer
 from jetflow.wire.subjects import Subjects
+
+# Started in the background, a shell has its children ignore SIGINT, and they theirs: the programs that are tested must
+# not. A signal that is handled here is not ignored there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

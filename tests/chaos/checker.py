@@ -133,6 +133,8 @@ async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int,
             await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", asked, reply=inbox)
             for _ in range(min(PULL, pending)):
                 message = await asyncio.wait_for(arrived.get(), 30)
+                if not message.reply.startswith("$JS.ACK."):
+                    break  # the request has ended, and is made again
                 tokens = message.reply.split(".")
                 pending = int(tokens[-1])
                 sequence = int(tokens[-4])
