@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
 
@@ -14,8 +16,13 @@ from jetflow import Worker
 
 async def _main(url: str, workload: str, slots: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    async with Worker(WORK[workload], server=url, slots=slots):
-        await serve()
+    worker = Worker(WORK[workload], server=url, slots=slots)
+    await worker.start()
+    running = asyncio.create_task(worker.run())  # as the process of a worker does
+    await serve()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 if __name__ == "__main__":

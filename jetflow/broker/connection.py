@@ -72,6 +72,8 @@ class Connection:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._outgoing: list[bytes] = []
+        self._gathering: list[Callable[[], None]] = []
+        self._flushes_soon = False
         self._answers = client.new_inbox()
         self._asking: asyncio.Task[None] | None = None
         self._asked = 0
@@ -242,12 +244,26 @@ class Connection:
             line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
         else:
             line = f"PUB {subject} {reply} {len(body)}\r\n"
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
+        if not self._flushes_soon:
+            self._flush_soon()
         self._outgoing += (line.encode(), headers, body, b"\r\n")
+
+    def before_flush(self, send: Callable[[], None]) -> None:
+        """Call ``send`` once, before what was sent in this pass of the event loop leaves: it adds what has gathered."""
+        if not self._flushes_soon:
+            self._flush_soon()
+        self._gathering.append(send)
+
+    def _flush_soon(self) -> None:
+        self._flushes_soon = True
+        self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Hand what was sent to nats-py's write buffer, as one piece."""
+        gathering, self._gathering = self._gathering, []
+        for send in gathering:
+            send()
+        self._flushes_soon = False
         outgoing, self._outgoing = self._outgoing, []
         if not outgoing:
             return

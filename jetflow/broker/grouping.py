@@ -1,63 +1,77 @@
-"""Group commit: what is ready to be published at the same moment leaves as one atomic batch.
+"""Group commit: write-once messages that are ready at the same moment leave as one batch, with one acknowledgement.
 
-While a batch is on its way, more gathers behind it; so a lone message waits for nothing, and under load a batch is as
-large as the disk is slow. Used where the server flushes to the disk before it acknowledges.
+A lone message is published by itself at once. While many batches are on their way more gathers behind them, so that
+under load a batch is as large as the broker is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
-from jetflow.broker.atomic import LARGEST, AtomicBatches, Item
+from jetflow.broker.atomic import Item
+from jetflow.broker.connection import Connection
+from jetflow.broker.ingest import BATCH, Ingest
+from jetflow.broker.publisher import Done, Publisher, Receipt
 
-UNDER_WAY: Final = 2
+WORTH_A_BATCH: Final = 3
+"""Messages from which on a batch is cheaper than an acknowledgement each."""
+
+UNDER_WAY: Final = 8
 """Batches of one stream that may wait for their acknowledgement."""
 
+UNDER_WAY_DURABLE: Final = 2
+"""The same where the server flushes each batch to the disk: fewer, and so larger ones."""
 
-class Pending(NamedTuple):
-    """One message: ``stored`` is called when a batch has stored it, ``alone`` when it has to be published by itself."""
+_STORED: Final = Receipt(stored=True)
 
+
+class _Pending(NamedTuple):
     item: Item
-    stored: Callable[[], None]
-    alone: Callable[[], None]
+    done: Done
 
 
 class GroupCommit:
-    """Groups the messages of one stream."""
+    """Publishes the write-once messages of one stream."""
 
-    def __init__(self, batches: AtomicBatches) -> None:
-        self._batches = batches
-        self._waiting: deque[Pending] = deque()
+    def __init__(self, connection: Connection, publisher: Publisher, ingest: Ingest) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._ingest = ingest
+        self._most = UNDER_WAY_DURABLE if ingest.durable else UNDER_WAY
+        self._waiting: list[_Pending] = []
         self._under_way = 0
-        self._loop = asyncio.get_running_loop()
-        self._scheduled = False
 
-    def add(self, pending: Pending) -> None:
-        """Publish a message with all that is ready with it."""
-        self._waiting.append(pending)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._send)
+    def publish(self, subject: str, body: bytes, headers: bytes, done: Done) -> None:
+        """Publish with all that is ready in the same pass of the event loop. See `Publisher.publish`."""
+        if not self._waiting:
+            self._connection.before_flush(self._send)
+        self._waiting.append(_Pending(Item(subject, headers, body), done))
 
     def _send(self) -> None:
-        self._scheduled = False
-        while self._waiting and self._under_way < UNDER_WAY:
-            group = [self._waiting.popleft() for _ in range(min(LARGEST, len(self._waiting)))]
-            if len(group) == 1:
-                group[0].alone()
-                continue
+        while self._waiting and self._under_way < self._most:
+            group, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            if len(group) < WORTH_A_BATCH:
+                self._send_alone(group)
+                return
             self._under_way += 1
-            stored = self._batches.publish([pending.item for pending in group])
-            stored.add_done_callback(lambda done, group=group: self._on_done(group, done.result()))
+            existing = self._ingest.publish([pending.item for pending in group])
+            existing.add_done_callback(partial(self._on_stored, group))
 
-    def _on_done(self, group: list[Pending], stored: bool) -> None:
+    def _on_stored(self, group: list[_Pending], stored: asyncio.Future[list[int]]) -> None:
+        """End a batch. What was there already, or was refused, is published again alone: that finds out about each."""
         self._under_way -= 1
-        for pending in group:
-            if stored:
-                pending.stored()
-            else:
-                pending.alone()
+        if stored.cancelled() or stored.exception() is not None:
+            self._send_alone(group)
+        else:
+            existing = set(stored.result())
+            self._send_alone([pending for at, pending in enumerate(group) if at in existing] if existing else [])
+            for at, pending in enumerate(group):
+                if at not in existing:
+                    pending.done(_STORED)
         self._send()
+
+    def _send_alone(self, group: list[_Pending]) -> None:
+        for item, done in group:
+            self._publisher.publish(item.subject, item.body, item.headers, done)

@@ -70,6 +70,11 @@ class Ingest:
         self._checker: asyncio.TimerHandle | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
 
+    @property
+    def durable(self) -> bool:
+        """Whether batches are atomic where they can be, for a server that flushes before it acknowledges."""
+        return self._atomic is not None
+
     async def start(self) -> None:
         """Begin to listen for acknowledgements."""
         await self._connection.subscribe(f"{self._inbox}.>", self._on_answer)

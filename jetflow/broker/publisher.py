@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
 
-from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
-from jetflow.broker.grouping import GroupCommit, Pending
 from jetflow.engine.joins import SEAL
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
 from jetflow.wire.records import header_block
@@ -94,8 +92,6 @@ class Publisher:
         self._next = 0
         self._sent: dict[int, _Sent] = {}
         self._counts: dict[str, tuple[int, list[Done]]] = {}
-        self._groups: dict[str, GroupCommit] = {}
-        self._grouped = 0
         self._loop = asyncio.get_running_loop()
         self._checker: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -126,37 +122,8 @@ class Publisher:
         if self._checker is not None:
             self._checker.cancel()
         for sent in list(self._sent.values()):
-            sent.done(
-                Receipt(stored=False, error=BrokerTimeout(f"no acknowledgement for {sent.subject} before the end"))
-            )
+            sent.done(Receipt(stored=False, error=_too_late(sent.subject)))
         self._sent.clear()
-
-    def publish_grouped(self, stream: str, subject: str, body: bytes, headers: bytes, done: Done) -> None:
-        """Publish a write-once message of ``stream``, in one batch with others if the server flushes each to the disk.
-
-        See `publish`.
-        """
-        group = self._groups.get(stream)
-        if group is None:
-            self.publish(subject, body, headers, done)
-            return
-        self._grouped += 1
-        self._idle.clear()
-
-        def stored() -> None:
-            self._grouped -= 1
-            done(Receipt(stored=True))
-            self._note_idle()
-
-        def alone() -> None:
-            self._grouped -= 1
-            self.publish(subject, body, headers, done)
-
-        group.add(Pending(Item(subject, headers, body), stored, alone))
-
-    def group(self, streams: Iterable[str], batches: AtomicBatches) -> None:
-        """Group the messages of some streams from now on."""
-        self._groups = {stream: GroupCommit(batches) for stream in streams}
 
     def publish(self, subject: str, body: bytes, headers: bytes, done: Done, *, timeout: float | None = None) -> None:
         """Publish, and call ``done`` with what became of it. Without ``timeout`` (seconds) it is tried for ever."""
@@ -164,6 +131,9 @@ class Publisher:
         if size > self._connection.max_payload:
             error = PayloadTooLarge(f"the message on {subject}", size, self._connection.max_payload)
             self._loop.call_soon(done, Receipt(stored=False, error=_as_broker_error(error)))
+            return
+        if self._stopped:
+            self._loop.call_soon(done, Receipt(stored=False, error=_too_late(subject)))
             return
         now = self._loop.time()
         self._next += 1
@@ -199,7 +169,7 @@ class Publisher:
         The first of those is given the new value; the others are given None where it may ask for a look at a join.
         """
         if not self._counts:
-            self._loop.call_soon(self._send_counts)
+            self._connection.before_flush(self._send_counts)
         total, waiting = self._counts.get(subject, (0, []))
         waiting.append(done)
         self._counts[subject] = (total + by, waiting)
@@ -241,10 +211,7 @@ class Publisher:
         sent = self._sent.pop(token, None)
         if sent is not None:
             sent.done(receipt)
-        self._note_idle()
-
-    def _note_idle(self) -> None:
-        if not self._sent and not self._grouped:
+        if not self._sent:
             self._idle.set()
 
     def _again(self, token: int, reason: str) -> None:
@@ -286,6 +253,10 @@ def subject_taken(err_code: int, description: str) -> bool:
     stream has the same code, and there the message must be sent again.
     """
     return err_code == _WRONG_LAST_SEQUENCE or (err_code == _STORE_FAILED and description == _SUBJECT_TAKEN)
+
+
+def _too_late(subject: str) -> BrokerTimeout:
+    return BrokerTimeout(f"no acknowledgement for {subject} before the end")
 
 
 def _counted(waiting: list[Done]) -> Done:

@@ -8,6 +8,7 @@ from typing import Final
 
 from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.connection import Connection, Server
+from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.ingest import Ingest
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.registry import Registry
@@ -27,6 +28,8 @@ class Session:
         self.names = names
         self.publisher: Publisher = Publisher(connection)
         self.ingest: Ingest = Ingest(connection, self._atomic)
+        self.records: GroupCommit = GroupCommit(connection, self.publisher, self.ingest)
+        self.tasks: GroupCommit = GroupCommit(connection, self.publisher, self.ingest)
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
 
@@ -42,7 +45,7 @@ class Session:
     ) -> Session:
         """Connect, and make the namespace's streams. ``timeout`` is seconds.
 
-        A ``durable`` session groups what it publishes: for servers that flush before they acknowledge.
+        A ``durable`` session publishes in atomic batches: for servers that flush before they acknowledge.
 
         Raises:
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: see `Connection.open`.
@@ -55,7 +58,6 @@ class Session:
             await ensure_streams(connection, names, retention or Retention())
             if session._atomic is not None:
                 await session._atomic.start()
-                session.publisher.group((names.tasks_stream, names.records_stream), session._atomic)
             await session.publisher.start()
             await session.ingest.start()
             await session.store.start()

@@ -144,7 +144,8 @@ class Performer:
             else:
                 self._store_for_sure(_Write(stream, subject, body, headers), procedure, done)
 
-        self._publisher.publish_grouped(stream, subject, body, headers, on_receipt)
+        group = self._session.tasks if stream == self._names.tasks_stream else self._session.records
+        group.publish(subject, body, headers, on_receipt)
 
     async def _confirm(self, write: _Write) -> None:
         """Make sure that a message is stored which the server refused because its subject is taken.

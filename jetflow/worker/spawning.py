@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from itertools import islice
 from time import time
 from typing import Any, Final, NamedTuple
 
@@ -31,6 +32,8 @@ from jetflow.workflow import Workflow
 BATCHES_UNDER_WAY: Final = 4
 """Batches of one bulk spawn that may wait for their acknowledgement; bounds what a spawn holds in memory."""
 
+AT_ONCE: Final = 100
+"""Children that a bulk spawn plans in one pass of the event loop: others have their turn, and the socket is served."""
 
 TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
@@ -132,26 +135,36 @@ class Spawner:
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
         group = self._add(target, bytearray())
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
+        batch: list[Planned] = []
         try:
-            async for page in _pages(inputs):
-                if self._cancelled():
-                    raise RunCancelled(f"run {self._task.run} was cancelled: it spawns nothing more")
-                batch = [planner.plan(value, None if key is None else key(value)) for value in page]
+            async for values in _some(inputs):
+                planned = [planner.plan(value, None if key is None else key(value)) for value in values]
                 if planner.large:
-                    batch = [await planner.settled(planned) for planned in batch]
-                self._check_tree()
-                self._count(len(batch))
-                points.before("spawn_batch_sent")
-                under_way.append((batch, self._ingest.publish([planned.item for planned in batch])))
-                points.after("spawn_batch_sent")
+                    planned = [await planner.settled(one) for one in planned]
+                batch += planned
+                if len(batch) >= BATCH:
+                    under_way.append(self._send(batch))
+                    batch = []
                 if len(under_way) == BATCHES_UNDER_WAY:
                     await self._confirm(target, group, *under_way.popleft())
                 else:
                     await asyncio.sleep(0)
+            if batch:
+                under_way.append(self._send(batch))
         finally:
             while under_way:
                 await self._confirm(target, group, *under_way.popleft())
         return group
+
+    def _send(self, batch: list[Planned]) -> tuple[list[Planned], asyncio.Future[list[int]]]:
+        """Send a batch, and return it with the future of its acknowledgement."""
+        self._check_cancelled()
+        self._check_tree()
+        self._count(len(batch))
+        points.before("spawn_batch_sent")
+        stored = self._ingest.publish([planned.item for planned in batch])
+        points.after("spawn_batch_sent")
+        return batch, stored
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         points.before("resolve")
@@ -159,9 +172,12 @@ class Spawner:
         points.after("resolve")
         if self._task.depth + 1 > self._limits.max_depth:
             raise DepthExceeded(target.workflow, self._task.depth + 1, self._limits.max_depth)
+        self._check_cancelled()
+        return target
+
+    def _check_cancelled(self) -> None:
         if self._cancelled():
             raise RunCancelled(f"run {self._task.run} was cancelled: it spawns nothing more")
-        return target
 
     def _count(self, spawned: int) -> None:
         """Count children in their tree. A later attempt, which finds most of them spawned, is not counted again."""
@@ -290,19 +306,18 @@ def _in_order(item: Item) -> tuple[str, bytes, bytes]:
     return item.subject, item.body, item.headers
 
 
-async def _pages(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    page: list[Any] = []
+async def _some(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    """Yield the inputs, ``AT_ONCE`` at a time."""
     if isinstance(inputs, AsyncIterable):
+        values: list[Any] = []
         async for value in inputs:
-            page.append(value)
-            if len(page) == BATCH:
-                yield page
-                page = []
+            values.append(value)
+            if len(values) == AT_ONCE:
+                yield values
+                values = []
+        if values:
+            yield values
     else:
-        for value in inputs:
-            page.append(value)
-            if len(page) == BATCH:
-                yield page
-                page = []
-    if page:
-        yield page
+        iterator = iter(inputs)
+        while values := list(islice(iterator, AT_ONCE)):
+            yield values
