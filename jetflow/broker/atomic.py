@@ -8,7 +8,7 @@ then the caller publishes its messages one by one, which finds out about each.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ GIVE_UP_AFTER: Final = 5.0
 _NO_HEADERS: Final = b"NATS/1.0\r\n\r\n"
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One message to publish."""
 
     subject: str
@@ -65,11 +65,11 @@ class AtomicBatches:
         timer = self._loop.call_later(GIVE_UP_AFTER, self._settle, number, False)
         stored.add_done_callback(lambda _: timer.cancel())
         before = f"Nats-Batch-Id: {self._name}-{number}\r\nNats-Batch-Sequence: ".encode()
-        for sequence, (subject, headers, body) in enumerate(items, 1):
+        for sequence, item in enumerate(items, 1):
             end = b"\r\nNats-Batch-Commit: 1\r\n\r\n" if sequence == last else b"\r\n\r\n"
-            block = b"".join(((headers or _NO_HEADERS)[:-2], before, str(sequence).encode(), end))
+            block = b"".join(((item.headers or _NO_HEADERS)[:-2], before, str(sequence).encode(), end))
             reply = f"{self._inbox}.{number}" if sequence in (1, last) else ""
-            self._connection.send(subject, body, reply=reply, headers=block)
+            self._connection.send(item.subject, item.body, reply=reply, headers=block)
         return stored
 
     def _on_answer(self, message: Message) -> None:

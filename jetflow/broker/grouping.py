@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Connection
@@ -27,51 +27,49 @@ UNDER_WAY_DURABLE: Final = 2
 _STORED: Final = Receipt(stored=True)
 
 
-class _Pending(NamedTuple):
-    item: Item
-    done: Done
-
-
 class GroupCommit:
     """Publishes the write-once messages of one stream."""
 
-    def __init__(self, connection: Connection, publisher: Publisher, ingest: Ingest) -> None:
+    def __init__(self, stream: str, connection: Connection, publisher: Publisher, ingest: Ingest) -> None:
+        self.stream: str = stream
         self._connection = connection
         self._publisher = publisher
         self._ingest = ingest
         self._most = UNDER_WAY_DURABLE if ingest.durable else UNDER_WAY
-        self._waiting: list[_Pending] = []
+        self._items: list[Item] = []
+        self._dones: list[Done] = []
         self._under_way = 0
 
-    def publish(self, subject: str, body: bytes, headers: bytes, done: Done) -> None:
+    def publish(self, item: Item, done: Done) -> None:
         """Publish with all that is ready in the same pass of the event loop. See `Publisher.publish`."""
-        if not self._waiting:
+        if not self._items:
             self._connection.before_flush(self._send)
-        self._waiting.append(_Pending(Item(subject, headers, body), done))
+        self._items.append(item)
+        self._dones.append(done)
 
     def _send(self) -> None:
-        while self._waiting and self._under_way < self._most:
-            group, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            if len(group) < WORTH_A_BATCH:
-                self._send_alone(group)
-                return
-            self._under_way += 1
-            existing = self._ingest.publish([pending.item for pending in group])
-            existing.add_done_callback(partial(self._on_stored, group))
+        while self._items and self._under_way < self._most:
+            items, self._items = self._items[:BATCH], self._items[BATCH:]
+            dones, self._dones = self._dones[:BATCH], self._dones[BATCH:]
+            if len(items) < WORTH_A_BATCH:
+                for item, done in zip(items, dones, strict=True):
+                    self._send_alone(item, done)
+            else:
+                self._under_way += 1
+                stored = self._ingest.publish(items)
+                stored.add_done_callback(partial(self._on_stored, items, dones))
 
-    def _on_stored(self, group: list[_Pending], stored: asyncio.Future[list[int]]) -> None:
+    def _on_stored(self, items: list[Item], dones: list[Done], stored: asyncio.Future[list[int]]) -> None:
         """End a batch. What was there already, or was refused, is published again alone: that finds out about each."""
         self._under_way -= 1
-        if stored.cancelled() or stored.exception() is not None:
-            self._send_alone(group)
-        else:
-            existing = set(stored.result())
-            self._send_alone([pending for at, pending in enumerate(group) if at in existing] if existing else [])
-            for at, pending in enumerate(group):
-                if at not in existing:
-                    pending.done(_STORED)
+        failed = stored.cancelled() or stored.exception() is not None
+        again = range(len(items)) if failed else set(stored.result())
+        for at, done in enumerate(dones):
+            if at in again:
+                self._send_alone(items[at], done)
+            else:
+                done(_STORED)
         self._send()
 
-    def _send_alone(self, group: list[_Pending]) -> None:
-        for item, done in group:
-            self._publisher.publish(item.subject, item.body, item.headers, done)
+    def _send_alone(self, item: Item, done: Done) -> None:
+        self._publisher.publish(item.subject, item.body, item.headers, done)

@@ -125,9 +125,9 @@ class Ingest:
         send, last = self._connection.send, len(batch.items)
         # The server knows a batch by this one token, whoever sends it: it must be unique in the whole stream.
         before = f"{self._inbox}.{self._name}-{self._next}.{BATCH}.ok."
-        for sequence, (subject, headers, body) in enumerate(batch.items, 1):
+        for sequence, item in enumerate(batch.items, 1):
             operation = _COMMIT if sequence == last else _START if sequence == 1 else _APPEND
-            send(subject, body, reply=f"{before}{sequence}.{operation}.$FI", headers=headers)
+            send(item.subject, item.body, reply=f"{before}{sequence}.{operation}.$FI", headers=item.headers)
 
     def _on_answer(self, message: Message) -> None:
         batch_id = message.subject.split(".", self._inbox_tokens + 1)[self._inbox_tokens]

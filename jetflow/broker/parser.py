@@ -22,7 +22,7 @@ _STATUS_LINE: Final = len(b"NATS/1.0")
 class Message:
     """One message. Its headers are parsed when they are asked for."""
 
-    __slots__ = ("_headers", "_raw_headers", "data", "reply", "subject")
+    __slots__ = ("_headers", "data", "raw_headers", "reply", "subject")
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class Message:
         self.subject: str = subject
         self.reply: str = reply
         self.data: bytes = data
-        self._raw_headers = raw_headers
+        self.raw_headers: bytes | None = raw_headers
         self._headers = headers
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers; of a status message, ``Status`` and ``Description`` too."""
         if self._headers is None:
-            self._headers = {} if self._raw_headers is None else parse_headers(self._raw_headers)
+            self._headers = {} if self.raw_headers is None else parse_headers(self.raw_headers)
         return self._headers
 
 

@@ -263,8 +263,9 @@ def _counted(waiting: list[Done]) -> Done:
     def done(receipt: Receipt) -> None:
         waiting[0](receipt)
         value = receipt.value if receipt.value is not None and receipt.value < SEAL else None
+        others = Receipt(stored=receipt.stored, value=value, error=receipt.error)
         for other in waiting[1:]:
-            other(Receipt(stored=receipt.stored, value=value, error=receipt.error))
+            other(others)
 
     return done
 

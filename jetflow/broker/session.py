@@ -28,8 +28,8 @@ class Session:
         self.names = names
         self.publisher: Publisher = Publisher(connection)
         self.ingest: Ingest = Ingest(connection, self._atomic)
-        self.records: GroupCommit = GroupCommit(connection, self.publisher, self.ingest)
-        self.tasks: GroupCommit = GroupCommit(connection, self.publisher, self.ingest)
+        self.records: GroupCommit = GroupCommit(names.records_stream, connection, self.publisher, self.ingest)
+        self.tasks: GroupCommit = GroupCommit(names.tasks_stream, connection, self.publisher, self.ingest)
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
 

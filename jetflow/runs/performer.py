@@ -11,8 +11,11 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from jetflow.broker.atomic import Item
+from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
@@ -60,12 +63,10 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class _Write(NamedTuple):
-    """A write-once message."""
+    """A write-once message of a stream."""
 
     stream: str
-    subject: str
-    body: bytes
-    headers: bytes
+    item: Item
 
 
 class Performer:
@@ -133,27 +134,25 @@ class Performer:
         procedure.close()
         done(None, error)
 
-    def _publish(
-        self, stream: str, subject: str, body: bytes, headers: bytes, procedure: AnyProcedure, done: Done
-    ) -> None:
-        def on_receipt(receipt: Receipt) -> None:
-            if receipt.error is not None:
-                self._fail(procedure, receipt.error, done)
-            elif receipt.stored or receipt.sequence:
-                self._advance(procedure, None, done)
-            else:
-                self._store_for_sure(_Write(stream, subject, body, headers), procedure, done)
+    def _publish(self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done) -> None:
+        group.publish(item, partial(self._on_stored, group.stream, item, procedure, done))
 
-        group = self._session.tasks if stream == self._names.tasks_stream else self._session.records
-        group.publish(subject, body, headers, on_receipt)
+    def _on_stored(self, stream: str, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.error is not None:
+            self._fail(procedure, receipt.error, done)
+        elif receipt.stored or receipt.sequence:
+            self._advance(procedure, None, done)
+        else:
+            self._store_for_sure(_Write(stream, item), procedure, done)
 
     async def _confirm(self, write: _Write) -> None:
         """Make sure that a message is stored which the server refused because its subject is taken.
 
         On several replicas it may have been refused for the sake of one that was then lost with its leader.
         """
-        while await self._store.leader_last(write.stream, write.subject) is None:
-            await self._publisher.store(write.subject, write.body, write.headers)
+        stream, item = write
+        while await self._store.leader_last(stream, item.subject) is None:
+            await self._publisher.store(item.subject, item.body, item.headers)
 
     def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
@@ -177,52 +176,35 @@ class Performer:
         if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            self._publish(
-                self._names.records_stream,
-                self._names.run_of(effect.task),
-                encode(effect.outcome),
-                b"",
-                procedure,
-                done,
-            )
+            item = Item(self._names.run_of(effect.task), b"", encode(effect.outcome))
+            self._publish(self._session.records, item, procedure, done)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
-        self._publish(
-            self._names.records_stream,
-            self._names.mark_of(effect.task, effect.outcome.status),
-            b"",
-            b"",
-            procedure,
-            done,
-        )
+        item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
+        self._publish(self._session.records, item, procedure, done)
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
         if is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            self._publish(
-                self._names.records_stream,
-                self._names.step(effect.task.join),
-                encode(effect.outcome),
-                b"",
-                procedure,
-                done,
-            )
+            item = Item(self._names.step(effect.task.join), b"", encode(effect.outcome))
+            self._publish(self._session.records, item, procedure, done)
 
     def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
-        def on_receipt(receipt: Receipt) -> None:
-            if receipt.error is None:
-                self._advance(procedure, receipt.value, done)
-            else:
-                self._fail(procedure, receipt.error, done)
+        counter = self._names.counter(effect.kind, effect.address)
+        self._publisher.count(counter, effect.by, partial(self._on_counted, procedure, done))
 
-        self._publisher.count(self._names.counter(effect.kind, effect.address), effect.by, on_receipt)
+    def _on_counted(self, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.error is None:
+            self._advance(procedure, receipt.value, done)
+        else:
+            self._fail(procedure, receipt.error, done)
 
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
         subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
-        self._publish(self._names.tasks_stream, subject, task.input, header_block(headers), procedure, done)
+        self._publish(self._session.tasks, Item(subject, header_block(headers), task.input), procedure, done)
 
     async def _store_by_reference(self, effect: StoreRun | StoreStep) -> None:
         task = effect.task
@@ -230,7 +212,7 @@ class Performer:
         outcome = await by_reference(self._session, task.root, effect.outcome)
         points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
-        await self._confirm(_Write(self._names.records_stream, subject, encode(outcome), b""))
+        await self._confirm(_Write(self._names.records_stream, Item(subject, b"", encode(outcome))))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         # Each child that is cancelled counts, and would look, and find the rest to be cancelled.

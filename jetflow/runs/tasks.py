@@ -1,12 +1,27 @@
-"""Stored messages as tasks."""
+"""Tasks as they are stored and delivered."""
 
 from __future__ import annotations
 
 import logging
+import re
+from typing import Final
 
+from msgspec.structs import replace
+
+from jetflow.broker.parser import Message
 from jetflow.broker.store import Stored
-from jetflow.engine.tasks import Task
+from jetflow.engine.identity import is_run_id
+from jetflow.engine.tasks import NONE, Task
 from jetflow.wire.records import MalformedTask, parse_task
+from jetflow.wire.subjects import Header
+
+FAMILIES: Final = 1000
+"""Parents remembered of whose children the shared part is known."""
+
+_MESSAGE_ID: Final = f"\r\n{Header.MESSAGE_ID}: ".encode()
+_OWN_HEADERS: Final = re.compile(rf"\r\n{Header.MESSAGE_ID}: [^\r]*\r\n{Header.DIGEST}: ([0-9a-f-]*)\r\n\r\n".encode())
+_RUN: Final = slice(-34, -2)
+_FIRST_TURN: Final = ".0"
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -18,3 +33,37 @@ def task_of(stored: Stored) -> Task | None:
     except MalformedTask as error:
         _log.error("a stored task is malformed: %s", error)
         return None
+
+
+class TaskReader:
+    """Reads tasks that are delivered. What the children of one step share is parsed once.
+
+    A child's own are its run id, at the end of the subject, and the last headers: message id and digest. What has
+    another form, because it has a key or is no child or comes from another client, is all read by `parse_task`.
+    """
+
+    def __init__(self) -> None:
+        self._siblings: dict[tuple[str, bytes], Task] = {}
+
+    def read(self, message: Message) -> Task:
+        """Return the task that a message asks for.
+
+        Raises:
+            MalformedTask: see `parse_task`.
+        """
+        subject, headers = message.subject, message.raw_headers or b""
+        shared = headers.find(_MESSAGE_ID)
+        own = None if shared < 0 else _OWN_HEADERS.fullmatch(headers, shared)
+        run = subject[_RUN]
+        if own is None or not subject.endswith(_FIRST_TURN) or not is_run_id(run):
+            return parse_task(subject, message.headers, message.data)
+        family = subject[: _RUN.start], headers[:shared]
+        sibling = self._siblings.get(family)
+        if sibling is not None:
+            return replace(sibling, run=run, digest=own[1].decode(), input=message.data)
+        task = parse_task(subject, message.headers, message.data)
+        if task.parent != NONE:
+            if len(self._siblings) == FAMILIES:
+                self._siblings.clear()
+            self._siblings[family] = task
+        return task

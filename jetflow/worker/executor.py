@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import monotonic, time
 from typing import Any, Final, Literal
 
@@ -16,13 +17,12 @@ import msgspec
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.broker.topology import SECOND
 from jetflow.context import Context
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
 from jetflow.errors import (
-    BrokerError,
+    PayloadTooLarge,
     RetryAfter,
     RunTimeout,
     StepTimeout,
@@ -31,23 +31,19 @@ from jetflow.errors import (
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancelled
 from jetflow.runs.performer import AnyProcedure, Performer
-from jetflow.runs.values import LostValue, check_size, get, with_output
-from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome, encode, parse_task
+from jetflow.runs.tasks import TaskReader
+from jetflow.runs.values import LARGEST, LostValue, get, with_output
+from jetflow.wire.records import MalformedTask, decode_attempt, decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
+from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Body, Execution
 from jetflow.worker.failures import FINAL, failure_of, poisoned, too_late
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import LentSlot, Slots
 from jetflow.worker.spawning import Limits
 from jetflow.workflow import Step, Workflow
-
-ACK: Final = b"+ACK"
-TERM: Final = b"+TERM"
-
-BROKER_TROUBLE_DELAY: Final = 1.0
-"""Seconds before a task is delivered again whose outcome the broker did not take."""
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
@@ -63,6 +59,8 @@ class Executor:
         session: Session,
         performer: Performer,
         slots: Slots,
+        deliveries: Deliveries,
+        counts: Counts,
         workflows: Mapping[str, Workflow[Any, Any]],
         options: WorkerOptions,
         name: str,
@@ -71,20 +69,19 @@ class Executor:
         self._session = session
         self._performer = performer
         self._slots = slots
+        self._deliveries = deliveries
+        self._counts = counts
+        self._tasks = TaskReader()
         self._workflows = workflows
         self._options = options
         self._name = name
         self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
         self._recorded = asyncio.Event()
-        self._handing_back: set[asyncio.Task[None]] = set()
-        self.held: dict[str, float] = {}
         self.bodies: set[Body] = set()
-        self.counts: Counts = Counts()
         self.recording: int = 0
         self.mean_duration: float = 0.0
         self.stopping: bool = False
         self._full_trees: set[str] = set()
-        self._under_way: dict[str, tuple[Delivery, Task]] = {}
         self.on_room: Callable[[], None] = lambda: None
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
@@ -117,10 +114,6 @@ class Executor:
         """Tell whether one more step may wait warm."""
         return not self.stopping and self.waiting < self._options.max_waiting
 
-    def hold(self, delivery: Delivery) -> None:
-        """Keep a delivery's task alive from now on."""
-        self.held[delivery.reply] = monotonic()
-
     def park_waiting(self) -> None:
         """Park every step that waits, and every one that is about to."""
         self.stopping = True
@@ -132,32 +125,12 @@ class Executor:
         while self.recording:
             self._recorded.clear()
             await self._recorded.wait()
-        await asyncio.gather(*self._handing_back, return_exceptions=True)
+        await self._deliveries.drained()
         await self._performer.stop()
 
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def take_over(self, delivery: Delivery) -> bool:
-        """Go on under a new delivery with a task that is under way here.
-
-        A server that was away for longer than ``ack_wait`` delivers again what its workers are still busy with. That is
-        no other attempt, and must not be counted as one.
-        """
-        if delivery.subject not in self._under_way:
-            return False
-        first, task = self._under_way[delivery.subject]
-        if first.sequence != delivery.sequence:  # another message: the first task of a cancelled tree is put back
-            return False
-        self.held.pop(first.reply, None)
-        first.reply = delivery.reply
-        self.hold(first)
-        now = time()
-        record = Attempt(attempt=delivery.count, worker=self._name, started=now, ended=now, returned=True)
-        subject = self._session.names.attempt(task.join, task.turn, delivery.count)
-        self._session.publisher.publish(subject, encode(record), b"", lambda _: None)
-        return True
 
     # --- the pipeline
 
@@ -166,20 +139,20 @@ class Executor:
         slot = LentSlot(self._slots)
         points.before("receive")
         try:
-            task = parse_task(delivery.subject, delivery.headers, delivery.body)
+            task = self._tasks.read(delivery.message)
         except MalformedTask as error:
-            self._reject(delivery, error)
+            self._deliveries.reject(delivery, error)
         else:
-            self._under_way[delivery.subject] = delivery, task
+            self._deliveries.begin(delivery, task)
             try:
                 await self._execute(delivery, task, slot)
             except LostValue as error:  # of an earlier step: no later delivery will find it
                 graph = self._session.registry.cached_graph(task.workflow, task.version)
                 self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
             except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
-                self._leave_to_redelivery(delivery, error)
+                self._deliveries.leave(delivery, error)
             finally:
-                self._under_way.pop(delivery.subject, None)
+                self._deliveries.end(delivery)
         finally:
             slot.give_back()
 
@@ -201,11 +174,11 @@ class Executor:
             return
         attempt = delivery.count
         if delivery.again:
-            self.counts.redelivered += 1
+            self._counts.redelivered += 1
             if await self._performer.run(redelivered(task, graph)):
-                self._ack(delivery)
+                self._deliveries.ack(delivery)
                 return
-            attempt = await self._attempt(delivery, task)
+            attempt = await self._deliveries.attempt(delivery, task)
         if task.step == START:
             self._drive(delivery, begin(task, graph))
         elif step is None:
@@ -227,50 +200,68 @@ class Executor:
         attempt: int,
         slot: LentSlot,
     ) -> None:
-        body = await self._body(delivery, task, graph, step, attempt)
-        if self._cancellations.covers(task):  # since it was looked at first
-            await self._drop(delivery, task)
-            return
+        if step.context_name is None:
+            context, body = None, Body(task, is_async=step.is_async)
+        else:
+            body = await self._execution(delivery, task, graph, step, attempt)
+            context = Context(body)
+            if self._cancellations.covers(task):  # since it was looked at first
+                await self._drop(delivery, task)
+                return
         slot.lend(body)
         self.bodies.add(body)
-        self.counts.executed += 1
+        self._counts.executed += 1
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
             data = task.input if task.value is None else await self._input(task.root, task.value)
-            context = Context(body) if isinstance(body, Execution) else None
             arguments = step.arguments(step.input.decode(data), context)
             points.before("body")
-            result = await self._call(step, arguments, body, task.deadline)
+            if step.timeout is None and task.deadline is None:
+                result = await self._invoke(step, arguments)
+            else:
+                result = await self._invoke_in_time(step, arguments, body, task.deadline)
             points.after("body")
             output = self._encode(workflow, graph, step, result)
         except BaseException as error:
             failure = error
         finally:
             self.bodies.discard(body)
-            points.before("stop_listening")
-            await body.close()
-            points.after("stop_listening")
+            if context is not None:
+                points.before("stop_listening")
+                await body.close()
+                points.after("stop_listening")
         slot.give_back()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
+        if failure is None and not body.parked and not body.cancelled:
+            self._succeeded(delivery, task, graph, body, output, attempt, started)
+        else:
+            await self._not_succeeded(delivery, task, graph, step, body, attempt, failure, started)
+
+    async def _not_succeeded(
+        self,
+        delivery: Delivery,
+        task: Task,
+        graph: Graph,
+        step: Step[..., Any, Any],
+        body: Body,
+        attempt: int,
+        failure: BaseException | None,
+        started: float,
+    ) -> None:
         if body.cancelled:
             await self._drop(delivery, task)
         elif body.parked and isinstance(body, Execution):
-            self.counts.parked += 1
+            self._counts.parked += 1
             self._drive(delivery, seal(task, body.parking()))
-        elif failure is None:
-            self.counts.succeeded += 1
-            self._succeeded(delivery, task, graph, body, output, attempt, started)
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
-            await self.hand_back(delivery, task)
-        else:
+            await self._deliveries.hand_back(delivery, task)
+        elif failure is not None:
             await self._failed(delivery, task, graph, step, attempt, failure, started)
 
-    async def _body(
+    async def _execution(
         self, delivery: Delivery, task: Task, graph: Graph, step: Step[..., Any, Any], attempt: int
-    ) -> Body:
-        if step.context_name is None:
-            return Body(task, is_async=step.is_async)
+    ) -> Execution:
         return Execution(
             self._session,
             task,
@@ -295,11 +286,18 @@ class Executor:
         points.after("read_input")
         return body
 
-    async def _call(
+    def _invoke(self, step: Step[..., Any, Any], arguments: dict[str, Any]) -> Awaitable[Any]:
+        """Call a step's function, here or in a thread."""
+        function: Callable[..., Any] = step.function
+        if step.is_async:
+            return function(**arguments)
+        call = contextvars.copy_context()
+        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
+
+    async def _invoke_in_time(
         self, step: Step[..., Any, Any], arguments: dict[str, Any], body: Body, deadline: float | None
     ) -> Any:
-        if step.timeout is None and deadline is None:
-            return await self._invoke(step, arguments)
+        """Call a step's function, and end it when its time is over."""
         timeout = asyncio.timeout(step.timeout)
         end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
         try:
@@ -313,19 +311,15 @@ class Executor:
                 raise RunTimeout("the deadline of the run passed while it was running") from None
             raise
 
-    async def _invoke(self, step: Step[..., Any, Any], arguments: dict[str, Any]) -> Any:
-        if step.is_async:
-            return await step.function(**arguments)
-        call = contextvars.copy_context()
-        function: Callable[..., Any] = step.function
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
-
     def _encode(
         self, workflow: Workflow[Any, Any], graph: Graph, step: Step[..., Any, Any], result: Any
     ) -> msgspec.Raw:
         codec = workflow.output if graph.sinks == (step.name,) else step.output
         output = codec.encode_output(result)
-        check_size(f"the output of step {step.name!r} of workflow {workflow.name!r}", output)
+        if len(output) > LARGEST:
+            raise PayloadTooLarge(
+                f"the output of step {step.name!r} of workflow {workflow.name!r}", len(output), LARGEST
+            )
         return msgspec.Raw(output)
 
     async def _outputs(self, task: Task, graph: Graph) -> dict[str, Outcome]:
@@ -373,6 +367,7 @@ class Executor:
         attempt: int,
         started: float,
     ) -> None:
+        self._counts.succeeded += 1
         ended = time()
         spawned = False
         if isinstance(body, Execution):
@@ -415,7 +410,7 @@ class Executor:
             status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
             self._end(delivery, task, attempt, failure, graph, started=started, status=status)
             return
-        self.counts.retried += 1
+        self._counts.retried += 1
         _log.info(
             "run %s: attempt %d of step %r of %r failed (%s: %s), next in %.1f s",
             task.run,
@@ -427,8 +422,8 @@ class Executor:
             delay,
         )
         record = Attempt(attempt=attempt, worker=self._name, started=started, ended=time(), error=failure)
-        await self._store_attempt(delivery, task, record)
-        self._nak(delivery, delay)
+        await self._deliveries.store_attempt(delivery, task, record)
+        self._deliveries.nak(delivery, delay)
 
     async def _drop(self, delivery: Delivery, task: Task) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
@@ -436,7 +431,7 @@ class Executor:
         Of a deleted tree nothing is stored any more.
         """
         if self._cancellations.deleted(task.root):
-            self._ack(delivery)
+            self._deliveries.ack(delivery)
             return
         mark = self._session.names.cancelled(task.root, task.run)
         if not self._cancellations.knows(task.root, task.run):
@@ -457,7 +452,7 @@ class Executor:
         status: Literal["failed", "timed_out"] = "failed",
     ) -> None:
         """End the run of a task without an output."""
-        self.counts.failed += 1
+        self._counts.failed += 1
         _log.warning(
             "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
         )
@@ -487,105 +482,26 @@ class Executor:
             "its code was changed or removed while the run was under way"
         )
         failure = failure_of(error, task.step)
-        tried = await self._tried(task) if delivery.count > 1 else []
+        tried = await self._deliveries.tried(task) if delivery.count > 1 else []
         since = [record.started for record in tried if record.error is not None and record.error.type == failure.type]
         grace = self._options.unknown_step_grace
         if time() - min(since, default=time()) < grace:
-            await self.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
+            await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
         else:
             self._end(delivery, task, delivery.count, failure, None)
 
-    async def hand_back(
-        self, delivery: Delivery, task: Task | None = None, *, failure: Failure | None = None, delay: float = 0.0
-    ) -> None:
-        """Give a task back that was not run to its end here through no fault of its own.
-
-        ``failure`` tells why, if there is more to say; ``delay`` is seconds until the next delivery.
-        """
-        if task is None:
-            try:
-                task = parse_task(delivery.subject, delivery.headers, delivery.body)
-            except MalformedTask as error:
-                self._reject(delivery, error)
-                return
-        self.counts.handed_back += 1
-        if not self._session.connection.is_connected:
-            self.held.pop(delivery.reply, None)  # it is redelivered when the server is back and ack_wait is over
-            return
-        now = time()
-        record = Attempt(
-            attempt=delivery.count, worker=self._name, started=now, ended=now, error=failure, returned=True
-        )
-        try:
-            await self._store_attempt(delivery, task, record)
-        except BrokerError as error:
-            _log.warning("a task is handed back without a record: %s", error)
-        self._nak(delivery, delay)
-
-    async def _store_attempt(self, delivery: Delivery, task: Task, record: Attempt) -> None:
-        subject = self._session.names.attempt(task.join, task.turn, delivery.count)
-        points.before("store_attempt")
-        await self._session.publisher.store(subject, encode(record), timeout=30)
-        points.after("store_attempt")
-
-    async def _attempt(self, delivery: Delivery, task: Task) -> int:
-        """Return which attempt a redelivery is: deliveries that were handed back do not count."""
-        return delivery.count - sum(record.returned for record in await self._tried(task))
-
-    async def _tried(self, task: Task) -> list[Attempt]:
-        """Return how earlier deliveries of a turn ended without an outcome."""
-        names, store = self._session.names, self._session.store
-        points.before("read_attempts")
-        attempts = names.attempts_of_turn(task.join, task.turn)
-        tried = await collect(store.pages(names.records_stream, attempts))
-        points.after("read_attempts")
-        return [decode_attempt(stored.body) for stored in tried]
-
     def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
+        """Have a procedure performed, and acknowledge its delivery behind it."""
         self.recording += 1
+        self._performer.drive(procedure, partial(self._driven, delivery))
 
-        def done(_: Any, error: BaseException | None) -> None:
-            self.recording -= 1
-            if not self.recording:
-                self._recorded.set()
-            if self.recording == RECORDING_AHEAD:
-                self.on_room()
-            if error is None:
-                self._ack(delivery)
-            else:
-                self._leave_to_redelivery(delivery, error)
-
-        self._performer.drive(procedure, done)
-
-    def _ack(self, delivery: Delivery) -> None:
-        self.held.pop(delivery.reply, None)
-        points.before("ack")
-        self._session.connection.send(delivery.reply, ACK)
-        points.after("ack")
-
-    def _nak(self, delivery: Delivery, delay: float) -> None:
-        self.held.pop(delivery.reply, None)
-        body = f'-NAK {{"delay":{int(delay * SECOND)}}}' if delay > 0 else "-NAK"
-        points.before("nak")
-        self._session.connection.send(delivery.reply, body.encode())
-        points.after("nak")
-
-    def _reject(self, delivery: Delivery, error: MalformedTask) -> None:
-        self.counts.rejected += 1
-        self.held.pop(delivery.reply, None)
-        _log.error("a message that is not a task is rejected: %s", error)
-        points.before("reject")
-        self._session.connection.send(delivery.reply, TERM)
-        points.after("reject")
-
-    def _leave_to_redelivery(self, delivery: Delivery, error: BaseException) -> None:
-        trouble = isinstance(error, BrokerError)
-        trace = None if trouble else error
-        _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=trace)
-        if trouble and self._session.connection.is_connected:
-            # Recorded, so that it does not count as an attempt: trouble with the broker is no poison.
-            task = asyncio.get_running_loop().create_task(self.hand_back(delivery, delay=BROKER_TROUBLE_DELAY))
-            self._handing_back.add(task)
-            task.add_done_callback(self._handing_back.discard)
+    def _driven(self, delivery: Delivery, _: Any, error: BaseException | None) -> None:
+        self.recording -= 1
+        if not self.recording:
+            self._recorded.set()
+        if self.recording == RECORDING_AHEAD:
+            self.on_room()
+        if error is None:
+            self._deliveries.ack(delivery)
         else:
-            self._nak(delivery, BROKER_TROUBLE_DELAY)
+            self._deliveries.leave(delivery, error)

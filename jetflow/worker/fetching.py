@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from jetflow.broker.puller import Delivery, Puller
+from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import RECORDING_AHEAD, Executor
 from jetflow.worker.slots import Slots
 
@@ -41,9 +42,10 @@ class Fetcher:
         self._asking = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def bind(self, slots: Slots, executor: Executor) -> None:
+    def bind(self, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
         """Give the fetcher what it starts deliveries with."""
         self._slots = slots
+        self._deliveries = deliveries
         self._executor = executor
         executor.on_room = self.dispatch
 
@@ -54,9 +56,9 @@ class Fetcher:
 
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery, and start it if there is a slot."""
-        if self._executor.take_over(delivery):
+        if self._deliveries.take_over(delivery):
             return
-        self._executor.hold(delivery)
+        self._deliveries.hold(delivery)
         self._ready.append(delivery)
         self.dispatch()
 
@@ -78,7 +80,7 @@ class Fetcher:
             self._timer.cancel()
         await asyncio.gather(*(puller.stop() for puller in self.pullers))
         ready, self._ready = self._ready, deque()
-        await asyncio.gather(*(self._executor.hand_back(delivery) for delivery in ready))
+        await asyncio.gather(*(self._deliveries.hand_back(delivery) for delivery in ready))
 
     def _ask(self) -> None:
         self._asking = False
@@ -98,7 +100,7 @@ class Fetcher:
     def _ahead(self) -> int:
         """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
         mean = self._executor.mean_duration
-        if not self._executor.counts.executed:
+        if not self._executor.mean_duration:
             return 0
         most = AHEAD * self._slots.count
         return most if mean * most <= SOON * self._slots.count else int(SOON * self._slots.count / mean)
@@ -111,7 +113,7 @@ class Fetcher:
 
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
-        while self._ready and self._executor.held.get(self._ready[0].reply, 0.0) < late:
-            task = self._loop.create_task(self._executor.hand_back(self._ready.popleft()))
+        while self._ready and self._deliveries.held.get(self._ready[0].reply, 0.0) < late:
+            task = self._loop.create_task(self._deliveries.hand_back(self._ready.popleft()))
             self.running.add(task)
             task.add_done_callback(self.running.discard)

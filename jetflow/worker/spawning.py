@@ -51,7 +51,7 @@ class Limits(NamedTuple):
     full: set[str]
 
 
-class Planned(NamedTuple):
+class Planned(msgspec.Struct, frozen=True):
     """One child that is about to be spawned."""
 
     id: bytes
@@ -221,7 +221,8 @@ class Spawner:
         for planned in refused:
             stored = found.get(planned.item.subject) or await store.leader_last(stream, planned.item.subject)
             while stored is None:  # refused for the sake of one that was then lost with its leader
-                receipt = await self._session.publisher.store(*_in_order(planned.item))
+                item = planned.item
+                receipt = await self._session.publisher.store(item.subject, item.body, item.headers)
                 if receipt.stored or receipt.sequence:
                     break
                 stored = await store.leader_last(stream, planned.item.subject)
@@ -280,7 +281,7 @@ class _Planner:
         value = await put(self._session, self._root, item.body)
         points.after("store_input")
         headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
-        return planned._replace(item=Item(item.subject, headers, b""))
+        return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
 
 
 def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str, str]:
@@ -300,10 +301,6 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
     if policy.early:
         headers[Header.EAGER] = "1"
     return headers
-
-
-def _in_order(item: Item) -> tuple[str, bytes, bytes]:
-    return item.subject, item.body, item.headers
 
 
 async def _some(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

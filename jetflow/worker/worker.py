@@ -30,6 +30,7 @@ from jetflow.broker.topology import (
 from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.runs.performer import Performer
 from jetflow.worker.counts import Counts
+from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import Executor
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
@@ -110,13 +111,15 @@ class Worker:
         self._fetcher = Fetcher()
         slots = Slots(options.slots, self._fetcher.dispatch)
         performer = Performer(session)
-        self._executor = Executor(session, performer, slots, self.workflows, options, self.name)
-        self._fetcher.bind(slots, self._executor)
+        self._counts = counts = Counts()
+        self._deliveries = deliveries = Deliveries(session, counts, self.name)
+        self._executor = Executor(session, performer, slots, deliveries, counts, self.workflows, options, self.name)
+        self._fetcher.bind(slots, deliveries, self._executor)
         self._heartbeat = Heartbeat(
-            session.connection, self._executor.held, self._executor.name_of, ack_wait=options.ack_wait
+            session.connection, deliveries.held, self._executor.name_of, ack_wait=options.ack_wait
         )
-        self._sweeper = Sweeper(session, performer, self._executor.counts, every=options.sweep_every, keep=options.keep)
-        self._inbox = Inbox(session, performer, self._executor.counts, self.name)
+        self._sweeper = Sweeper(session, performer, counts, every=options.sweep_every, keep=options.keep)
+        self._inbox = Inbox(session, performer, counts, self.name)
         try:
             await self._begin(session)
         except BaseException:
@@ -144,11 +147,11 @@ class Worker:
         self._fetcher.begin()
 
     async def _handle_inbox(self, delivery: Delivery) -> None:
-        self._executor.hold(delivery)  # kept alive while it is handled, and soon somebody else's if this worker dies
+        self._deliveries.hold(delivery)  # kept alive while it is handled, and soon somebody else's if this worker dies
         try:
             await self._inbox.handle(delivery)
         finally:
-            self._executor.held.pop(delivery.reply, None)
+            self._deliveries.held.pop(delivery.reply, None)
         if self._inbox_puller is not None:
             self._inbox_puller.want(INBOX_WINDOW)
 
@@ -268,7 +271,7 @@ class Worker:
     @property
     def counts(self) -> Counts:
         """What this worker has done since it was started."""
-        return self._executor.counts
+        return self._counts
 
 
 def _calm_collector() -> None:
