@@ -16,7 +16,7 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from jetflow.broker.connection import Connection, Message
-from jetflow.broker.topology import SECOND
+from jetflow.broker.times import SECOND
 
 PULL_EXPIRES: Final = 30.0
 """Seconds for which the server keeps a pull request."""

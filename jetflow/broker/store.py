@@ -18,6 +18,8 @@ import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
+from jetflow.broker.scanning import Scan
+from jetflow.broker.times import seconds_of
 from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
 
 MULTI_GET: Final = 1000
@@ -31,6 +33,7 @@ _END_OF_PAGE: Final = frozenset({"204", "404"})
 _NO_LIST: Final = 2**31
 _NOT_FOUND: Final = 10037
 _ID_AT_END: Final = re.compile(rb"\.([0-9a-f]{32})\":1")
+_ID_OF_LINE: Final = re.compile(r"\.([0-9a-f]{32})$", re.MULTILINE)
 _EXTENT: Final = re.compile(rb'"total":(\d+),"offset":\d+,"limit":(\d+)')
 
 
@@ -100,6 +103,14 @@ class Store:
             if offset >= total:
                 return
 
+    async def ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
+        """Yield pages of the run ids in which the subjects of the filter end, as any replica has them.
+
+        For very many: `leader_ids` costs the server a list of all of them for every hundred thousand.
+        """
+        async for page in Scan(self._connection, stream, subject, subjects_only=True).pages():
+            yield bytes.fromhex("".join(_ID_OF_LINE.findall("\n".join(message.subject for message in page))))
+
     async def leader_subjects(self, stream: str, subject: str) -> AsyncIterator[list[str]]:
         """Yield pages of the subjects of the filter that hold a message."""
         offset = 0
@@ -126,6 +137,11 @@ class Store:
             page, _ = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
             if page:
                 yield page
+
+    async def scan(self, stream: str, subject: str) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield pages of the subjects and bodies of a filter, in stream order, as any replica has them: for many."""
+        async for page in Scan(self._connection, stream, subject).pages():
+            yield [(message.subject, message.data) for message in page]
 
     async def pages(
         self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
@@ -231,14 +247,6 @@ def _from_leader(message: dict[str, Any]) -> Stored:
         body=base64.b64decode(message.get("data", "")),
         time=seconds_of(message["time"]),
     )
-
-
-def seconds_of(text: str) -> float:
-    """Return a time as the server writes it in seconds since the epoch."""
-    if not text:
-        return 0.0
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 def _extent(data: bytes) -> tuple[int, int]:

@@ -12,12 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
-from jetflow.broker.store import seconds_of
+from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerRefused
 from jetflow.wire.subjects import Subjects
-
-SECOND: Final = 1_000_000_000
-"""The JetStream API counts in nanoseconds."""
 
 DUPLICATE_WINDOW: Final = 120.0
 """Seconds for which the server remembers message ids. Only the fast path: subjects are the guarantee."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -53,7 +53,10 @@ DECIDED_KEPT: Final = 10_000
 """Joins remembered whose step has gone on, and whose other children are cancelled."""
 
 COUNT_FIRST: Final = 1000
-"""Children from which on a look counts before it reads ids."""
+"""Children from which on a look that no counter has asked for counts before it reads ids."""
+
+SCAN_FROM: Final = 100_000
+"""Children from which on their ids are scanned first: the leader lists that many at once, and counts all each time."""
 
 Resume: TypeAlias = Callable[[Any], None]
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -263,7 +266,7 @@ class Performer:
         record = await unpacked(self._session, join.root, stored.body)
         if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
             return None
-        ended, members = await self._ended(join, record)
+        ended, members = await self._ended(join, record, likely=value is not None)
         missing, failed = record.needed - ended, ()
         if record.total and (missing <= 0 or record.policy.early):
             failed = await self._failed(join, record, members)
@@ -288,19 +291,25 @@ class Performer:
         met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
         return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
 
-    async def _ended(self, join: StepAddress, record: JoinRecord) -> tuple[int, bytes | None]:
+    async def _ended(self, join: StepAddress, record: JoinRecord, *, likely: bool) -> tuple[int, bytes | None]:
         """Return how many of the children that a join record names have ended, and their packed ids.
 
-        The number is a lower bound if it is too few. None for the ids says that all that are stored count.
+        The number is a lower bound if it is too few. None for the ids says that all that are stored count. ``likely``
+        says that a counter has reached the number that is needed.
         """
         outcomes = self._names.runs_of_join(join)
-        if record.needed > COUNT_FIRST and not record.policy.early:
+        if not likely and record.needed > COUNT_FIRST and not record.policy.early:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
             if count < record.needed - len(record.borrowed):
                 return count + len(record.borrowed), None
         members = record.members
         tally = Tally(record, members)
-        seen = await self._count_in(tally, outcomes)
+        many = record.needed > SCAN_FROM
+        read = self._store.ids if many else self._store.leader_ids
+        seen = await self._count_in(tally, read(self._names.records_stream, outcomes))
+        if many and (tally.missing > len(record.borrowed) or tally.disputed):  # a replica may not have all of them
+            tally = Tally(record, members)
+            seen = await self._count_in(tally, self._store.leader_ids(self._names.records_stream, outcomes))
         borrowed = 0
         for child in record.borrowed:
             subject = self._names.run(join.root, join.run, child.step, child.run)
@@ -312,18 +321,19 @@ class Performer:
             # Which of the stored tasks the record counts cannot be told, so that all of them have to be done.
             members = await spawned_by(self._session, join)
             tally = Tally(record, members)
-            await self._count_in(tally, outcomes)
+            await self._count_in(tally, self._store.leader_ids(self._names.records_stream, outcomes))
             open_ones = len(members) // ID_BYTES - tally.stored + len(record.borrowed) - borrowed
             return min(record.needed - open_ones, tally.stored + borrowed), members
         # Of a clean join exactly those count that were seen: what is stored from now on is nobody's.
         return tally.stored, seen if members is None and not tally.missing else members
 
-    async def _count_in(self, tally: Tally, outcomes: str) -> bytes:
-        seen: list[bytes] = []
-        async for page in self._store.leader_ids(self._names.records_stream, outcomes):
+    @staticmethod
+    async def _count_in(tally: Tally, pages: AsyncIterator[bytes]) -> bytes:
+        seen = bytearray()
+        async for page in pages:
             tally.add(page)
-            seen.append(page)
-        return b"".join(seen)
+            seen += page
+        return bytes(seen)
 
     async def _failed(
         self, join: StepAddress, record: JoinRecord, members: bytes | None

@@ -10,7 +10,7 @@ from typing import Final
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.broker.topology import SECOND
+from jetflow.broker.times import SECOND
 from jetflow.engine.tasks import Attempt, Failure, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points

@@ -32,8 +32,8 @@ CHECK_EVERY: Final = 1.0
 SUCCEEDED: Final = b'"succeeded"'
 """Stands at the beginning of the record of an outcome that has an output."""
 
-READ_ALL_FROM: Final = 64
-"""From this many children on, all outcomes of the step are read in pages rather than one by one."""
+READ_ALL_FROM: Final = 250
+"""From this many children on, all outcomes of the step are read by a scan rather than by their subjects."""
 
 
 _log = logging.getLogger("jetflow.worker")
@@ -357,9 +357,9 @@ class Waiting:
     async def _read(self, children: set[bytes], *, in_pages: bool) -> None:
         names, store = self._session.names, self._session.store
         if in_pages:
-            async for page in store.pages(names.records_stream, names.runs_of_join(self._task.join)):
-                for stored in page:
-                    self._take(last_id(stored.subject), stored.body)
+            async for page in store.scan(names.records_stream, names.runs_of_join(self._task.join)):
+                for subject, body in page:
+                    self._take(last_id(subject), body)
             children = {child for child in children if self._owner_of(child) != self._task.step}
         task = self._task
         subjects = [names.run(task.root, task.run, self._owner_of(child), child.hex()) for child in children]
