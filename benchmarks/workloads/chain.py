@@ -115,8 +115,8 @@ async def _ended(url: str, count: int) -> AsyncIterator[asyncio.Event]:
 
     listener = await nats.connect(url)
     try:
-        _, live = Subjects(NAMESPACE).republished
-        listening: Any = await listener.subscribe(live, cb=on_outcome, pending_msgs_limit=0, pending_bytes_limit=0)
+        ends = Subjects(NAMESPACE).live_run_by_id("*")
+        listening: Any = await listener.subscribe(ends, cb=on_outcome, pending_msgs_limit=0, pending_bytes_limit=0)
         await listener.flush()
         yield ended
         await listening.unsubscribe()

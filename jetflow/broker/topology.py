@@ -54,14 +54,18 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
         "allow_atomic": True,
         "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
     }
-    source, destination = names.republished
     return [
-        write_once | {"name": names.tasks_stream, "subjects": [names.all_tasks]},
+        write_once
+        | {
+            "name": names.tasks_stream,
+            "subjects": list(names.all_tasks),
+            "republish": _republish(names.republished_tasks),
+        },
         write_once
         | {
             "name": names.records_stream,
             "subjects": list(names.all_records),
-            "republish": {"src": source, "dest": destination},
+            "republish": _republish(names.republished_records),
         },
         write_once | {"name": names.values_stream, "subjects": [names.all_values]},
         kept | {"name": names.counters_stream, "subjects": [names.all_counters], "allow_msg_counter": True},
@@ -75,6 +79,11 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
             "num_replicas": retention.replicas,
         },
     ]
+
+
+def _republish(subjects: tuple[str, str]) -> dict[str, str]:
+    source, destination = subjects
+    return {"src": source, "dest": destination}
 
 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:

@@ -126,9 +126,9 @@ async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
     async def mark(run: str) -> None:
         subject = session.names.cancelled(root, run)
         if not (await session.publisher.store(subject, TREE)).stored:
-            stored = await session.store.leader_last(session.names.records_stream, subject)
+            stored = await session.store.leader_last(session.names.tasks_stream, subject)
             if stored is not None and stored.body == ALONE:
-                await _purge(session, session.names.records_stream, [subject])
+                await _purge(session, session.names.tasks_stream, [subject])
                 await session.publisher.store(subject, TREE)
 
     await asyncio.gather(*(mark(run) for run in runs))
@@ -196,7 +196,7 @@ REMEMBERED: Final = 3600.0
 async def was_deleted(session: Session, run: str) -> bool:
     """Tell whether a root run was deleted so lately that what may still be under way of it is refused."""
     names = session.names
-    mark = await session.store.leader_last(names.records_stream, names.cancelled(run, run))
+    mark = await session.store.leader_last(names.tasks_stream, names.cancelled(run, run))
     return mark is not None and mark.body == DELETED and time() - mark.time < REMEMBERED
 
 
@@ -214,7 +214,7 @@ async def delete_tree(session: Session, run: str) -> None:
         first = await find_first_task(session, run)
         if first is None or first.parent != NONE:
             raise UnknownRun(run)
-    await _purge(session, names.records_stream, [names.cancelled(run, "*")])
+    await _purge(session, names.tasks_stream, [names.cancelled(run, "*")])
     await session.publisher.store(names.cancelled(run, run), DELETED)
     await _purge(session, names.tasks_stream, [names.tasks_of_tree(run)])
     await _purge(session, names.records_stream, names.records_of_tree(run))

@@ -19,8 +19,8 @@ from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
-from jetflow.engine.tasks import Outcome, StepAddress, Task
+from jetflow.engine.joins import ID_BYTES, SEAL, JoinRecord, LookLedger, Tally, split_ids
+from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
     Count,
@@ -52,6 +52,9 @@ from jetflow.wire.subjects import last_token
 DECIDED_KEPT: Final = 10_000
 """Joins remembered whose step has gone on, and whose other children are cancelled."""
 
+LISTENING_BELOW: Final = 1000
+"""Open children from which on nobody needs to be told how each ends, if their step does not run any more."""
+
 COUNT_FIRST: Final = 1000
 """Children from which on a look that no counter has asked for counts before it reads ids."""
 
@@ -82,6 +85,7 @@ class Performer:
         self._store = session.store
         self._ledger = LookLedger()
         self._decided: OrderedDict[tuple[StepAddress, int], None] = OrderedDict()
+        self._gone_on: set[tuple[str, str]] = set()
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
@@ -180,7 +184,17 @@ class Performer:
             self._store_large(effect, procedure, done)
         else:
             item = Item(self._names.run_of(effect.task), b"", encode(effect.outcome))
-            self._publish(self._session.records, item, procedure, done)
+            self._session.records.publish(item, partial(self._on_run_stored, effect.task, item, procedure, done))
+
+    def _on_run_stored(self, task: Task, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.stored:
+            self._tell(task, item)
+        self._on_stored(self._names.records_stream, item, procedure, done, receipt)
+
+    def _tell(self, task: Task, item: Item) -> None:
+        """Tell a parent that may wait for it how a run has ended. Of root runs the server tells."""
+        if task.parent != NONE and (task.parent, task.parent_step) not in self._gone_on:
+            self._session.connection.send(self._names.live_run(item.subject), item.body)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
@@ -195,13 +209,26 @@ class Performer:
 
     def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
         counter = self._names.counter(effect.kind, effect.address)
-        self._publisher.count(counter, effect.by, partial(self._on_counted, procedure, done))
+        self._publisher.count(counter, effect.by, partial(self._on_counted, effect.address, procedure, done))
 
-    def _on_counted(self, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_counted(self, join: StepAddress, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.value is not None:
+            self._note_listening(join, receipt.value)
         if receipt.error is None:
             self._advance(procedure, receipt.value, done)
         else:
             self._fail(procedure, receipt.error, done)
+
+    def _note_listening(self, join: StepAddress, value: int) -> None:
+        """Note whether a step may be listening. One with a record and many open children has returned, or is parked."""
+        step = join.run, join.step
+        if SEAL // 2 < value < SEAL - LISTENING_BELOW:
+            if step not in self._gone_on:
+                if len(self._gone_on) == DECIDED_KEPT:
+                    self._gone_on.clear()
+                self._gone_on.add(step)
+        elif self._gone_on:
+            self._gone_on.discard(step)
 
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
@@ -215,7 +242,10 @@ class Performer:
         outcome = await by_reference(self._session, task.root, effect.outcome)
         points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
-        await self._confirm(_Write(self._names.records_stream, Item(subject, b"", encode(outcome))))
+        item = Item(subject, b"", encode(outcome))
+        await self._confirm(_Write(self._names.records_stream, item))
+        if isinstance(effect, StoreRun):
+            self._tell(task, item)
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         # Each child that is cancelled counts, and would look, and find the rest to be cancelled.

@@ -11,7 +11,7 @@ from typing import Final
 from jetflow.engine.identity import check_name, is_run_id
 from jetflow.engine.tasks import StepAddress, Task
 
-RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once", "cancel")
+RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
 
 
@@ -60,9 +60,14 @@ class Subjects:
     # --- tasks
 
     @property
-    def all_tasks(self) -> str:
-        """Every task."""
-        return f"{self._task}.>"
+    def all_tasks(self) -> tuple[str, ...]:
+        """What the tasks stream holds: tasks, and the marks that stop them."""
+        return f"{self._task}.>", f"{self.prefix}.cancel.>"
+
+    @property
+    def republished_tasks(self) -> tuple[str, str]:
+        """From which subjects of the tasks stream to which live ones the server republishes: marks of cancelling."""
+        return f"{self.prefix}.cancel.>", f"{self.prefix}.live.cancel.>"
 
     def tasks_of_step(self, workflow: str, step: str) -> str:
         """Every task of one step, of all runs."""
@@ -110,9 +115,12 @@ class Subjects:
         return tuple(f"{self.prefix}.{kind}.>" for kind in RECORD_KINDS)
 
     @property
-    def republished(self) -> tuple[str, str]:
-        """From which records to which live subjects the server republishes."""
-        return f"{self.prefix}.>", f"{self.prefix}.live.>"
+    def republished_records(self) -> tuple[str, str]:
+        """From which records to which live subjects the server republishes: how root runs ended.
+
+        Of the others, whose parents mostly do not listen, the workers tell (see `live_run`).
+        """
+        return f"{self._run}.*.-.-.*", f"{self._live}.{{{{wildcard(1)}}}}.-.-.{{{{wildcard(2)}}}}"
 
     def run(self, root: str, parent: str, parent_step: str, run: str) -> str:
         """How one run ended."""
@@ -125,6 +133,10 @@ class Subjects:
     def run_by_id(self, run: str) -> str:
         """How one run ended whose parent is not known."""
         return f"{self._run}.*.*.*.{run}"
+
+    def live_run(self, run: str) -> str:
+        """The live copy of a record ``run`` of how one run ended."""
+        return f"{self._live}{run[len(self._run) :]}"
 
     def live_run_by_id(self, run: str) -> str:
         """The live copy of how one run ended."""
@@ -205,8 +217,8 @@ class Subjects:
         return f"{self.prefix}.live.cancel.*.*"
 
     def records_of_tree(self, root: str) -> list[str]:
-        """Every record of one root run and its descendants, but for the marks of cancelling."""
-        return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS if kind != "cancel"]
+        """Every record of one root run and its descendants."""
+        return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS]
 
     def counters_of_tree(self, root: str) -> str:
         """Every counter of one root run and its descendants."""

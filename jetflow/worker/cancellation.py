@@ -97,7 +97,7 @@ class Cancellations:
         names, store = self._session.names, self._session.store
         try:
             async for page in store.pages(
-                names.records_stream, names.all_cancelled, after=self._read_to, since=REMEMBERED
+                names.tasks_stream, names.all_cancelled, after=self._read_to, since=REMEMBERED
             ):
                 for stored in page:
                     self.add(last_token(stored.subject), stored.body, age=time() - stored.time)

@@ -65,7 +65,7 @@ def test_a_task_is_read_from_its_subject(task: Task) -> None:
 def test_every_filter_finds_its_task(task: Task) -> None:
     subject = NAMES.task_of(task)
     for pattern in (
-        NAMES.all_tasks,
+        NAMES.all_tasks[0],
         NAMES.tasks_of_step(task.workflow, task.step),
         NAMES.tasks_of_parent(task.root, task.parent),
         NAMES.tasks_of_run(task.root, task.run),
@@ -103,8 +103,8 @@ def test_an_outcome_is_found_by_its_join_its_parent_and_its_id() -> None:
 
 
 def test_what_the_streams_hold() -> None:
-    def held(subject: str) -> bool:
-        return any(matches(subject, pattern) for pattern in NAMES.all_records)
+    def held(subject: str, patterns: tuple[str, ...] = NAMES.all_records) -> bool:
+        return any(matches(subject, pattern) for pattern in patterns)
 
     assert all(
         map(
@@ -116,7 +116,6 @@ def test_what_the_streams_hold() -> None:
                 NAMES.mark_of(CHILD, "failed"),
                 NAMES.attempt(JOIN, 0, 1),
                 NAMES.once(JOIN, "charge"),
-                NAMES.cancelled(ROOT, RUN),
             ),
         )
     )
@@ -125,9 +124,21 @@ def test_what_the_streams_hold() -> None:
     assert matches(NAMES.value(ROOT, "d", 0), NAMES.all_values)
     assert matches(NAMES.cancelled(ROOT, RUN), NAMES.all_cancelled)
     assert not held(NAMES.task_of(CHILD))
-    source, live = NAMES.republished
-    assert matches(NAMES.run_of(CHILD), source)
-    assert matches(NAMES.run_of(CHILD).replace(".run.", ".live.run.", 1), live)
+    assert held(NAMES.task_of(CHILD), NAMES.all_tasks)
+    assert held(NAMES.cancelled(ROOT, RUN), NAMES.all_tasks)
+    assert not held(NAMES.cancelled(ROOT, RUN))
+
+
+def test_live_copies() -> None:
+    source, live = NAMES.republished_records
+    assert matches(NAMES.run(RUN, NONE, NONE, RUN), source)
+    assert not matches(NAMES.run_of(CHILD), source)
+    assert live == "jf.ns.live.run.{{wildcard(1)}}.-.-.{{wildcard(2)}}"
+    for pattern in (NAMES.live_run_by_id(RUN), NAMES.live_runs_of_parent(ROOT, PARENT)):
+        assert matches(NAMES.live_run(NAMES.run_of(CHILD)), pattern)
+    source, live = NAMES.republished_tasks
+    assert matches(NAMES.cancelled(ROOT, RUN), source)
+    assert matches(NAMES.cancelled(ROOT, RUN).replace(".cancel.", ".live.cancel.", 1), live)
     assert matches(NAMES.cancelled(ROOT, RUN).replace(".cancel.", ".live.cancel.", 1), NAMES.live_cancelled)
 
 
