@@ -34,16 +34,18 @@ class Delivery:
     """One delivered message.
 
     ``count`` is how often it has been delivered, from 1. ``again`` says that it may have been run before: it was
-    delivered before, or it is older than the consumer, which may stand in for one that was lost.
+    delivered before, or it is older than the consumer, which may stand in for one that was lost. ``running`` is the
+    task of the event loop that runs it.
     """
 
-    __slots__ = ("_tokens", "again", "body", "count", "message", "reply", "subject")
+    __slots__ = ("_tokens", "again", "body", "count", "message", "reply", "running", "subject")
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
         self.message: Message = message
         self.subject: str = message.subject
         self.body: bytes = message.data
         self.reply: str = message.reply
+        self.running: asyncio.Task[None] | None = None
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
         # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
         tokens = message.reply.split(".")

@@ -40,7 +40,7 @@ from jetflow.runs import points
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.tasks import task_of
-from jetflow.runs.values import by_reference, is_large, with_output
+from jetflow.runs.values import SMALL, by_reference, is_large, with_output
 from jetflow.wire.records import (
     decode_outcome,
     encode,
@@ -180,10 +180,11 @@ class Performer:
     # --- effects that write
 
     def _store_run(self, effect: StoreRun, procedure: AnyProcedure, done: Done) -> None:
-        if is_large(self._session, effect.outcome.output):
+        body = encode(effect.outcome)
+        if len(body) > SMALL and is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            item = Item(self._names.run_of(effect.task), b"", encode(effect.outcome))
+            item = Item(self._names.run_of(effect.task), b"", body)
             self._session.records.publish(item, partial(self._on_run_stored, effect.task, item, procedure, done))
 
     def _on_run_stored(self, task: Task, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:

@@ -19,7 +19,7 @@ FAMILIES: Final = 1000
 """Parents remembered of whose children the shared part is known."""
 
 _MESSAGE_ID: Final = f"\r\n{Header.MESSAGE_ID}: ".encode()
-_OWN_HEADERS: Final = re.compile(rf"\r\n{Header.MESSAGE_ID}: [^\r]*\r\n{Header.DIGEST}: ([0-9a-f-]*)\r\n\r\n".encode())
+_OWN_HEADERS: Final = re.compile(rf"\r\n{Header.MESSAGE_ID}: [^\r]*\r\n\r\n".encode())
 _RUN: Final = slice(-34, -2)
 _FIRST_TURN: Final = ".0"
 
@@ -38,8 +38,8 @@ def task_of(stored: Stored) -> Task | None:
 class TaskReader:
     """Reads tasks that are delivered. What the children of one step share is parsed once.
 
-    A child's own are its run id, at the end of the subject, and the last headers: message id and digest. What has
-    another form, because it has a key or is no child or comes from another client, is all read by `parse_task`.
+    A child's own are its run id, at the end of the subject, and the last header, the message id. What has another
+    form, because it has a key or is no child or comes from another client, is all read by `parse_task`.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class TaskReader:
         family = subject[: _RUN.start], headers[:shared]
         sibling = self._siblings.get(family)
         if sibling is not None:
-            return replace(sibling, run=run, digest=own[1].decode(), input=message.data)
+            return replace(sibling, run=run, input=message.data)
         task = parse_task(subject, message.headers, message.data)
         if task.parent != NONE:
             if len(self._siblings) == FAMILIES:

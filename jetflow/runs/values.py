@@ -42,7 +42,7 @@ def threshold(session: Session) -> int:
 
 def is_large(session: Session, data: bytes | msgspec.Raw) -> bool:
     """Tell whether a value has to travel by reference."""
-    size = memoryview(data).nbytes
+    size = len(data) if type(data) is bytes else memoryview(data).nbytes
     return size > SMALL and size > threshold(session)
 
 

@@ -79,8 +79,9 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         Header.PARENT_STEP: task.parent_step,
         Header.VERSION: task.version,
         Header.DEPTH: str(task.depth),
-        Header.DIGEST: task.digest,
     }
+    if task.digest:
+        headers[Header.DIGEST] = task.digest
     if task.key is not None:
         headers[Header.KEY] = shown_key(task.key)
     if task.metadata is not None:

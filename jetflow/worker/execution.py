@@ -38,11 +38,11 @@ CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
 class Body:
     """The running function of a step, as the worker sees it. This one has no context: it neither spawns nor waits."""
 
-    def __init__(self, task: Task, *, is_async: bool) -> None:
+    def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_async: bool) -> None:
         self.task = task
         self.cancelled: bool = False
         self._is_async = is_async
-        self._running = asyncio.current_task()
+        self._running = running
 
     @property
     def parked(self) -> bool:
@@ -85,6 +85,7 @@ class Execution(Body):
         self,
         session: Session,
         task: Task,
+        running: asyncio.Task[None] | None,
         *,
         is_async: bool,
         attempt: int,
@@ -99,7 +100,7 @@ class Execution(Body):
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
     ) -> None:
-        super().__init__(task, is_async=is_async)
+        super().__init__(task, running, is_async=is_async)
         self._session = session
         self._task = task
         self._delivery = delivery

@@ -70,7 +70,7 @@ class Executor:
         self._performer = performer
         self._slots = slots
         self._deliveries = deliveries
-        self._counts = counts
+        self.counts: Counts = counts
         self._tasks = TaskReader()
         self._workflows = workflows
         self._options = options
@@ -174,7 +174,7 @@ class Executor:
             return
         attempt = delivery.count
         if delivery.again:
-            self._counts.redelivered += 1
+            self.counts.redelivered += 1
             if await self._performer.run(redelivered(task, graph)):
                 self._deliveries.ack(delivery)
                 return
@@ -201,7 +201,7 @@ class Executor:
         slot: LentSlot,
     ) -> None:
         if step.context_name is None:
-            context, body = None, Body(task, is_async=step.is_async)
+            context, body = None, Body(task, delivery.running, is_async=step.is_async)
         else:
             body = await self._execution(delivery, task, graph, step, attempt)
             context = Context(body)
@@ -210,7 +210,7 @@ class Executor:
                 return
         slot.lend(body)
         self.bodies.add(body)
-        self._counts.executed += 1
+        self.counts.executed += 1
         started, began = time(), monotonic()
         output, failure = NULL, None
         try:
@@ -252,7 +252,7 @@ class Executor:
         if body.cancelled:
             await self._drop(delivery, task)
         elif body.parked and isinstance(body, Execution):
-            self._counts.parked += 1
+            self.counts.parked += 1
             self._drive(delivery, seal(task, body.parking()))
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self._deliveries.hand_back(delivery, task)
@@ -265,6 +265,7 @@ class Executor:
         return Execution(
             self._session,
             task,
+            delivery.running,
             attempt=attempt,
             delivery=delivery.count,
             clean=task.turn == 0 and not delivery.again,
@@ -367,7 +368,7 @@ class Executor:
         attempt: int,
         started: float,
     ) -> None:
-        self._counts.succeeded += 1
+        self.counts.succeeded += 1
         ended = time()
         spawned = False
         if isinstance(body, Execution):
@@ -410,7 +411,7 @@ class Executor:
             status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
             self._end(delivery, task, attempt, failure, graph, started=started, status=status)
             return
-        self._counts.retried += 1
+        self.counts.retried += 1
         _log.info(
             "run %s: attempt %d of step %r of %r failed (%s: %s), next in %.1f s",
             task.run,
@@ -452,7 +453,7 @@ class Executor:
         status: Literal["failed", "timed_out"] = "failed",
     ) -> None:
         """End the run of a task without an output."""
-        self._counts.failed += 1
+        self.counts.failed += 1
         _log.warning(
             "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
         )

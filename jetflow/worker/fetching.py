@@ -66,7 +66,8 @@ class Fetcher:
         """Start as many tasks as there are slots, and ask for more."""
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
         while self._ready and not self._stopping and self._executor.is_connected and self._slots.take():
-            task = self._loop.create_task(self._executor.execute(self._ready.popleft()))
+            delivery = self._ready.popleft()
+            delivery.running = task = self._loop.create_task(self._executor.execute(delivery))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
         if not self._asking:
@@ -100,7 +101,7 @@ class Fetcher:
     def _ahead(self) -> int:
         """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
         mean = self._executor.mean_duration
-        if not self._executor.mean_duration:
+        if not self._executor.counts.executed:
             return 0
         most = AHEAD * self._slots.count
         return most if mean * most <= SOON * self._slots.count else int(SOON * self._slots.count / mean)

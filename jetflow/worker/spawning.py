@@ -258,7 +258,7 @@ class _Planner:
         digest = input_digest(body)
         if key is None:
             child = child_id_bytes(self._ids, digest)
-            own = f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}\r\n{Header.DIGEST}: {digest}\r\n\r\n"
+            own = f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}\r\n\r\n"  # the id tells the digest
         else:
             if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
                 raise TypeError(f"the key of a child is a str, not {type(key).__name__}: {key!r}")
