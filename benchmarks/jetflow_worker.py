@@ -1,4 +1,4 @@
-"""A jetflow worker process under uvloop: ``python -m benchmarks.jetflow_worker URL WORKLOAD SLOTS``."""
+"""A jetflow worker process under uvloop: ``python -m benchmarks.jetflow_worker URL WORKLOAD SLOTS [durable]``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import uvloop
 
 from benchmarks.flows import WORK
 from benchmarks.processes import serve
-from jetflow import Worker
+from jetflow import Worker, WorkerOptions
 
 
-async def _main(url: str, workload: str, slots: int) -> None:
+async def _main(url: str, workload: str, slots: str, *durable: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    worker = Worker(WORK[workload], server=url, slots=slots)
+    options = WorkerOptions(slots=int(slots), durable=bool(durable))
+    worker = Worker(WORK[workload], server=url, options=options)
     await worker.start()
     running = asyncio.create_task(worker.run())  # as the process of a worker does
     await serve()
@@ -26,4 +27,4 @@ async def _main(url: str, workload: str, slots: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(_main(*sys.argv[1:]))

@@ -117,11 +117,10 @@ async def jetflow_bench(
 ) -> AsyncIterator[tuple[Bench, Client]]:
     """Run a server, workers and a client of jetflow."""
     count = options.workers if workers is None else workers
+    how = (workload, str(options.slots), *(["durable"] if options.durable else []))
     async with (
         server(options, config) as running,
-        worker_processes(
-            "benchmarks.jetflow_worker", running.url, workload, str(options.slots), count=count
-        ) as started,
+        worker_processes("benchmarks.jetflow_worker", running.url, *how, count=count) as started,
         jetflow.connect(running.url, namespace=NAMESPACE) as client,
     ):
         yield Bench(running, started, f"JF_{NAMESPACE}_records"), client
