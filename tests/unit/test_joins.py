@@ -38,6 +38,13 @@ def test_packed_ids_come_apart_again(children: list[bytes]) -> None:
     assert list(split_ids(distinct_ids(packed))) == list(dict.fromkeys(children))
 
 
+def test_many_ids_are_told_apart_as_few_are() -> None:
+    children = [random.Random(number % 25_000).randbytes(16) for number in range(30_000)]
+    found = list(split_ids(distinct_ids(b"".join(children))))
+    assert len(found) == len(set(found)) == 25_000
+    assert set(found) == set(children)
+
+
 @given(id_lists, st.randoms(use_true_random=False))
 def test_the_sum_of_ids_knows_no_order(children: list[bytes], chance: random.Random) -> None:
     total = id_sum(b"".join(children))

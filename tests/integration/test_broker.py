@@ -1,0 +1,114 @@
+"""The broker's parts by themselves: publishing in groups, and reading many."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jetflow.broker.atomic import Item
+from jetflow.broker.publisher import Receipt
+from jetflow.broker.scanning import PAGE, Scan
+from jetflow.broker.session import Session
+from jetflow.engine.tasks import StepAddress
+from jetflow.server import NatsServer
+
+JOIN = StepAddress("0" * 32, "1" * 32, "scan")
+MANY = 2 * PAGE + 70
+
+
+@pytest.fixture
+async def session(nats_server: NatsServer, namespace: str) -> AsyncIterator[Session]:
+    async with await Session.open(nats_server.url, namespace) as session:
+        yield session
+
+
+def outcomes(session: Session, count: int) -> list[Item]:
+    """Return records of children of one step, each with another body."""
+    names = session.names
+    runs = [names.run(JOIN.root, JOIN.run, JOIN.step, secrets.token_hex(16)) for _ in range(count)]
+    return [Item(run, b"", str(number).encode()) for number, run in enumerate(runs)]
+
+
+async def published(session: Session, items: list[Item]) -> list[Receipt]:
+    """Publish all in one pass of the event loop, and return what became of each."""
+    waiting = [asyncio.get_running_loop().create_future() for _ in items]
+    for item, future in zip(items, waiting, strict=True):
+        session.records.publish(item, future.set_result)
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*waiting)
+
+
+# --- publishing in groups
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, MANY])
+async def test_all_of_a_group_are_stored(session: Session, count: int) -> None:
+    receipts = await published(session, outcomes(session, count))
+    assert all(receipt.stored and receipt.error is None for receipt in receipts)
+    assert await session.store.leader_count(session.names.records_stream, session.names.runs_of_join(JOIN)) == count
+
+
+async def test_of_a_group_each_that_is_there_already_is_told(session: Session) -> None:
+    old, new = outcomes(session, 10), outcomes(session, 10)
+    await published(session, old[:5])
+    mixed = [item for pair in zip(old, new, strict=True) for item in pair]
+    receipts = await published(session, mixed)
+    existing = {item.subject for item, receipt in zip(mixed, receipts, strict=True) if not receipt.stored}
+    assert existing == {item.subject for item in old[:5]}
+    assert await session.store.leader_count(session.names.records_stream, session.names.runs_of_join(JOIN)) == 20
+
+
+async def test_one_that_is_refused_does_not_take_the_others_with_it(session: Session) -> None:
+    items = outcomes(session, 6)
+    unknown = Item(f"{session.names.prefix}.run", b"", b"")  # no stream takes it: it is sent again until one does
+    receipts = asyncio.create_task(published(session, [*items, unknown]))
+    names = session.names
+    async with asyncio.timeout(20):
+        while await session.store.leader_count(names.records_stream, names.runs_of_join(JOIN)) < len(items):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    receipts.cancel()
+
+
+# --- reading many
+
+
+async def test_many_are_read_in_the_order_in_which_they_were_stored(session: Session) -> None:
+    items = outcomes(session, MANY)
+    await published(session, items)
+    names = session.names
+    found = [one async for page in session.store.scan(names.records_stream, names.runs_of_join(JOIN)) for one in page]
+    assert found == [(item.subject, item.body) for item in items]
+    ids = b"".join([page async for page in session.store.ids(names.records_stream, names.runs_of_join(JOIN))])
+    assert ids.hex() == "".join(item.subject[-32:] for item in items)
+
+
+async def test_nothing_is_read_where_nothing_is_stored(session: Session) -> None:
+    names = session.names
+    assert [page async for page in session.store.scan(names.records_stream, names.runs_of_join(JOIN))] == []
+
+
+async def test_a_reading_goes_on_behind_a_consumer_that_is_gone(session: Session) -> None:
+    """As after a restart of the server, which forgets consumers that are kept in memory."""
+    items = outcomes(session, MANY)
+    await published(session, items)
+    names, stream = session.names, session.names.records_stream
+    scan = Scan(session.connection, stream, names.runs_of_join(JOIN))
+    found: list[str] = []
+    async for page in scan.pages():
+        if not found:
+            await session.connection.api(f"CONSUMER.DELETE.{stream}.{scan._consumer}")
+        found += [message.subject for message in page]
+    assert found == [item.subject for item in items]
+
+
+async def test_a_reading_leaves_no_consumer_behind(session: Session) -> None:
+    await published(session, outcomes(session, MANY))
+    names, stream = session.names, session.names.records_stream
+    async for _ in session.store.scan(stream, names.runs_of_join(JOIN)):
+        break  # before the end
+    async with asyncio.timeout(20):
+        while (await session.connection.api(f"CONSUMER.NAMES.{stream}")).get("consumers"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
