@@ -42,6 +42,9 @@ class GroupCommit:
 
     def publish(self, item: Item, done: Done) -> None:
         """Publish with all that is ready in the same pass of the event loop. See `Publisher.publish`."""
+        if len(item.body) + len(item.headers) > self._connection.max_payload:
+            self._send_alone(item, done)  # which refuses it; in a batch it would cost the connection
+            return
         if not self._items:
             self._connection.before_flush(self._send)
         self._items.append(item)

@@ -61,7 +61,6 @@ COUNT_FIRST: Final = 1000
 SCAN_FROM: Final = 100_000
 """Children from which on their ids are scanned first: the leader lists that many at once, and counts all each time."""
 
-Resume: TypeAlias = Callable[[Any], None]
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
 AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
 

@@ -283,6 +283,8 @@ class Execution(Body):
         it, unless it is ``alone`` in its graph: later steps read its children, and a step beside it may have borrowed
         a child that an earlier attempt spawned, whose end must be seen here.
         """
+        if not self.spawner.groups and (alone or self.clean):
+            return None
         owned = self.spawner.owned()
         borrowed = self._borrowed(self.spawner.borrowed)
         joined = self.waiting.joined

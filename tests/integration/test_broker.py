@@ -72,6 +72,15 @@ async def test_one_that_is_refused_does_not_take_the_others_with_it(session: Ses
     receipts.cancel()
 
 
+async def test_one_that_is_too_large_is_refused_alone(session: Session) -> None:
+    items = outcomes(session, 6)
+    large = Item(items[2].subject, b"", bytes(session.connection.max_payload + 1))
+    receipts = await published(session, [*items[:2], large, *items[3:]])
+    assert [receipt.stored for receipt in receipts] == [True, True, False, True, True, True]
+    assert "too large" in str(receipts[2].error) or "bytes" in str(receipts[2].error)
+    assert session.connection.is_connected
+
+
 # --- reading many
 
 
