@@ -13,7 +13,7 @@ import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
-from jetflow.errors import BrokerRefused
+from jetflow.errors import BrokerError, BrokerRefused
 from jetflow.wire.subjects import Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -92,6 +92,24 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
     except BrokerRefused as error:
         if error.err_code != _STREAM_EXISTS:
             raise
+        await _check_stream(connection, config)
+
+
+async def _check_stream(connection: Connection, config: dict[str, Any]) -> None:
+    """Check that a stream that was made with other settings holds the same: how long and how often is its owner's.
+
+    Raises:
+        BrokerError: it does not.
+    """
+    name = config["name"]
+    found = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+    for setting in ("subjects", "republish"):
+        has, needs = found.get(setting), config.get(setting)
+        if has != needs:
+            raise BrokerError(
+                f"the stream {name} was made by another version of jetflow, or by somebody else: its {setting} is "
+                f"{has}, and has to be {needs}. Use another namespace, or delete its streams"
+            )
 
 
 async def delete_streams(connection: Connection, names: Subjects) -> None:

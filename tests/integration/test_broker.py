@@ -12,7 +12,9 @@ from jetflow.broker.atomic import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
 from jetflow.broker.session import Session
+from jetflow.broker.topology import Retention, ensure_streams
 from jetflow.engine.tasks import StepAddress
+from jetflow.errors import BrokerError
 from jetflow.server import NatsServer
 
 JOIN = StepAddress("0" * 32, "1" * 32, "scan")
@@ -39,6 +41,26 @@ async def published(session: Session, items: list[Item]) -> list[Receipt]:
         session.records.publish(item, future.set_result)
     async with asyncio.timeout(20):
         return await asyncio.gather(*waiting)
+
+
+# --- streams
+
+
+async def test_streams_with_other_settings_are_left_as_they_are(session: Session) -> None:
+    connection, names = session.connection, session.names
+    info = await connection.api(f"STREAM.INFO.{names.tasks_stream}")
+    await connection.api(f"STREAM.UPDATE.{names.tasks_stream}", info["config"] | {"max_age": 0})
+    await ensure_streams(connection, names, Retention())
+    assert (await connection.api(f"STREAM.INFO.{names.tasks_stream}"))["config"]["max_age"] == 0
+
+
+async def test_streams_that_hold_something_else_are_refused(session: Session) -> None:
+    connection, names = session.connection, session.names
+    info = await connection.api(f"STREAM.INFO.{names.tasks_stream}")
+    other = info["config"] | {"subjects": [names.all_tasks[0]], "republish": None}
+    await connection.api(f"STREAM.UPDATE.{names.tasks_stream}", other)
+    with pytest.raises(BrokerError, match="made by another version of jetflow"):
+        await ensure_streams(connection, names, Retention())
 
 
 # --- publishing in groups
