@@ -142,7 +142,7 @@ class Spawner:
                 if planner.large:
                     planned = [await planner.settled(one) for one in planned]
                 batch += planned
-                if len(batch) >= BATCH:
+                if len(batch) >= BATCH or len(values) < AT_ONCE:  # nothing more is ready
                     under_way.append(self._send(batch))
                     batch = []
                 if len(under_way) == BATCHES_UNDER_WAY:
@@ -304,17 +304,40 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
 
 
 async def _some(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    """Yield the inputs, ``AT_ONCE`` at a time."""
+    """Yield the inputs, ``AT_ONCE`` at a time; fewer, if no more are ready."""
     if isinstance(inputs, AsyncIterable):
-        values: list[Any] = []
-        async for value in inputs:
-            values.append(value)
-            if len(values) == AT_ONCE:
-                yield values
-                values = []
-        if values:
+        async for values in _as_they_come(inputs):
             yield values
     else:
         iterator = iter(inputs)
         while values := list(islice(iterator, AT_ONCE)):
             yield values
+
+
+async def _as_they_come(inputs: AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    """Yield what has come: an input that takes its time does not hold up those that are there."""
+    there: list[Any] = []
+    moved, room = asyncio.Event(), asyncio.Event()
+
+    async def take() -> None:
+        async for value in inputs:
+            there.append(value)
+            moved.set()
+            if len(there) == AT_ONCE:
+                room.clear()
+                await room.wait()
+
+    taking = asyncio.get_running_loop().create_task(take())
+    taking.add_done_callback(lambda _: moved.set())
+    try:
+        while there or not taking.done():
+            await moved.wait()
+            moved.clear()
+            values, there[:] = there[:], []
+            room.set()
+            if values:
+                yield values
+        taking.result()
+    finally:
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from patience import PATIENCE
 
-from jetflow import Client, Context, Worker, Workflow, workflow
+from jetflow import Client, Context, Retry, RunFailed, Worker, Workflow, workflow
 
 
 class Leaf(msgspec.Struct):
@@ -115,6 +115,46 @@ async def test_bulk_spawn_takes_any_iterable(client: Client, worker: Callable[..
 
     async with worker([iterate, square]):
         assert await (await client.trigger(iterate)).result(PATIENCE) == [[1, 4, 9], [1, 4, 9], [1, 4, 9], []]
+
+
+async def test_a_child_starts_before_the_next_input_is_there(client: Client, worker: Callable[..., Worker]) -> None:
+    """A bulk spawn collects what is ready, and waits for no more: inputs may come from a slow source."""
+    ran: list[int] = []
+    has_run = asyncio.Event()
+
+    @workflow("note")
+    async def note(n: int) -> int:
+        ran.append(n)
+        has_run.set()
+        return n
+
+    async def one_after_the_other() -> AsyncIterator[int]:
+        for number in range(3):
+            has_run.clear()
+            yield number
+            await has_run.wait()
+
+    @workflow("streaming")
+    async def streaming(_: None, ctx: Context) -> int:
+        return sum(await ctx.join(await ctx.spawn_workflows(note, one_after_the_other())))
+
+    async with worker([streaming, note]):
+        assert await (await client.trigger(streaming)).result(PATIENCE) == 3
+    assert ran == [0, 1, 2]
+
+
+async def test_an_error_of_the_source_is_the_steps_error(client: Client, worker: Callable[..., Worker]) -> None:
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    @workflow("reading", retry=Retry(attempts=1))
+    async def reading(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(square, broken())
+
+    async with worker([reading, square]):
+        with pytest.raises(RunFailed, match="LookupError: no more"):
+            await (await client.trigger(reading)).result(PATIENCE)
 
 
 async def test_children_are_a_sequence(client: Client, worker: Callable[..., Worker]) -> None:
