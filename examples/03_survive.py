@@ -19,7 +19,7 @@ import nats
 from indexing import Report, Tree, index_tree, is_identical, packages, standard_library
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from processes import (
     EXIT_INTERRUPTED,
     NAMESPACE,
@@ -114,7 +114,7 @@ class Killer:
 
 
 class Outcomes:
-    """Where each outcome was stored: as heard from the server at that moment, and as read when all is over."""
+    """Where each outcome was stored: as the stream showed it at that moment, and as read when all is over."""
 
     def __init__(self, connection: Nats) -> None:
         self._connection = connection
@@ -124,12 +124,17 @@ class Outcomes:
         self.heard = 0
 
     async def listen(self) -> None:
-        await self._connection.subscribe(f"jf.{NAMESPACE}.live.run.>", cb=self._hear)
-        await self._connection.flush()
+        config = ConsumerConfig(headers_only=True, deliver_policy=DeliverPolicy.NEW)
+        await self._connection.jetstream().subscribe(
+            f"jf.{NAMESPACE}.run.>",
+            stream=f"JF_{NAMESPACE}_records",
+            cb=self._hear,
+            ordered_consumer=True,
+            config=config,
+        )
 
     async def _hear(self, message: Msg) -> None:
-        headers = message.headers or {}
-        self._live[headers["Nats-Subject"]].add(int(headers["Nats-Sequence"]))
+        self._live[message.subject].add(message.metadata.sequence.stream)
 
     async def read(self, root: str) -> None:
         """Read every outcome of the tree from the stream; then those that were heard and are not there any more."""

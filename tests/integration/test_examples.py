@@ -113,6 +113,7 @@ def test_survive_finds_the_same_when_a_worker_is_killed() -> None:
     code, lines, errors = finish(start("03_survive.py", SMALL, "--kills=1"))
 
     assert code == 0, (lines, errors)
+    assert "Traceback" not in errors
     assert "0 outcomes recorded twice" in lines
     assert lines[-1] == "verified: identical to the single-process result, though workers were killed"
 
