@@ -67,6 +67,15 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """Whether every child stored under the step counts."""
         return self.members is None
 
+    def is_whole(self, ids: bytes | bytearray) -> bool:
+        """Tell whether packed ids, each there once, are exactly those of the children that a clean record counts."""
+        return (
+            self.clean
+            and not self.borrowed
+            and len(ids) == self.needed * ID_BYTES
+            and f"{id_sum(ids):032x}" == self.id_sum
+        )
+
     @property
     def increment(self) -> int:
         """What the record adds to the step's counter, once stored."""
@@ -151,7 +160,7 @@ def split_ids(packed: bytes) -> Iterable[bytes]:
     return (packed[at : at + ID_BYTES] for at in range(0, len(packed), ID_BYTES))
 
 
-def id_sum(packed: bytes) -> int:
+def id_sum(packed: bytes | bytearray) -> int:
     """Return the sum of packed ids, modulo 2^128: the same for any order of the same ids."""
     high = low = 0
     for upper, lower in iter_unpack(">QQ", packed):

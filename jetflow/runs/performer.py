@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -55,6 +55,9 @@ DECIDED_KEPT: Final = 10_000
 LISTENING_BELOW: Final = 1000
 """Open children from which on nobody needs to be told how each ends, if their step does not run any more."""
 
+IDS_KEPT: Final = 2_000_000
+"""Ids remembered of children whose outcomes this process has stored, 16 bytes each."""
+
 COUNT_FIRST: Final = 1000
 """Children from which on a look that no counter has asked for counts before it reads ids."""
 
@@ -85,6 +88,9 @@ class Performer:
         self._ledger = LookLedger()
         self._decided: OrderedDict[tuple[StepAddress, int], None] = OrderedDict()
         self._gone_on: set[tuple[str, str]] = set()
+        self._stored_here: defaultdict[tuple[str, str], bytearray] = defaultdict(bytearray)
+        self._ids_kept = 0
+        session.connection.on_reconnect(self._forget_stored)  # a server that was away may have lost some
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
@@ -187,8 +193,9 @@ class Performer:
             self._session.records.publish(item, partial(self._on_run_stored, effect.task, item, procedure, done))
 
     def _on_run_stored(self, task: Task, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
-        if receipt.stored:
+        if receipt.stored and task.parent != NONE:
             self._tell(task, item)
+            self._note_stored(task)
         self._on_stored(self._names.records_stream, item, procedure, done, receipt)
 
     def _tell(self, task: Task, item: Item) -> None:
@@ -218,6 +225,17 @@ class Performer:
             self._advance(procedure, receipt.value, done)
         else:
             self._fail(procedure, receipt.error, done)
+
+    def _note_stored(self, task: Task) -> None:
+        """Note that the server has acknowledged the outcome of a child, in case all of a join's come from here."""
+        self._stored_here[task.parent, task.parent_step] += bytes.fromhex(task.run)
+        self._ids_kept += 1
+        if self._ids_kept > IDS_KEPT or len(self._stored_here) > DECIDED_KEPT:
+            self._forget_stored()
+
+    def _forget_stored(self) -> None:
+        self._stored_here.clear()
+        self._ids_kept = 0
 
     def _note_listening(self, join: StepAddress, value: int) -> None:
         """Note whether a step may be listening. One with a record and many open children has returned, or is parked."""
@@ -306,6 +324,7 @@ class Performer:
                 self._ledger.missed(join, value, missing)
             return None
         self._ledger.closed(join)
+        self._ids_kept -= len(self._stored_here.pop((join.run, join.step), b"")) // ID_BYTES
         return await self._view(join, record, ended, failed)
 
     async def _view(
@@ -327,6 +346,9 @@ class Performer:
         The number is a lower bound if it is too few. None for the ids says that all that are stored count. ``likely``
         says that a counter has reached the number that is needed.
         """
+        here = self._stored_here.get((join.run, join.step), b"")
+        if record.is_whole(here):  # each was acknowledged to this process: no reading tells more
+            return record.needed, bytes(here)
         outcomes = self._names.runs_of_join(join)
         if not likely and record.needed > COUNT_FIRST and not record.policy.early:
             count = await self._store.leader_count(self._names.records_stream, outcomes)
