@@ -58,6 +58,17 @@ def test_the_sum_of_ids_adds_up_over_pages(one: list[bytes], other: list[bytes])
     assert id_sum(b"".join(one + other)) == (id_sum(b"".join(one)) + id_sum(b"".join(other))) % 2**128
 
 
+@given(id_sets, id_lists)
+def test_a_join_is_whole_with_exactly_its_children(children: list[bytes], others: list[bytes]) -> None:
+    packed = b"".join(children)
+    assert clean(children).is_whole(packed)
+    assert clean(children).is_whole(b"".join(reversed(children)))
+    if sorted(others) != sorted(children):
+        assert not clean(children).is_whole(b"".join(others))
+    assert not record(len(children), members=packed).is_whole(packed), "another attempt may have spawned others"
+    assert not record(len(children), id_sum=clean(children).id_sum, borrowed=(Borrowed("r", "s"),)).is_whole(packed)
+
+
 # --- the tally
 
 
