@@ -10,10 +10,13 @@ fixture of function scope. ``JETFLOW_TEST_LOOP=uvloop`` runs the whole suite on 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import signal
-from collections.abc import Callable, Generator, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,36 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+TEST_SECONDS = 100
+"""The bound of a coroutine test. It is less than faulthandler_timeout, which sees the threads but not the tasks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and asyncio.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The same test; when it hangs, it says where each task waits, and fails."""
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **fixtures: Any) -> None:
+        async with asyncio.timeout(TEST_SECONDS):
+            telling = asyncio.get_running_loop().call_later(TEST_SECONDS - 1, _print_tasks)
+            try:
+                await test(*args, **fixtures)
+            finally:
+                telling.cancel()
+
+    return bounded
+
+
+def _print_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
 
 
 @pytest.fixture(scope="session")
