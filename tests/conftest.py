@@ -10,13 +10,12 @@ fixture of function scope. ``JETFLOW_TEST_LOOP=uvloop`` runs the whole suite on 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
 
 import pytest
 
@@ -39,33 +38,25 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 TEST_SECONDS = 100
-"""The bound of a coroutine test. It is less than faulthandler_timeout, which sees the threads but not the tasks."""
+"""The bound of a test. It is less than faulthandler_timeout, which knows neither the test nor its tasks."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.Function) and asyncio.iscoroutinefunction(item.obj):
-            item.obj = _bounded(item.obj)
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Let a test that hangs fail by its name, with the place where it waits; then the other tests run."""
+    signal.signal(signal.SIGALRM, _on_alarm)
+    signal.alarm(TEST_SECONDS)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
 
 
-def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The same test; when it hangs, it says where each task waits, and fails."""
-
-    @functools.wraps(test)
-    async def bounded(*args: Any, **fixtures: Any) -> None:
-        async with asyncio.timeout(TEST_SECONDS):
-            telling = asyncio.get_running_loop().call_later(TEST_SECONDS - 1, _print_tasks)
-            try:
-                await test(*args, **fixtures)
-            finally:
-                telling.cancel()
-
-    return bounded
-
-
-def _print_tasks() -> None:
-    for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+def _on_alarm(*_: object) -> None:
+    with contextlib.suppress(RuntimeError):  # no event loop is running
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stderr)
+    pytest.fail(f"not done after {TEST_SECONDS} s")
 
 
 @pytest.fixture(scope="session")

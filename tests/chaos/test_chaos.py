@@ -47,7 +47,7 @@ def processes_of(parent: int) -> list[int]:
 @pytest.mark.chaos
 async def test_nothing_is_lost_in_a_short_run() -> None:
     process = await start("--seconds", "8", "--seed", "7", "--workers", "2")
-    async with asyncio.timeout(110):
+    async with asyncio.timeout(90):
         output, said = await process.communicate()
     assert process.returncode == 0, said.decode()[-3000:]
     report = json.loads(output)
