@@ -41,6 +41,9 @@ OLDEST_SERVER: Final = (2, 14, 3)
 API_TIMEOUT: Final = 10.0
 """Seconds to wait for an answer of the JetStream API."""
 
+CLOSED_WITHIN: Final = 5.0
+"""Seconds that what was sent last may take to leave when the connection is closed."""
+
 _WRITE_HIGH: Final = 4 * 1024 * 1024
 """Bytes in the write buffer above which bulk senders wait."""
 
@@ -144,6 +147,9 @@ class Connection:
                     ping_interval=20,
                     reconnect_to_server_handler=_next_server,
                 )
+        except asyncio.CancelledError:
+            await client.close()
+            raise
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await client.close()
             reason = last_error[0] if last_error else error
@@ -177,8 +183,13 @@ class Connection:
         self._closed = True
         self._flush()
         if self._owned and not self.client.is_closed:
-            with contextlib.suppress(OSError, RuntimeError):  # it is lost at this moment; RuntimeError is uvloop's
-                await self.client.close()
+            try:
+                async with asyncio.timeout(CLOSED_WITHIN):
+                    await self.client.close()
+            except TimeoutError:
+                _log.warning("the server did not take what was sent last within %g s", CLOSED_WITHIN)
+            except (OSError, RuntimeError) as error:  # RuntimeError is uvloop's
+                _log.info("the connection was lost while it was closed: %s", error)
         elif self.client.is_connected:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()
@@ -261,9 +272,11 @@ class Connection:
     def _flush(self) -> None:
         """Hand what was sent to nats-py's write buffer, as one piece."""
         gathering, self._gathering = self._gathering, []
-        for send in gathering:
-            send()
-        self._flushes_soon = False
+        try:
+            for send in gathering:
+                send()
+        finally:
+            self._flushes_soon = False
         outgoing, self._outgoing = self._outgoing, []
         if not outgoing:
             return

@@ -8,6 +8,7 @@ arrive on one subscription and go to callbacks, in the order in which the server
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias
@@ -108,14 +109,15 @@ class Publisher:
     async def stop(self, *, timeout: float = 5.0) -> None:
         """Wait until everything is acknowledged, ``timeout`` seconds at most. Safe to call twice.
 
-        What is not acknowledged then is given up with an error.
+        What is not acknowledged then, or while the server is away, is given up with an error.
         """
         if self._stopped:
             return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
+        if self._connection.is_connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._idle.wait()
+        if self._sent:
             _log.warning("gave up waiting for %d publishes to be acknowledged", len(self._sent))
         self._stopped = True
         self._forget_reconnect()

@@ -8,6 +8,7 @@ which step blocks it, and for how long.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._wake: Callable[[], object] = lambda: None
+        self._end_beat: Callable[[], object] = lambda: None
         self._answered = 0.0
         self._asked = 0.0
         self._blocked_by: str | None = None
@@ -62,24 +63,30 @@ class Heartbeat:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stopping.set()
-            self._wake()
+            self._end_beat()
             await asyncio.to_thread(thread.join)
 
     # --- in the thread
 
     def _run(self) -> None:
-        asyncio.run(self._beat())
+        asyncio.run(self._beat_until_stopped())
+
+    async def _beat_until_stopped(self) -> None:
+        loop = asyncio.get_running_loop()
+        beat = loop.create_task(self._beat())
+        self._end_beat = lambda: loop.call_soon_threadsafe(beat.cancel)
+        if self._stopping.is_set():  # before it could be ended so
+            beat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beat
 
     async def _beat(self) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(stop.set)
         connection: Connection | None = None
         tick = min(self._every, 0.5)
         next_beat = 0.0
         self._answered = self._asked = monotonic()
         try:
-            while not self._stopping.is_set():
+            while True:
                 now = monotonic()
                 self._watch_loop(now)
                 if now >= next_beat and self._held:
@@ -91,11 +98,7 @@ class Heartbeat:
                         _send(connection, due)
                     elif due and self._loop is not None and not self._loop.is_closed():
                         self._loop.call_soon_threadsafe(_send, self._main, due)
-                try:
-                    async with asyncio.timeout(tick):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+                await asyncio.sleep(tick)
         finally:
             if connection is not None:
                 await connection.close()

@@ -241,6 +241,8 @@ class Worker:
         await self._finish_running()
         if session.connection.is_connected:
             await self._drain()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._heartbeat.stop()
         await self._executor.cancellations.stop()
@@ -248,10 +250,11 @@ class Worker:
         await session.close()
 
     async def _drain(self) -> None:
-        """Record what the finished steps have led to. A server that goes away meanwhile must not hold up the end."""
+        """Record what finished steps and messages have led to. A server that takes nothing must not hold up the end."""
         try:
             async with asyncio.timeout(self.options.grace):
                 await self._executor.drained()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
         except TimeoutError:
             _log.warning("worker %s stops before everything is recorded: the rest is redelivered", self.name)
 

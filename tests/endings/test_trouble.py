@@ -166,6 +166,50 @@ async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
         await until(Stored(client).is_idle)
 
 
+async def test_a_worker_whose_server_is_gone_stops_at_once(own_server: NatsServer) -> None:
+    """It waits neither for its heartbeat to connect nor for acknowledgements."""
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held")
+    async def held() -> None:
+        began.set()
+        await go.wait()
+
+    worker = Worker([held], server=own_server.url, options=OPTIONS)
+    async with jetflow.connect(own_server.url) as client:
+        await worker.start()
+        await client.trigger(held)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        await own_server.kill()
+        await until(lambda: _disconnected(worker))
+        go.set()
+        await until(lambda: _true(worker._executor.recording == 1))
+        async with asyncio.timeout(GRACE + 2):
+            await worker.stop()
+
+
+async def test_a_worker_stops_soon_after_its_grace_time_though_the_broker_takes_nothing(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """What it does for a message from outside is left to another worker."""
+    one = worker([square])
+    await one.start()
+    await client.trigger(square, 1)
+    await until(stored.is_idle)
+    await limit(client, stored.names.tasks_stream, 1)
+    stored.session.connection.send(f"{stored.names.prefix}.in.trigger.square", b"2")
+    await until(lambda: _true(bool(one._tasks)))
+    async with asyncio.timeout(GRACE + 10):
+        await one.stop()
+    await limit(client, stored.names.tasks_stream, -1)
+    async with worker([square]):
+        await until(lambda: _stored_runs(stored, 2))
+
+
+async def _stored_runs(stored: Stored, count: int) -> bool:
+    return len(await stored.subjects(stored.names.records_stream, f"{stored.names.prefix}.run.>")) == count
+
+
 async def _disconnected(worker: Worker) -> bool:
     return not worker._executor.is_connected
 
