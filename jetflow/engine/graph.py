@@ -114,6 +114,12 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             for one in self.nodes
         }
 
+    @cached_property
+    def in_line(self) -> frozenset[str]:
+        """The steps beside which no other of the same run can run: each other ends before them, or begins after."""
+        before = self.ancestors
+        return frozenset(step for step in self.upstream if all(step in before[other] for other in self.beside[step]))
+
     def has(self, step: str) -> bool:
         """Tell whether ``step`` is one of the graph's steps, the implied start included."""
         return step in self.upstream or step in (self.first, self.on_failure)

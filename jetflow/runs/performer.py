@@ -19,7 +19,7 @@ from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.engine.joins import ID_BYTES, SEAL, JoinRecord, LookLedger, Tally, split_ids
+from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
 from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
@@ -40,6 +40,7 @@ from jetflow.runs import points
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.tasks import task_of
+from jetflow.runs.telling import Telling
 from jetflow.runs.values import SMALL, by_reference, is_large, with_output
 from jetflow.wire.records import (
     decode_outcome,
@@ -51,9 +52,6 @@ from jetflow.wire.subjects import last_token
 
 DECIDED_KEPT: Final = 10_000
 """Joins remembered whose step has gone on, and whose other children are cancelled."""
-
-LISTENING_BELOW: Final = 1000
-"""Open children from which on nobody needs to be told how each ends, if their step does not run any more."""
 
 IDS_KEPT: Final = 2_000_000
 """Ids remembered of children whose outcomes this process has stored, 16 bytes each."""
@@ -87,7 +85,7 @@ class Performer:
         self._store = session.store
         self._ledger = LookLedger()
         self._decided: OrderedDict[tuple[StepAddress, int], None] = OrderedDict()
-        self._gone_on: set[tuple[str, str]] = set()
+        self.telling: Telling = Telling(session.connection, session.names)
         self._stored_here: defaultdict[tuple[str, str], bytearray] = defaultdict(bytearray)
         self._ids_kept = 0
         session.connection.on_reconnect(self._forget_stored)  # a server that was away may have lost some
@@ -194,14 +192,10 @@ class Performer:
 
     def _on_run_stored(self, task: Task, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
         if receipt.stored and task.parent != NONE:
-            self._tell(task, item)
-            self._note_stored(task)
+            child = bytes.fromhex(task.run)
+            self.telling.tell(task, child, item)
+            self._note_stored(task, child)
         self._on_stored(self._names.records_stream, item, procedure, done, receipt)
-
-    def _tell(self, task: Task, item: Item) -> None:
-        """Tell a parent that may wait for it how a run has ended. Of root runs the server tells."""
-        if task.parent != NONE and (task.parent, task.parent_step) not in self._gone_on:
-            self._session.connection.send(self._names.live_run(item.subject), item.body)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
@@ -220,15 +214,15 @@ class Performer:
 
     def _on_counted(self, join: StepAddress, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
         if receipt.value is not None:
-            self._note_listening(join, receipt.value)
+            self.telling.note(join, receipt.value)
         if receipt.error is None:
             self._advance(procedure, receipt.value, done)
         else:
             self._fail(procedure, receipt.error, done)
 
-    def _note_stored(self, task: Task) -> None:
+    def _note_stored(self, task: Task, child: bytes) -> None:
         """Note that the server has acknowledged the outcome of a child, in case all of a join's come from here."""
-        self._stored_here[task.parent, task.parent_step] += bytes.fromhex(task.run)
+        self._stored_here[task.parent, task.parent_step] += child
         self._ids_kept += 1
         if self._ids_kept > IDS_KEPT or len(self._stored_here) > DECIDED_KEPT:
             self._forget_stored()
@@ -236,17 +230,6 @@ class Performer:
     def _forget_stored(self) -> None:
         self._stored_here.clear()
         self._ids_kept = 0
-
-    def _note_listening(self, join: StepAddress, value: int) -> None:
-        """Note whether a step may be listening. One with a record and many open children has returned, or is parked."""
-        step = join.run, join.step
-        if SEAL // 2 < value < SEAL - LISTENING_BELOW:
-            if step not in self._gone_on:
-                if len(self._gone_on) == DECIDED_KEPT:
-                    self._gone_on.clear()
-                self._gone_on.add(step)
-        elif self._gone_on:
-            self._gone_on.discard(step)
 
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
@@ -263,7 +246,7 @@ class Performer:
         item = Item(subject, b"", encode(outcome))
         await self._confirm(_Write(self._names.records_stream, item))
         if isinstance(effect, StoreRun):
-            self._tell(task, item)
+            self.telling.tell(task, bytes.fromhex(task.run), item)
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         # Each child that is cancelled counts, and would look, and find the rest to be cancelled.

@@ -23,6 +23,7 @@ from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
+from jetflow.runs.telling import Telling
 from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
@@ -79,6 +80,7 @@ class Execution(Body):
     """One attempt of one turn of one step; the host of its context.
 
     ``clean`` says that nothing of this step can have been stored before: the first delivery of the first turn.
+    ``telling`` is given if no other step can wait for this one's children.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Execution(Body):
         crowd: Crowd,
         limits: Limits,
         cold: bool,
+        telling: Telling | None,
         policy: JoinPolicy,
         cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
@@ -114,7 +117,7 @@ class Execution(Body):
         self.spawner: Spawner = Spawner(
             session, task, limits=limits, counted=self.clean, policy=policy, cancelled=lambda: self.cancelled
         )
-        self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, cold=cold)
+        self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 
     # --- the body
 

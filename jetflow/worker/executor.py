@@ -206,6 +206,7 @@ class Executor:
             body = await self._execution(delivery, task, graph, step, attempt)
             context = Context(body)
             if self._cancellations.covers(task):  # since it was looked at first
+                await body.close()
                 await self._drop(delivery, task)
                 return
         slot.lend(body)
@@ -273,6 +274,7 @@ class Executor:
             crowd=self,
             limits=Limits(self._options.max_depth, self._options.max_descendants, self._full_trees),
             cold=step.max_running is not None,
+            telling=self._performer.telling if step.name in graph.in_line else None,
             policy=step.join,
             cancel_open=self._performer.cancel_open,
             is_async=step.is_async,

@@ -21,6 +21,7 @@ from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
 from jetflow.runs import points
+from jetflow.runs.telling import Telling
 from jetflow.runs.values import with_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id
@@ -100,6 +101,7 @@ class Waiting:
         slots: Slots,
         crowd: Crowd,
         owner_of: Callable[[bytes], str],
+        telling: Telling | None,
         *,
         cold: bool,
     ) -> None:
@@ -108,6 +110,7 @@ class Waiting:
         self._slots = slots
         self._crowd = crowd
         self._owner_of = owner_of
+        self._telling = telling
         self._cold = cold
         self._cancelled = False
         self._ended: dict[bytes, bytes] = {}
@@ -124,6 +127,8 @@ class Waiting:
         self.need: Need | None = None
         self.joined: set[bytes] = set()
         self.excused: set[str] = set()
+        if telling is not None:
+            telling.begin(task.join, self.told)
 
     @property
     def parked(self) -> bool:
@@ -204,6 +209,8 @@ class Waiting:
 
     async def close(self) -> None:
         """Stop listening."""
+        if self._telling is not None:
+            self._telling.end(self._task.join, self.told)
         self._forget_reconnect()
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
@@ -313,11 +320,17 @@ class Waiting:
         self._forget_reconnect = self._session.connection.on_reconnect(self._catch_up)
 
     def _on_live(self, message: Message) -> None:
+        child = last_id(message.subject)
+        if child is not None:  # anybody may publish there
+            self.told(child, message.data)
+
+    def told(self, child: bytes, body: bytes) -> None:
+        """Take the record of an outcome that has just been stored."""
         self._last_arrival = asyncio.get_running_loop().time()
-        self._take(last_id(message.subject), message.data)
+        self._take(child, body)
 
     def _take(self, child: bytes | None, body: bytes) -> None:
-        if child is None:  # anybody may publish there
+        if child is None:
             return
         for wait in self._waits:
             if child in wait.missing:
