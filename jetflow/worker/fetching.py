@@ -1,14 +1,19 @@
-"""Fetching tasks: how many to ask for, and starting them as slots come free.
+"""Fetching tasks: how many to ask for, and running them as slots come free.
 
 A step that has work is asked for as many tasks as there are free slots, and for some ahead when its tasks are short.
 Steps that have been quiet share the slots between their requests, so that a burst does not bring more than can soon
 start. Tasks that were brought and cannot start are kept alive, and handed back after a while.
+
+A task of the event loop costs as much as a short step. So a runner, which is one, runs deliveries one after the other
+for as long as their steps end without waiting; when one waits, the runner is its own from then on, and another takes
+over. Where steps do wait, each delivery is given a runner at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from time import monotonic
 from typing import Final
 
@@ -26,18 +31,24 @@ AHEAD: Final = 4
 ACTIVE_FOR: Final = 5.0
 """Seconds after its last task for which a step may ask for as many tasks as there are free slots."""
 
+AT_ONCE: Final = 100
+"""Deliveries that one runner runs in one pass of the event loop: what they publish then leaves."""
+
 HAND_BACK_AFTER: Final = 5.0
 """Seconds that a fetched task waits for a slot before another worker may have it."""
 
 
 class Fetcher:
-    """Starts deliveries on slots. The slots call `dispatch` when one is free."""
+    """Runs deliveries on slots. The slots call `dispatch` when one is free."""
 
     def __init__(self) -> None:
         self.pullers: list[Puller] = []
         self.running: set[asyncio.Task[None]] = set()
         self._ready: deque[Delivery] = deque()
         self._stopping = False
+        self._fresh = 0
+        self._latest = 0
+        self._steps_wait = False
         self._loop = asyncio.get_running_loop()
         self._asking = False
         self._timer: asyncio.TimerHandle | None = None
@@ -63,16 +74,36 @@ class Fetcher:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Start as many tasks as there are slots, and ask for more."""
+        """Have runners for what is ready, and ask for more."""
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        while self._ready and not self._stopping and self._executor.is_connected and self._slots.take():
-            delivery = self._ready.popleft()
-            delivery.running = task = self._loop.create_task(self._executor.execute(delivery))
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
+        if self._ready and not self._stopping and self._executor.is_connected:
+            wanted = min(len(self._ready), self._slots.free) if self._steps_wait else min(1, self._slots.free)
+            while self._fresh < wanted:
+                self._fresh += 1
+                runner = self._loop.create_task(self._run())
+                self.running.add(runner)
+                runner.add_done_callback(self.running.discard)
         if not self._asking:
             self._asking = True
             self._loop.call_soon(self._ask)
+
+    async def _run(self) -> None:
+        """Run deliveries until one of them waits: then others have begun to, and do the rest."""
+        self._fresh -= 1
+        self._latest += 1
+        number, runner, clean = self._latest, asyncio.current_task(), copy_context()
+        for _ in range(AT_ONCE):
+            if not self._ready or self._stopping or not self._slots.take():
+                break
+            delivery = self._ready.popleft()
+            delivery.running = runner
+            if self._ready and not self._fresh:
+                self.dispatch()
+            await self._executor.execute(delivery)
+            self._steps_wait = number != self._latest
+            if self._steps_wait or copy_context() != clean:  # a variable that a step has set is no other step's
+                break
+        self.dispatch()
 
     async def stop(self) -> None:
         """Fetch nothing more, and hand back what has not started."""

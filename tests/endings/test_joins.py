@@ -40,11 +40,12 @@ async def child(how: str) -> str:
 
 
 def summary(result: JoinResult[Any]) -> dict[str, Any]:
+    """What came of a join. A step that was parked may find those cancelled that were open when it was decided."""
     return {
         "met": result.met,
         "succeeded": len(result.succeeded),
         "failed": len(result.failed),
-        "open": len(result.open),
+        "open": len(result.open) + len(result.cancelled),
     }
 
 
