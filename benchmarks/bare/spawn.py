@@ -78,7 +78,7 @@ def protocol_lines(inbox: str, count: int) -> list[bytes]:
         child = blake2b(f"{parent}{digest}".encode(), digest_size=16).hexdigest()
         headers = (
             f"NATS/1.0\r\nJf-Parent-Step: run\r\nJf-Version: {digest[:16]}\r\nJf-Depth: 1\r\n"
-            f"Nats-Msg-Id: {child}.run\r\nJf-Digest: 1-{digest}\r\n\r\n"
+            f"Nats-Msg-Id: {child}.run\r\n\r\n"
         ).encode()
         subject = f"bf.default.task.bench-leaf.run.{parent}.{parent}.{child}.0"
         operation = 2 if sequence == count else 0 if sequence == 1 else 1

@@ -63,7 +63,7 @@ class Ingest:
         self._atomic = atomic
         self._inbox = connection.new_inbox()
         self._inbox_tokens = self._inbox.count(".") + 1
-        self._name = self._inbox.rpartition(".")[2]
+        self._name = self._inbox[-10:]  # unique: the part of a NUID that counts, from a random number on
         self._next = 0
         self._open: dict[int, _Batch] = {}
         self._loop = asyncio.get_running_loop()

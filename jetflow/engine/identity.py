@@ -16,6 +16,7 @@ from jetflow.errors import InvalidName
 DIGEST_ALGORITHM: Final = "1"
 """Version of the input digest: canonical JSON of msgspec (sorted object keys), blake2b of 16 bytes."""
 
+_EMPTY = blake2b(digest_size=16)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -45,7 +46,9 @@ def is_run_id(text: str) -> bool:
 
 def input_digest(canonical: bytes) -> str:
     """Return the versioned digest of an input's canonical JSON."""
-    return f"{DIGEST_ALGORITHM}-{blake2b(canonical, digest_size=16).hexdigest()}"
+    digest = _EMPTY.copy()  # which takes less time than making one
+    digest.update(canonical)
+    return f"{DIGEST_ALGORITHM}-{digest.hexdigest()}"
 
 
 def keyed_root_id(workflow: str, key: str) -> str:

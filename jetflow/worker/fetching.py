@@ -75,17 +75,21 @@ class Fetcher:
 
     def dispatch(self) -> None:
         """Have runners for what is ready, and ask for more."""
-        # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        if self._ready and not self._stopping and self._executor.is_connected:
-            wanted = min(len(self._ready), self._slots.free) if self._steps_wait else min(1, self._slots.free)
-            while self._fresh < wanted:
-                self._fresh += 1
-                runner = self._loop.create_task(self._run())
-                self.running.add(runner)
-                runner.add_done_callback(self.running.discard)
+        if self._ready and (self._steps_wait or not self._fresh):
+            self._start_runners()
         if not self._asking:
             self._asking = True
             self._loop.call_soon(self._ask)
+
+    def _start_runners(self) -> None:
+        # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
+        if self._stopping or not self._executor.is_connected:
+            return
+        for _ in range(self._fresh, min(len(self._ready) if self._steps_wait else 1, self._slots.free)):
+            self._fresh += 1
+            runner = self._loop.create_task(self._run())
+            self.running.add(runner)
+            runner.add_done_callback(self.running.discard)
 
     async def _run(self) -> None:
         """Run deliveries until one of them waits: then others have begun to, and do the rest."""
@@ -98,7 +102,7 @@ class Fetcher:
             delivery = self._ready.popleft()
             delivery.running = runner
             if self._ready and not self._fresh:
-                self.dispatch()
+                self._start_runners()
             await self._executor.execute(delivery)
             self._steps_wait = number != self._latest
             if self._steps_wait or copy_context() != clean:  # a variable that a step has set is no other step's

@@ -24,12 +24,12 @@ from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
 from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
-from jetflow.runs.values import check_size, is_large, put
+from jetflow.runs.values import SMALL, check_size, is_large, put
 from jetflow.wire.records import header_block, shown_key
 from jetflow.wire.subjects import Header
 from jetflow.workflow import Workflow
 
-BATCHES_UNDER_WAY: Final = 4
+BATCHES_UNDER_WAY: Final = 8
 """Batches of one bulk spawn that may wait for their acknowledgement; bounds what a spawn holds in memory."""
 
 AT_ONCE: Final = 100
@@ -51,7 +51,7 @@ class Limits(NamedTuple):
     full: set[str]
 
 
-class Planned(msgspec.Struct, frozen=True):
+class Planned(msgspec.Struct, frozen=True, gc=False):
     """One child that is about to be spawned."""
 
     id: bytes
@@ -258,18 +258,21 @@ class _Planner:
         digest = input_digest(body)
         if key is None:
             child = child_id_bytes(self._ids, digest)
-            own = f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}\r\n\r\n"  # the id tells the digest
+            run = child.hex()
+            own = f"{Header.MESSAGE_ID}: {run}.{self._step}\r\n\r\n"  # the id tells the digest
         else:
             if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
                 raise TypeError(f"the key of a child is a str, not {type(key).__name__}: {key!r}")
             child = child_id_bytes(self._ids, key)
+            run = child.hex()
             own = (
-                f"{Header.MESSAGE_ID}: {child.hex()}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
+                f"{Header.MESSAGE_ID}: {run}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
                 f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
             )
-        self.large = self.large or is_large(self._session, body)
+        if len(body) > SMALL and is_large(self._session, body):
+            self.large = True
         before, after = self._subject
-        return Planned(child, key, digest, Item(f"{before}{child.hex()}{after}", self._shared + own.encode(), body))
+        return Planned(child, key, digest, Item(f"{before}{run}{after}", self._shared + own.encode(), body))
 
     async def settled(self, planned: Planned) -> Planned:
         """Return the message with a large input stored, and only referred to."""

@@ -326,8 +326,9 @@ class Waiting:
 
     def told(self, child: bytes, body: bytes) -> None:
         """Take the record of an outcome that has just been stored."""
-        self._last_arrival = asyncio.get_running_loop().time()
-        self._take(child, body)
+        if self._waits:
+            self._last_arrival = asyncio.get_running_loop().time()
+            self._take(child, body)
 
     def _take(self, child: bytes | None, body: bytes) -> None:
         if child is None:
