@@ -130,6 +130,7 @@ class Client:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._performer = Performer(session)
 
     @property
     def namespace(self) -> str:
@@ -225,7 +226,7 @@ class Client:
         """
         if not is_run_id(run_id):
             raise UnknownRun(run_id)
-        return await cancel_run(self._session, Performer(self._session).run, run_id, tree=tree)
+        return await cancel_run(self._session, self._performer.run, run_id, tree=tree)
 
     async def delete(self, run_id: str) -> None:
         """Cancel a root run that is under way, and delete all that is stored of it and its descendants.

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jetflow.broker.atomic import Item
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
+from jetflow.engine.joins import JoinRecord, split_ids
 from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
     Count,
     Effect,
     Ended,
-    JoinView,
     Look,
     ReadEnded,
     ReadOutputs,
@@ -39,7 +37,7 @@ from jetflow.engine.transitions import (
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
-from jetflow.runs.tasks import task_of
+from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import SMALL, by_reference, is_large, with_output
 from jetflow.wire.records import (
@@ -49,18 +47,6 @@ from jetflow.wire.records import (
     task_headers,
 )
 from jetflow.wire.subjects import last_token
-
-DECIDED_KEPT: Final = 10_000
-"""Joins remembered whose step has gone on, and whose other children are cancelled."""
-
-IDS_KEPT: Final = 2_000_000
-"""Ids remembered of children whose outcomes this process has stored, 16 bytes each."""
-
-COUNT_FIRST: Final = 1000
-"""Children from which on a look that no counter has asked for counts before it reads ids."""
-
-SCAN_FROM: Final = 100_000
-"""Children from which on their ids are scanned first: the leader lists that many at once, and counts all each time."""
 
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
 AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
@@ -83,12 +69,8 @@ class Performer:
         self._names = session.names
         self._publisher = session.publisher
         self._store = session.store
-        self._ledger = LookLedger()
-        self._decided: OrderedDict[tuple[StepAddress, int], None] = OrderedDict()
         self.telling: Telling = Telling(session.connection, session.names)
-        self._stored_here: defaultdict[tuple[str, str], bytearray] = defaultdict(bytearray)
-        self._ids_kept = 0
-        session.connection.on_reconnect(self._forget_stored)  # a server that was away may have lost some
+        self._looks = Looks(session)
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
@@ -100,7 +82,7 @@ class Performer:
             Start: self._start,
             StoreJoin: self._reader(self._store_join),
             CancelRest: self._reader(self._cancel_rest),
-            Look: self._reader(self._look),
+            Look: self._reader(self._looks.look),
             ReadEnded: self._reader(self._read_ended),
             ReadOutputs: self._reader(self._read_outputs),
         }
@@ -194,7 +176,7 @@ class Performer:
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
             self.telling.tell(task, child, item)
-            self._note_stored(task, child)
+            self._looks.note_stored(task, child)
         self._on_stored(self._names.records_stream, item, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
@@ -220,17 +202,6 @@ class Performer:
         else:
             self._fail(procedure, receipt.error, done)
 
-    def _note_stored(self, task: Task, child: bytes) -> None:
-        """Note that the server has acknowledged the outcome of a child, in case all of a join's come from here."""
-        self._stored_here[task.parent, task.parent_step] += child
-        self._ids_kept += 1
-        if self._ids_kept > IDS_KEPT or len(self._stored_here) > DECIDED_KEPT:
-            self._forget_stored()
-
-    def _forget_stored(self) -> None:
-        self._stored_here.clear()
-        self._ids_kept = 0
-
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
         subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
@@ -249,22 +220,11 @@ class Performer:
             self.telling.tell(task, bytes.fromhex(task.run), item)
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
-        # Each child that is cancelled counts, and would look, and find the rest to be cancelled.
-        done = effect.join, effect.record.turn
-        self._decided[done] = None
-        if len(self._decided) > DECIDED_KEPT:
-            self._decided.popitem(last=False)
-        try:
-            await self._cancel_members(effect)
-        except BaseException:
-            self._decided.pop(done, None)
-            raise
-
-    async def _cancel_members(self, effect: CancelRest) -> None:
-        members = effect.record.members
-        if members is None:
-            members = await spawned_by(self._session, effect.join)
-        await self.cancel_open(effect.join, set(split_ids(members)))
+        with self._looks.decided(effect.join, effect.record.turn):
+            members = effect.record.members
+            if members is None:
+                members = await spawned_by(self._session, effect.join)
+            await self.cancel_open(effect.join, set(split_ids(members)))
 
     async def cancel_open(self, join: StepAddress, children: set[bytes]) -> None:
         """Cancel those of a step's children that have not ended."""
@@ -286,124 +246,6 @@ class Performer:
         return record
 
     # --- effects that read
-
-    async def _look(self, effect: Look) -> JoinView | None:
-        join, value = effect.join, effect.value
-        if value is not None and not self._ledger.worth(join, value):
-            return None
-        stored = await self._store.leader_last(self._names.records_stream, self._names.joins_of_step(join))
-        if stored is None:
-            return None
-        record = await unpacked(self._session, join.root, stored.body)
-        if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
-            return None
-        ended, members = await self._ended(join, record, likely=value is not None)
-        missing, failed = record.needed - ended, ()
-        if record.total and (missing <= 0 or record.policy.early):
-            failed = await self._failed(join, record, members)
-            missing = record.policy.missing(record.total, ended - len(failed), ended)
-        if missing > 0:
-            if value is not None and not record.borrowed:  # what is borrowed is counted elsewhere
-                self._ledger.missed(join, value, missing)
-            return None
-        self._ledger.closed(join)
-        self._ids_kept -= len(self._stored_here.pop((join.run, join.step), b"")) // ID_BYTES
-        return await self._view(join, record, ended, failed)
-
-    async def _view(
-        self, join: StepAddress, record: JoinRecord, ended: int, failed: tuple[tuple[str, Outcome], ...]
-    ) -> JoinView | None:
-        task = await self._task(record.task)
-        if task is None:
-            return None
-        graph = await self._session.registry.graph(task.workflow, task.version)
-        if graph is None:
-            _log.error("join of run %s cannot go on: graph %s of %r is gone", join.run, task.version, task.workflow)
-            return None
-        met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
-        return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
-
-    async def _ended(self, join: StepAddress, record: JoinRecord, *, likely: bool) -> tuple[int, bytes | None]:
-        """Return how many of the children that a join record names have ended, and their packed ids.
-
-        The number is a lower bound if it is too few. None for the ids says that all that are stored count. ``likely``
-        says that a counter has reached the number that is needed.
-        """
-        here = self._stored_here.get((join.run, join.step), b"")
-        if record.is_whole(here):  # each was acknowledged to this process: no reading tells more
-            return record.needed, bytes(here)
-        outcomes = self._names.runs_of_join(join)
-        if not likely and record.needed > COUNT_FIRST and not record.policy.early:
-            count = await self._store.leader_count(self._names.records_stream, outcomes)
-            if count < record.needed - len(record.borrowed):
-                return count + len(record.borrowed), None
-        members = record.members
-        tally = Tally(record, members)
-        many = record.needed > SCAN_FROM
-        read = self._store.ids if many else self._store.leader_ids
-        seen = await self._count_in(tally, read(self._names.records_stream, outcomes))
-        if many and (tally.missing > len(record.borrowed) or tally.disputed):  # a replica may not have all of them
-            tally = Tally(record, members)
-            seen = await self._count_in(tally, self._store.leader_ids(self._names.records_stream, outcomes))
-        borrowed = 0
-        for child in record.borrowed:
-            subject = self._names.run(join.root, join.run, child.step, child.run)
-            if await self._store.leader_last(self._names.records_stream, subject) is not None:
-                borrowed += 1
-                tally.add_borrowed()
-        if tally.disputed:
-            _log.warning("run %s, step %s: outcomes are stored that nobody spawned", join.run, join.step)
-            # Which of the stored tasks the record counts cannot be told, so that all of them have to be done.
-            members = await spawned_by(self._session, join)
-            tally = Tally(record, members)
-            await self._count_in(tally, self._store.leader_ids(self._names.records_stream, outcomes))
-            open_ones = len(members) // ID_BYTES - tally.stored + len(record.borrowed) - borrowed
-            return min(record.needed - open_ones, tally.stored + borrowed), members
-        # Of a clean join exactly those count that were seen: what is stored from now on is nobody's.
-        return tally.stored, seen if members is None and not tally.missing else members
-
-    @staticmethod
-    async def _count_in(tally: Tally, pages: AsyncIterator[bytes]) -> bytes:
-        seen = bytearray()
-        async for page in pages:
-            tally.add(page)
-            seen += page
-        return bytes(seen)
-
-    async def _failed(
-        self, join: StepAddress, record: JoinRecord, members: bytes | None
-    ) -> tuple[tuple[str, Outcome], ...]:
-        """Return the children of a sealed join that did not end well, without those that the step has seen.
-
-        ``members`` holds the packed ids of those that count; None if all do.
-        """
-        marked: set[str] = set()
-        async for page in self._store.leader_ids(self._names.records_stream, self._names.marks_of_join(join)):
-            marked.update(child.hex() for child in split_ids(page))
-        if marked and members is not None:
-            marked &= {child.hex() for child in split_ids(members)}
-        owners = dict.fromkeys(sorted(marked), join.step) | {child.run: child.step for child in record.borrowed}
-        subjects = [
-            self._names.run(join.root, join.run, step, child)
-            for child, step in owners.items()
-            if child not in record.excused
-        ]
-        stored = await collect(self._store.many(self._names.records_stream, subjects))
-        late = set(subjects).difference(message.subject for message in stored)
-        # A replica may lag behind the leader that counted them; a mark may also stand before its outcome.
-        read = await asyncio.gather(
-            *(self._store.leader_last(self._names.records_stream, subject) for subject in sorted(late))
-        )
-        outcomes = (
-            (last_token(message.subject), decode_outcome(message.body))
-            for message in (*stored, *read)
-            if message is not None
-        )
-        return tuple((child, outcome) for child, outcome in outcomes if outcome.status != "succeeded")
-
-    async def _task(self, subject: str) -> Task | None:
-        stored = await self._store.leader_last(self._names.tasks_stream, subject)
-        return None if stored is None else task_of(stored)
 
     async def _read_ended(self, effect: ReadEnded) -> Ended:
         task, names = effect.task, self._names

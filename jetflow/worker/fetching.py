@@ -81,9 +81,12 @@ class Fetcher:
             self._asking = True
             self._loop.call_soon(self._ask)
 
-    def _start_runners(self) -> None:
+    def _may_start(self) -> bool:
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        if self._stopping or not self._executor.is_connected:
+        return not self._stopping and self._executor.is_connected
+
+    def _start_runners(self) -> None:
+        if not self._may_start():
             return
         for _ in range(self._fresh, min(len(self._ready) if self._steps_wait else 1, self._slots.free)):
             self._fresh += 1
@@ -96,8 +99,9 @@ class Fetcher:
         self._fresh -= 1
         self._latest += 1
         number, runner, clean = self._latest, asyncio.current_task(), copy_context()
+        assert runner is not None
         for _ in range(AT_ONCE):
-            if not self._ready or self._stopping or not self._slots.take():
+            if not self._ready or not self._may_start() or not self._slots.take():
                 break
             delivery = self._ready.popleft()
             delivery.running = runner
@@ -105,7 +109,8 @@ class Fetcher:
                 self._start_runners()
             await self._executor.execute(delivery)
             self._steps_wait = number != self._latest
-            if self._steps_wait or copy_context() != clean:  # a variable that a step has set is no other step's
+            # What a step has set or was told is no other step's.
+            if self._steps_wait or copy_context() != clean or runner.cancelling():
                 break
         self.dispatch()
 

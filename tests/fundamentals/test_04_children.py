@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -350,3 +352,31 @@ async def test_block_on_refuses_to_block_the_loop(client: Client, worker: Callab
 
     async with worker([mistaken]):
         assert await (await client.trigger(mistaken)).result(PATIENCE) == "[]"
+
+
+_noted = ContextVar("noted", default="nothing")
+
+
+async def test_a_child_finds_nothing_that_another_has_left(client: Client, worker: Callable[..., Worker]) -> None:
+    """Neither its context variables nor its cancelling, whether it waits for something or not."""
+
+    @workflow("careless")
+    async def careless(n: int) -> tuple[str, int]:
+        task = asyncio.current_task()
+        assert task is not None
+        found = _noted.get(), task.cancelling()
+        _noted.set(f"by {n}")
+        if n % 3 == 0:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.sleep(0) if n % 5 == 0 else None
+        return found
+
+    @workflow("careful")
+    async def careful(_: None, ctx: Context) -> list[tuple[str, int]]:
+        return await ctx.join(await ctx.spawn_workflows(careless, range(60)))
+
+    async with worker([careful, careless]):
+        assert await (await client.trigger(careful)).result(PATIENCE) == [("nothing", 0)] * 60
