@@ -50,6 +50,7 @@ class Fetcher:
         self._latest = 0
         self._steps_wait = False
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._asking = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -90,7 +91,7 @@ class Fetcher:
             return
         for _ in range(self._fresh, min(len(self._ready) if self._steps_wait else 1, self._slots.free)):
             self._fresh += 1
-            runner = self._loop.create_task(self._run())
+            runner = self._loop.create_task(self._run(), context=self._context.copy())  # this may be a step's context
             self.running.add(runner)
             runner.add_done_callback(self.running.discard)
 
@@ -98,7 +99,7 @@ class Fetcher:
         """Run deliveries until one of them waits: then others have begun to, and do the rest."""
         self._fresh -= 1
         self._latest += 1
-        number, runner, clean = self._latest, asyncio.current_task(), copy_context()
+        number, runner = self._latest, asyncio.current_task()
         assert runner is not None
         for _ in range(AT_ONCE):
             if not self._ready or not self._may_start() or not self._slots.take():
@@ -110,7 +111,7 @@ class Fetcher:
             await self._executor.execute(delivery)
             self._steps_wait = number != self._latest
             # What a step has set or was told is no other step's.
-            if self._steps_wait or copy_context() != clean or runner.cancelling():
+            if self._steps_wait or copy_context() != self._context or runner.cancelling():
                 break
         self.dispatch()
 

@@ -7,7 +7,6 @@ join that only the sweeper could move on.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import jetflow
 from jetflow import Client, Worker, WorkerOptions
 from jetflow.server import NatsServer
 from tests.endings.stored import GRACE, Stored, until
+from tests.leaks import check_nothing_left
 
 
 @pytest_asyncio.fixture
@@ -37,9 +37,7 @@ async def jetflow_of_test(
     async with jetflow.connect(nats_server.url, namespace=namespace) as client:
         yield client, make
         await until(Stored(client).all_acknowledged)
-    assert sum(worker.counts.swept for worker in workers) == 0
-    assert asyncio.all_tasks() - before <= {asyncio.current_task()}
-    assert [thread.name for thread in threading.enumerate() if thread.name == "jetflow-heartbeat"] == []
+    check_nothing_left(before, workers)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from jetflow.engine.tasks import StepAddress
 from jetflow.server import NatsServer
 from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
+from tests.leaks import check_nothing_left
 
 SETTLE = 10.0
 """Seconds in which acknowledgements that were sent must have arrived."""
@@ -89,9 +89,7 @@ async def jetflow_of_test(
         leftovers = Leftovers(client)
         assert await leftovers.tasks() == []
         assert await leftovers.joins() == []
-    assert sum(worker.counts.swept for worker in workers) == 0
-    assert asyncio.all_tasks() - before <= {asyncio.current_task()}
-    assert [thread.name for thread in threading.enumerate() if thread.name == "jetflow-heartbeat"] == []
+    check_nothing_left(before, workers)
 
 
 @pytest.fixture
