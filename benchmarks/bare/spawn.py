@@ -1,7 +1,7 @@
 """The floor of a bulk spawn: one fast-ingest publish (ADR-50) of messages that are ready-made.
 
 The messages have the size and form of jetflow's: subject, headers and body. Their protocol lines are made before the
-clock starts and written straight to a socket, for nats-py formats a message with five headers for longer than the
+clock starts and written straight to a socket, for nats-py formats a message with four headers for longer than the
 server needs to store it. What is measured is the server and the wire.
 """
 

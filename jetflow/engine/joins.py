@@ -86,15 +86,18 @@ class Tally:
     """Counts the stored outcomes that a join record asks for, page by page.
 
     For a clean record the count alone is not enough: an outcome that nobody spawned would stand in for one that is
-    missing. The sum of the ids tells. When it does not fit, the tally is ``disputed``: it has to be made again with
-    the ids that were really spawned.
+    missing. The sum of the ids tells; and where it does not, because one too many adds nothing to it, the count does.
+    When one of them does not fit, the tally is ``disputed``: it has to be made again with the ids that were really
+    spawned.
     """
 
     def __init__(self, record: JoinRecord, members: bytes | None = None) -> None:
         self._needed = record.needed
+        self._own = (record.total or record.needed) - len(record.borrowed)
         self._expected_sum = record.id_sum
         self._members = None if members is None else set(split_ids(members))
         self._sum = 0
+        self._borrowed = 0
         self.stored: int = 0
 
     def add(self, ids: bytes) -> None:
@@ -114,6 +117,7 @@ class Tally:
     def add_borrowed(self) -> None:
         """Count one child that another step of the run spawned."""
         self.stored += 1
+        self._borrowed += 1
 
     @property
     def missing(self) -> int:
@@ -125,7 +129,7 @@ class Tally:
         """Whether the outcomes that are stored cannot be exactly those of the children that were spawned."""
         if self._members is not None or not self._expected_sum or self.missing:
             return False
-        return f"{self._sum:032x}" != self._expected_sum
+        return f"{self._sum:032x}" != self._expected_sum or self.stored - self._borrowed != self._own
 
 
 class LookLedger:

@@ -60,4 +60,6 @@ async def counted_by(session: Session, join: StepAddress, record: JoinRecord | N
     tally = Tally(record)
     async for page in session.store.leader_ids(session.names.records_stream, session.names.runs_of_join(join)):
         tally.add(page)
+    for _ in record.borrowed:
+        tally.add_borrowed()
     return await spawned_by(session, join) if tally.disputed else None

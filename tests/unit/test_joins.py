@@ -97,6 +97,21 @@ def test_one_outcome_too_many_is_disputed() -> None:
     assert tally.disputed
 
 
+def test_one_outcome_too_many_is_disputed_though_its_id_adds_nothing() -> None:
+    tally = Tally(clean([child(1), child(2)]))
+    tally.add(child(0) + child(1) + child(2))
+    assert tally.disputed
+
+
+def test_a_borrowed_child_is_not_one_too_many() -> None:
+    tally = Tally(record(2, id_sum=clean([child(1)]).id_sum, borrowed=(Borrowed("r", "s"),)))
+    tally.add(child(1))
+    assert not tally.disputed
+    tally.add_borrowed()
+    assert tally.missing == 0
+    assert not tally.disputed
+
+
 @given(id_sets, id_sets)
 def test_only_members_count(members: list[bytes], stored: list[bytes]) -> None:
     tally = Tally(record(len(members), members=b"".join(members)), b"".join(members))
