@@ -348,3 +348,34 @@ async def test_the_clock_of_a_step_stands_still_until_its_last_wait(client: Clie
 
     async with worker([parent, late, child]):
         assert await (await client.trigger(parent)).result(5) == ["early", "late"]
+
+
+@pytest.mark.parametrize("forged", ["0" * 32, "5" * 32])
+async def test_an_outcome_that_nobody_spawned_is_in_no_join(
+    client: Client, worker: MakeWorker, stored: Stored, forged: str
+) -> None:
+    """Whatever its id adds to the sum of the ids, which is how a join knows its children."""
+    flow = Workflow("flow", retry=ONCE)
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held", retry=ONCE)
+    async def held(n: int) -> int:
+        began.set()
+        await go.wait()
+        return n
+
+    @flow.step
+    async def scatter(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(held, range(3))
+
+    @flow.step(after=[scatter])
+    async def gather(_: None, ctx: Context) -> list[int]:
+        return sorted([result.output async for result in ctx.children(scatter, held)])
+
+    async with worker([flow, held]):
+        run = await client.trigger(flow)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        await stored.session.publisher.store(stored.names.run(run.id, run.id, "scatter", forged), b"no outcome")
+        go.set()
+        assert await run.result(PATIENCE) == [0, 1, 2]
+        await until(stored.is_idle)
