@@ -27,6 +27,7 @@ POINTS: Final = (
     "body",
     "stop_listening",
     "store_attempt",
+    "read_ended_elsewhere",
     "store_cancelled_mark",
     "ack",
     "nak",

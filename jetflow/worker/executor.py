@@ -19,7 +19,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import collect
 from jetflow.context import Context
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
+from jetflow.engine.tasks import NONE, NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
 from jetflow.errors import (
     PayloadTooLarge,
@@ -433,7 +433,7 @@ class Executor:
 
         Of a deleted tree nothing is stored any more.
         """
-        if self._cancellations.deleted(task.root):
+        if self._cancellations.deleted(task.root) or await self._ended_elsewhere(task):
             self._deliveries.ack(delivery)
             return
         mark = self._session.names.cancelled(task.root, task.run)
@@ -442,6 +442,20 @@ class Executor:
             await self._session.publisher.store(mark, b"", timeout=30)
             points.after("store_cancelled_mark")
         self._drive(delivery, conclude(task, cancelled(task, self._name)))
+
+    async def _ended_elsewhere(self, task: Task) -> bool:
+        """Tell whether a child's outcome is stored under another step than its task names.
+
+        Then the first task, of that step, was removed with its tree, and this one was put in its place by a step that
+        had not heard of the cancelling: the outcome would be a second one.
+        """
+        if task.parent == NONE:
+            return False
+        names = self._session.names
+        points.before("read_ended_elsewhere")
+        stored = await self._session.store.leader_last(names.records_stream, names.run_by_id(task.run))
+        points.after("read_ended_elsewhere")
+        return stored is not None and stored.subject != names.run_of(task)
 
     def _end(
         self,

@@ -23,6 +23,7 @@ from jetflow import (
 )
 from jetflow.errors import RunCancelled
 from jetflow.server import NatsServer
+from jetflow.wire.records import header_block
 from tests.endings.cancel_many import BOUND, measure
 from tests.endings.stored import PATIENCE, Stored, until
 
@@ -520,3 +521,35 @@ async def test_a_wide_tree_is_cancelled_at_once(nats_server: NatsServer, namespa
     figure = await measure(nats_server.url, namespace, descendants=5000, branches=branches)
     assert figure.began_afterwards == 0
     assert figure.cancel_seconds < BOUND
+
+
+async def test_a_child_that_was_put_back_by_another_step_ends_once(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """Its task was removed with the tree, and stored again by a step that had not heard of the cancelling yet."""
+    flow = Workflow("flow")
+    spawned = asyncio.Event()
+
+    @workflow("shared")
+    async def shared() -> None:
+        pass
+
+    @flow.step
+    async def left(_: None, ctx: Context) -> None:
+        await (await ctx.spawn_workflow(shared)).result()
+        spawned.set()
+        await asyncio.Event().wait()
+
+    names, records = stored.names, stored.names.records_stream
+    async with worker([flow, shared]):
+        run = await client.trigger(flow)
+        await asyncio.wait_for(spawned.wait(), PATIENCE)
+        [subject] = await stored.subjects(names.tasks_stream, names.tasks_of_parent(run.id, run.id))
+        task = await stored.session.store.leader_last(names.tasks_stream, subject)
+        assert task is not None
+        assert await client.cancel(run.id)
+        await until(stored.is_idle)
+        headers = header_block(task.headers | {"Jf-Parent-Step": "right", "Nats-Msg-Id": "another"})
+        assert (await stored.session.publisher.store(subject, task.body, headers)).stored
+        await until(stored.is_idle)
+    assert len(await stored.subjects(records, names.run_by_id(subject.split(".")[-2]))) == 1
