@@ -18,6 +18,7 @@ from jetflow.errors import (
     ResultTimeout,
     RetryAfter,
     RunFailed,
+    StepFailed,
     UnknownRun,
     UnknownWorkflow,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "Step",
+    "StepFailed",
     "UnknownRun",
     "UnknownWorkflow",
     "Worker",

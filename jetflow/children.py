@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.tasks import Failure, Outcome, Status
-from jetflow.errors import ChildFailed
+from jetflow.errors import ChildFailed, StepFailed
 from jetflow.wire.codec import Codec
 
 O_co = TypeVar("O_co", covariant=True)
@@ -233,17 +233,15 @@ def output_of(child: str, outcome: Outcome, codec: Codec[Any]) -> Any:
     """
     if outcome.status == "succeeded":
         return codec.decode(outcome.output)
-    error = outcome.error or Failure("Cancelled", "the run was cancelled")
-    raise ChildFailed(
-        child,
-        outcome.workflow,
-        key=outcome.key,
-        status=outcome.status,
-        step=error.step or outcome.step or None,
-        error_type=error.type,
-        error_message=error.message,
-        traceback=error.traceback,
-    )
+    raise ChildFailed(child, outcome.workflow, status=outcome.status, errors=errors_of(outcome), key=outcome.key)
+
+
+def errors_of(outcome: Outcome) -> list[StepFailed]:
+    """Return every error that an outcome without an output tells."""
+    failures = outcome.failures or (Failure("Cancelled", "the run was cancelled"),)
+    return [
+        StepFailed(error.step or outcome.step or None, error.type, error.message, error.traceback) for error in failures
+    ]
 
 
 def groups_of(children: Children[Any] | Iterable[Child[Any]]) -> list[ChildGroup]:

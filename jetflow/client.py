@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from jetflow.broker.connection import Message, Server
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention
+from jetflow.children import errors_of
 from jetflow.engine.identity import is_run_id
-from jetflow.engine.tasks import Failure, Outcome, Task
+from jetflow.engine.tasks import Outcome, Status, Task
 from jetflow.errors import BrokerTimeout, InvalidInput, JetStreamUnavailable, ResultTimeout, RunFailed, UnknownRun
 from jetflow.runs.cancelling import cancel_run, delete_tree
 from jetflow.runs.performer import Performer
@@ -27,7 +28,7 @@ I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 O_co = TypeVar("O_co", covariant=True)
 
-RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+RunStatus: TypeAlias = Literal["queued", "running"] | Status
 
 _log = logging.getLogger("jetflow.client")
 
@@ -65,7 +66,7 @@ class Run(Generic[O_co]):
         An outage of the broker is waited through.
 
         Raises:
-            RunFailed: the run ended without an output.
+            RunFailed: the run ended without an output: a group of the errors of its steps.
             ResultTimeout: it has not ended in time; it goes on.
             BrokerTimeout: the broker does not answer.
         """
@@ -73,16 +74,7 @@ class Run(Generic[O_co]):
         outcome = await with_output(self._session, root, outcome)
         if outcome.status == "succeeded":
             return self._codec.decode(outcome.output)
-        error = outcome.error or Failure("Cancelled", "the run was cancelled")
-        raise RunFailed(
-            self.id,
-            outcome.workflow,
-            status=outcome.status,
-            step=error.step,
-            error_type=error.type,
-            error_message=error.message,
-            traceback=error.traceback,
-        )
+        raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
 
     async def _outcome(self, timeout: float | None) -> tuple[str, Outcome]:
         """Return the id of the tree's root and how the run ended."""

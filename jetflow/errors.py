@@ -7,7 +7,7 @@ happened, to what, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class JetflowError(Exception):
@@ -124,42 +124,81 @@ class DepthExceeded(JetflowError, RecursionError):
 # --- outcomes --------------------------------------------------------------------------------------------------
 
 
-class RunFailed(JetflowError):
-    """A run ended without an output. ``error_type``, ``error_message`` and ``traceback`` tell why."""
+class StepFailed(JetflowError):
+    """Why one step of a run ended without an output, as its worker has recorded it.
 
-    def __init__(
-        self,
-        run_id: str,
-        workflow: str,
-        *,
-        status: str = "failed",
-        step: str | None = None,
-        error_type: str = "",
-        error_message: str = "",
-        traceback: str = "",
-    ) -> None:
-        where = f" in step {step!r}" if step else ""
-        super().__init__(f"run {run_id} of {workflow!r} {status}{where}: {error_type}: {error_message}")
-        self.run_id = run_id
-        self.workflow = workflow
-        self.status = status
+    ``step`` is None where the run failed before any step of it could run. ``traceback`` is the worker's, as text.
+    """
+
+    def __init__(self, step: str | None, error_type: str, error_message: str, traceback: str = "") -> None:
+        where = f"step {step!r}: " if step else ""
+        super().__init__(f"{where}{error_type}: {error_message}")
         self.step = step
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback
 
 
+class RunFailed(JetflowError, ExceptionGroup[StepFailed]):
+    """A run ended without an output: a group with one ``StepFailed`` for each step that failed.
+
+    ``step``, ``error_type``, ``error_message`` and ``traceback`` are those of the first.
+    """
+
+    def __new__(cls, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed]) -> Self:
+        """Make the group."""
+        return super().__new__(cls, cls._told(run_id, workflow, status, errors), errors)
+
+    def __init__(self, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed]) -> None:
+        super().__init__(self._told(run_id, workflow, status, errors), errors)
+        first = errors[0]
+        self.run_id = run_id
+        self.workflow = workflow
+        self.status = status
+        self.step: str | None = first.step
+        self.error_type: str = first.error_type
+        self.error_message: str = first.error_message
+        self.traceback: str = first.traceback
+
+    @staticmethod
+    def _told(run_id: str, workflow: str, status: str, errors: Sequence[StepFailed]) -> str:
+        what = f"run {run_id} of {workflow!r} {status}"
+        if len(errors) > 1:
+            return f"{what} in {len(errors)} steps: {'; '.join(map(str, errors))}"
+        where = f" in step {errors[0].step!r}" if errors[0].step else ""
+        return f"{what}{where}: {errors[0].error_type}: {errors[0].error_message}"
+
+    def __str__(self) -> str:
+        return self.message
+
+    def derive(self, excs: Sequence[Any], /) -> ExceptionGroup[Any]:
+        """Return a group of the same run with other errors."""
+        return RunFailed(self.run_id, self.workflow, status=self.status, errors=excs)
+
+
 class ChildFailed(RunFailed):
     """A child run ended without an output. Also has the child's ``key``, if it was spawned with one."""
 
-    def __init__(self, run_id: str, workflow: str, *, key: str | None = None, **error: Any) -> None:
-        super().__init__(run_id, workflow, **error)
+    def __new__(
+        cls, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed], key: str | None = None
+    ) -> Self:
+        """Make the group."""
+        return super().__new__(cls, run_id, workflow, status=status, errors=errors)
+
+    def __init__(
+        self, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed], key: str | None = None
+    ) -> None:
+        super().__init__(run_id, workflow, status=status, errors=errors)
         self.child_id = run_id
         self.key = key
 
     def __str__(self) -> str:
         text = super().__str__()
         return text if self.key is None else f"{text} (key {self.key!r})"
+
+    def derive(self, excs: Sequence[Any], /) -> ExceptionGroup[Any]:
+        """Return a group of the same child with other errors."""
+        return ChildFailed(self.run_id, self.workflow, status=self.status, errors=excs, key=self.key)
 
 
 class ChildrenFailed(JetflowError, ExceptionGroup[ChildFailed]):

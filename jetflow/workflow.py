@@ -108,6 +108,9 @@ class Workflow(Generic[I, O]):
     of its steps. ``deadline`` is how many seconds a run may take in all, its descendants included. Without ``input``
     and ``output`` the types come from the annotations of the first and last steps.
 
+    When a step fails, the steps beside it go on, and the run ends with the last of them. With ``fail_fast`` the first
+    step that fails ends the run, and what is left of it is cancelled.
+
     Raises:
         InvalidName: the name does not fit ``[A-Za-z0-9][A-Za-z0-9_-]{0,63}``.
         InvalidDeclaration: a type cannot travel as JSON, or an option is out of range.
@@ -125,6 +128,7 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         deadline: float | None = None,
+        fail_fast: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -138,6 +142,7 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         deadline: float | None = None,
+        fail_fast: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -151,6 +156,7 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         deadline: float | None = None,
+        fail_fast: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -164,6 +170,7 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         deadline: float | None = None,
+        fail_fast: bool = False,
     ) -> None: ...
     def __init__(
         self,
@@ -176,8 +183,10 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         deadline: float | None = None,
+        fail_fast: bool = False,
     ) -> None:
         self.name: str = check_name("workflow name", name)
+        self.fail_fast = fail_fast
         self.retry = retry
         self.timeout: float | None = _checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
         self.max_running: int | None = _checked_positive(f"workflow {name!r}: max_running", max_running)
@@ -303,7 +312,7 @@ class Workflow(Generic[I, O]):
         on_failure = None if self.failure_step is None else self.failure_step.name
         if on_failure in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
-        return Graph.checked(self.name, self._nodes(), on_failure)
+        return Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast)
 
     @cached_property
     def input(self) -> Codec[Any]:

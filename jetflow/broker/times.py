@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from math import ceil
 from typing import Final
 
 SECOND: Final = 1_000_000_000
@@ -15,3 +16,9 @@ def seconds_of(text: str) -> float:
         return 0.0
     head, _, fraction = text.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def written(seconds: float) -> str:
+    """Return a time in seconds since the epoch as the server reads it: never earlier, at most a millisecond later."""
+    whole = datetime.fromtimestamp(ceil(seconds * 1000) / 1000, UTC)
+    return whole.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
 """The streams, buckets and consumers of a namespace, and how they are made.
 
 What exists already is left as an operator has set it. ``NATS-Rollup`` and schedules stay off on the streams that hold
-state: with either, whoever may publish to one key could wipe or forge others.
+state: with either, whoever may publish to one key could wipe or forge others. Timers have a stream of their own for it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,19 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
             "subjects": list(names.all_records),
             "republish": _republish(names.republished_records),
         },
+        {
+            "name": names.timers_stream,
+            "subjects": list(names.all_timers),
+            "retention": "workqueue",
+            "storage": "file",
+            "discard": "old",  # and no limits at all: with any, the server drops schedules silently
+            "num_replicas": retention.replicas,
+            "allow_direct": True,
+            "allow_msg_schedules": True,
+            "allow_msg_ttl": True,
+            "allow_atomic": True,
+            "allow_batched": True,
+        },
         write_once | {"name": names.values_stream, "subjects": [names.all_values]},
         kept | {"name": names.counters_stream, "subjects": [names.all_counters], "allow_msg_counter": True},
         kept | {"name": names.workflows_stream, "subjects": [names.all_workflows], "max_age": 0},
@@ -121,6 +134,7 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
         names.counters_stream,
         names.workflows_stream,
         names.values_stream,
+        names.timers_stream,
     ):
         try:
             await connection.api(f"STREAM.DELETE.{stream}")
@@ -156,6 +170,13 @@ async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_
         names.all_inbox,
         ack_wait=ack_wait,
         max_ack_pending=-1,
+    )
+
+
+async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> None:
+    """Make or update the consumer of what timers have become. ``ack_wait`` is seconds."""
+    await _ensure_consumer(
+        connection, names.timers_stream, names.due_consumer, names.all_due, ack_wait=ack_wait, max_ack_pending=-1
     )
 
 

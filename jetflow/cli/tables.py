@@ -26,6 +26,8 @@ _STYLES: Final = {
     "timed_out": "bold red",
     "running": "cyan",
     "waiting": "yellow",
+    "retrying": "yellow",
+    "skipped": "dim",
     "open": "yellow",
     "queued": "dim",
     "pending": "dim",
@@ -52,10 +54,9 @@ def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
     if trace.next_page is not None:
         parts.append(Text(f"more: jetflow show {trace.id} --page {trace.next_page}", "dim"))
     if verbose:
-        for error in (trace.error, *(step.error for step in trace.steps)):
-            if error is not None and error.traceback:
+        for error in trace.errors:
+            if error.traceback:
                 parts += [Text(), Text(error.traceback.rstrip())]
-                break
     return Group(*parts)
 
 
@@ -74,7 +75,7 @@ def _facts(trace: RunTrace) -> Table:
         ("root", None if trace.root == trace.id else trace.root),
         ("metadata", None if trace.metadata is None else _value(trace.metadata)),
         ("output", _value(trace.output) if trace.status == "succeeded" else None),
-        ("error", None if trace.error is None else Text(_error(trace.error), "red")),
+        ("error", Text("\n".join(_error(error, of_step=True) for error in trace.errors), "red")),
     ]
     for name, fact in facts:
         if fact:
@@ -93,7 +94,7 @@ def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
             Text(_offset(triggered, step.started)),
             Text(_took(step.started, step.ended)),
             Text(step.worker or ""),
-            Text(_error(step.error), "red"),
+            Text(_error(step.error) or _again(step.again), "red" if step.error else "yellow"),
         )
         for failure in step.failures:
             table.add_row(
@@ -143,8 +144,15 @@ def _status(status: str) -> Text:
     return Text(status.replace("_", " "), _STYLES[status])
 
 
-def _error(error: Failure | None) -> str:
-    return "" if error is None else f"{error.type}: {error.message}"
+def _error(error: Failure | None, *, of_step: bool = False) -> str:
+    if error is None:
+        return ""
+    where = f"{error.step}: " if of_step and error.step else ""
+    return f"{where}{error.type}: {error.message}"
+
+
+def _again(again: float | None) -> str:
+    return "" if again is None else f"tried again at {_time(again)}"
 
 
 def _value(value: Any) -> str:

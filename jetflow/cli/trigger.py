@@ -14,7 +14,7 @@ from jetflow.cli.json_text import print_json, read_json
 from jetflow.cli.options import FLAG, AsJson, Place, UsageError, Verbose
 from jetflow.cli.progress import following
 from jetflow.client import Run
-from jetflow.errors import ResultTimeout, RunFailed
+from jetflow.errors import ResultTimeout, RunFailed, StepFailed
 
 
 def trigger(
@@ -105,12 +105,18 @@ def _print_output(run: Run[Any], output: Any, waiting: _Waiting) -> None:
 
 def _print_failure(failed: RunFailed, waiting: _Waiting) -> None:
     if waiting.as_json:
-        error = {
-            "type": failed.error_type,
-            "message": failed.error_message,
-            "step": failed.step,
-            "traceback": failed.traceback,
-        }
-        print_json({"run": failed.run_id, "status": failed.status, "error": error})
-    if waiting.verbose and failed.traceback:
-        print(failed.traceback.rstrip(), file=sys.stderr)
+        errors = [
+            {
+                "type": error.error_type,
+                "message": error.error_message,
+                "step": error.step,
+                "traceback": error.traceback,
+            }
+            for error in failed.exceptions
+            if isinstance(error, StepFailed)
+        ]
+        print_json({"run": failed.run_id, "status": failed.status, "error": errors[0], "errors": errors})
+    if waiting.verbose:
+        for error in failed.exceptions:
+            if isinstance(error, StepFailed) and error.traceback:
+                print(error.traceback.rstrip(), file=sys.stderr)

@@ -30,14 +30,20 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
-    """The steps of one workflow, each behind the steps that it comes after."""
+    """The steps of one workflow, each behind the steps that it comes after.
+
+    ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
+    """
 
     workflow: str
     nodes: tuple[Node, ...]
     on_failure: str | None = None
+    fail_fast: bool = False
 
     @classmethod
-    def checked(cls, workflow: str, nodes: Iterable[Node], on_failure: str | None = None) -> Graph:
+    def checked(
+        cls, workflow: str, nodes: Iterable[Node], on_failure: str | None = None, *, fail_fast: bool = False
+    ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
         Raises:
@@ -55,7 +61,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     raise InvalidDeclaration(
                         f"step {node.name!r} of workflow {workflow!r} comes after {upstream!r}, which is not declared"
                     )
-        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure)
+        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast)
 
     @cached_property
     def version(self) -> str:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
-from jetflow.engine.tasks import NULL, StepAddress
+from jetflow.engine.tasks import NULL, Failure, Outcome, Status, StepAddress
 
 SEAL: Final = 2**40
 """Larger than any fan-out: a counter reaches it only after the join record is stored."""
@@ -42,6 +42,10 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     it, all children that are stored under the step count, and their ids add up to ``id_sum`` (a clean first attempt,
     where nothing else can be stored). A record that is too large for a message is kept as a value, and ``whole`` is
     its reference.
+
+    A parked step goes on at ``until``, too (seconds since the epoch), whatever has ended by then; its next turn counts
+    ``tried`` attempts as made. A step that failed is sealed as well if it may have spawned children: it needs none of
+    them, and ``status`` and ``error`` say how it ends.
     """
 
     kind: Literal["sealed", "parked"]
@@ -55,12 +59,21 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     id_sum: str = ""
     borrowed: tuple[Borrowed, ...] = ()
     excused: tuple[str, ...] = ()
+    status: Status = "succeeded"
+    error: Failure | None = None
     output: msgspec.Raw = NULL
     value: str | None = None
+    until: float | None = None
+    tried: int = 0
     attempt: int = 1
     started: float = 0.0
     ended: float = 0.0
     worker: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the step's counter says when to look. A step that is parked for a time alone waits for no child."""
+        return self.until is None or self.needed > 0
 
     @property
     def clean(self) -> bool:
@@ -80,6 +93,26 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def increment(self) -> int:
         """What the record adds to the step's counter, once stored."""
         return SEAL - max(0, self.needed - len(self.borrowed))
+
+
+def failed_join(task: str, turn: int, outcome: Outcome) -> JoinRecord:
+    """Return the join record of a step that failed at last, and needs none of its children any more.
+
+    With it the step's counter makes somebody look whenever one of them ends: a step beside may have borrowed it.
+    """
+    return JoinRecord(
+        kind="sealed",
+        turn=turn,
+        task=task,
+        needed=0,
+        members=b"",
+        status=outcome.status,
+        error=outcome.error,
+        attempt=outcome.attempt,
+        started=outcome.started,
+        ended=outcome.ended,
+        worker=outcome.worker,
+    )
 
 
 class Tally:

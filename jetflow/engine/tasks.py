@@ -9,7 +9,7 @@ import msgspec
 NONE: Final = "-"
 """Stands for the parent run and the parent step of a root run."""
 
-Status = Literal["succeeded", "failed", "cancelled", "timed_out"]
+Status = Literal["succeeded", "failed", "cancelled", "timed_out", "skipped"]
 NULL: Final = msgspec.Raw(b"null")
 
 
@@ -27,7 +27,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``turn`` is 0 for the first, and grows by one each time that the step was parked. ``depth`` is 0 for a root run.
     ``deadline`` is the time, in seconds since the epoch, after which the run has no more time. An ``eager`` run is
     waited for by a join that may be decided before all have ended. ``value`` is the reference of an input that is too
-    large for the message itself.
+    large for the message itself. ``tried`` is how many attempts were made in the turns before.
     """
 
     workflow: str
@@ -47,6 +47,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     deadline: float | None = None
     eager: bool = False
     value: str | None = None
+    tried: int = 0
 
     @property
     def join(self) -> StepAddress:
@@ -71,7 +72,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch.
 
-    ``value`` is the reference of an output that is too large for the record itself.
+    ``value`` is the reference of an output that is too large for the record itself. ``errors`` holds every error of a
+    run in which several steps failed, and ``error`` the first of them.
     """
 
     status: Status
@@ -85,12 +87,19 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended: float = 0.0
     worker: str = ""
     value: str | None = None
+    errors: tuple[Failure, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Every error that is told."""
+        return self.errors or (() if self.error is None else (self.error,))
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One delivery of a task that ended without an outcome.
 
     ``returned`` marks a task that was handed back before its function was called; it does not count as an attempt.
+    ``again`` is when the next attempt is due, in seconds since the epoch.
     """
 
     attempt: int
@@ -99,3 +108,4 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended: float
     error: Failure | None = None
     returned: bool = False
+    again: float | None = None

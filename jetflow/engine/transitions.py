@@ -6,7 +6,8 @@ procedure has ended; a crash between any two effects leads to a redelivery, whic
 are write-once, so repeating a procedure, or running two of them at once, ends in the same state.
 
 The order is the proof (``docs/wire.md``, section Join): an outcome is stored before it is counted, counted before its
-task is acknowledged, and whoever counts last sees everything.
+task is acknowledged, and whoever counts last sees everything. A step that waits for a time is parked before its timer
+is armed, and its task is acknowledged after that: a timer that fires finds the record always.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
-from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
+from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, StepAddress, Task
 
 # --- effects ---------------------------------------------------------------------------------------------------
 
 
 class StoreRun(msgspec.Struct, frozen=True, gc=False):
-    """Store how a run ended, write-once. Result: None."""
+    """Store how a run ended, write-once. Result: the outcome that is stored."""
 
     task: Task
     outcome: Outcome
@@ -38,10 +40,18 @@ class StoreMark(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoreStep(msgspec.Struct, frozen=True, gc=False):
-    """Store how a step ended, write-once. Result: None."""
+    """Store how a step ended, write-once. Result: the outcome that is stored."""
 
     task: Task
     outcome: Outcome
+
+
+class StoreAttempt(msgspec.Struct, frozen=True, gc=False):
+    """Store how one delivery of a task ended without an outcome, write-once. Result: None."""
+
+    task: Task
+    delivery: int
+    attempt: Attempt
 
 
 class StoreJoin(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +96,28 @@ class JoinView(msgspec.Struct, frozen=True):
     rest: bool = False
 
 
+class Arm(msgspec.Struct, frozen=True, gc=False):
+    """Have the next turn of a parked step published at the time that its record names.
+
+    Result: False once a timer of the broker is armed; True when the time has come already.
+    """
+
+    task: Task
+    record: JoinRecord
+
+
+class Disarm(msgspec.Struct, frozen=True, gc=False):
+    """Remove the timer of a turn that was woken before. Result: None."""
+
+    task: Task
+
+
+class CancelRun(msgspec.Struct, frozen=True, gc=False):
+    """Cancel what a run that has ended has left open: its other steps, and what they have spawned. Result: None."""
+
+    task: Task
+
+
 class CancelRest(msgspec.Struct, frozen=True, gc=False):
     """Cancel the children of a decided join that are still open. Result: None."""
 
@@ -100,30 +132,47 @@ class ReadEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What a task has already led to. ``failed`` tells how the run ended, if it has."""
+    """What a task has already led to: the outcomes of its run and of its step, the join record of its turn."""
 
-    run: bool = False
-    failed: bool = False
-    step: bool = False
+    run: Outcome | None = None
+    step: Outcome | None = None
     join: JoinRecord | None = None
 
 
-class ReadOutputs(msgspec.Struct, frozen=True, gc=False):
-    """Read the outputs of a run's finished steps from the leader. Result: a dict by step name."""
+class ReadSteps(msgspec.Struct, frozen=True, gc=False):
+    """Read from the leader how the steps of a run have ended. Result: a dict of outcomes by step name.
+
+    With ``outputs`` those that were too large for their records are read as well.
+    """
 
     task: Task
+    outputs: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
-    """Publish a task of the same run, write-once. Result: None."""
+    """Publish a task of the same run, write-once; it counts ``tried`` attempts as made. Result: None."""
 
     task: Task
     step: str
     turn: int
+    tried: int = 0
 
 
 Effect: TypeAlias = (
-    StoreRun | StoreMark | StoreStep | StoreJoin | Count | Look | CancelRest | ReadEnded | ReadOutputs | Start
+    StoreRun
+    | StoreMark
+    | StoreStep
+    | StoreAttempt
+    | StoreJoin
+    | Arm
+    | Disarm
+    | Count
+    | Look
+    | CancelRun
+    | CancelRest
+    | ReadEnded
+    | ReadSteps
+    | Start
 )
 Procedure: TypeAlias = Generator[Effect, Any, None]
 """Yields effects, receives their results."""
@@ -132,18 +181,19 @@ Procedure: TypeAlias = Generator[Effect, Any, None]
 
 
 def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Procedure:
-    """End a run: the one way in which any run ends. ``graph`` tells what runs after a failure."""
-    well = outcome.status == "succeeded"
-    if not well:
+    """End a run: the one way in which any run ends. ``graph`` tells what follows a failure."""
+    if outcome.status != "succeeded":
         yield StoreMark(task, outcome)
-    yield StoreRun(task, outcome)
-    yield from count_up(task, well=well)
-    if graph is not None and outcome.status in ("failed", "timed_out"):
+    stored: Outcome = yield StoreRun(task, outcome)
+    yield from count_up(task, well=stored.status == "succeeded")
+    if graph is not None and stored.status in FAILED:
         yield from after_failure(task, graph)
 
 
 def after_failure(task: Task, graph: Graph) -> Procedure:
-    """Start what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
+    """Do what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
+    if graph.fail_fast and len(graph.nodes) > 1:
+        yield CancelRun(task)
     if graph.on_failure is not None:
         yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
 
@@ -176,10 +226,13 @@ def settle(
         return
     record = view.record
     if record.kind == "parked":
-        yield Start(view.task, join.step, record.turn + 1)
+        yield from wake(view.task, record.tried)
+        if record.until is not None:
+            yield Disarm(view.task)
         return
     outcome = Outcome(
-        status="succeeded",
+        status=record.status,
+        error=record.error,
         output=record.output,
         value=record.value,
         workflow=view.task.workflow,
@@ -205,9 +258,28 @@ def begin(task: Task, graph: Graph) -> Procedure:
 
 
 def seal(task: Task, record: JoinRecord) -> Procedure:
-    """Seal or park a step: store which children it needs, then count, then look."""
+    """Seal or park a step: store what it waits for, then see to it that somebody goes on with it."""
     stored: JoinRecord = yield StoreJoin(task, record)
-    yield from count_seal(task, stored)
+    yield from await_wakers(task, stored)
+
+
+def postpone(task: Task, delivery: int, tried: Attempt, record: JoinRecord) -> Procedure:
+    """Park a step whose attempt failed until it is tried again."""
+    yield StoreAttempt(task, delivery, tried)
+    yield from seal(task, record)
+
+
+def await_wakers(task: Task, record: JoinRecord) -> Procedure:
+    """Arm the timer of a step whose join record is stored, and count its children."""
+    if record.until is not None and (yield Arm(task, record)):
+        yield from wake(task, record.tried)
+    elif record.counted:
+        yield from count_seal(task, record)
+
+
+def wake(task: Task, tried: int) -> Procedure:
+    """Publish the next turn of a parked step. Whoever wakes proves nothing: once too often costs a turn."""
+    yield Start(task, task.step, task.turn + 1, tried)
 
 
 def count_seal(task: Task, record: JoinRecord) -> Procedure:
@@ -222,37 +294,55 @@ def count_seal(task: Task, record: JoinRecord) -> Procedure:
 def finish(
     task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False, woken: set[str] | None = None
 ) -> Procedure:
-    """End a step whose children are all done. A failed step, or the only last one, ends the run."""
+    """End a step that waits for nothing more, however it ended. The end of the only last one is the run's."""
     if task.step == graph.on_failure:
         yield StoreStep(task, outcome)
-    elif outcome.status != "succeeded" or graph.sinks == (task.step,):
+    elif graph.sinks == (task.step,):
         yield from conclude(task, outcome, graph)
     else:
-        yield StoreStep(task, outcome)
-        yield from advance(task, graph)
+        stored: Outcome = yield StoreStep(task, outcome)
+        yield from advance(task, graph, task.step, stored)
         if spawned:
             yield from wake_beside(task, graph, woken)
 
 
-def advance(task: Task, graph: Graph) -> Procedure:
-    """Start what comes after a step whose outcome is stored."""
-    following = graph.downstream[task.step]
-    for step in following:
-        if len(graph.upstream[step]) == 1 or (yield from _passed(task, graph.upstream[step], step)):
-            yield Start(task, step, 0)
-    if not following:
-        outputs = yield from _passed(task, graph.sinks, END)
-        if outputs is not None:
-            yield from conclude(task, merged(task, graph, outputs))
+def advance(task: Task, graph: Graph, step: str, ended: Outcome) -> Procedure:
+    """Go on behind a step of a task's run whose outcome is stored: run, or leave out, what comes after it."""
+    if graph.fail_fast and ended.status in FAILED:
+        yield from conclude(task, ending(task, graph, {step: ended}), graph)
+        return
+    for following in graph.downstream[step]:
+        upstream = graph.upstream[following]
+        before = {step: ended} if len(upstream) == 1 else (yield from _gathered(task, upstream, following))
+        if before is None:
+            continue
+        verdict: Verdict = decide(outcome.status for outcome in before.values())
+        if verdict == "run":
+            yield Start(task, following, 0)
+        else:
+            not_run = msgspec.structs.replace(task, step=following)
+            stored: Outcome = yield StoreStep(not_run, left_out(task, following, verdict, before))
+            yield from advance(task, graph, following, stored)
+    if step in graph.sinks and (yield from _may_pass(task, graph.sinks, END)):
+        steps: dict[str, Outcome] = yield ReadSteps(task, outputs=True)
+        if steps.keys() >= set(graph.sinks):
+            yield from conclude(task, ending(task, graph, steps), graph)
 
 
-def _passed(task: Task, upstream: tuple[str, ...], gate: str) -> Generator[Effect, Any, dict[str, Outcome] | None]:
-    """Count a step at a gate behind several; the outcomes that are stored decide, and are returned if all are there."""
-    value = yield Count(StepAddress(task.root, task.run, gate), "gate", 1)
-    if value is not None and value < len(upstream):
+def _gathered(task: Task, upstream: tuple[str, ...], gate: str) -> Generator[Effect, Any, dict[str, Outcome] | None]:
+    """Come to a gate behind several steps; return how they have ended, if all have."""
+    if not (yield from _may_pass(task, upstream, gate)):
         return None
-    outcomes: dict[str, Outcome] = yield ReadOutputs(task)
-    return outcomes if outcomes.keys() >= set(upstream) else None
+    steps: dict[str, Outcome] = yield ReadSteps(task)
+    return {name: steps[name] for name in upstream} if steps.keys() >= set(upstream) else None
+
+
+def _may_pass(task: Task, upstream: tuple[str, ...], gate: str) -> Generator[Effect, Any, bool]:
+    """Come to a gate. Behind several steps a counter says when to look, and the outcomes that are stored decide."""
+    if len(upstream) == 1:
+        return True
+    value: int | None = yield Count(StepAddress(task.root, task.run, gate), "gate", 1)
+    return value is None or value >= len(upstream)
 
 
 def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Procedure:
@@ -272,35 +362,23 @@ def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Proc
 def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
     """Go on from what an earlier delivery of the task has stored. Returns False if it must run (again)."""
     ended: Ended = yield ReadEnded(task)
-    if task.step == graph.on_failure:
-        return ended.step
-    if ended.run:
+    is_sequel = task.step == graph.on_failure  # it runs when its run has ended
+    if ended.run is not None and not is_sequel:
         yield from count_up(task)
-        if ended.failed:
+        if ended.run.status in FAILED:
             yield from after_failure(task, graph)
-    elif ended.step:
-        yield from advance(task, graph)
-        yield from wake_beside(task, graph)
+    elif ended.step is not None:
+        if not is_sequel:
+            yield from advance(task, graph, task.step, ended.step)
+            yield from wake_beside(task, graph)
     elif ended.join is not None:
-        yield from count_seal(task, ended.join)
-    return ended.run or ended.step or ended.join is not None
+        yield from await_wakers(task, ended.join)
+    else:
+        return False
+    return True
 
 
 # --- outcomes made of others -----------------------------------------------------------------------------------
-
-
-def merged(task: Task, graph: Graph, outcomes: dict[str, Outcome]) -> Outcome:
-    """Return the outcome of a run with several last steps: an object of their outputs by step name."""
-    last = [outcomes[name] for name in graph.sinks]
-    return Outcome(
-        status="succeeded",
-        output=msgspec.Raw(msgspec.json.encode({outcome.step: outcome.output for outcome in last})),
-        workflow=task.workflow,
-        key=task.key,
-        started=min(outcome.started for outcome in last),
-        ended=max(outcome.ended for outcome in last),
-        worker=last[-1].worker,
-    )
 
 
 def children_failed(step: str, total: int, failed: tuple[tuple[str, Outcome], ...]) -> Failure:

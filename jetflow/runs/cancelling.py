@@ -59,6 +59,18 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     return stored is None
 
 
+async def cancel_rest_of_run(session: Session, task: Task) -> None:
+    """Cancel what a run that has ended has left open: its steps that still run or wait, and its descendants.
+
+    The tasks of the run itself are left: workers drop them, and one of them may be of the step that runs after a
+    failure.
+    """
+    marked = _descendants(await _families(session, task.root), task.run)
+    await _mark(session, task.root, marked)
+    await _remove_queued_below(session, task.root, marked)
+    await _purge(session, session.names.timers_stream, [session.names.timers_of_run(task.root, task.run)])
+
+
 async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
     """Cancel open children of one step. Their queued tasks are dropped by the workers that receive them."""
     names = session.names
@@ -72,6 +84,9 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     runs = [task.run for task in tasks]
     await _mark(session, join.root, runs)
     await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
+    cancelled_ones = set(runs)
+    async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
+        await _purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
     await _mark(session, join.root, await _parents_below(session, join.root, runs))
 
 
@@ -115,9 +130,17 @@ async def _remove_queued(session: Session, first: Task, parents: list[str]) -> N
     names, root = session.names, first.root
     if parents == [root] and first.parent == NONE:
         await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
+        await _purge(session, names.timers_stream, [names.timers_of_tree(root)])
         await _keep_first(session, first)
     else:
-        await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+        await _remove_queued_below(session, root, parents)
+        await _purge(session, names.timers_stream, [names.timers_of_run(root, first.run)])
+
+
+async def _remove_queued_below(session: Session, root: str, parents: list[str]) -> None:
+    names = session.names
+    await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+    await _purge(session, names.timers_stream, [names.timers_of_parent(root, parent) for parent in parents])
 
 
 async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
@@ -220,3 +243,4 @@ async def delete_tree(session: Session, run: str) -> None:
     await _purge(session, names.records_stream, names.records_of_tree(run))
     await _purge(session, names.counters_stream, [names.counters_of_tree(run)])
     await _purge(session, names.values_stream, [names.values_of_tree(run)])
+    await _purge(session, names.timers_stream, [names.timers_of_tree(run)])

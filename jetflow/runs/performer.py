@@ -13,33 +13,41 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from jetflow.broker.atomic import Item
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
 from jetflow.engine.joins import JoinRecord, split_ids
-from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
+from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
+    Arm,
     CancelRest,
+    CancelRun,
     Count,
+    Disarm,
     Effect,
     Ended,
     Look,
     ReadEnded,
-    ReadOutputs,
+    ReadSteps,
     Start,
+    StoreAttempt,
     StoreJoin,
     StoreMark,
     StoreRun,
     StoreStep,
 )
+from jetflow.errors import BrokerError
 from jetflow.runs import points
-from jetflow.runs.cancelling import cancel_children
+from jetflow.runs.cancelling import cancel_children, cancel_rest_of_run
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
-from jetflow.runs.values import SMALL, by_reference, is_large, with_output
+from jetflow.runs.timers import Timers
+from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output
 from jetflow.wire.records import (
     decode_outcome,
     encode,
@@ -55,10 +63,11 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class _Write(NamedTuple):
-    """A write-once message of a stream."""
+    """A write-once message of a stream; ``outcome`` is what it holds, where somebody asks which is stored."""
 
     stream: str
     item: Item
+    outcome: Outcome | None = None
 
 
 class Performer:
@@ -70,6 +79,7 @@ class Performer:
         self._publisher = session.publisher
         self._store = session.store
         self.telling: Telling = Telling(session.connection, session.names)
+        self.timers: Timers = Timers(session)
         self._looks = Looks(session)
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
@@ -80,11 +90,15 @@ class Performer:
             StoreStep: self._store_step,
             Count: self._count,
             Start: self._start,
+            StoreAttempt: self._store_attempt,
+            Arm: self._arm,
+            Disarm: self._reader(self.timers.disarm),
+            CancelRun: self._reader(self._cancel_run),
             StoreJoin: self._reader(self._store_join),
             CancelRest: self._reader(self._cancel_rest),
             Look: self._reader(self._looks.look),
             ReadEnded: self._reader(self._read_ended),
-            ReadOutputs: self._reader(self._read_outputs),
+            ReadSteps: self._reader(self._read_steps),
         }
 
     # --- driving
@@ -126,25 +140,29 @@ class Performer:
         procedure.close()
         done(None, error)
 
-    def _publish(self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done) -> None:
-        group.publish(item, partial(self._on_stored, group.stream, item, procedure, done))
+    def _publish(
+        self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done, outcome: Outcome | None = None
+    ) -> None:
+        group.publish(item, partial(self._on_stored, _Write(group.stream, item, outcome), procedure, done))
 
-    def _on_stored(self, stream: str, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_stored(self, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
         if receipt.error is not None:
             self._fail(procedure, receipt.error, done)
         elif receipt.stored or receipt.sequence:
-            self._advance(procedure, None, done)
+            self._advance(procedure, write.outcome, done)
         else:
-            self._store_for_sure(_Write(stream, item), procedure, done)
+            self._store_for_sure(write, procedure, done)
 
-    async def _confirm(self, write: _Write) -> None:
+    async def _confirm(self, write: _Write) -> Outcome | None:
         """Make sure that a message is stored which the server refused because its subject is taken.
 
-        On several replicas it may have been refused for the sake of one that was then lost with its leader.
+        On several replicas it may have been refused for the sake of one that was then lost with its leader. Returns the
+        outcome that is stored, if it is one.
         """
-        stream, item = write
-        while await self._store.leader_last(stream, item.subject) is None:
+        stream, item, outcome = write
+        while (stored := await self._store.leader_last(stream, item.subject)) is None:
             await self._publisher.store(item.subject, item.body, item.headers)
+        return None if outcome is None else decode_outcome(stored.body)
 
     def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
@@ -170,14 +188,15 @@ class Performer:
             self._store_large(effect, procedure, done)
         else:
             item = Item(self._names.run_of(effect.task), b"", body)
-            self._session.records.publish(item, partial(self._on_run_stored, effect.task, item, procedure, done))
+            write = _Write(self._names.records_stream, item, effect.outcome)
+            self._session.records.publish(item, partial(self._on_run_stored, effect.task, write, procedure, done))
 
-    def _on_run_stored(self, task: Task, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_run_stored(self, task: Task, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
-            self.telling.tell(task, child, item)
+            self.telling.tell(task, child, write.item)
             self._looks.note_stored(task, child)
-        self._on_stored(self._names.records_stream, item, procedure, done, receipt)
+        self._on_stored(write, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
@@ -188,7 +207,20 @@ class Performer:
             self._store_large(effect, procedure, done)
         else:
             item = Item(self._names.step(effect.task.join), b"", encode(effect.outcome))
-            self._publish(self._session.records, item, procedure, done)
+            self._publish(self._session.records, item, procedure, done, effect.outcome)
+
+    def _store_attempt(self, effect: StoreAttempt, procedure: AnyProcedure, done: Done) -> None:
+        subject = self._names.attempt(effect.task.join, effect.task.turn, effect.delivery)
+        self._publish(self._session.records, Item(subject, b"", encode(effect.attempt)), procedure, done)
+
+    def _arm(self, effect: Arm, procedure: AnyProcedure, done: Done) -> None:
+        self.timers.arm(effect, partial(self._on_armed, procedure, done))
+
+    def _on_armed(self, procedure: AnyProcedure, done: Done, due: bool, error: BrokerError | None) -> None:
+        if error is None:
+            self._advance(procedure, due, done)
+        else:
+            self._fail(procedure, error, done)
 
     def _count(self, effect: Count, procedure: AnyProcedure, done: Done) -> None:
         counter = self._names.counter(effect.kind, effect.address)
@@ -205,19 +237,25 @@ class Performer:
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
         subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
+        if task.tried != effect.tried:
+            task = msgspec.structs.replace(task, tried=effect.tried)
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
         self._publish(self._session.tasks, Item(subject, header_block(headers), task.input), procedure, done)
 
-    async def _store_by_reference(self, effect: StoreRun | StoreStep) -> None:
+    async def _store_by_reference(self, effect: StoreRun | StoreStep) -> Outcome | None:
         task = effect.task
         points.before("store_output")
         outcome = await by_reference(self._session, task.root, effect.outcome)
         points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
         item = Item(subject, b"", encode(outcome))
-        await self._confirm(_Write(self._names.records_stream, item))
+        stored = await self._confirm(_Write(self._names.records_stream, item, outcome))
         if isinstance(effect, StoreRun):
             self.telling.tell(task, bytes.fromhex(task.run), item)
+        return stored
+
+    async def _cancel_run(self, effect: CancelRun) -> None:
+        await cancel_rest_of_run(self._session, effect.task)
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         with self._looks.decided(effect.join, effect.record.turn):
@@ -255,17 +293,14 @@ class Performer:
             self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
         )
         return Ended(
-            run=run is not None,
-            failed=run is not None and decode_outcome(run.body).status in ("failed", "timed_out"),
-            step=step is not None,
+            run=None if run is None else decode_outcome(run.body),
+            step=None if step is None else decode_outcome(step.body),
             join=None if join is None else await unpacked(self._session, task.root, join.body),
         )
 
-    async def _read_outputs(self, effect: ReadOutputs) -> dict[str, Outcome]:
-        return await self.outputs(effect.task)
-
-    async def outputs(self, task: Task) -> dict[str, Outcome]:
+    async def _read_steps(self, effect: ReadSteps) -> dict[str, Outcome]:
         """Return the outcomes of a run's finished steps, by step name, as the leader has them."""
+        task = effect.task
         subjects: list[str] = []
         steps = self._names.steps_of_run(task.root, task.run)
         async for page in self._store.leader_subjects(self._names.records_stream, steps):
@@ -276,7 +311,15 @@ class Performer:
                 *(self._store.leader_last(self._names.records_stream, subject) for subject in subjects)
             )
             stored = [message for message in read if message is not None]
-        return {
-            last_token(message.subject): await with_output(self._session, task.root, decode_outcome(message.body))
-            for message in stored
-        }
+        outcomes = {last_token(message.subject): decode_outcome(message.body) for message in stored}
+        if not effect.outputs:
+            return outcomes
+        return {step: await self._whole(task, step, ended) for step, ended in outcomes.items()}
+
+    async def _whole(self, task: Task, step: str, ended: Outcome) -> Outcome:
+        """Return the outcome of a step with its output; a step whose output is gone has failed."""
+        try:
+            return await with_output(self._session, task.root, ended)
+        except LostValue as error:
+            failure = Failure(type(error).__name__, str(error), step)
+            return msgspec.structs.replace(ended, status="failed", error=failure, value=None)

@@ -26,11 +26,11 @@ POINTS: Final = (
     "read_input",
     "body",
     "stop_listening",
-    "store_attempt",
-    "read_ended_elsewhere",
+    "read_end",
     "store_cancelled_mark",
     "ack",
     "nak",
+    "hand_back",
     "reject",
     # what a body asks for
     "resolve",
@@ -59,17 +59,24 @@ POINTS: Final = (
     "count_gate",
     "look",
     "cancel_rest",
+    "cancel_run",
+    "store_attempt",
+    "arm",
+    "disarm",
     "read_ended",
-    "read_outputs",
+    "read_steps",
     "start",
     "start_turn",
     # a message from outside
     "inbox",
     "inbox_ack",
+    # a timer that has fired
+    "due",
+    "due_ack",
 )
 """Every point. Each has a *before* and an *after*."""
 
-WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack"})
+WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack"})
 """Points whose *after* is when the message has left the write buffer."""
 
 _FLUSHED: Final = 0.05

@@ -7,7 +7,7 @@ Whether a task is queued or running is told by how far its consumer has delivere
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored, collect
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.joins import JoinRecord
-from jetflow.engine.tasks import NONE, Failure, Outcome, Task
+from jetflow.engine.tasks import NONE, Failure, Outcome, Status, Task
 from jetflow.errors import BrokerRefused, UnknownRun
 from jetflow.runs.values import with_output
 from jetflow.wire.records import (
@@ -27,7 +27,9 @@ from jetflow.wire.records import (
 )
 from jetflow.wire.subjects import last_token, run_of_task
 
-State = Literal["pending", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"]
+State = Literal[
+    "pending", "queued", "running", "waiting", "retrying", "succeeded", "failed", "cancelled", "timed_out", "skipped"
+]
 
 
 class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +45,9 @@ class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one step stands. Times are seconds since the epoch.
 
-    ``waiting`` means that its function has returned or was parked, and children are still open. ``turns`` counts how
-    often it was begun, parked turns included; ``failures`` are the attempts that failed and were tried again.
+    ``waiting`` means that its function has returned or was parked, and children are still open; ``retrying`` that it
+    has failed, and is tried again at ``again``. ``turns`` counts how often it was begun, parked turns included;
+    ``failures`` are the attempts that failed and were tried again.
     """
 
     name: str
@@ -57,6 +60,7 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     worker: str | None = None
     error: Failure | None = None
+    again: float | None = None
     failures: tuple[AttemptTrace, ...] = ()
 
 
@@ -66,7 +70,7 @@ class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     workflow: str
     step: str
-    status: Literal["open", "succeeded", "failed", "cancelled", "timed_out"]
+    status: Literal["open"] | Status
     key: str | None = None
     queued: float | None = None
     started: float | None = None
@@ -89,12 +93,13 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one run stands. Times are seconds since the epoch.
 
-    ``children`` is one page; give ``next_page`` to the next call to go on. ``totals`` counts all children.
+    ``children`` is one page; give ``next_page`` to the next call to go on. ``totals`` counts all children. ``errors``
+    holds the errors of all steps that failed, and ``error`` the first of them.
     """
 
     id: str
     workflow: str
-    status: Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+    status: Literal["queued", "running"] | Status
     root: str
     parent: str | None = None
     parent_step: str | None = None
@@ -106,6 +111,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     output: Any = None
     error: Failure | None = None
+    errors: tuple[Failure, ...] = ()
     steps: tuple[StepTrace, ...] = ()
     totals: Totals = Totals()
     children: tuple[ChildTrace, ...] = ()
@@ -157,6 +163,7 @@ async def read_trace(
         ended=None if ended is None else ended.time,
         output=None if outcome is None else msgspec.json.decode(outcome.output),
         error=None if outcome is None else outcome.error,
+        errors=() if outcome is None else outcome.failures,
         steps=steps,
         totals=totals,
         children=page,
@@ -176,6 +183,7 @@ def _without_tasks(run: str, stored: Stored, outcome: Outcome) -> RunTrace:
         ended=stored.time,
         output=msgspec.json.decode(outcome.output),
         error=outcome.error,
+        errors=outcome.failures,
     )
 
 
@@ -212,8 +220,8 @@ async def _steps(
         collect(store.pages(records, names.attempts_of_run(first.root, first.run))),
     )
     outcomes = {last_token(message.subject): decode_outcome(message.body) for message in ended}
-    if outcome is not None and outcome.step and outcome.step not in outcomes:
-        outcomes[outcome.step] = outcome
+    if outcome is not None and graph.sinks == (outcome.step,) and outcome.step not in outcomes:
+        outcomes[outcome.step] = outcome  # the end of the only last step is the run's
     joins = {
         (message.subject.split(".")[5], int(last_token(message.subject))): decode_join(message.body)
         for message in joined
@@ -237,10 +245,13 @@ async def _steps(
         trace = await _step(
             session, node.name, node.after, turns, outcomes.get(node.name), joins, failures.get(node.name, [])
         )
-        if outcome is not None and outcome.status == "cancelled" and trace.status in ("queued", "running", "waiting"):
-            trace = msgspec.structs.replace(trace, status="cancelled")
+        if outcome is not None and trace.status in _OPEN:  # cancelled as a whole, or failed fast
+            trace = msgspec.structs.replace(trace, status="cancelled", again=None)
         traces.append(trace)
     return tuple(traces)
+
+
+_OPEN: Final = ("pending", "queued", "running", "waiting", "retrying")
 
 
 async def _step(
@@ -253,14 +264,20 @@ async def _step(
     failures: list[AttemptTrace],
 ) -> StepTrace:
     if not turns:
-        return StepTrace(name=name, status="pending", after=after)
+        return StepTrace(
+            name=name,
+            status="pending" if outcome is None else outcome.status,
+            after=after,
+            ended=None if outcome is None else outcome.ended or None,
+            error=None if outcome is None else outcome.error,
+        )
     task, message = turns[-1]
     join = joins.get((name, task.turn))
     status: State
     if outcome is not None:
         status = outcome.status
     elif join is not None:
-        status = "waiting"
+        status = "waiting" if join.counted else "retrying"
     else:
         begun = len(turns) > 1 or bool(failures)
         status = "running" if begun or await _is_delivered(session, task, message) else "queued"
@@ -275,6 +292,7 @@ async def _step(
         ended=outcome.ended or None if outcome is not None else None,
         worker=outcome.worker or None if outcome is not None else None,
         error=outcome.error if outcome is not None else None,
+        again=join.until if join is not None and status == "retrying" else None,
         failures=tuple(failures),
     )
 

@@ -11,6 +11,9 @@ from typing import Final
 from jetflow.engine.identity import check_name, is_run_id
 from jetflow.engine.tasks import StepAddress, Task
 
+TASK_TOKENS: Final = 6
+"""Tokens that name a task: workflow, step, root, parent, run, turn."""
+
 RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
 
@@ -31,7 +34,10 @@ class Header:
     EAGER: Final = "Jf-Eager"
     VALUE: Final = "Jf-Value"
     SPAWNED_BY: Final = "Jf-Spawned-By"
+    ATTEMPT: Final = "Jf-Attempt"
     TRACE: Final = "traceparent"
+    SCHEDULE: Final = "Nats-Schedule"
+    SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
 
 
 class Subjects:
@@ -48,10 +54,14 @@ class Subjects:
         self.records_stream: str = f"JF_{namespace}_records"
         self.inbox_stream: str = f"JF_{namespace}_inbox"
         self.values_stream: str = f"JF_{namespace}_values"
+        self.timers_stream: str = f"JF_{namespace}_timers"
         self.counters_stream: str = f"KV_jf_{namespace}_counters"
         self.workflows_stream: str = f"KV_jf_{namespace}_workflows"
         self.inbox_consumer = "workers"
+        self.due_consumer = "due"
         self._task = f"{self.prefix}.task"
+        self._timer = f"{self.prefix}.timer.wake"
+        self._due = f"{self.prefix}.due.wake"
         self._run = f"{self.prefix}.run"
         self._live = f"{self.prefix}.live.run"
         self._counter = f"$KV.jf_{namespace}_counters"
@@ -295,6 +305,44 @@ class Subjects:
     def parse_inbox(self, subject: str) -> list[str]:
         """Return what stands behind the inbox's own tokens."""
         return subject.removeprefix(f"{self.prefix}.in.").split(".")
+
+    # --- timers
+
+    @property
+    def all_timers(self) -> tuple[str, str]:
+        """What the timers stream holds: timers that are armed, and the messages that they become."""
+        return f"{self.prefix}.timer.>", self.all_due
+
+    @property
+    def all_due(self) -> str:
+        """The messages that timers have become."""
+        return f"{self.prefix}.due.>"
+
+    def timer_of(self, task: Task) -> str:
+        """The timer of a parked turn: the tokens of its task."""
+        return f"{self._timer}{self.task_of(task)[len(self._task) :]}"
+
+    def due_of(self, task: Task) -> str:
+        """What the timer of a parked turn becomes."""
+        return f"{self._due}{self.task_of(task)[len(self._task) :]}"
+
+    def task_of_due(self, subject: str) -> str | None:
+        """Return the subject of the task whose timer has become a message; None if it is of no timer that is known."""
+        if not subject.startswith(f"{self._due}.") or subject.count(".") != self._due.count(".") + TASK_TOKENS:
+            return None
+        return f"{self._task}{subject[len(self._due) :]}"
+
+    def timers_of_run(self, root: str, run: str) -> str:
+        """Every timer of one run."""
+        return f"{self._timer}.*.*.{root}.*.{run}.*"
+
+    def timers_of_parent(self, root: str, parent: str) -> str:
+        """Every timer of every child of one run."""
+        return f"{self._timer}.*.*.{root}.{parent}.>"
+
+    def timers_of_tree(self, root: str) -> str:
+        """Every timer of one root run and all its descendants."""
+        return f"{self._timer}.*.*.{root}.>"
 
     # --- consumers
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
-from jetflow.engine.tasks import Task
+from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import BrokerError
 from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED
 from jetflow.wire.subjects import last_token
@@ -61,6 +61,13 @@ class Cancellations:
             self._of(task.run) is not None
             or self._of(task.root) not in _FOR_ONE
             or self._of(task.parent) not in _FOR_ONE
+        )
+
+    def covers_family(self, task: Task) -> bool:
+        """Tell whether a task's parent or tree is cancelled, or its own run was deleted."""
+        of_root = self._of(task.root)
+        return of_root == DELETED or (
+            task.parent != NONE and (of_root not in _FOR_ONE or self._of(task.parent) not in _FOR_ONE)
         )
 
     def knows(self, root: str, run: str) -> bool:

@@ -144,13 +144,13 @@ class Deliveries:
     async def store_attempt(self, delivery: Delivery, task: Task, record: Attempt) -> None:
         """Record how a delivery ended without an outcome."""
         subject = self._session.names.attempt(task.join, task.turn, delivery.count)
-        points.before("store_attempt")
+        points.before("hand_back")
         await self._session.publisher.store(subject, encode(record), timeout=30)
-        points.after("store_attempt")
+        points.after("hand_back")
 
     async def attempt(self, delivery: Delivery, task: Task) -> int:
         """Return which attempt a redelivery is: deliveries that were handed back do not count."""
-        return delivery.count - sum(record.returned for record in await self.tried(task))
+        return task.tried + delivery.count - sum(record.returned for record in await self.tried(task))
 
     async def tried(self, task: Task) -> list[Attempt]:
         """Return how earlier deliveries of a turn ended without an outcome."""

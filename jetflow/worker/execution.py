@@ -55,6 +55,10 @@ class Body:
         """Whether the slot that the step was started on is still its own."""
         return True
 
+    def spawned(self) -> list[ChildGroup]:
+        """What the step has spawned."""
+        return []
+
     def cancel(self) -> None:
         """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
         if not self.cancelled:
@@ -333,6 +337,7 @@ class Execution(Body):
             members=None if everything else members,
             id_sum=f"{id_sum(owned):032x}" if everything else "",
             borrowed=self._borrowed(borrowed),
+            until=need.until,
             output=NULL,
         )
 

@@ -16,11 +16,12 @@ import msgspec
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
-from jetflow.broker.store import collect
+from jetflow.broker.store import Stored, collect
 from jetflow.context import Context
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.tasks import NONE, NULL, Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
+from jetflow.engine.joins import JoinRecord, failed_join
+from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
+from jetflow.engine.transitions import begin, conclude, count_up, finish, postpone, redelivered, seal
 from jetflow.errors import (
     PayloadTooLarge,
     RetryAfter,
@@ -82,6 +83,8 @@ class Executor:
         self.mean_duration: float = 0.0
         self.stopping: bool = False
         self._full_trees: set[str] = set()
+        performer.timers.may_hold = self._may_hold
+        performer.timers.on_holding = self._on_holding
         self.on_room: Callable[[], None] = lambda: None
         # what the crowd of waiting steps has to know
         self.waiting: int = 0
@@ -99,8 +102,18 @@ class Executor:
 
     def _on_cancelled(self) -> None:
         for body in list(self.bodies):
-            if self._cancellations.covers(body.task):
+            graph = self._session.registry.cached_graph(body.task.workflow, body.task.version)
+            if self._is_cancelled(body.task, graph):
                 body.cancel()
+
+    def _is_cancelled(self, task: Task, graph: Graph | None) -> bool:
+        """Tell whether a task is not to be run any more. What runs after a failure is not stopped by its own run's end.
+
+        A run that fails fast is marked as cancelled itself, and its step for failures runs then.
+        """
+        if graph is not None and task.step == graph.on_failure and graph.fail_fast:
+            return self._cancellations.covers_family(task)
+        return self._cancellations.covers(task)
 
     def name_of(self, running: asyncio.Task[Any]) -> str:
         """Return which step a task of the event loop runs."""
@@ -117,8 +130,15 @@ class Executor:
     def park_waiting(self) -> None:
         """Park every step that waits, and every one that is about to."""
         self.stopping = True
+        self._performer.timers.release()
         for body in list(self.bodies):
             body.park()
+
+    def _may_hold(self, task: Task) -> bool:
+        """Tell whether a task may be held until its time: one of a step with ``max_running`` would hold a place."""
+        workflow = self._workflows.get(task.workflow)
+        step = None if workflow is None else workflow.find_step(task.step)
+        return not self.stopping and step is not None and step.max_running is None
 
     async def drained(self) -> None:
         """Wait until everything that steps have led to is recorded."""
@@ -169,10 +189,10 @@ class Executor:
         if graph is None or workflow is None or not graph.has(task.step):
             await self._unknown(delivery, task)
             return
-        if self._cancellations.covers(task):
+        if self._is_cancelled(task, graph):
             await self._drop(delivery, task)
             return
-        attempt = delivery.count
+        attempt = task.tried + delivery.count
         if delivery.again:
             self.counts.redelivered += 1
             if await self._performer.run(redelivered(task, graph)):
@@ -182,7 +202,7 @@ class Executor:
         if task.step == START:
             self._drive(delivery, begin(task, graph))
         elif step is None:
-            await self._unknown(delivery, task)
+            await self._unknown(delivery, task, graph)
         elif (late := too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
@@ -205,7 +225,7 @@ class Executor:
         else:
             body = await self._execution(delivery, task, graph, step, attempt)
             context = Context(body)
-            if self._cancellations.covers(task):  # since it was looked at first
+            if self._is_cancelled(task, graph):  # since it was looked at first
                 await body.close()
                 await self._drop(delivery, task)
                 return
@@ -258,7 +278,7 @@ class Executor:
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self._deliveries.hand_back(delivery, task)
         elif failure is not None:
-            await self._failed(delivery, task, graph, step, attempt, failure, started)
+            self._failed(delivery, task, graph, step, body, attempt, failure, started)
 
     async def _execution(
         self, delivery: Delivery, task: Task, graph: Graph, step: Step[..., Any, Any], attempt: int
@@ -348,15 +368,15 @@ class Executor:
         return outputs
 
     async def _errors(self, task: Task) -> list[Failure]:
-        """Read why a run has failed: its own error first, then those of the attempts before."""
+        """Read why a run has failed: the errors of its steps first, then those of the attempts before."""
         names, store = self._session.names, self._session.store
         points.before("read_errors")
         ended = await store.leader_last(names.records_stream, names.run_of(task))
-        last = None if ended is None else decode_outcome(ended.body).error
+        told = () if ended is None else decode_outcome(ended.body).failures
         tried = await collect(store.pages(names.records_stream, names.attempts_of_run(task.root, task.run)))
         points.after("read_errors")
         earlier = [decode_attempt(stored.body).error for stored in tried]
-        return [error for error in (last, *earlier) if error is not None]
+        return [*told, *(error for error in earlier if error is not None)]
 
     # --- how a delivery ends
 
@@ -372,9 +392,8 @@ class Executor:
     ) -> None:
         self.counts.succeeded += 1
         ended = time()
-        spawned = False
+        spawned = bool(body.spawned())
         if isinstance(body, Execution):
-            spawned = bool(body.spawned())
             alone = len(graph.nodes) == 1
             record = body.sealing(output, started=started, ended=ended, worker=self._name, alone=alone)
             if record is not None:
@@ -393,12 +412,13 @@ class Executor:
         )
         self._drive(delivery, finish(task, graph, outcome, spawned=spawned))
 
-    async def _failed(
+    def _failed(
         self,
         delivery: Delivery,
         task: Task,
         graph: Graph,
         step: Step[..., Any, Any],
+        body: Body,
         attempt: int,
         error: BaseException,
         started: float,
@@ -411,7 +431,9 @@ class Executor:
             delay = min(delay, max(0.0, task.deadline - time()))
         if delay is None:
             status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
-            self._end(delivery, task, attempt, failure, graph, started=started, status=status)
+            self._end(
+                delivery, task, attempt, failure, graph, started=started, status=status, spawned=bool(body.spawned())
+            )
             return
         self.counts.retried += 1
         _log.info(
@@ -424,17 +446,38 @@ class Executor:
             failure.message,
             delay,
         )
-        record = Attempt(attempt=attempt, worker=self._name, started=started, ended=time(), error=failure)
-        await self._deliveries.store_attempt(delivery, task, record)
-        self._deliveries.nak(delivery, delay)
+        now = time()
+        tried = Attempt(
+            attempt=attempt, worker=self._name, started=started, ended=now, error=failure, again=now + delay
+        )
+        parked = JoinRecord(
+            kind="parked",
+            turn=task.turn,
+            task=self._session.names.task_of(task),
+            needed=0,
+            until=tried.again,
+            tried=attempt,
+            attempt=attempt,
+            started=started,
+            ended=now,
+            worker=self._name,
+        )
+        self._drive(delivery, postpone(task, delivery.count, tried, parked))
 
     async def _drop(self, delivery: Delivery, task: Task) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
 
-        Of a deleted tree nothing is stored any more.
+        Of a deleted tree nothing is stored any more, and of a run that has ended nothing but its count.
         """
-        if self._cancellations.deleted(task.root) or await self._ended_elsewhere(task):
+        if self._cancellations.deleted(task.root):
             self._deliveries.ack(delivery)
+            return
+        ended = await self._read_end(task)
+        if ended is not None:
+            if ended.subject == self._session.names.run_of(task):
+                self._drive(delivery, count_up(task))
+            else:
+                self._deliveries.ack(delivery)
             return
         mark = self._session.names.cancelled(task.root, task.run)
         if not self._cancellations.knows(task.root, task.run):
@@ -443,19 +486,18 @@ class Executor:
             points.after("store_cancelled_mark")
         self._drive(delivery, conclude(task, cancelled(task, self._name)))
 
-    async def _ended_elsewhere(self, task: Task) -> bool:
-        """Tell whether a child's outcome is stored under another step than its task names.
+    async def _read_end(self, task: Task) -> Stored | None:
+        """Read how the run of a task that is dropped has ended, if it has.
 
-        Then the first task, of that step, was removed with its tree, and this one was put in its place by a step that
-        had not heard of the cancelling: the outcome would be a second one.
+        It may be stored under another step than the task names. Then the first task, of that step, was removed with its
+        tree, and this one was put in its place by a step that had not heard of the cancelling: an outcome would be a
+        second one.
         """
-        if task.parent == NONE:
-            return False
         names = self._session.names
-        points.before("read_ended_elsewhere")
+        points.before("read_end")
         stored = await self._session.store.leader_last(names.records_stream, names.run_by_id(task.run))
-        points.after("read_ended_elsewhere")
-        return stored is not None and stored.subject != names.run_of(task)
+        points.after("read_end")
+        return stored
 
     def _end(
         self,
@@ -467,8 +509,9 @@ class Executor:
         *,
         started: float = 0.0,
         status: Literal["failed", "timed_out"] = "failed",
+        spawned: bool = False,
     ) -> None:
-        """End the run of a task without an output."""
+        """End a step without an output; where its graph is not known, its run. ``spawned`` tells of this attempt."""
         self.counts.failed += 1
         _log.warning(
             "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
@@ -484,13 +527,23 @@ class Executor:
             ended=time(),
             worker=self._name,
         )
-        if graph is not None and task.step == graph.on_failure:
-            self._drive(delivery, finish(task, graph, outcome))
+        if graph is None:
+            self._drive(delivery, conclude(task, outcome))
+        elif len(graph.nodes) > 1 and (spawned or self._may_have_spawned(delivery, task)):
+            # A step beside this one may wait for a child of it, and is woken by its join.
+            self._drive(delivery, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
         else:
-            self._drive(delivery, conclude(task, outcome, graph))
+            self._drive(delivery, finish(task, graph, outcome))
 
-    async def _unknown(self, delivery: Delivery, task: Task) -> None:
-        """Leave a step that this worker does not know to others for a while, then fail its run by name.
+    def _may_have_spawned(self, delivery: Delivery, task: Task) -> bool:
+        """Tell whether an earlier attempt of a step may have spawned children."""
+        workflow = self._workflows.get(task.workflow)
+        step = None if workflow is None else workflow.find_step(task.step)
+        without_context = step is not None and step.context_name is None
+        return not without_context and (delivery.again or task.turn > 0)
+
+    async def _unknown(self, delivery: Delivery, task: Task, graph: Graph | None = None) -> None:
+        """Leave a step that this worker does not know to others for a while, then fail it by name.
 
         The while begins when a worker first did not know the step: the task may have been queued for long before.
         """
@@ -505,19 +558,29 @@ class Executor:
         if time() - min(since, default=time()) < grace:
             await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
         else:
-            self._end(delivery, task, delivery.count, failure, None)
+            self._end(delivery, task, task.tried + delivery.count, failure, graph)
 
     def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
         """Have a procedure performed, and acknowledge its delivery behind it."""
         self.recording += 1
         self._performer.drive(procedure, partial(self._driven, delivery))
 
-    def _driven(self, delivery: Delivery, _: Any, error: BaseException | None) -> None:
+    def _on_holding(self, change: int) -> None:
+        """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""
+        if change > 0:
+            self._record_less()
+        else:
+            self.recording += 1
+
+    def _record_less(self) -> None:
         self.recording -= 1
         if not self.recording:
             self._recorded.set()
         if self.recording == RECORDING_AHEAD:
             self.on_room()
+
+    def _driven(self, delivery: Delivery, _: Any, error: BaseException | None) -> None:
+        self._record_less()
         if error is None:
             self._deliveries.ack(delivery)
         else:

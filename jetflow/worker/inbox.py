@@ -27,6 +27,9 @@ from jetflow.worker.counts import Counts
 
 ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"
+INBOX_WINDOW: Final = 64
+"""Messages of the inbox that one worker handles at once."""
+
 LATER: Final = b'-NAK {"delay":1000000000}'
 
 _log = logging.getLogger("jetflow.worker")

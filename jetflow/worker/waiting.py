@@ -33,6 +33,9 @@ CHECK_EVERY: Final = 1.0
 SUCCEEDED: Final = b'"succeeded"'
 """Stands at the beginning of the record of an outcome that has an output."""
 
+NEAR: Final = 1.0
+"""Seconds before its deadline from which on a wait stays in memory."""
+
 READ_ALL_FROM: Final = 250
 """From this many children on, all outcomes of the step are read by a scan rather than by their subjects."""
 
@@ -57,26 +60,35 @@ class Crowd(Protocol):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a parked step needs before it can go on: at least ``at_least`` of ``children``, or a decided policy."""
+    """What a parked step needs before it can go on: at least ``at_least`` of ``children``, or a decided policy.
+
+    At ``until`` (seconds since the epoch) it goes on in any case.
+    """
 
     children: frozenset[bytes]
     at_least: int
     policy: JoinPolicy | None = None
+    until: float | None = None
 
 
 class _Wait:
     """One wait: ``left`` is how many more children must end before it is worth going on.
 
-    Under an early ``policy`` one that did not end well is worth it, too. A ``bounded`` wait has a deadline.
+    Under an early ``policy`` one that did not end well is worth it, too. At its ``deadline`` it is over.
     """
 
-    __slots__ = ("bounded", "children", "left", "missing", "moved", "policy")
+    __slots__ = ("children", "deadline", "left", "missing", "moved", "policy")
 
     def __init__(
-        self, children: set[bytes], missing: set[bytes], enough: int, policy: JoinPolicy | None, *, bounded: bool
+        self,
+        children: set[bytes],
+        missing: set[bytes],
+        enough: int,
+        policy: JoinPolicy | None,
+        deadline: float | None,
     ) -> None:
         self.policy = policy
-        self.bounded = bounded
+        self.deadline = deadline
         self.children = children
         self.missing = missing
         self.left = enough - (len(children) - len(missing))
@@ -197,13 +209,16 @@ class Waiting:
         """Unwind the step where it waits; or at its next wait, if it does not."""
         self._cold = True
         waits = [wait for wait in self._waits if wait.left > 0]
-        if not waits or len(waits) < len(self._waits) or self.parked or any(wait.bounded for wait in waits):
+        if not waits or len(waits) < len(self._waits) or self.parked:
             return
+        until = min((wait.deadline for wait in waits if wait.deadline is not None), default=None)
+        if until is not None and until - time() < NEAR:
+            return  # it goes on before another turn could begin
         # The nearest of the waits decides: a lower bound, so that the step is never parked for too long.
         union = frozenset[bytes]().union(*(wait.children for wait in waits))
         policy = waits[0].policy if len(waits) == 1 else None
         nearest = min(1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits)
-        self.need = Need(union, len(union & self._ended.keys()) + nearest, policy)
+        self.need = Need(union, len(union & self._ended.keys()) + nearest, policy, until)
         for wait in waits:
             wait.moved.set()
 
@@ -226,7 +241,7 @@ class Waiting:
         if self._cancelled:
             raise asyncio.CancelledError
         missing = children - self._ended.keys()
-        wait = _Wait(children, missing, enough, policy, bounded=deadline is not None)
+        wait = _Wait(children, missing, enough, policy, deadline)
         if wait.left <= 0:
             return
         self._waits.append(wait)
@@ -245,7 +260,6 @@ class Waiting:
             self._waits.remove(wait)
 
     async def _wait_outside_slot(self, wait: _Wait, deadline: float | None) -> None:
-        # A wait with a deadline stays in memory: parked, nobody would wake it in time.
         if self._cold or not self._crowd.has_room():
             self.park()
         if self.parked:

@@ -13,17 +13,19 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from jetflow.broker.connection import Server
-from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.puller import Puller
 from jetflow.broker.session import Session
 from jetflow.broker.topology import (
     Retention,
     consumers_of,
+    ensure_due_consumer,
     ensure_inbox_consumer,
     ensure_step_consumer,
 )
@@ -31,16 +33,16 @@ from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.runs.performer import Performer
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
+from jetflow.worker.errands import Errands
 from jetflow.worker.executor import Executor
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
-from jetflow.worker.inbox import Inbox
+from jetflow.worker.inbox import INBOX_WINDOW, Inbox
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
+from jetflow.worker.waking import WAKING_WINDOW, Waking
 from jetflow.workflow import Workflow
-
-INBOX_WINDOW: Final = 64
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -78,7 +80,7 @@ class Worker:
         self._session: Session | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._hurry = asyncio.Event()
-        self._inbox_puller: Puller | None = None
+        self._errands: list[Errands] = []
 
     # --- life
 
@@ -119,7 +121,29 @@ class Worker:
             session.connection, deliveries.held, self._executor.name_of, ack_wait=options.ack_wait
         )
         self._sweeper = Sweeper(session, performer, counts, every=options.sweep_every, keep=options.keep)
-        self._inbox = Inbox(session, performer, counts, self.name)
+        inbox = Inbox(session, performer, counts, self.name)
+        waking = Waking(session, performer, counts)
+        names, ack_wait = session.names, options.ack_wait
+        self._errands = [
+            Errands(
+                session,
+                deliveries,
+                names.inbox_stream,
+                names.inbox_consumer,
+                partial(ensure_inbox_consumer, session.connection, names, ack_wait=ack_wait),
+                inbox.handle,
+                window=INBOX_WINDOW,
+            ),
+            Errands(
+                session,
+                deliveries,
+                names.timers_stream,
+                names.due_consumer,
+                partial(ensure_due_consumer, session.connection, names, ack_wait=ack_wait),
+                waking.handle,
+                window=WAKING_WINDOW,
+            ),
+        ]
         try:
             await self._begin(session)
         except BaseException:
@@ -133,27 +157,10 @@ class Worker:
         await self._executor.cancellations.start()
         for workflow, step in await self._steps_to_pull(session):
             await self._add_puller(session, workflow, step)
-        await ensure_inbox_consumer(session.connection, session.names, ack_wait=self.options.ack_wait)
-        self._inbox_puller = Puller(
-            session.connection,
-            session.names.inbox_stream,
-            session.names.inbox_consumer,
-            lambda delivery: self._in_background(self._handle_inbox(delivery)),
-            lambda: None,
-        )
-        await self._inbox_puller.start()
-        self._inbox_puller.want(INBOX_WINDOW)
+        for errands in self._errands:
+            await errands.start()
         await self._sweeper.start()
         self._fetcher.begin()
-
-    async def _handle_inbox(self, delivery: Delivery) -> None:
-        self._deliveries.hold(delivery)  # kept alive while it is handled, and soon somebody else's if this worker dies
-        try:
-            await self._inbox.handle(delivery)
-        finally:
-            self._deliveries.held.pop(delivery.reply, None)
-        if self._inbox_puller is not None:
-            self._inbox_puller.want(INBOX_WINDOW)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -234,13 +241,15 @@ class Worker:
             return
         _log.info("worker %s stops", self.name)
         await self._sweeper.stop()
-        if self._inbox_puller is not None:
-            await self._inbox_puller.stop()
+        for errands in self._errands:
+            await errands.stop()
         await self._fetcher.stop()
         self._executor.park_waiting()
         await self._finish_running()
         if session.connection.is_connected:
             await self._drain()
+        for errands in self._errands:
+            await errands.abandon()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -254,6 +263,8 @@ class Worker:
         try:
             async with asyncio.timeout(self.options.grace):
                 await self._executor.drained()
+                for errands in self._errands:
+                    await errands.drained()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
         except TimeoutError:
             _log.warning("worker %s stops before everything is recorded: the rest is redelivered", self.name)

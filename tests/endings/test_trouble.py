@@ -198,7 +198,7 @@ async def test_a_worker_stops_soon_after_its_grace_time_though_the_broker_takes_
     await until(stored.is_idle)
     await limit(client, stored.names.tasks_stream, 1)
     stored.session.connection.send(f"{stored.names.prefix}.in.trigger.square", b"2")
-    await until(lambda: _true(bool(one._tasks)))
+    await until(lambda: _true(any(errands.busy for errands in one._errands)))
     async with asyncio.timeout(GRACE + 10):
         await one.stop()
     await limit(client, stored.names.tasks_stream, -1)

@@ -195,7 +195,7 @@ async def test_a_failed_step_ends_the_run(client: Client, worker: Callable[..., 
         with pytest.raises(RunFailed, match="out of ink"):
             await run.result(PATIENCE)
     trace = await client.describe(run.id)
-    assert [(step.name, step.status) for step in trace.steps] == [("first", "failed"), ("second", "pending")]
+    assert [(step.name, step.status) for step in trace.steps] == [("first", "failed"), ("second", "cancelled")]
 
 
 async def test_a_plain_def_runs_in_a_thread(client: Client, worker: Callable[..., Worker]) -> None:

@@ -11,16 +11,20 @@ from functools import cached_property
 from typing import Any, Final
 
 from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally
-from jetflow.engine.tasks import Outcome, StepAddress
+from jetflow.engine.tasks import Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
+    Arm,
     CancelRest,
+    CancelRun,
     Count,
+    Disarm,
     Ended,
     JoinView,
     Look,
     ReadEnded,
-    ReadOutputs,
+    ReadSteps,
     Start,
+    StoreAttempt,
     StoreJoin,
     StoreMark,
     StoreRun,
@@ -28,8 +32,8 @@ from jetflow.engine.transitions import (
 )
 from tests.model.checks import Checks, Violation
 from tests.model.procedures import Token
-from tests.model.shell import Ack, Await, Spawn
-from tests.model.state import DONE, UNPUBLISHED, Draft, Ledgers, State
+from tests.model.shell import Ack, Await, Due, Spawn
+from tests.model.state import DONE, READY, UNPUBLISHED, Draft, Ledgers, State, task_code
 from tests.model.universe import Universe
 
 BLOCKED: Final = object()
@@ -48,12 +52,17 @@ class Broker:
             StoreRun: self.store_run,
             StoreMark: self.store_mark,
             StoreStep: self.store_step,
+            StoreAttempt: self.nothing,
             StoreJoin: self.store_join,
+            Arm: self.arm,
+            Disarm: self.nothing,
+            Due: self.due,
+            CancelRun: self.nothing,
             Count: self.count,
             Look: self.look,
             ReadEnded: self.read_ended,
-            ReadOutputs: self.read_outputs,
-            CancelRest: self.cancel_rest,
+            ReadSteps: self.read_steps,
+            CancelRest: self.nothing,
             Start: self.start,
             Spawn: self.spawn,
             Await: self.await_children,
@@ -70,6 +79,8 @@ class Broker:
         slot: int | None = None
         task: int | None = None
         match effect:
+            case StoreAttempt() | Disarm() | CancelRun() | CancelRest():
+                return True
             case StoreRun(of, _):
                 slot = universe.run_slots[of.run]
             case ReadEnded(of) if of.step != universe.graph(of.run).on_failure:
@@ -91,7 +102,9 @@ class Broker:
         return task is not None and state.tasks[task] != UNPUBLISHED
 
     def ways(self, effect: object) -> tuple[Callable[[Draft], Token], ...]:
-        """Return the ways in which an effect may be performed: one, unless a mutant's reads may be stale."""
+        """Return the ways in which an effect may be performed: one, but for a time that may have come already."""
+        if isinstance(effect, Arm) and effect.record.until and self.universe.configuration.timers_fire:
+            return (lambda draft: self.arm(effect, draft), lambda draft: self.time_has_come(effect.task, draft))
         return (lambda draft: self.perform(effect, draft),)
 
     def batched(self, token: Token) -> Token:
@@ -108,9 +121,9 @@ class Broker:
     def store_run(self, effect: StoreRun, draft: Draft) -> Token:
         slot = self.universe.run_slots[effect.task.run]
         if not draft.records[slot]:
-            self.checks.ending(effect.task, effect.outcome, draft.records)
+            self.checks.run_ending(effect.task, effect.outcome, draft.records)
             draft.store(slot, self.universe.values.number(effect.outcome))
-        return None
+        return draft.records[slot]
 
     def store_mark(self, effect: StoreMark, draft: Draft) -> Token:
         draft.store(self.universe.mark_slots[effect.task.run], 1)
@@ -119,9 +132,9 @@ class Broker:
     def store_step(self, effect: StoreStep, draft: Draft) -> Token:
         slot = self.universe.step_slots[effect.task.run, effect.task.step]
         if not draft.records[slot]:
-            self.checks.ending(effect.task, effect.outcome, draft.records)
+            self.checks.step_ending(effect.task, effect.outcome, draft.records)
             draft.store(slot, self.universe.values.number(effect.outcome))
-        return None
+        return draft.records[slot]
 
     def store_join(self, effect: StoreJoin, draft: Draft) -> Token:
         slot = self.universe.join_slots[self.universe.task_number(effect.task)]
@@ -138,12 +151,32 @@ class Broker:
         self.checks.starting(effect.task, effect.step, effect.turn, draft.records)
         if number is None:
             raise Violation(f"twice: turn {effect.turn} of step {effect.step} was never waited for")
+        self.checks.counting_attempts(effect.task, effect.step, effect.turn, effect.tried, draft.records)
         draft.publish(number)
         return None
 
-    def cancel_rest(self, effect: CancelRest, draft: Draft) -> Token:
-        """Cancelled children are let run: one that is not cancelled in time does the same."""
+    def nothing(self, effect: object, draft: Draft) -> Token:
+        """What is cancelled is let run: one that is not cancelled in time does the same. So is a timer not removed."""
         return None
+
+    def arm(self, effect: Arm, draft: Draft) -> Token:
+        """A timer that is armed may fire at any time: its message is there. Armed again, it fires again."""
+        if effect.record.until is None:
+            raise Violation(f"wrong: step {effect.task.step} waits for no time, and is armed")
+        if not self.universe.configuration.timers_fire:
+            return False
+        number = self.universe.timer_of(effect.task)
+        if not draft.publish(number) and draft.tasks[number] & 3 == DONE:
+            draft.tasks[number] = task_code(0, READY)
+        return False
+
+    def due(self, effect: Due, draft: Draft) -> Token:
+        self.time_has_come(effect.task, draft)
+        return None
+
+    def time_has_come(self, task: Task, draft: Draft) -> Token:
+        draft.store(self.universe.time_slots[self.universe.task_number(task)], 1)
+        return True
 
     def spawn(self, effect: Spawn, draft: Draft) -> Token:
         owner = self.universe.owner_slots[effect.child]
@@ -166,9 +199,9 @@ class Broker:
         step = universe.step_slots.get((task.run, task.step))
         ended = records[universe.run_slots[task.run]]
         join = records[universe.join_slots[universe.task_number(task)]]
-        return ended, step is not None and records[step] != 0, join
+        return ended, 0 if step is None else records[step], join
 
-    def read_outputs(self, effect: ReadOutputs, draft: Draft) -> Token:
+    def read_steps(self, effect: ReadSteps, draft: Draft) -> Token:
         run = effect.task.run
         stored = [
             (step, draft.records[self.universe.step_slots[run, step]]) for step in self.universe.graph(run).upstream
@@ -197,6 +230,8 @@ class Broker:
         join, records = effect.join, draft.records
         number = records[self.universe.join_slots[read]]
         record = self.universe.values.record(number)
+        if not record.counted:
+            return None
         ended = self.ended(join, record, records)
         failed = self.failed(join, record, records)
         missing = record.needed - ended
@@ -279,16 +314,18 @@ class Broker:
         """Return the result that a token of a history stands for."""
         values = self.universe.values
         match effect:
-            case StoreJoin():
-                return values.record(token)
+            case StoreJoin() | StoreRun() | StoreStep():
+                return values.value(token)
             case Spawn():
                 return self.universe.steps[token]
             case ReadEnded():
-                run, step, number = token
-                failed = run != 0 and values.outcome(run).status in ("failed", "timed_out")
-                join = values.record(number) if number else None
-                return Ended(run=run != 0, failed=failed, step=step, join=join)
-            case ReadOutputs():
+                run, step, join = token
+                return Ended(
+                    run=values.outcome(run) if run else None,
+                    step=values.outcome(step) if step else None,
+                    join=values.record(join) if join else None,
+                )
+            case ReadSteps():
                 return {step: values.outcome(number) for step, number in token}
             case Look() if token is not None:
                 return self.view(*token)

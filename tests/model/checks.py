@@ -27,14 +27,48 @@ class Checks:
         self._ends = [universe.run_slots[run] for run in universe.scripts]
         self._no_sequels = all(script.graph.on_failure is None for script in universe.scripts.values())
 
-    def ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
-        """Check an outcome of a run or step that is about to be stored."""
-        universe = self._universe
-        if not outcome.step:
-            for sink in universe.graph(task.run).sinks:
-                if not records[universe.step_slots[task.run, sink]]:
-                    raise Violation(f"early: run {universe.names[task.run]} ends before its step {sink} has")
+    def run_ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
+        """Check the outcome of a run that is about to be stored."""
+        universe, graph = self._universe, self._universe.graph(task.run)
+        if graph.sinks == (outcome.step,):  # the last step has run: its end is the run's
+            self._body_ending(task, outcome, records)
             return
+        ends = {step: self._step_end(task.run, step, records) for step in graph.upstream}
+        bad = {step: end for step, end in ends.items() if end and end.status in ("failed", "timed_out")}
+        run = universe.names[task.run]
+        if not (graph.fail_fast and bad):
+            for sink in graph.sinks:
+                if ends[sink] is None:
+                    raise Violation(f"early: run {run} ends before its step {sink} has")
+        if outcome.status != ("failed" if bad else "succeeded"):
+            raise Violation(f"wrong: run {run} ends as {outcome.status}, its failed steps are {list(bad)}")
+        told = [error.step for error in outcome.failures]
+        if not graph.fail_fast and told != list(bad):
+            raise Violation(f"wrong: run {run} tells the errors of {told}, and {list(bad)} have failed")
+
+    def step_ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
+        """Check the outcome of a step that is about to be stored."""
+        if outcome.status == "cancelled":
+            self._left_out(task, records)
+        else:
+            self._body_ending(task, outcome, records)
+
+    def _left_out(self, task: Task, records: Sequence[int]) -> None:
+        before = self._universe.graph(task.run).upstream[task.step]
+        ends = [self._step_end(task.run, step, records) for step in before]
+        what = f"step {task.step} of {self._universe.names[task.run]} is left out"
+        if None in ends:
+            raise Violation(f"early: {what} before those that it comes after have ended")
+        if all(end and end.status == "succeeded" for end in ends):
+            raise Violation(f"wrong: {what} although all went well before it")
+
+    def _step_end(self, run: str, step: str, records: Sequence[int]) -> Outcome | None:
+        number = records[self._universe.step_slots[run, step]]
+        return self._universe.values.outcome(number) if number else None
+
+    def _body_ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
+        """Check the outcome of a step that has run."""
+        universe = self._universe
         failed = outcome.status != "succeeded"
         if failed and (outcome.error is None or outcome.error.type != "ChildrenFailed"):
             return
@@ -64,19 +98,34 @@ class Checks:
             return
         if turn == 0:
             for upstream in universe.graph(task.run).upstream[step]:
-                if not records[universe.step_slots[task.run, upstream]]:
+                end = self._step_end(task.run, upstream, records)
+                if end is None:
                     raise Violation(f"early: {where} starts before step {upstream} has ended")
+                if end.status != "succeeded":
+                    raise Violation(f"wrong: {where} starts although step {upstream} {end.status}")
             return
         number = universe.task_numbers[task.run, step, turn - 1]
         stored = records[universe.join_slots[number]]
         if not stored:
             raise Violation(f"early: {where} starts before turn {turn - 1} has parked")
-        self._parked(where, task, universe.values.record(stored), records)
+        if number not in universe.time_slots or not records[universe.time_slots[number]]:
+            self._parked(where, task, universe.values.record(stored), records)
+
+    def counting_attempts(self, task: Task, step: str, turn: int, tried: int, records: Sequence[int]) -> None:
+        """Check that a turn that is about to be published counts the attempts that its step has made."""
+        universe, made = self._universe, 0
+        if turn:
+            stored = records[universe.join_slots[universe.task_numbers[task.run, step, turn - 1]]]
+            made = universe.values.record(stored).tried if stored else 0
+        if tried != made:
+            raise Violation(f"wrong: turn {turn} of step {step} counts {tried} attempts as made, and there were {made}")
 
     def _parked(self, where: str, task: Task, record: JoinRecord, records: Sequence[int]) -> None:
         if record.kind != "parked":
             raise Violation(f"early: {where} starts although the turn before it has sealed")
         body = self._universe.body_of_tag(task.run, record.worker)
+        if body.ends == "later":
+            raise Violation(f"early: {where} is tried again before its time has come")
         ended = sum(ending is not None for ending in self._endings(body.spawns, records).values())
         needed = len(body.spawns) if body.needed is None else body.needed
         if ended < needed:

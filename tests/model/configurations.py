@@ -12,9 +12,16 @@ CHAIN: Final = Graph.checked("chain", [Node("x"), Node("y", ("x",))])
 PAIR: Final = Graph.checked("pair", [Node("x"), Node("y")])
 DIAMOND: Final = Graph.checked("diamond", [Node("x"), Node("y"), Node("z", ("x", "y"))])
 
+FORK: Final = Graph.checked("fork", [Node("x"), Node("y", ("x",)), Node("z")])
+LONGER: Final = Graph.checked("longer", [Node("x"), Node("y", ("x",)), Node("z", ("y",))])
+FAST: Final = Graph.checked("fast", [Node("x"), Node("y"), Node("z", ("x", "y"))], fail_fast=True)
+
+PAIR_SEQUEL: Final = Graph.checked("pair-sequel", [Node("x"), Node("y")], on_failure="mend")
 SEQUEL: Final = Graph.checked("sequel", [Node("s")], on_failure="mend")
 
 RETURN: Final = Body()
+FAIL: Final = Body(ends="fail")
+LATER: Final = Body(ends="later")
 A: Final = Body(("a",))
 B: Final = Body(("b",))
 AB: Final = Body(("a", "b"))
@@ -165,6 +172,47 @@ _FAILURES = (
         "a shared child fails",
         {"root": _steps(PAIR, x=(Body(("a",), excused=("a",)),), y=(A,)), "a": leaf(ends="fail")},
     ),
+    Configuration("a step fails in a chain", {"root": _steps(LONGER, x=(FAIL,))}, Faults(crashes=2)),
+    Configuration("a gate behind a failure", {"root": _steps(DIAMOND, x=(FAIL,))}, Faults(crashes=2, batches=1)),
+    Configuration("both steps before a gate fail", {"root": _steps(DIAMOND, x=(FAIL,), y=(FAIL,))}, Faults(crashes=2)),
+    Configuration(
+        "a step and what is behind it go on beside a failure",
+        {"root": _steps(FORK, x=(FAIL,), z=(A,)), **leaves("a")},
+        Faults(crashes=1, repeats=1),
+    ),
+    Configuration(
+        "a zombie succeeds where a step has failed",
+        {"root": _steps(LONGER, x=(RETURN, FAIL))},
+        Faults(crashes=1, zombies=2),
+    ),
+    Configuration(
+        "a zombie fails where a step has succeeded",
+        {"root": _steps(FORK, x=(FAIL, RETURN))},
+        Faults(crashes=1, zombies=1),
+    ),
+    Configuration(
+        "a step fails whose child another shares",
+        {"root": _steps(PAIR, x=(Body(("a",), "fail"),), y=(A,)), **leaves("a")},
+        Faults(crashes=1),
+        workers=1,
+    ),
+    Configuration(
+        "a step fails whose child of an earlier attempt another shares",
+        {"root": _steps(PAIR, x=(Body(("a",), "retry"), FAIL), y=(A,)), **leaves("a")},
+        Faults(crashes=1),
+        workers=1,
+    ),
+    Configuration(
+        "a step runs after several failures",
+        {"root": _steps(PAIR_SEQUEL, x=(FAIL,), y=(FAIL,))},
+        Faults(crashes=2),
+    ),
+    Configuration("the first failure ends the run", {"root": _steps(FAST, x=(FAIL,), y=(FAIL,))}, Faults(crashes=2)),
+    Configuration(
+        "a child of several steps fails",
+        {"root": parent((Body(("p",)),)), "p": RunScript(FORK, "root", {"x": ((FAIL,),)})},
+        Faults(crashes=1),
+    ),
     Configuration(
         "a step fails beside one that waits",
         {"root": _steps(PAIR, x=(Body(ends="fail"),), y=(A,)), **leaves("a")},
@@ -200,6 +248,49 @@ _POLICIES = (
     ),
 )
 
+_TIMES = (
+    Configuration(
+        "an attempt that failed is made again", {"root": parent((LATER,), (LATER,), (RETURN,))}, Faults(crashes=2)
+    ),
+    Configuration(
+        "an attempt is made again, and a zombie",
+        {"root": parent((LATER,), (A,)), **leaves("a")},
+        Faults(crashes=1, zombies=1),
+    ),
+    Configuration(
+        "the next attempt spawns another set",
+        {"root": parent((Body(("a",), "later"),), (B,)), **leaves("ab")},
+        Faults(crashes=1, repeats=1),
+    ),
+    Configuration(
+        "an attempt is made again after a park",
+        {"root": parent((Body(("a",), "park"),), (Body(("a", "b"), "later"),), (AB,)), **leaves("ab")},
+        Faults(crashes=1),
+    ),
+    Configuration(
+        "a join with a deadline",
+        {"root": parent((Body(("a", "b"), "park", bounded=True),), (RETURN,)), **leaves("ab")},
+        Faults(crashes=2),
+    ),
+    Configuration(
+        "a join with a deadline whose timer is lost",
+        {"root": parent((Body(("a",), "park", bounded=True),), (A,)), **leaves("a")},
+        Faults(crashes=1),
+        timers_fire=False,
+    ),
+    Configuration(
+        "a join with a deadline, then one without",
+        {"root": parent((Body(("a",), "park", bounded=True),), (Body(("a",), "park"),), (A,)), **leaves("a")},
+        Faults(crashes=1),
+        workers=1,
+    ),
+    Configuration(
+        "steps beside each other are tried again",
+        {"root": RunScript(DIAMOND, bodies={"x": ((LATER,), (FAIL,)), "y": ((LATER,), (RETURN,))})},
+        Faults(crashes=1),
+    ),
+)
+
 NEED_A_SWEEPER: Final = (
     Configuration(
         "a zombie spawns a shared child and dies, after its step has finished",
@@ -210,4 +301,14 @@ NEED_A_SWEEPER: Final = (
 )
 """Known to get stuck: the owner of a borrowed child has no join record, so that nobody looks when the child ends."""
 
-CONFIGURATIONS: Final = (*_JOINS, *_ATTEMPTS, *_TURNS, *_STEPS, *_BORROWED, *_LATER, *_FAILURES, *_POLICIES)
+CONFIGURATIONS: Final = (
+    *_JOINS,
+    *_ATTEMPTS,
+    *_TURNS,
+    *_STEPS,
+    *_BORROWED,
+    *_LATER,
+    *_FAILURES,
+    *_POLICIES,
+    *_TIMES,
+)

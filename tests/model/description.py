@@ -7,18 +7,22 @@ from typing import Final
 from jetflow.engine.joins import SEAL, JoinRecord
 from jetflow.engine.tasks import Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
+    Arm,
+    CancelRun,
     Count,
+    Disarm,
     Look,
     ReadEnded,
-    ReadOutputs,
+    ReadSteps,
     Start,
+    StoreAttempt,
     StoreJoin,
     StoreMark,
     StoreRun,
     StoreStep,
 )
 from tests.model.model import Model, Step
-from tests.model.shell import Ack, Await, Spawn
+from tests.model.shell import Ack, Await, Due, Spawn
 
 
 def describe(model: Model, step: Step) -> str:
@@ -75,6 +79,8 @@ def _effect(model: Model, effect: object) -> str:
             text = f"{kind} counter of {_address(model, address)} += {_number(by)}"
         case Look(join, value):
             text = f"look at the join of {_address(model, join)}, value {_number(value)}"
+        case StoreAttempt(task) | Arm(task) | Disarm(task) | Due(task) | CancelRun(task):
+            text = f"{_OF_STEP[type(effect)]} {_address(model, task.join)}"
         case Start(task, step, turn):
             text = f"publish task {names[task.run]}/{step}/{turn}"
         case Spawn(_, child):
@@ -86,9 +92,17 @@ def _effect(model: Model, effect: object) -> str:
     return text
 
 
+_OF_STEP: Final[dict[type, str]] = {
+    StoreAttempt: "store an attempt of",
+    Arm: "arm the timer of",
+    Disarm: "remove the timer of",
+    Due: "the time has come for",
+    CancelRun: "cancel what is left of the run of",
+}
+
 _PLAIN: Final[dict[type, str]] = {
     ReadEnded: "read what it has led to",
-    ReadOutputs: "read the outputs of the run's steps",
+    ReadSteps: "read how the run's steps have ended",
     Ack: "acknowledge",
 }
 
@@ -104,10 +118,8 @@ def _result(model: Model, step: Step) -> str:
     match step.effect, step.token:
         case Count(), value:
             return f" -> {_number(value)}"
-        case Look(), None if not step.what.startswith("reads"):
-            return " -> incomplete, or not worth it"
-        case Look(), tuple():
-            return " -> complete"
+        case ((Arm() | Look()), (True | None | tuple())) if not step.what.startswith("reads"):
+            return " -> incomplete, or not worth it" if step.token is None else " -> complete"
         case ReadEnded(), (run, ended, join):
             found = [name for name, is_there in (("run", run), ("step", ended), ("join", join)) if is_there]
             return f" -> {', '.join(found) or 'nothing'}"

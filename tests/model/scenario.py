@@ -14,16 +14,24 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 class Body:
     """One execution of a step's function, as a script: spawn, perhaps wait warm, then end.
 
-    ``needed`` is how many of the spawned children a parked body waits for (None: all). ``excused`` are children whose
-    failure the body has seen, as after ``join(return_exceptions=True)``. ``policy`` decides over a sealed body's.
+    One that ends ``later`` has failed, and is parked until it is tried again in the next turn. A parked one with
+    ``bounded`` goes on at a time, too. ``needed`` is how many of the spawned children a parked body waits for (None:
+    all). ``excused`` are children whose failure the body has seen, as after ``join(return_exceptions=True)``, and
+    ``policy`` decides over those of a sealed body.
     """
 
     spawns: tuple[str, ...] = ()
-    ends: Literal["return", "park", "fail", "retry"] = "return"
+    ends: Literal["return", "park", "fail", "retry", "later"] = "return"
     waits: bool = False
     needed: int | None = None
     excused: tuple[str, ...] = ()
     policy: JoinPolicy = ALL_SUCCEED
+    bounded: bool = False
+
+    @property
+    def until(self) -> float | None:
+        """The time at which the step goes on, whatever has ended."""
+        return 1.0 if self.bounded or self.ends == "later" else None
 
 
 Turns = tuple[tuple[Body, ...], ...]
@@ -66,7 +74,7 @@ class Configuration:
     """A small world. The first run is the root; ``forged`` are steps ``(run, step)`` that a forged child names.
 
     With ``split_looks`` a look is two effects, so that others may act between the reading of the join record and the
-    counting of the outcomes.
+    counting of the outcomes. Without ``timers_fire`` no timer does: its time is far away.
     """
 
     name: str
@@ -75,6 +83,7 @@ class Configuration:
     workers: int = 2
     forged: tuple[tuple[str, str], ...] = ()
     split_looks: bool = False
+    timers_fire: bool = True
 
     @property
     def root(self) -> str:

@@ -3,6 +3,8 @@
 This is the model's executor: it decides when a body runs, what its join record says, and when the task is
 acknowledged. It yields the engine's effects and two of its own. The rules that it adds to the engine's:
 
+- an attempt that failed and has a next one is parked with a timer; the message that the timer becomes starts that turn;
+- a step that failed at last is sealed if it may have spawned children that a step beside it has borrowed;
 - a first attempt of a first turn that waits for all its children is *clean*; any other lists its members;
 - a body that waits for nothing more may finish without a join record on a clean attempt that has borrowed nothing, or
   if its step is alone. On any other there may be children of an earlier attempt that a step beside has borrowed, and
@@ -18,12 +20,12 @@ import msgspec
 
 from jetflow.engine import transitions
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.joins import Borrowed, JoinRecord, id_sum
-from jetflow.engine.tasks import Failure, Outcome, Task
+from jetflow.engine.joins import Borrowed, JoinRecord, failed_join, id_sum
+from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import Effect, Ended, ReadEnded
 from tests.model.checks import Violation
 from tests.model.scenario import Body
-from tests.model.universe import Universe
+from tests.model.universe import TIMER, Universe
 
 Verdict: TypeAlias = Literal["ack", "nak"]
 
@@ -41,13 +43,19 @@ class Await(msgspec.Struct, frozen=True):
     children: tuple[str, ...]
 
 
+class Due(msgspec.Struct, frozen=True):
+    """Note that a timer has fired: the first thing that its message leads to. Result: None."""
+
+    task: Task
+
+
 class Ack(msgspec.Struct, frozen=True):
     """Acknowledge a task before its delivery ends: only mutants do. Result: None."""
 
     task: Task
 
 
-Delivery: TypeAlias = Generator[Effect | Spawn | Await | Ack, Any, Verdict]
+Delivery: TypeAlias = Generator[Effect | Spawn | Await | Due | Ack, Any, Verdict]
 
 
 class Shell:
@@ -61,12 +69,26 @@ class Shell:
     def deliver(self, task: Task, attempt: int) -> Delivery:
         """Handle one delivery of a task, up to its ack."""
         graph = self.universe.graph(task.run)
+        if task.step.startswith(TIMER):
+            return (yield from self.due(msgspec.structs.replace(task, step=task.step.removeprefix(TIMER))))
         if attempt > 1 and (yield from self.go_on(task, graph)):
             return "ack"
         if task.step == START:
             yield from transitions.begin(task, graph)
             return "ack"
         return (yield from self.run(task, graph, attempt))
+
+    def due(self, task: Task) -> Delivery:
+        """Handle the message that a timer has become: it names the turn, and how many attempts were made."""
+        yield Due(task)
+        body = self.universe.body(self.universe.task_number(task), 1)
+        yield from transitions.wake(task, self.tried(body))
+        return "ack"
+
+    @staticmethod
+    def tried(body: Body) -> int:
+        """Return how many attempts the next turn of a parked body counts as made: those that failed."""
+        return 1 if body.ends == "later" else 0
 
     def go_on(self, task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
         """Drive `transitions.redelivered`, and check that nothing that is recorded runs again."""
@@ -76,7 +98,7 @@ class Shell:
             try:
                 effect = procedure.send(result)
             except StopIteration as stop:
-                over = ended.step if task.step == graph.on_failure else ended.run or ended.step or ended.join
+                over = ended.step or ended.join or (ended.run and task.step != graph.on_failure)
                 if over and not stop.value:
                     raise Violation(f"twice: {task.step} runs again although its end is stored") from None
                 return stop.value
@@ -94,8 +116,16 @@ class Shell:
             yield Await(tuple(owners))
         if body.ends == "retry":
             return "nak"
-        if body.ends == "fail":
-            yield from transitions.finish(task, graph, self.outcome(task, attempt, failed=True))
+        if body.ends == "later":
+            tried = Attempt(attempt=1, worker="", started=0.0, ended=0.0)
+            yield from transitions.postpone(task, attempt, tried, self.record(task, attempt, body, {}))
+        elif body.ends == "fail":
+            outcome = self.outcome(task, attempt, failed=True)
+            if self.may_have_children(task, attempt, owners):
+                record = failed_join(str(self.universe.task_number(task)), task.turn, outcome)
+                yield from transitions.seal(task, record)
+            else:
+                yield from transitions.finish(task, graph, outcome)
         elif self.may_finish(task, attempt, body, owners):
             outcome = self.outcome(task, attempt)
             yield from transitions.finish(task, graph, outcome, spawned=bool(owners))
@@ -116,11 +146,16 @@ class Shell:
         alone = len(self.universe.graph(task.run).nodes) == 1
         return alone or (self.clean(task, attempt) and not borrows)
 
+    def may_have_children(self, task: Task, attempt: int, owners: dict[str, str]) -> bool:
+        """Tell whether a step beside this one may have borrowed a child of it."""
+        alone = len(self.universe.graph(task.run).nodes) == 1
+        return not alone and (bool(owners) or not self.clean(task, attempt))
+
     def record(self, task: Task, attempt: int, body: Body, owners: dict[str, str]) -> JoinRecord:
         """Return the join record of a body that sealed or parked."""
         own = b"".join(bytes.fromhex(child) for child, step in owners.items() if step == task.step)
         borrowed = tuple(Borrowed(child, step) for child, step in owners.items() if step != task.step)
-        total, parks = len(owners), body.ends == "park"
+        total, parks = len(owners), body.ends != "return"
         waited = total if body.needed is None else body.needed
         clean = self.clean(task, attempt) and waited == total and not body.policy.early
         return JoinRecord(
@@ -134,6 +169,8 @@ class Shell:
             id_sum=f"{id_sum(own):032x}" if clean else "",
             borrowed=borrowed,
             excused=tuple(self.universe.run_id(name) for name in body.excused),
+            until=body.until,
+            tried=self.tried(body),
             attempt=attempt,
             worker=self.tag(task, attempt),
         )
@@ -147,7 +184,7 @@ class Shell:
         """Return the outcome of a body that waits for nothing."""
         return Outcome(
             status="failed" if failed else "succeeded",
-            error=Failure("ValueError", "scripted") if failed else None,
+            error=Failure("ValueError", "scripted", task.step) if failed else None,
             step=task.step,
             attempt=attempt,
             worker=self.tag(task, attempt),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import cache
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
 from tests.model.scenario import LEAF, Body, Configuration, RunScript
+
+TIMER: Final = "timer of "
+"""Stands before a step in the name of the message that its timer becomes."""
 
 
 class Interner:
@@ -32,6 +36,10 @@ class Interner:
             self._values.append(value)
             found = self._numbers[key] = len(self._values)
         return found
+
+    def value(self, number: int) -> Outcome | JoinRecord:
+        assert number
+        return self._values[number - 1]
 
     def outcome(self, number: int) -> Outcome:
         value = self._values[number - 1]
@@ -58,6 +66,7 @@ class Universe:
         self.owner_slots: dict[str, int] = {}
         self.step_slots: dict[tuple[str, str], int] = {}
         self.join_slots: dict[int, int] = {}
+        self.time_slots: dict[int, int] = {}
         self.counters: dict[tuple[str, str, str], int] = {}
         self.task_numbers: dict[tuple[str, str, int], int] = {}
         self.task_keys: list[tuple[str, str, int]] = []
@@ -95,8 +104,11 @@ class Universe:
                 self.steps.append(step)
             self.step_slots[run, step] = self._slot()
             self.counters["join", run, step] = len(self.counters)
-            for turn in range(len(script.bodies.get(step, LEAF))):
+            turns = script.bodies.get(step, LEAF)
+            for turn, bodies in enumerate(turns):
                 self._add_task(run, step, turn)
+                if any(body.until for body in bodies):
+                    self._add_task(run, TIMER + step, turn)
         for gate in (*self.steps_of(run), END):
             self.counters["gate", run, gate] = len(self.counters)
 
@@ -105,6 +117,8 @@ class Universe:
         self.task_keys.append((run, step, turn))
         self.task_numbers[run, step, turn] = number
         self.join_slots[number] = self._slot()
+        if step.startswith(TIMER):
+            self.time_slots[number - 1] = self._slot()
 
     @staticmethod
     def run_id(name: str) -> str:
@@ -121,7 +135,7 @@ class Universe:
     def bodies(self, number: int) -> tuple[Body, ...]:
         """Return the bodies of a task, by attempt; the start step has none."""
         run, step, turn = self.task_keys[number]
-        if step == START:
+        if step == START or step.startswith(TIMER):
             return ()
         return self.scripts[run].bodies.get(step, LEAF)[turn]
 
@@ -166,6 +180,10 @@ class Universe:
         """Tell whether the step that owns a child may be decided before all of its children have ended."""
         turns = self.configuration.runs[parent].bodies.get(step, LEAF) if parent else LEAF
         return any(body.policy.early for attempts in turns for body in attempts)
+
+    def timer_of(self, task: Task) -> int:
+        """Return the number of the message that wakes a turn when its time has come."""
+        return self.task_numbers[task.run, TIMER + task.step, task.turn]
 
     def task_number(self, task: Task) -> int:
         return self.task_numbers[task.run, task.step, task.turn]

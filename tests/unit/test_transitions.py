@@ -9,17 +9,21 @@ import pytest
 from jetflow.engine.graph import END, START, Graph, Node
 from jetflow.engine.joins import SEAL, Borrowed, JoinRecord
 from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.tasks import NONE, Failure, Outcome, Status, StepAddress, Task
+from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Status, StepAddress, Task
 from jetflow.engine.transitions import (
+    Arm,
     CancelRest,
+    CancelRun,
     Count,
+    Disarm,
     Effect,
     Ended,
     JoinView,
     Look,
     ReadEnded,
-    ReadOutputs,
+    ReadSteps,
     Start,
+    StoreAttempt,
     StoreJoin,
     StoreMark,
     StoreRun,
@@ -28,6 +32,7 @@ from jetflow.engine.transitions import (
     conclude,
     count_up,
     finish,
+    postpone,
     redelivered,
     seal,
     settle,
@@ -88,7 +93,7 @@ def drive(procedure: Generator[Effect, Any, Any], answers: Answers | None = None
         except StopIteration as stop:
             return done, stop.value
         done.append(effect)
-        result = (answers or {}).get(type(effect))
+        result = (answers or {}).get(type(effect), effect.outcome if isinstance(effect, StoreRun | StoreStep) else None)
         if isinstance(result, Callable):
             result = result(effect)
 
@@ -135,8 +140,83 @@ def test_a_failure_looks_at_a_record_that_is_counted() -> None:
     assert kinds(count_up(task()), {Count: 1}) == [Count]
 
 
-def test_a_failed_step_ends_its_run_whatever_comes_behind() -> None:
-    assert kinds(finish(task("a"), LINE, FAILED)) == [StoreMark, StoreRun, Count]
+def failed(step: str, **fields: Any) -> Outcome:
+    return msgspec.structs.replace(FAILED, step=step, error=Failure("ValueError", f"{step} broke", step), **fields)
+
+
+def test_what_comes_behind_a_failed_step_is_left_out_down_to_the_end_of_the_run() -> None:
+    ended = failed("a", ended=5.0)
+    left_out: Outcome | None = None
+
+    def steps(_: Effect) -> dict[str, Outcome]:
+        assert left_out is not None
+        return {"a": ended, "b": left_out}
+
+    def store(effect: StoreStep) -> Outcome:
+        nonlocal left_out
+        left_out = effect.outcome
+        return effect.outcome
+
+    done = effects(finish(task("a"), LINE, ended), {ReadSteps: steps, StoreStep: store})
+    assert [type(effect) for effect in done] == [StoreStep, StoreStep, ReadSteps, StoreMark, StoreRun, Count]
+    assert left_out is not None
+    assert (left_out.status, left_out.step, left_out.ended) == ("cancelled", "b", 5.0)
+    assert left_out.error == Failure("Cancelled", "not run: step 'a' failed", "b")
+    [run] = [effect.outcome for effect in done if isinstance(effect, StoreRun)]
+    assert (run.status, run.step, run.error, run.errors) == ("failed", "a", ended.error, ())
+
+
+def test_the_outcome_that_is_stored_decides_what_follows_not_one_that_came_late() -> None:
+    """A zombie may have succeeded where a later attempt has failed."""
+    done = effects(finish(task("a"), LINE, outcome("a")), {StoreStep: failed("a"), ReadSteps: {"a": failed("a")}})
+    assert not any(isinstance(effect, Start) for effect in done)
+
+
+def test_steps_beside_a_failed_one_are_waited_for() -> None:
+    done = effects(finish(task("b"), DIAMOND, failed("b")), {Count: 1})
+    assert done == [StoreStep(task("b"), failed("b")), Count(StepAddress(ROOT, RUN, "d"), "gate", 1)]
+
+
+def test_a_run_that_fails_fast_ends_at_its_first_failure() -> None:
+    fast = msgspec.structs.replace(TWO_ENDS, fail_fast=True)
+    done = effects(finish(task("b"), fast, failed("b")))
+    assert [type(effect) for effect in done] == [StoreStep, StoreMark, StoreRun, Count, CancelRun]
+    again, handled = drive(redelivered(task("b"), fast), {ReadEnded: Ended(run=failed("b"))})
+    assert handled
+    assert again[-1] == CancelRun(task("b"))
+
+
+# --- a step waits for a time
+
+TRIED = Attempt(attempt=1, worker="", started=0.0, ended=0.0, again=9.0)
+LATER = JoinRecord(kind="parked", turn=0, task="subject", needed=0, until=9.0, tried=1)
+BOUNDED = JoinRecord(kind="parked", turn=0, task="subject", needed=2, until=9.0)
+
+
+def test_an_attempt_that_failed_is_stored_and_parked_before_its_timer_is_armed() -> None:
+    done = effects(postpone(task(), 1, TRIED, LATER), {StoreJoin: LATER, Arm: False})
+    assert done == [StoreAttempt(task(), 1, TRIED), StoreJoin(task(), LATER), Arm(task(), LATER)]
+
+
+def test_a_time_that_has_come_starts_the_next_turn_which_knows_the_attempts() -> None:
+    done = effects(postpone(task(), 1, TRIED, LATER), {StoreJoin: LATER, Arm: True})
+    assert done[-1] == Start(task(), "run", 1, 1)
+
+
+def test_a_join_with_a_deadline_is_armed_and_counted() -> None:
+    done = effects(seal(task(), BOUNDED), {StoreJoin: BOUNDED, Arm: False, Count: 1})
+    assert done[1:] == [Arm(task(), BOUNDED), Count(task().join, "join", SEAL - 2)]
+
+
+def test_the_timer_of_a_join_that_is_complete_is_removed() -> None:
+    done = effects(settle(task().join, SEAL), {Look: JoinView(BOUNDED, task(), ONE)})
+    assert done[1:] == [Start(task(), "run", 1), Disarm(task())]
+
+
+def test_a_redelivered_task_of_a_parked_step_arms_its_timer_again() -> None:
+    done, handled = drive(redelivered(task(), ONE), {ReadEnded: Ended(join=LATER), Arm: False})
+    assert handled
+    assert done == [ReadEnded(task()), Arm(task(), LATER)]
 
 
 def test_a_child_of_an_eager_join_that_failed_looks_at_once() -> None:
@@ -157,12 +237,12 @@ def test_on_failure_runs_after_a_failure(status: Status, runs: bool) -> None:
 def test_the_end_of_on_failure_changes_nothing() -> None:
     assert kinds(finish(task("watch"), WATCHED, outcome("watch"))) == [StoreStep]
     assert kinds(finish(task("watch"), WATCHED, FAILED)) == [StoreStep]
-    assert drive(redelivered(task("watch"), WATCHED), {ReadEnded: Ended(run=True)})[1] is False
-    assert drive(redelivered(task("watch"), WATCHED), {ReadEnded: Ended(run=True, step=True)})[1] is True
+    assert drive(redelivered(task("watch"), WATCHED), {ReadEnded: Ended(run=FAILED)})[1] is False
+    assert drive(redelivered(task("watch"), WATCHED), {ReadEnded: Ended(run=FAILED, step=FAILED)})[1] is True
 
 
 def test_on_failure_is_started_again_by_a_redelivery() -> None:
-    done, handled = drive(redelivered(task("a"), WATCHED), {ReadEnded: Ended(run=True, failed=True)})
+    done, handled = drive(redelivered(task("a"), WATCHED), {ReadEnded: Ended(run=FAILED)})
     assert handled
     assert done[-1] == Start(task("a"), "watch", 0)
 
@@ -194,9 +274,9 @@ def test_a_closed_gate_is_not_looked_behind() -> None:
 
 @pytest.mark.parametrize("value", [2, 3, None])
 def test_the_stored_outcomes_open_a_gate_not_its_counter(value: int | None) -> None:
-    counted_twice = {Count: value, ReadOutputs: {"b": outcome("b")}}
-    assert kinds(finish(task("b"), DIAMOND, outcome("b")), counted_twice) == [StoreStep, Count, ReadOutputs]
-    both = {Count: value, ReadOutputs: {"a": outcome("a"), "b": outcome("b"), "c": outcome("c")}}
+    counted_twice = {Count: value, ReadSteps: {"b": outcome("b")}}
+    assert kinds(finish(task("b"), DIAMOND, outcome("b")), counted_twice) == [StoreStep, Count, ReadSteps]
+    both = {Count: value, ReadSteps: {"a": outcome("a"), "b": outcome("b"), "c": outcome("c")}}
     assert effects(finish(task("b"), DIAMOND, outcome("b")), both)[-1] == Start(task("b"), "d", 0)
 
 
@@ -206,8 +286,8 @@ def test_several_last_steps_give_an_object_of_their_outputs() -> None:
         "b": outcome("b", b"[1]", started=5.0, ended=6.0),
         "c": outcome("c", b'"x"', started=4.0, ended=9.0, worker="z"),
     }
-    done = effects(finish(task("c"), TWO_ENDS, outputs["c"]), {Count: 2, ReadOutputs: outputs})
-    assert [type(effect) for effect in done] == [StoreStep, Count, ReadOutputs, StoreRun, Count]
+    done = effects(finish(task("c"), TWO_ENDS, outputs["c"]), {Count: 2, ReadSteps: outputs})
+    assert [type(effect) for effect in done] == [StoreStep, Count, ReadSteps, StoreRun, Count]
     assert done[1] == Count(StepAddress(ROOT, RUN, END), "gate", 1)
     [stored] = [effect.outcome for effect in done if isinstance(effect, StoreRun)]
     assert msgspec.json.decode(stored.output) == {"b": [1], "c": "x"}
@@ -321,13 +401,13 @@ def test_the_rest_of_a_decided_join_is_cancelled_last(policy: JoinPolicy, rest: 
 
 
 def test_a_redelivered_task_of_an_ended_run_repeats_the_count_and_the_look() -> None:
-    done, handled = drive(redelivered(task(), ONE), {ReadEnded: Ended(run=True), Count: SEAL})
+    done, handled = drive(redelivered(task(), ONE), {ReadEnded: Ended(run=outcome()), Count: SEAL})
     assert handled
     assert done == [ReadEnded(task()), Count(PARENT_JOIN, "join", 1), Look(PARENT_JOIN, SEAL)]
 
 
 def test_a_redelivered_task_of_an_ended_step_starts_what_follows_again() -> None:
-    done, handled = drive(redelivered(task("a"), LINE), {ReadEnded: Ended(step=True)})
+    done, handled = drive(redelivered(task("a"), LINE), {ReadEnded: Ended(step=outcome("a"))})
     assert handled
     assert done == [ReadEnded(task("a")), Start(task("a"), "b", 0), Look(StepAddress(ROOT, RUN, "b"), None)]
 

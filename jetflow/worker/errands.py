@@ -1,0 +1,89 @@
+"""Pulling what is no task of a step: messages to the workers at large, each handled by whichever worker takes it.
+
+They need no slot. A message is kept alive while it is handled, and is soon somebody else's if this worker dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.session import Session
+from jetflow.errors import BrokerError
+from jetflow.worker.deliveries import Deliveries
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Errands:
+    """Pulls from one consumer, ``window`` messages at a time. `start` and `stop` it; both are safe to call twice."""
+
+    def __init__(
+        self,
+        session: Session,
+        deliveries: Deliveries,
+        stream: str,
+        consumer: str,
+        ensure: Callable[[], Awaitable[None]],
+        handle: Callable[[Delivery], Awaitable[None]],
+        *,
+        window: int,
+    ) -> None:
+        self._deliveries = deliveries
+        self._ensure = ensure
+        self._handle = handle
+        self._window = window
+        self._handling: set[asyncio.Task[None]] = set()
+        self._puller = Puller(
+            session.connection, stream, consumer, self._accept, lambda: self._in_background(self._make_again())
+        )
+
+    async def start(self) -> None:
+        """Make the consumer, and begin to pull from it."""
+        await self._ensure()
+        await self._puller.start()
+        self._puller.want(self._window)
+
+    async def stop(self) -> None:
+        """Stop pulling. What is being handled goes on: see `drained`."""
+        await self._puller.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being handled."""
+        return bool(self._handling)
+
+    async def drained(self) -> None:
+        """Wait until what was pulled is handled."""
+        await asyncio.gather(*self._handling, return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Leave what is still being handled to another worker."""
+        for task in self._handling:
+            task.cancel()
+        await self.drained()
+
+    def _accept(self, delivery: Delivery) -> None:
+        self._in_background(self._run(delivery))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+    async def _make_again(self) -> None:
+        try:
+            await self._ensure()
+        except BrokerError as error:  # the puller goes on asking, and asks for this again
+            _log.warning("a consumer could not be made again: %s", error)
+
+    async def _run(self, delivery: Delivery) -> None:
+        self._deliveries.hold(delivery)
+        try:
+            await self._handle(delivery)
+        finally:
+            self._deliveries.held.pop(delivery.reply, None)
+        self._puller.want(self._window)
