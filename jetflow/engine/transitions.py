@@ -64,7 +64,8 @@ class Look(msgspec.Struct, frozen=True, gc=False):
 
     Where a child's failure asks for it (``failure``), only a join that one failure may decide is worth it.
 
-    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing.
+    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing; a Broken
+    when no look can ever decide it.
     """
 
     join: StepAddress
@@ -84,6 +85,17 @@ class JoinView(msgspec.Struct, frozen=True):
     failed: tuple[tuple[str, Outcome], ...] = ()
     met: bool = True
     rest: bool = False
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A join that nobody can decide, for its record or its graph is lost: how its run ends, or has ended.
+
+    ``task`` is of the run; ``graph`` is None if it is what is lost.
+    """
+
+    task: Task
+    outcome: Outcome
+    graph: Graph | None = None
 
 
 class CancelRest(msgspec.Struct, frozen=True, gc=False):
@@ -171,8 +183,11 @@ def settle(
     join: StepAddress, value: int | None = None, woken: set[str] | None = None, *, failure: bool = False
 ) -> Procedure:
     """Look whether a join is decided, and move its step on if it is."""
-    view: JoinView | None = yield Look(join, value, failure)
+    view: JoinView | Broken | None = yield Look(join, value, failure)
     if view is None:
+        return
+    if isinstance(view, Broken):
+        yield from conclude(view.task, view.outcome, view.graph)
         return
     record = view.record
     if record.kind == "parked":
@@ -290,8 +305,14 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
 
 
 def merged(task: Task, graph: Graph, outcomes: dict[str, Outcome]) -> Outcome:
-    """Return the outcome of a run with several last steps: an object of their outputs by step name."""
+    """Return the outcome of a run with several last steps: an object of their outputs by step name.
+
+    One whose output is lost is a failure, and that of the run.
+    """
     last = [outcomes[name] for name in graph.sinks]
+    for outcome in last:
+        if outcome.status != "succeeded":
+            return outcome
     return Outcome(
         status="succeeded",
         output=msgspec.Raw(msgspec.json.encode({outcome.step: outcome.output for outcome in last})),

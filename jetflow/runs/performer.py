@@ -13,13 +13,15 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from jetflow.broker.atomic import Item
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
-from jetflow.broker.store import collect
+from jetflow.broker.store import Stored, collect
 from jetflow.engine.joins import JoinRecord, split_ids
-from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
+from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
     CancelRest,
     Count,
@@ -39,11 +41,12 @@ from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
-from jetflow.runs.values import SMALL, by_reference, is_large, with_output
+from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output
 from jetflow.wire.records import (
     decode_outcome,
     encode,
     header_block,
+    mark_body,
     task_headers,
 )
 from jetflow.wire.subjects import last_token
@@ -180,7 +183,7 @@ class Performer:
         self._on_stored(self._names.records_stream, item, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
-        item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
+        item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))
         self._publish(self._session.records, item, procedure, done)
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
@@ -242,7 +245,7 @@ class Performer:
         while not (await self._publisher.store(subject, body)).stored:
             stored = await self._store.leader_last(self._names.records_stream, subject)
             if stored is not None:
-                return await unpacked(self._session, task.root, stored.body)
+                return await unpacked(self._session, task.join, stored.body)
         return record
 
     # --- effects that read
@@ -254,11 +257,12 @@ class Performer:
             self._store.leader_last(names.records_stream, names.step(task.join)),
             self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
         )
+        open_join = join if run is None and step is None else None
         return Ended(
             run=run is not None,
             failed=run is not None and decode_outcome(run.body).status in ("failed", "timed_out"),
             step=step is not None,
-            join=None if join is None else await unpacked(self._session, task.root, join.body),
+            join=None if open_join is None else await unpacked(self._session, task.join, open_join.body),
         )
 
     async def _read_outputs(self, effect: ReadOutputs) -> dict[str, Outcome]:
@@ -276,7 +280,13 @@ class Performer:
                 *(self._store.leader_last(self._names.records_stream, subject) for subject in subjects)
             )
             stored = [message for message in read if message is not None]
-        return {
-            last_token(message.subject): await with_output(self._session, task.root, decode_outcome(message.body))
-            for message in stored
-        }
+        return {last_token(message.subject): await self._with_output(task, message) for message in stored}
+
+    async def _with_output(self, task: Task, message: Stored) -> Outcome:
+        """Return the outcome of a step with its output. Where that is lost, the step counts as failed."""
+        outcome = decode_outcome(message.body)
+        try:
+            return await with_output(self._session, task.root, outcome)
+        except LostValue as error:
+            failure = Failure(type(error).__name__, str(error), last_token(message.subject))
+            return msgspec.structs.replace(outcome, status="failed", error=failure, value=None)

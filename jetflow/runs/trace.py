@@ -14,18 +14,18 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored, collect
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NONE, Failure, Outcome, Task
-from jetflow.errors import BrokerRefused, UnknownRun
+from jetflow.errors import BrokerRefused, MalformedRecord, UnknownRun
+from jetflow.runs.cancelling import removed_children
+from jetflow.runs.tasks import count_children
 from jetflow.runs.values import with_output
 from jetflow.wire.records import (
     MalformedTask,
     decode_attempt,
-    decode_join,
     decode_outcome,
     parse_task,
 )
-from jetflow.wire.subjects import last_token, run_of_task
+from jetflow.wire.subjects import last_token
 
 State = Literal["pending", "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"]
 
@@ -76,7 +76,7 @@ class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """How many children a run has, by status."""
+    """How many children a run has, by status. ``removed`` were spawned, and cancelled before they could end."""
 
     spawned: int = 0
     open: int = 0
@@ -84,6 +84,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     timed_out: int = 0
+    removed: int = 0
 
 
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +135,7 @@ async def read_trace(
             raise UnknownRun(run)
         return _without_tasks(run, ended, outcome)
     first, message = tasks[0]
-    graph = await session.registry.graph(first.workflow, first.version)
+    graph = await _graph(session, first)
     steps = () if graph is None else await _steps(session, graph, tasks, outcome)
     totals, page, next_page = Totals(), (), None
     if children > 0:
@@ -179,6 +180,14 @@ def _without_tasks(run: str, stored: Stored, outcome: Outcome) -> RunTrace:
     )
 
 
+async def _graph(session: Session, task: Task) -> Graph | None:
+    """Return the graph of a task's run; None if it is not stored, or cannot be read."""
+    try:
+        return await session.registry.graph(task.workflow, task.version)
+    except MalformedRecord:
+        return None
+
+
 async def _tasks(session: Session, run: str) -> list[tuple[Task, Stored]]:
     """Return the tasks of a run, oldest first."""
     names, store = session.names, session.store
@@ -214,10 +223,7 @@ async def _steps(
     outcomes = {last_token(message.subject): decode_outcome(message.body) for message in ended}
     if outcome is not None and outcome.step and outcome.step not in outcomes:
         outcomes[outcome.step] = outcome
-    joins = {
-        (message.subject.split(".")[5], int(last_token(message.subject))): decode_join(message.body)
-        for message in joined
-    }
+    joins = {(message.subject.split(".")[5], int(last_token(message.subject))) for message in joined}
     failures: dict[str, list[AttemptTrace]] = {}
     for message in tried:
         record = decode_attempt(message.body)
@@ -249,17 +255,16 @@ async def _step(
     after: tuple[str, ...],
     turns: list[tuple[Task, Stored]],
     outcome: Outcome | None,
-    joins: dict[tuple[str, int], JoinRecord],
+    joins: set[tuple[str, int]],
     failures: list[AttemptTrace],
 ) -> StepTrace:
     if not turns:
         return StepTrace(name=name, status="pending", after=after)
     task, message = turns[-1]
-    join = joins.get((name, task.turn))
     status: State
     if outcome is not None:
         status = outcome.status
-    elif join is not None:
+    elif (name, task.turn) in joins:
         status = "waiting"
     else:
         begun = len(turns) > 1 or bool(failures)
@@ -293,29 +298,25 @@ async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
 
 async def _totals(session: Session, root: str, run: str) -> Totals:
     names, store = session.names, session.store
-    spawned, ended, failed, cancelled, timed_out = await asyncio.gather(
-        _count_spawned(session, root, run),
+    kept, taken, ended, failed, cancelled, timed_out = await asyncio.gather(
+        count_children(session, root, run),
+        removed_children(session, root, run),
         store.leader_count(names.records_stream, names.runs_of_parent(root, run)),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "failed")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "cancelled")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "timed_out")),
     )
+    spawned = max(kept + taken, ended)
+    still_open = min(kept, spawned - ended)
     return Totals(
         spawned=spawned,
-        open=max(0, spawned - ended),
+        open=still_open,
         succeeded=max(0, ended - failed - cancelled - timed_out),
         failed=failed,
         cancelled=cancelled,
         timed_out=timed_out,
+        removed=spawned - ended - still_open,
     )
-
-
-async def _count_spawned(session: Session, root: str, run: str) -> int:
-    names = session.names
-    children: set[bytes] = set()
-    async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_parent(root, run)):
-        children.update(child for child in map(run_of_task, page) if child is not None)
-    return len(children)
 
 
 async def _children(
@@ -333,7 +334,7 @@ async def _children(
                 task = parse_task(message.subject, message.headers, message.body)
             except MalformedTask:
                 continue
-            graph = await session.registry.graph(task.workflow, task.version)
+            graph = await _graph(session, task)
             if task.turn == 0 and (graph is None or task.step in (graph.first, START)):
                 page.append((task, message))
         if next_page is not None:

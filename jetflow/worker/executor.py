@@ -22,11 +22,14 @@ from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import NONE, NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, finish, redelivered, seal
 from jetflow.errors import (
+    JetflowError,
+    MalformedRecord,
     PayloadTooLarge,
     RetryAfter,
     RunTimeout,
     StepTimeout,
     UnknownStep,
+    UnknownVersion,
 )
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancelled
@@ -47,6 +50,9 @@ from jetflow.workflow import Step, Workflow
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
+UNREADABLE: Final = (MalformedRecord, LostValue)
+"""Errors of what an earlier step or delivery has stored: no later delivery will read it."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -146,9 +152,8 @@ class Executor:
             self._deliveries.begin(delivery, task)
             try:
                 await self._execute(delivery, task, slot)
-            except LostValue as error:  # of an earlier step: no later delivery will find it
-                graph = self._session.registry.cached_graph(task.workflow, task.version)
-                self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
+            except UNREADABLE as error:
+                self._unreadable(delivery, task, error)
             except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
                 self._deliveries.leave(delivery, error)
             finally:
@@ -167,7 +172,7 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         if graph is None or workflow is None or not graph.has(task.step):
-            await self._unknown(delivery, task)
+            await self._unknown(delivery, task, graph)
             return
         if self._cancellations.covers(task):
             await self._drop(delivery, task)
@@ -180,9 +185,9 @@ class Executor:
                 return
             attempt = await self._deliveries.attempt(delivery, task)
         if task.step == START:
-            self._drive(delivery, begin(task, graph))
+            self._drive(delivery, task, begin(task, graph))
         elif step is None:
-            await self._unknown(delivery, task)
+            await self._unknown(delivery, task, graph)
         elif (late := too_late(delivery, task, step, attempt)) is not None:
             self._end(delivery, task, attempt, failure_of(late, task.step), graph, status="timed_out")
         elif attempt > step.retry.attempts:
@@ -254,7 +259,7 @@ class Executor:
             await self._drop(delivery, task)
         elif body.parked and isinstance(body, Execution):
             self.counts.parked += 1
-            self._drive(delivery, seal(task, body.parking()))
+            self._drive(delivery, task, seal(task, body.parking()))
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self._deliveries.hand_back(delivery, task)
         elif failure is not None:
@@ -378,7 +383,7 @@ class Executor:
             alone = len(graph.nodes) == 1
             record = body.sealing(output, started=started, ended=ended, worker=self._name, alone=alone)
             if record is not None:
-                self._drive(delivery, seal(task, record))
+                self._drive(delivery, task, seal(task, record))
                 return
         outcome = Outcome(
             status="succeeded",
@@ -391,7 +396,7 @@ class Executor:
             ended=ended,
             worker=self._name,
         )
-        self._drive(delivery, finish(task, graph, outcome, spawned=spawned))
+        self._drive(delivery, task, finish(task, graph, outcome, spawned=spawned))
 
     async def _failed(
         self,
@@ -441,7 +446,7 @@ class Executor:
             points.before("store_cancelled_mark")
             await self._session.publisher.store(mark, b"", timeout=30)
             points.after("store_cancelled_mark")
-        self._drive(delivery, conclude(task, cancelled(task, self._name)))
+        self._drive(delivery, task, conclude(task, cancelled(task, self._name)))
 
     async def _ended_elsewhere(self, task: Task) -> bool:
         """Tell whether a child's outcome is stored under another step than its task names.
@@ -485,34 +490,44 @@ class Executor:
             worker=self._name,
         )
         if graph is not None and task.step == graph.on_failure:
-            self._drive(delivery, finish(task, graph, outcome))
+            self._drive(delivery, task, finish(task, graph, outcome))
         else:
-            self._drive(delivery, conclude(task, outcome, graph))
+            self._drive(delivery, task, conclude(task, outcome, graph))
 
-    async def _unknown(self, delivery: Delivery, task: Task) -> None:
+    def _unreadable(self, delivery: Delivery, task: Task, error: JetflowError) -> None:
+        """End the run of a task that rests on what cannot be read."""
+        graph = self._session.registry.cached_graph(task.workflow, task.version)
+        self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
+
+    async def _unknown(self, delivery: Delivery, task: Task, graph: Graph | None) -> None:
         """Leave a step that this worker does not know to others for a while, then fail its run by name.
 
         The while begins when a worker first did not know the step: the task may have been queued for long before.
         """
-        error = UnknownStep(
+        unknown_version = None if graph is not None else UnknownVersion(task.workflow, task.version)
+        error = unknown_version or UnknownStep(
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
             "its code was changed or removed while the run was under way"
         )
         failure = failure_of(error, task.step)
         tried = await self._deliveries.tried(task) if delivery.count > 1 else []
-        since = [record.started for record in tried if record.error is not None and record.error.type == failure.type]
+        since = [
+            record.started
+            for record in tried
+            if record.error is not None and record.error.type == failure.type and record.started
+        ]
         grace = self._options.unknown_step_grace
         if time() - min(since, default=time()) < grace:
             await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
         else:
             self._end(delivery, task, delivery.count, failure, None)
 
-    def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
+    def _drive(self, delivery: Delivery, task: Task, procedure: AnyProcedure) -> None:
         """Have a procedure performed, and acknowledge its delivery behind it."""
         self.recording += 1
-        self._performer.drive(procedure, partial(self._driven, delivery))
+        self._performer.drive(procedure, partial(self._driven, delivery, task))
 
-    def _driven(self, delivery: Delivery, _: Any, error: BaseException | None) -> None:
+    def _driven(self, delivery: Delivery, task: Task, _: Any, error: BaseException | None) -> None:
         self.recording -= 1
         if not self.recording:
             self._recorded.set()
@@ -520,5 +535,7 @@ class Executor:
             self.on_room()
         if error is None:
             self._deliveries.ack(delivery)
+        elif isinstance(error, UNREADABLE):
+            self._unreadable(delivery, task, error)
         else:
             self._deliveries.leave(delivery, error)

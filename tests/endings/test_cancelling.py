@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
+from rich.console import Console, RenderableType
 
 from jetflow import (
     ChildFailed,
@@ -21,7 +23,9 @@ from jetflow import (
     Workflow,
     workflow,
 )
+from jetflow.cli.tables import page_of
 from jetflow.errors import RunCancelled
+from jetflow.runs.trace import Totals
 from jetflow.server import NatsServer
 from jetflow.wire.records import header_block
 from tests.endings.cancel_many import BOUND, measure
@@ -56,6 +60,83 @@ async def test_queued_tasks_never_start(client: Client, worker: MakeWorker, stor
     async with worker([child]) as late:
         await until(stored.is_idle)
     assert late.counts.executed == 0
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["root", "child"])
+async def test_what_a_cancel_removed_is_told(client: Client, worker: MakeWorker, stored: Stored, below: bool) -> None:
+    """The tasks are gone; how many children there were is not. Those of several steps count once."""
+    done = Workflow[int, int]("done")
+
+    @done.step
+    async def first(number: int) -> int:
+        return number
+
+    @done.step(after=[first])
+    async def second(number: int) -> int:
+        return number
+
+    @workflow("queued")
+    async def queued(_: int) -> None:
+        raise AssertionError("not reached")
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> None:
+        await ctx.join(await ctx.spawn_workflows(done, range(3)))
+        await ctx.join(await ctx.spawn_workflows(queued, range(20)))
+
+    @workflow("above")
+    async def above(_: None, ctx: Context) -> None:
+        await (await ctx.spawn_workflow(parent)).result()
+
+    async def all_queued() -> bool:
+        return len(await stored.subjects(stored.names.tasks_stream, "jf.*.task.queued.>")) == 20
+
+    async with worker([above, parent, done]):
+        run = await client.trigger(above if below else parent)
+        await until(all_queued)
+        task = (await stored.subjects(stored.names.tasks_stream, "jf.*.task.parent.>"))[0]
+        cancelled = task.split(".")[7]
+        assert await client.cancel(cancelled)
+        with pytest.raises(RunFailed):
+            await run.result(PATIENCE)
+        await until(stored.all_acknowledged)
+        for _ in range(2):
+            totals = (await client.describe(cancelled)).totals
+            assert totals == Totals(spawned=23, succeeded=3, removed=20)
+            await client.cancel(cancelled)  # once more: what is told stands
+    assert "23 children  3 succeeded  20 removed" in text_of(page_of(await client.describe(cancelled)))
+    assert (await client.describe(cancelled)).children == ()
+
+
+async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    @workflow("child")
+    async def child(number: int) -> int:
+        return number
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> None:
+        await ctx.join(await ctx.spawn_workflows(child, range(3)))
+
+    async def all_queued() -> bool:
+        return len(await stored.subjects(stored.names.tasks_stream, "jf.*.task.child.>")) == 3
+
+    async with worker([parent]):
+        run = await client.trigger(parent)
+        await until(all_queued)
+        await client.cancel(run.id, tree=False)
+    assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
+    async with worker([child]):
+        await until(stored.is_idle)
+    assert (await client.describe(run.id)).totals == Totals(spawned=3, succeeded=3)
+
+
+def text_of(page: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=240)
+    with console.capture() as printed:
+        console.print(page)
+    return printed.get()
 
 
 async def test_a_running_step_gets_cancelled_error(client: Client, worker: MakeWorker) -> None:

@@ -20,9 +20,10 @@ from jetflow import (
     workflow,
 )
 from jetflow.broker.connection import Message
+from jetflow.broker.store import collect
 from jetflow.engine.tasks import NONE
 from jetflow.runs.trace import RunTrace
-from jetflow.wire.records import header_block
+from jetflow.wire.records import decode_mark, header_block
 from jetflow.wire.subjects import Header
 from tests.endings.stored import PATIENCE, Stored, until
 
@@ -286,6 +287,35 @@ async def test_a_step_that_nobody_knows(client: Client, worker: MakeWorker) -> N
     assert trace.error is not None
     assert trace.error.type == "UnknownStep"
     assert "'gone'" in trace.error.message
+
+
+async def test_a_mark_tells_why(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    """Lists and groups of failures read the marks alone, of one workflow or of all."""
+
+    @workflow("fails", retry=ONCE)
+    async def fails(number: int) -> None:
+        raise ValueError(f"no {number}: {'x' * 1000}")
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> None:
+        await ctx.join(
+            await ctx.spawn_workflows(fails, range(2), key=lambda number: f"k{number}"), return_exceptions=True
+        )
+
+    async with worker([fails, parent]):
+        run = await client.trigger(parent)
+        await run.result(PATIENCE)
+    marks = await collect(stored.session.store.pages(stored.names.records_stream, "jf.*.mark.*.*.*.failed.fails.*"))
+    assert {mark.subject.split(".")[3:6] == [run.id, run.id, "run"] for mark in marks} == {True}
+    told = sorted((decode_mark(mark.body) for mark in marks), key=lambda mark: str(mark.key))
+    assert [(mark.type, mark.key, mark.step, mark.place) for mark in told] == [
+        ("ValueError", "k0", "run", "test_outcomes.py:fails"),
+        ("ValueError", "k1", "run", "test_outcomes.py:fails"),
+    ]
+    assert told[1].message == f"no 1: {'x' * 193}…"
+    trace = await client.describe(run.id)
+    assert (trace.totals.failed, trace.totals.succeeded) == (2, 0)
+    assert [child.error and child.error.place for child in trace.children] == ["test_outcomes.py:fails"] * 2
 
 
 async def test_an_input_that_is_not_json(client: Client, worker: MakeWorker) -> None:
