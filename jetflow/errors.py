@@ -246,6 +246,27 @@ class UnknownStep(JetflowError, LookupError):
     """A run asks for a step that no declaration at hand has."""
 
 
+class UnknownVersion(JetflowError, LookupError):
+    """A run is pinned to a version of its workflow whose graph is not stored."""
+
+    def __init__(self, workflow: str, version: str) -> None:
+        super().__init__(
+            f"version {version or 'unknown'} of workflow {workflow!r} is not stored in this namespace: "
+            "whoever started the run has to store its graph first"
+        )
+        self.workflow = workflow
+        self.version = version
+
+
+class MalformedRecord(JetflowError, ValueError):
+    """A stored record, declaration or graph is not what ``docs/wire.md`` says; ``what`` names its kind."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"the stored {what} cannot be read: {reason}")
+        self.what = what
+        self.reason = reason
+
+
 class ResultTimeout(JetflowError, TimeoutError):
     """The run had not ended within the time given (seconds); it goes on."""
 

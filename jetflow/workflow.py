@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
-from types import FrameType
+from pathlib import PurePath
+from types import CodeType, FrameType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
@@ -20,7 +21,7 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.wire.codec import ANY, Codec
-from jetflow.wire.records import Declaration
+from jetflow.wire.records import Declaration, DeclaredStep
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
@@ -33,6 +34,9 @@ OUT = TypeVar("OUT")
 
 ONE_STEP: Final = "run"
 """The name of the step of a workflow that was declared as one function."""
+
+DOC_LIMIT: Final = 500
+"""Characters of a step's documentation that its declaration holds."""
 
 CONTEXT_MARK: Final = "__jetflow_context__"
 """The attribute by which a step's signature knows the context's class."""
@@ -81,6 +85,18 @@ class Step(Generic[P, R, OUT_co]):
 
     def __repr__(self) -> str:
         return f"<Step {self.name!r} of {self.workflow!r}>"
+
+    @property
+    def declared(self) -> DeclaredStep:
+        """What the registry bucket says of the step."""
+        return DeclaredStep(
+            attempts=self.retry.attempts,
+            timeout=self.timeout,
+            max_running=self.max_running,
+            join=self.join,
+            doc=_first_paragraph(self.function.__doc__ or ""),
+            source=_source(self.function),
+        )
 
     def arguments(self, value: Any, context: Any) -> dict[str, Any]:
         """Return the keyword arguments for one call."""
@@ -331,12 +347,14 @@ class Workflow(Generic[I, O]):
     @cached_property
     def declaration(self) -> Declaration:
         """What the registry bucket says of the workflow."""
+        steps = [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]
         return Declaration(
             graph=self.graph,
             version=self.graph.version,
             deadline=self.deadline,
             input=msgspec.Raw(self.input.schema),
             output=msgspec.Raw(self.output.schema),
+            steps={step.name: step.declared for step in steps},
         )
 
     @property
@@ -451,6 +469,19 @@ def _resolved_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
             if frame is None:
                 raise InvalidDeclaration(f"{where}: an annotation cannot be resolved: {error}") from error
     return {}
+
+
+def _first_paragraph(doc: str) -> str:
+    paragraph = " ".join(inspect.cleandoc(doc).partition("\n\n")[0].split())
+    return paragraph if len(paragraph) <= DOC_LIMIT else f"{paragraph[: DOC_LIMIT - 1]}…"
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """Return where a function is declared, without the path of the machine."""
+    if function.__module__ != "__main__":
+        return f"{function.__module__}:{function.__qualname__}"
+    code: CodeType | None = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
 
 
 def _checked_positive(what: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Final
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.store import Store
 from jetflow.engine.graph import Graph
-from jetflow.errors import UnknownWorkflow
+from jetflow.errors import MalformedRecord, UnknownWorkflow
 from jetflow.wire.records import Declaration, decode_declaration, decode_graph, encode
 from jetflow.wire.subjects import Subjects
 
@@ -32,9 +32,9 @@ class Registry:
         self._found: dict[str, tuple[float, Declaration]] = {}
         self._known: set[tuple[str, str]] = set()
 
-    def know(self, graph: Graph) -> None:
-        """Remember a graph that this process has declared."""
-        self._graphs[graph.workflow, graph.version] = graph
+    def _know(self, declaration: Declaration) -> None:
+        """Remember a graph under the version that its declaration gives: only jetflow's own are digests of it."""
+        self._graphs[declaration.graph.workflow, declaration.version] = declaration.graph
 
     async def declare(self, declaration: Declaration) -> None:
         """Make a declaration the newest of its workflow, if it differs from the one that is."""
@@ -66,7 +66,7 @@ class Registry:
         name = declaration.graph.workflow
         subject = self._names.workflow_version(name, declaration.version)
         await self._publisher.store(subject, encode(declaration.graph))
-        self.know(declaration.graph)
+        self._know(declaration)
         self._known.add((name, declaration.version))
 
     async def find(self, name: str) -> Declaration:
@@ -74,6 +74,7 @@ class Registry:
 
         Raises:
             UnknownWorkflow: nobody has declared one of this name.
+            MalformedRecord: what is declared cannot be read.
         """
         at, declaration = self._found.get(name, (0.0, None))
         if declaration is not None and monotonic() - at < FRESH:
@@ -84,8 +85,10 @@ class Registry:
         if stored is None:
             raise UnknownWorkflow(name, difflib.get_close_matches(name, await self.workflows(), 3))
         declaration = decode_declaration(stored.body)
+        if not is_subject_token(declaration.version):
+            raise MalformedRecord("declaration", f"its version {declaration.version!r} is no token")
         self._found[name] = monotonic(), declaration
-        self.know(declaration.graph)
+        self._know(declaration)
         return declaration
 
     def cached_graph(self, workflow: str, version: str) -> Graph | None:
@@ -93,7 +96,11 @@ class Registry:
         return self._graphs.get((workflow, version))
 
     async def graph(self, workflow: str, version: str) -> Graph | None:
-        """Return the graph of a version, or the newest for no version; None if nobody has declared it."""
+        """Return the graph of a version, or the newest for no version; None if nobody has declared it.
+
+        Raises:
+            MalformedRecord: it cannot be read.
+        """
         graph = self._graphs.get((workflow, version))
         if graph is not None:
             return graph
@@ -108,8 +115,7 @@ class Registry:
         stored = await self._store.leader_last(self._names.workflows_stream, subject)
         if stored is None:
             return None
-        graph = decode_graph(stored.body)
-        self.know(graph)
+        graph = self._graphs[workflow, version] = decode_graph(stored.body)
         return graph
 
     async def workflows(self) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused
-from jetflow.wire.subjects import Subjects
+from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
 """Seconds for which the server remembers message ids. Only the fast path: subjects are the guarantee."""
@@ -34,8 +34,11 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
 
     Raises:
         BrokerRefused: the server does not make one.
+        BrokerError: one that exists is of another edition of the wire format, or of somebody else.
     """
-    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in _streams(names, retention)))
+    metadata = {EDITION_KEY: EDITION}
+    streams = [stream | {"metadata": metadata} for stream in _streams(names, retention)]
+    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams))
 
 
 def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
@@ -116,6 +119,14 @@ async def _check_stream(connection: Connection, config: dict[str, Any]) -> None:
     """
     name = config["name"]
     found = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+    metadata: dict[str, str] = found.get("metadata") or {}  # where the server keeps keys of its own, too
+    edition = metadata.get(EDITION_KEY)
+    if edition != EDITION:
+        has = "no edition" if edition is None else f"edition {edition}"
+        raise BrokerError(
+            f"the stream {name} has {has} of jetflow's wire format in its metadata, and this jetflow needs edition "
+            f"{EDITION}: use another namespace, or delete the streams of this one"
+        )
     for setting in ("subjects", "republish"):
         has, needs = found.get(setting), config.get(setting)
         if has != needs:

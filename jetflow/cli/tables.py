@@ -23,6 +23,7 @@ _STYLES: Final = {
     "succeeded": "green",
     "failed": "bold red",
     "cancelled": "magenta",
+    "removed": "magenta",
     "timed_out": "bold red",
     "running": "cyan",
     "waiting": "yellow",

@@ -16,11 +16,13 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When a join is decided, and how. Made by the class methods; `all_succeed` is the default everywhere.
 
     A policy with ``early`` is decided as soon as it is certain, the others once every child has ended. What is still
-    open then is cancelled if ``cancel_rest``. ``seconds`` bounds the join: what has ended by then decides.
+    open then is cancelled if ``cancel_rest``. ``seconds`` bounds the join: what has ended by then decides. So many as
+    ``tolerated`` may fail, or the share ``fraction`` of all where it is given.
     """
 
     quorum: int | None = None
-    tolerated: int | float = 0
+    tolerated: int = 0
+    fraction: float | None = None
     anything: bool = False
     early: bool = False
     cancel_rest: bool = False
@@ -56,7 +58,7 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return cls(tolerated=int(failures))
         if fraction is None or not 0 <= fraction <= 1:
             raise ValueError(f"JoinPolicy.tolerate(fraction={fraction}): from 0 to 1")
-        return cls(tolerated=float(fraction))
+        return cls(fraction=float(fraction))
 
     @classmethod
     def first(cls) -> JoinPolicy:
@@ -118,8 +120,8 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def _allowed(self, total: int) -> int:
         if self.anything:
             return total
-        if isinstance(self.tolerated, float):
-            return int(self.tolerated * total + _ROUNDING)
+        if self.fraction is not None:
+            return int(self.fraction * total + _ROUNDING)
         return self.tolerated
 
 

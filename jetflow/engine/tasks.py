@@ -61,12 +61,13 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a run or an attempt failed."""
+    """Why a run or an attempt failed. ``place`` is the innermost frame of the user's code: ``file.py:function``."""
 
     type: str
     message: str
     step: str | None = None
     traceback: str = ""
+    place: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -99,13 +100,13 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One delivery of a task that ended without an outcome.
 
     ``returned`` marks a task that was handed back before its function was called; it does not count as an attempt.
-    ``again`` is when the next attempt is due, in seconds since the epoch.
+    ``again`` is when the next attempt is due. Times are seconds since the epoch.
     """
 
-    attempt: int
-    worker: str
-    started: float
-    ended: float
+    attempt: int = 1
+    worker: str = ""
+    started: float = 0.0
+    ended: float = 0.0
     error: Failure | None = None
     returned: bool = False
     again: float | None = None

@@ -74,7 +74,8 @@ class Look(msgspec.Struct, frozen=True, gc=False):
 
     Where a child's failure asks for it (``failure``), only a join that one failure may decide is worth it.
 
-    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing.
+    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing; a Broken
+    when no look can ever decide it.
     """
 
     join: StepAddress
@@ -94,6 +95,17 @@ class JoinView(msgspec.Struct, frozen=True):
     failed: tuple[tuple[str, Outcome], ...] = ()
     met: bool = True
     rest: bool = False
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A join that nobody can decide, for its record or its graph is lost: how its run ends, or has ended.
+
+    ``task`` is of the run; ``graph`` is None if it is what is lost.
+    """
+
+    task: Task
+    outcome: Outcome
+    graph: Graph | None = None
 
 
 class Arm(msgspec.Struct, frozen=True, gc=False):
@@ -221,8 +233,11 @@ def settle(
     join: StepAddress, value: int | None = None, woken: set[str] | None = None, *, failure: bool = False
 ) -> Procedure:
     """Look whether a join is decided, and move its step on if it is."""
-    view: JoinView | None = yield Look(join, value, failure)
+    view: JoinView | Broken | None = yield Look(join, value, failure)
     if view is None:
+        return
+    if isinstance(view, Broken):
+        yield from conclude(view.task, view.outcome, view.graph)
         return
     record = view.record
     if record.kind == "parked":

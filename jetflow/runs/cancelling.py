@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import time
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from jetflow.broker.session import Session
-from jetflow.broker.store import Stored
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import Procedure, conclude
 from jetflow.errors import UnknownRun
-from jetflow.runs.tasks import task_of
-from jetflow.wire.records import decode_outcome, header_block, task_headers
+from jetflow.runs.tasks import count_children, find_first_task, task_of
+from jetflow.wire.records import decode_outcome, encode, header_block, task_headers
 from jetflow.wire.subjects import run_of_task
 
 CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
@@ -27,6 +28,11 @@ TREE: Final = b""
 ALONE: Final = b'"alone"'
 DELETED: Final = b'"deleted"'
 """What a mark says of its run: cancelled with all that it has spawned, cancelled without, deleted with its tree."""
+
+CANCEL: Final = "_cancel"
+"""Stands for a step where a cancel keeps what it has done: no step has such a name."""
+
+REMOVED: Final = "removed"
 
 PURGES_AT_ONCE: Final = 32
 
@@ -52,6 +58,8 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     # The mark first, so that nothing more is spawned; then the outcome, without which whoever waits would wait for ever
     # if this client died; the queued tasks last, for workers drop what they still receive of a marked run.
     parents = await _mark_tree(session, first) if tree else []
+    if tree:
+        await _note_removed(session, first)
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
     await drive(conclude(first, cancelled(first)))
@@ -105,17 +113,6 @@ def cancelled(task: Task, worker: str = "") -> Outcome:
     )
 
 
-async def find_first_task(session: Session, run: str) -> Task | None:
-    """Return the oldest task of a run."""
-    names, store = session.names, session.store
-    found: list[Stored] = []
-    async for page in store.leader_subjects(names.tasks_stream, names.tasks_of_run_id(run)):
-        messages = await asyncio.gather(*(store.leader_last(names.tasks_stream, subject) for subject in page))
-        found += [message for message in messages if message is not None]
-    tasks = [task_of(message) for message in sorted(found, key=lambda message: message.sequence)]
-    return next((task for task in tasks if task is not None), None)
-
-
 async def _mark_tree(session: Session, first: Task) -> list[str]:
     """Mark a run and its descendants as cancelled, and return which runs were marked."""
     marked = [first.root]
@@ -123,6 +120,25 @@ async def _mark_tree(session: Session, first: Task) -> list[str]:
         marked = _descendants(await _families(session, first.root), first.run)
     await _mark(session, first.root, marked)
     return marked
+
+
+async def _note_removed(session: Session, first: Task) -> None:
+    """Store how many children of a run are about to lose their tasks: afterwards nobody could tell."""
+    removed = await count_children(session, first.root, first.run)
+    if removed:
+        await session.publisher.store(
+            session.names.once(StepAddress(first.root, first.run, CANCEL), REMOVED), encode(removed)
+        )
+
+
+async def removed_children(session: Session, root: str, run: str) -> int:
+    """Return how many children of a run have lost their tasks when it was cancelled."""
+    subject = session.names.once(StepAddress(root, run, CANCEL), REMOVED)
+    stored = await session.store.leader_last(session.names.records_stream, subject)
+    try:
+        return 0 if stored is None else max(0, msgspec.json.decode(stored.body, type=int))
+    except msgspec.DecodeError:
+        return 0
 
 
 async def _remove_queued(session: Session, first: Task, parents: list[str]) -> None:
@@ -178,7 +194,8 @@ async def _parents_below(session: Session, root: str, runs: Iterable[str]) -> li
 
 async def _keep_first(session: Session, first: Task) -> None:
     """Put back the task that the root run's identity rests on; workers drop it, for its tree is cancelled."""
-    headers = header_block(task_headers(first, f"{first.run}.kept"))
+    # Each time by another message id: the one of a cancel before would have the server take it for stored.
+    headers = header_block(task_headers(first, f"{first.run}.kept.{time():.6f}"))
     await session.publisher.store(session.names.task_of(first), first.input, headers)
 
 

@@ -7,6 +7,7 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.engine.joins import JoinRecord, Tally
 from jetflow.engine.tasks import NULL, StepAddress
+from jetflow.errors import MalformedRecord
 from jetflow.runs.values import get, is_large, put
 from jetflow.wire.records import decode_join, encode
 from jetflow.wire.subjects import Header, run_of_task
@@ -24,14 +25,27 @@ async def packed(session: Session, root: str, record: JoinRecord) -> bytes:
     return encode(msgspec.structs.replace(record, members=None, borrowed=(), excused=(), output=NULL, whole=whole))
 
 
-async def unpacked(session: Session, root: str, body: bytes) -> JoinRecord:
+async def unpacked(session: Session, join: StepAddress, body: bytes) -> JoinRecord:
     """Return the join record that a stored body holds or refers to.
 
     Raises:
+        MalformedRecord: it cannot be read.
         LostValue: it was kept apart, and is gone.
     """
+    record = read_record(join, body)
+    return record if record.whole is None else read_record(join, await get(session, join.root, record.whole))
+
+
+def read_record(join: StepAddress, body: bytes) -> JoinRecord:
+    """Return the join record of a step that a body holds, what is kept apart left out.
+
+    Raises:
+        MalformedRecord: it cannot be read, or is of a task of another run.
+    """
     record = decode_join(body)
-    return record if record.whole is None else decode_join(await get(session, root, record.whole))
+    if not record.task.endswith(f".{join.run}.{record.turn}"):
+        raise MalformedRecord("join record", f"its task {record.task!r} is not of run {join.run}, turn {record.turn}")
+    return record
 
 
 async def spawned_by(session: Session, join: StepAddress) -> bytes:

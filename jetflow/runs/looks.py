@@ -10,15 +10,18 @@ import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
+from time import time
 from typing import Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
 from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
-from jetflow.engine.tasks import Outcome, StepAddress, Task
-from jetflow.engine.transitions import JoinView, Look
+from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
+from jetflow.engine.transitions import Broken, JoinView, Look
+from jetflow.errors import JetflowError, MalformedRecord, UnknownVersion
 from jetflow.runs.joins import spawned_by, unpacked
-from jetflow.runs.tasks import task_of
+from jetflow.runs.tasks import find_first_task, task_of
+from jetflow.runs.values import LostValue
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 
@@ -76,15 +79,24 @@ class Looks:
             self._decided.pop((join, turn), None)
             raise
 
-    async def look(self, effect: Look) -> JoinView | None:
-        """Return what the next turn begins with, if the children that a join needs have ended."""
-        join, value = effect.join, effect.value
-        if value is not None and not self._ledger.worth(join, value):
+    async def look(self, effect: Look) -> JoinView | Broken | None:
+        """Return what the next turn begins with, if the children that a join needs have ended.
+
+        What cannot be read now can never be: then it is told how the run ends.
+        """
+        if effect.value is not None and not self._ledger.worth(effect.join, effect.value):
             return None
+        try:
+            return await self._look(effect)
+        except (MalformedRecord, UnknownVersion, LostValue) as error:
+            return await self._broken(effect.join, error)
+
+    async def _look(self, effect: Look) -> JoinView | None:
+        join, value = effect.join, effect.value
         stored = await self._store.leader_last(self._names.records_stream, self._names.joins_of_step(join))
         if stored is None:
             return None
-        record = await unpacked(self._session, join.root, stored.body)
+        record = await unpacked(self._session, join, stored.body)
         if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
             return None
         ended, members = await self._ended(join, record, likely=value is not None)
@@ -108,10 +120,33 @@ class Looks:
             return None
         graph = await self._session.registry.graph(task.workflow, task.version)
         if graph is None:
-            _log.error("join of run %s cannot go on: graph %s of %r is gone", join.run, task.version, task.workflow)
-            return None
+            raise UnknownVersion(task.workflow, task.version)
         met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
         return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
+
+    async def _broken(self, join: StepAddress, error: JetflowError) -> Broken | None:
+        """Return how the run of a join that nobody can decide ends, or has ended: whoever finds it repeats that."""
+        task = await find_first_task(self._session, join.run, join.root)
+        if task is None:  # its tree was cancelled, and its tasks are removed
+            return None
+        stored = await self._store.leader_last(self._names.records_stream, self._names.run_of(task))
+        if stored is None:
+            _log.error("run %s of %r cannot go on behind step %r: %s", join.run, task.workflow, join.step, error)
+            outcome = Outcome(
+                status="failed",
+                error=Failure(type(error).__name__, str(error), join.step),
+                workflow=task.workflow,
+                step=join.step,
+                key=task.key,
+                ended=time(),
+            )
+        else:
+            outcome = decode_outcome(stored.body)
+        try:
+            graph = await self._session.registry.graph(task.workflow, task.version)
+        except MalformedRecord:
+            graph = None
+        return Broken(task, outcome, graph)
 
     async def _ended(self, join: StepAddress, record: JoinRecord, *, likely: bool) -> tuple[int, bytes | None]:
         """Return how many of the children that a join record names have ended, and their packed ids.

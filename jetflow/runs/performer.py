@@ -52,6 +52,7 @@ from jetflow.wire.records import (
     decode_outcome,
     encode,
     header_block,
+    mark_body,
     task_headers,
 )
 from jetflow.wire.subjects import last_token
@@ -199,7 +200,7 @@ class Performer:
         self._on_stored(write, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
-        item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", b"")
+        item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))
         self._publish(self._session.records, item, procedure, done)
 
     def _store_step(self, effect: StoreStep, procedure: AnyProcedure, done: Done) -> None:
@@ -280,7 +281,7 @@ class Performer:
         while not (await self._publisher.store(subject, body)).stored:
             stored = await self._store.leader_last(self._names.records_stream, subject)
             if stored is not None:
-                return await unpacked(self._session, task.root, stored.body)
+                return await unpacked(self._session, task.join, stored.body)
         return record
 
     # --- effects that read
@@ -292,10 +293,11 @@ class Performer:
             self._store.leader_last(names.records_stream, names.step(task.join)),
             self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
         )
+        open_join = join if run is None and step is None else None
         return Ended(
             run=None if run is None else decode_outcome(run.body),
             step=None if step is None else decode_outcome(step.body),
-            join=None if join is None else await unpacked(self._session, task.root, join.body),
+            join=None if open_join is None else await unpacked(self._session, task.join, open_join.body),
         )
 
     async def _read_steps(self, effect: ReadSteps) -> dict[str, Outcome]:

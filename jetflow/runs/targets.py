@@ -40,14 +40,14 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Targe
 
     Raises:
         UnknownWorkflow: a name that nobody has declared.
+        MalformedRecord: what is declared under the name cannot be read.
     """
     if isinstance(workflow, Workflow):
         await session.registry.ensure(workflow.declaration)
         graph = workflow.graph
         return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
     declaration = await session.registry.find(workflow)
-    graph = declaration.graph
-    return Target(workflow, graph.first, graph.version, ANY, ANY, declaration.deadline)
+    return Target(workflow, declaration.graph.first, declaration.version, ANY, ANY, declaration.deadline)
 
 
 def root_task(

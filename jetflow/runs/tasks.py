@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Final
@@ -9,11 +10,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from jetflow.broker.parser import Message
+from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import NONE, Task
 from jetflow.wire.records import MalformedTask, parse_task
-from jetflow.wire.subjects import Header
+from jetflow.wire.subjects import Header, run_of_task
 
 FAMILIES: Final = 1000
 """Parents remembered of whose children the shared part is known."""
@@ -33,6 +35,26 @@ def task_of(stored: Stored) -> Task | None:
     except MalformedTask as error:
         _log.error("a stored task is malformed: %s", error)
         return None
+
+
+async def find_first_task(session: Session, run: str, root: str = "*") -> Task | None:
+    """Return the oldest task of a run. It is found faster where the root run of its tree is known."""
+    names, store = session.names, session.store
+    found: list[Stored] = []
+    async for page in store.leader_subjects(names.tasks_stream, names.tasks_of_run(root, run)):
+        messages = await asyncio.gather(*(store.leader_last(names.tasks_stream, subject) for subject in page))
+        found += [message for message in messages if message is not None]
+    tasks = [task_of(message) for message in sorted(found, key=lambda message: message.sequence)]
+    return next((task for task in tasks if task is not None), None)
+
+
+async def count_children(session: Session, root: str, run: str) -> int:
+    """Return how many children of a run have tasks that are stored."""
+    names = session.names
+    children: set[bytes] = set()
+    async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_parent(root, run)):
+        children.update(child for child in map(run_of_task, page) if child is not None)
+    return len(children)
 
 
 class TaskReader:

@@ -14,18 +14,18 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored, collect
 from jetflow.engine.graph import START, Graph
-from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NONE, Failure, Outcome, Status, Task
-from jetflow.errors import BrokerRefused, UnknownRun
+from jetflow.errors import BrokerRefused, MalformedRecord, UnknownRun
+from jetflow.runs.cancelling import removed_children
+from jetflow.runs.tasks import count_children
 from jetflow.runs.values import with_output
 from jetflow.wire.records import (
     MalformedTask,
     decode_attempt,
-    decode_join,
     decode_outcome,
     parse_task,
 )
-from jetflow.wire.subjects import last_token, run_of_task
+from jetflow.wire.subjects import last_token
 
 State = Literal[
     "pending", "queued", "running", "waiting", "retrying", "succeeded", "failed", "cancelled", "timed_out", "skipped"
@@ -80,7 +80,7 @@ class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """How many children a run has, by status."""
+    """How many children a run has, by status. ``removed`` were spawned, and cancelled before they could end."""
 
     spawned: int = 0
     open: int = 0
@@ -88,6 +88,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     timed_out: int = 0
+    removed: int = 0
 
 
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +141,7 @@ async def read_trace(
             raise UnknownRun(run)
         return _without_tasks(run, ended, outcome)
     first, message = tasks[0]
-    graph = await session.registry.graph(first.workflow, first.version)
+    graph = await _graph(session, first)
     steps = () if graph is None else await _steps(session, graph, tasks, outcome)
     totals, page, next_page = Totals(), (), None
     if children > 0:
@@ -187,6 +188,14 @@ def _without_tasks(run: str, stored: Stored, outcome: Outcome) -> RunTrace:
     )
 
 
+async def _graph(session: Session, task: Task) -> Graph | None:
+    """Return the graph of a task's run; None if it is not stored, or cannot be read."""
+    try:
+        return await session.registry.graph(task.workflow, task.version)
+    except MalformedRecord:
+        return None
+
+
 async def _tasks(session: Session, run: str) -> list[tuple[Task, Stored]]:
     """Return the tasks of a run, oldest first."""
     names, store = session.names, session.store
@@ -222,13 +231,13 @@ async def _steps(
     outcomes = {last_token(message.subject): decode_outcome(message.body) for message in ended}
     if outcome is not None and graph.sinks == (outcome.step,) and outcome.step not in outcomes:
         outcomes[outcome.step] = outcome  # the end of the only last step is the run's
-    joins = {
-        (message.subject.split(".")[5], int(last_token(message.subject))): decode_join(message.body)
-        for message in joined
-    }
+    joins = {(message.subject.split(".")[5], int(last_token(message.subject))) for message in joined}
+    due: dict[tuple[str, int], float] = {}
     failures: dict[str, list[AttemptTrace]] = {}
     for message in tried:
         record = decode_attempt(message.body)
+        if record.again is not None:
+            due[message.subject.split(".")[5], int(message.subject.split(".")[6])] = record.again
         if not record.returned:
             failures.setdefault(message.subject.split(".")[5], []).append(
                 AttemptTrace(
@@ -242,8 +251,9 @@ async def _steps(
     traces: list[StepTrace] = []
     for node in graph.nodes:
         turns = [(task, message) for task, message in tasks if task.step == node.name]
+        again = due.get((node.name, turns[-1][0].turn)) if turns else None
         trace = await _step(
-            session, node.name, node.after, turns, outcomes.get(node.name), joins, failures.get(node.name, [])
+            session, node.name, node.after, turns, outcomes.get(node.name), joins, failures.get(node.name, []), again
         )
         if outcome is not None and trace.status in _OPEN:  # cancelled as a whole, or failed fast
             trace = msgspec.structs.replace(trace, status="cancelled", again=None)
@@ -260,8 +270,9 @@ async def _step(
     after: tuple[str, ...],
     turns: list[tuple[Task, Stored]],
     outcome: Outcome | None,
-    joins: dict[tuple[str, int], JoinRecord],
+    joins: set[tuple[str, int]],
     failures: list[AttemptTrace],
+    again: float | None,
 ) -> StepTrace:
     if not turns:
         return StepTrace(
@@ -272,12 +283,11 @@ async def _step(
             error=None if outcome is None else outcome.error,
         )
     task, message = turns[-1]
-    join = joins.get((name, task.turn))
     status: State
     if outcome is not None:
         status = outcome.status
-    elif join is not None:
-        status = "waiting" if join.counted else "retrying"
+    elif (name, task.turn) in joins:
+        status = "waiting" if again is None else "retrying"
     else:
         begun = len(turns) > 1 or bool(failures)
         status = "running" if begun or await _is_delivered(session, task, message) else "queued"
@@ -292,7 +302,7 @@ async def _step(
         ended=outcome.ended or None if outcome is not None else None,
         worker=outcome.worker or None if outcome is not None else None,
         error=outcome.error if outcome is not None else None,
-        again=join.until if join is not None and status == "retrying" else None,
+        again=again if status == "retrying" else None,
         failures=tuple(failures),
     )
 
@@ -311,29 +321,25 @@ async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
 
 async def _totals(session: Session, root: str, run: str) -> Totals:
     names, store = session.names, session.store
-    spawned, ended, failed, cancelled, timed_out = await asyncio.gather(
-        _count_spawned(session, root, run),
+    kept, taken, ended, failed, cancelled, timed_out = await asyncio.gather(
+        count_children(session, root, run),
+        removed_children(session, root, run),
         store.leader_count(names.records_stream, names.runs_of_parent(root, run)),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "failed")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "cancelled")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "timed_out")),
     )
+    spawned = max(kept + taken, ended)
+    still_open = min(kept, spawned - ended)
     return Totals(
         spawned=spawned,
-        open=max(0, spawned - ended),
+        open=still_open,
         succeeded=max(0, ended - failed - cancelled - timed_out),
         failed=failed,
         cancelled=cancelled,
         timed_out=timed_out,
+        removed=spawned - ended - still_open,
     )
-
-
-async def _count_spawned(session: Session, root: str, run: str) -> int:
-    names = session.names
-    children: set[bytes] = set()
-    async for page in session.store.leader_subjects(names.tasks_stream, names.tasks_of_parent(root, run)):
-        children.update(child for child in map(run_of_task, page) if child is not None)
-    return len(children)
 
 
 async def _children(
@@ -351,7 +357,7 @@ async def _children(
                 task = parse_task(message.subject, message.headers, message.body)
             except MalformedTask:
                 continue
-            graph = await session.registry.graph(task.workflow, task.version)
+            graph = await _graph(session, task)
             if task.turn == 0 and (graph is None or task.step in (graph.first, START)):
                 page.append((task, message))
         if next_page is not None:

@@ -5,48 +5,135 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from math import isfinite, nan
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
+from jetflow.errors import MalformedRecord
 from jetflow.wire.subjects import Header
 
 SHOWN_KEY: Final = 200
 """Characters of a key that are kept for showing; identity uses the whole key."""
 
+MARK_TEXT: Final = 200
+"""Characters of each text in a mark."""
+
+MARK_BYTES: Final = 1000
+"""Bytes that a mark may have."""
+
+T = TypeVar("T")
+
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-decode_join: Callable[[bytes | str], JoinRecord] = msgspec.json.Decoder(JoinRecord).decode
-decode_attempt: Callable[[bytes | str], Attempt] = msgspec.json.Decoder(Attempt).decode
 
 
-_read_outcome: Callable[[bytes | str], Outcome] = msgspec.json.Decoder(Outcome).decode
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why a run ended other than well, in short: what lists and groups of failures are made of."""
+
+    type: str = ""
+    message: str = ""
+    step: str | None = None
+    place: str = ""
+    key: str | None = None
 
 
-def decode_outcome(body: bytes | str) -> Outcome:
-    """Return the outcome that a record holds. One that cannot be read is a failure: whoever waits for it must go on."""
-    try:
-        return _read_outcome(body)
-    except (ValueError, RecursionError) as error:
-        unreadable = Failure("MalformedOutcome", f"the stored outcome cannot be read: {error}")
-        return Outcome(status="failed", error=unreadable)
+class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is worth knowing of a step without its code. ``timeout`` is seconds; see `jetflow.Step` for the others.
+
+    ``doc`` is the first paragraph of the function's documentation; ``source`` tells where it is declared.
+    """
+
+    attempts: int = 1
+    timeout: float | None = None
+    max_running: int | None = None
+    join: JoinPolicy = ALL_SUCCEED
+    doc: str = ""
+    source: str = ""
 
 
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A declared workflow as the registry bucket holds it. Schemas are JSON Schema."""
+    """A declared workflow as the registry bucket holds it. Schemas are JSON Schema.
+
+    ``steps`` is for showing, and no part of what the version stands for.
+    """
 
     graph: Graph
     version: str
     deadline: float | None = None
     input: msgspec.Raw = msgspec.Raw(b"{}")
     output: msgspec.Raw = msgspec.Raw(b"{}")
+    steps: dict[str, DeclaredStep] = {}
 
 
-decode_declaration: Callable[[bytes | str], Declaration] = msgspec.json.Decoder(Declaration).decode
-decode_graph: Callable[[bytes | str], Graph] = msgspec.json.Decoder(Graph).decode
+def _reader(what: str, kind: type[T]) -> Callable[[bytes | str], T]:
+    """Return a function that reads records of one kind, and raises `MalformedRecord` for what is none."""
+    read = msgspec.json.Decoder(kind).decode
+
+    def decode(body: bytes | str) -> T:
+        try:
+            return read(body)
+        except (ValueError, RecursionError) as error:
+            raise MalformedRecord(what, str(error)) from error
+
+    return decode
+
+
+decode_join: Callable[[bytes | str], JoinRecord] = _reader("join record", JoinRecord)
+decode_declaration: Callable[[bytes | str], Declaration] = _reader("declaration", Declaration)
+decode_graph: Callable[[bytes | str], Graph] = _reader("graph", Graph)
+_read_outcome: Callable[[bytes | str], Outcome] = _reader("outcome", Outcome)
+_read_attempt: Callable[[bytes | str], Attempt] = _reader("attempt", Attempt)
+_read_mark: Callable[[bytes | str], Mark] = _reader("mark", Mark)
+
+
+def decode_outcome(body: bytes | str) -> Outcome:
+    """Return the outcome that a record holds. One that cannot be read is a failure: whoever waits for it must go on."""
+    try:
+        return _read_outcome(body)
+    except MalformedRecord as error:
+        return Outcome(status="failed", error=Failure("MalformedOutcome", str(error)))
+
+
+def decode_attempt(body: bytes | str) -> Attempt:
+    """Return the attempt that a record holds. One that cannot be read was an attempt all the same, and it failed."""
+    try:
+        return _read_attempt(body)
+    except MalformedRecord as error:
+        return Attempt(error=Failure("MalformedAttempt", str(error)))
+
+
+def decode_mark(body: bytes | str) -> Mark:
+    """Return the mark that a record holds. Its subject says what counts, so that one that cannot be read is empty."""
+    try:
+        return _read_mark(body)
+    except MalformedRecord:
+        return Mark()
+
+
+def mark_body(outcome: Outcome) -> bytes:
+    """Return the mark of a run that ended other than well."""
+    error = outcome.error or Failure("", "")
+    body, limit = b"", MARK_TEXT
+    while not body or len(body) > MARK_BYTES:
+        mark = Mark(
+            type=_cut(error.type, limit),
+            message=_cut(error.message, limit),
+            step=error.step,
+            place=_cut(error.place, limit),
+            key=None if outcome.key is None else _cut(outcome.key, limit),
+        )
+        body, limit = encode(mark), limit // 2
+    return body
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return at most so many characters of a text that JSON can hold."""
+    shown = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return shown.encode("utf-8", "replace").decode()
 
 
 _TASK_SUBJECT: Final = re.compile(
@@ -68,8 +155,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 def shown_key(key: str) -> str:
     """Return a key as it is kept for showing, on one line."""
-    shown = key if len(key) <= SHOWN_KEY else f"{key[: SHOWN_KEY - 1]}…"
-    return encode(shown.encode("utf-8", "replace").decode()).decode()
+    return encode(_cut(key, SHOWN_KEY)).decode()
 
 
 def task_headers(task: Task, message_id: str) -> dict[str, str]:

@@ -13,6 +13,11 @@ from jetflow.engine.tasks import StepAddress, Task
 
 TASK_TOKENS: Final = 6
 """Tokens that name a task: workflow, step, root, parent, run, turn."""
+EDITION: Final = "2"
+"""Edition of the wire format. Streams carry it in their metadata, and those of another edition are refused."""
+
+EDITION_KEY: Final = "jetflow_edition"
+"""The name under which the metadata of a stream hold the edition."""
 
 RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
@@ -33,7 +38,6 @@ class Header:
     DEADLINE: Final = "Jf-Deadline"
     EAGER: Final = "Jf-Eager"
     VALUE: Final = "Jf-Value"
-    SPAWNED_BY: Final = "Jf-Spawned-By"
     ATTEMPT: Final = "Jf-Attempt"
     TRACE: Final = "traceparent"
     SCHEDULE: Final = "Nats-Schedule"
@@ -185,16 +189,16 @@ class Subjects:
         return f"{self.prefix}.join.{root}.{run}.*.*"
 
     def mark_of(self, task: Task, status: str) -> str:
-        """The hint that a run ended other than well."""
-        return f"{self.prefix}.mark.{task.root}.{task.parent}.{task.parent_step}.{status}.{task.run}"
+        """The hint that a run ended other than well: its body tells of what, in short."""
+        return f"{self.prefix}.mark.{task.root}.{task.parent}.{task.parent_step}.{status}.{task.workflow}.{task.run}"
 
     def marks_of_join(self, join: StepAddress) -> str:
         """The hints that children of one step ended other than well."""
-        return f"{self.prefix}.mark.{join.root}.{join.run}.{join.step}.*.*"
+        return f"{self.prefix}.mark.{join.root}.{join.run}.{join.step}.*.*.*"
 
     def marks_of_parent(self, root: str, parent: str, status: str) -> str:
         """The hints that children of one run ended with ``status``."""
-        return f"{self.prefix}.mark.{root}.{parent}.*.{status}.*"
+        return f"{self.prefix}.mark.{root}.{parent}.*.{status}.*.*"
 
     def attempt(self, join: StepAddress, turn: int, delivery: int) -> str:
         """How one delivery of a task ended without an outcome."""

@@ -180,7 +180,7 @@ class Execution(Body):
         names, store = self._session.names, self._session.store
         join = StepAddress(self._task.root, self._task.run, step)
         sealed = await store.leader_last(names.records_stream, names.joins_of_step(join))
-        record = None if sealed is None else await unpacked(self._session, join.root, sealed.body)
+        record = None if sealed is None else await unpacked(self._session, join, sealed.body)
         members = await counted_by(self._session, join, record)
         ids = None if members is None else set(split_ids(members))
         ended = await store.leader_last(names.records_stream, names.step(join))

@@ -23,11 +23,14 @@ from jetflow.engine.joins import JoinRecord, failed_join
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import begin, conclude, count_up, finish, postpone, redelivered, seal
 from jetflow.errors import (
+    JetflowError,
+    MalformedRecord,
     PayloadTooLarge,
     RetryAfter,
     RunTimeout,
     StepTimeout,
     UnknownStep,
+    UnknownVersion,
 )
 from jetflow.runs import points
 from jetflow.runs.cancelling import cancelled
@@ -48,6 +51,9 @@ from jetflow.workflow import Step, Workflow
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
+UNREADABLE: Final = (MalformedRecord, LostValue)
+"""Errors of what an earlier step or delivery has stored: no later delivery will read it."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -166,9 +172,8 @@ class Executor:
             self._deliveries.begin(delivery, task)
             try:
                 await self._execute(delivery, task, slot)
-            except LostValue as error:  # of an earlier step: no later delivery will find it
-                graph = self._session.registry.cached_graph(task.workflow, task.version)
-                self._end(delivery, task, delivery.count, failure_of(error, task.step), graph)
+            except UNREADABLE as error:
+                self._unreadable(delivery, task, error)
             except Exception as error:  # a step's errors are recorded below: this is the broker's, or a rule's
                 self._deliveries.leave(delivery, error)
             finally:
@@ -187,7 +192,7 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         if graph is None or workflow is None or not graph.has(task.step):
-            await self._unknown(delivery, task)
+            await self._unknown(delivery, task, graph)
             return
         if self._is_cancelled(task, graph):
             await self._drop(delivery, task)
@@ -200,7 +205,7 @@ class Executor:
                 return
             attempt = await self._deliveries.attempt(delivery, task)
         if task.step == START:
-            self._drive(delivery, begin(task, graph))
+            self._drive(delivery, task, begin(task, graph))
         elif step is None:
             await self._unknown(delivery, task, graph)
         elif (late := too_late(delivery, task, step, attempt)) is not None:
@@ -274,7 +279,7 @@ class Executor:
             await self._drop(delivery, task)
         elif body.parked and isinstance(body, Execution):
             self.counts.parked += 1
-            self._drive(delivery, seal(task, body.parking()))
+            self._drive(delivery, task, seal(task, body.parking()))
         elif isinstance(failure, asyncio.CancelledError) and self.stopping:
             await self._deliveries.hand_back(delivery, task)
         elif failure is not None:
@@ -397,7 +402,7 @@ class Executor:
             alone = len(graph.nodes) == 1
             record = body.sealing(output, started=started, ended=ended, worker=self._name, alone=alone)
             if record is not None:
-                self._drive(delivery, seal(task, record))
+                self._drive(delivery, task, seal(task, record))
                 return
         outcome = Outcome(
             status="succeeded",
@@ -410,7 +415,7 @@ class Executor:
             ended=ended,
             worker=self._name,
         )
-        self._drive(delivery, finish(task, graph, outcome, spawned=spawned))
+        self._drive(delivery, task, finish(task, graph, outcome, spawned=spawned))
 
     def _failed(
         self,
@@ -462,7 +467,7 @@ class Executor:
             ended=now,
             worker=self._name,
         )
-        self._drive(delivery, postpone(task, delivery.count, tried, parked))
+        self._drive(delivery, task, postpone(task, delivery.count, tried, parked))
 
     async def _drop(self, delivery: Delivery, task: Task) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
@@ -475,7 +480,7 @@ class Executor:
         ended = await self._read_end(task)
         if ended is not None:
             if ended.subject == self._session.names.run_of(task):
-                self._drive(delivery, count_up(task))
+                self._drive(delivery, task, count_up(task))
             else:
                 self._deliveries.ack(delivery)
             return
@@ -484,7 +489,7 @@ class Executor:
             points.before("store_cancelled_mark")
             await self._session.publisher.store(mark, b"", timeout=30)
             points.after("store_cancelled_mark")
-        self._drive(delivery, conclude(task, cancelled(task, self._name)))
+        self._drive(delivery, task, conclude(task, cancelled(task, self._name)))
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.
@@ -510,6 +515,7 @@ class Executor:
         started: float = 0.0,
         status: Literal["failed", "timed_out"] = "failed",
         spawned: bool = False,
+        whole_run: bool = False,
     ) -> None:
         """End a step without an output; where its graph is not known, its run. ``spawned`` tells of this attempt."""
         self.counts.failed += 1
@@ -527,13 +533,13 @@ class Executor:
             ended=time(),
             worker=self._name,
         )
-        if graph is None:
-            self._drive(delivery, conclude(task, outcome))
+        if graph is None or whole_run:
+            self._drive(delivery, task, conclude(task, outcome, graph))
         elif len(graph.nodes) > 1 and (spawned or self._may_have_spawned(delivery, task)):
             # A step beside this one may wait for a child of it, and is woken by its join.
-            self._drive(delivery, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
+            self._drive(delivery, task, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
         else:
-            self._drive(delivery, finish(task, graph, outcome))
+            self._drive(delivery, task, finish(task, graph, outcome))
 
     def _may_have_spawned(self, delivery: Delivery, task: Task) -> bool:
         """Tell whether an earlier attempt of a step may have spawned children."""
@@ -542,28 +548,41 @@ class Executor:
         without_context = step is not None and step.context_name is None
         return not without_context and (delivery.again or task.turn > 0)
 
-    async def _unknown(self, delivery: Delivery, task: Task, graph: Graph | None = None) -> None:
+    def _unreadable(self, delivery: Delivery, task: Task, error: JetflowError) -> None:
+        """End the run of a task that rests on what cannot be read."""
+        graph = self._session.registry.cached_graph(task.workflow, task.version)
+        is_sequel = graph is not None and task.step == graph.on_failure  # its run has ended
+        failure = failure_of(error, task.step)
+        self._end(delivery, task, task.tried + delivery.count, failure, graph, whole_run=not is_sequel)
+
+    async def _unknown(self, delivery: Delivery, task: Task, graph: Graph | None) -> None:
         """Leave a step that this worker does not know to others for a while, then fail it by name.
 
         The while begins when a worker first did not know the step: the task may have been queued for long before.
         """
-        error = UnknownStep(
+        unknown_version = None if graph is not None else UnknownVersion(task.workflow, task.version)
+        error = unknown_version or UnknownStep(
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
             "its code was changed or removed while the run was under way"
         )
         failure = failure_of(error, task.step)
         tried = await self._deliveries.tried(task) if delivery.count > 1 else []
-        since = [record.started for record in tried if record.error is not None and record.error.type == failure.type]
+        since = [
+            record.started
+            for record in tried
+            if record.error is not None and record.error.type == failure.type and record.started
+        ]
         grace = self._options.unknown_step_grace
         if time() - min(since, default=time()) < grace:
             await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
         else:
-            self._end(delivery, task, task.tried + delivery.count, failure, graph)
+            known = graph if graph is not None and graph.has(task.step) else None
+            self._end(delivery, task, task.tried + delivery.count, failure, known)
 
-    def _drive(self, delivery: Delivery, procedure: AnyProcedure) -> None:
+    def _drive(self, delivery: Delivery, task: Task, procedure: AnyProcedure) -> None:
         """Have a procedure performed, and acknowledge its delivery behind it."""
         self.recording += 1
-        self._performer.drive(procedure, partial(self._driven, delivery))
+        self._performer.drive(procedure, partial(self._driven, delivery, task))
 
     def _on_holding(self, change: int) -> None:
         """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""
@@ -579,9 +598,11 @@ class Executor:
         if self.recording == RECORDING_AHEAD:
             self.on_room()
 
-    def _driven(self, delivery: Delivery, _: Any, error: BaseException | None) -> None:
+    def _driven(self, delivery: Delivery, task: Task, _: Any, error: BaseException | None) -> None:
         self._record_less()
         if error is None:
             self._deliveries.ack(delivery)
+        elif isinstance(error, UNREADABLE):
+            self._unreadable(delivery, task, error)
         else:
             self._deliveries.leave(delivery, error)

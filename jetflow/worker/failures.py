@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
+from pathlib import Path
 from time import time
+from types import TracebackType
 from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
@@ -25,6 +28,11 @@ from jetflow.workflow import Step
 TRACEBACK_LIMIT: Final = 16_000
 """Characters of a traceback that are kept, from its end."""
 
+_JETFLOW: Final = str(Path(__file__).parents[1] / "_")[:-1]
+_STANDARD: Final = str(Path(asyncio.__file__).parents[1] / "_")[:-1]
+_INSTALLED: Final = ("site-packages", "dist-packages")
+"""Directories under the standard library that hold what is not of it."""
+
 FINAL: Final = (
     NonRetryable,
     RunTimeout,
@@ -45,7 +53,31 @@ def failure_of(error: BaseException, step: str) -> Failure:
     else:
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
     message = str(error)[:TRACEBACK_LIMIT]
-    return Failure(type=type(error).__name__, message=_writable(message), step=step, traceback=_writable(text))
+    return Failure(
+        type=type(error).__name__,
+        message=_writable(message),
+        step=step,
+        traceback=_writable(text),
+        place=_writable(_place(error.__traceback__)),
+    )
+
+
+def _place(frames: TracebackType | None) -> str:
+    """Return the innermost frame of the user's code, without the path of the machine; empty if there is none."""
+    place = ""
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if _is_the_users(code.co_filename):
+            place = f"{Path(code.co_filename).name}:{code.co_name}"
+        frames = frames.tb_next
+    return place
+
+
+def _is_the_users(file: str) -> bool:
+    """Tell whether a file is neither jetflow's nor of the standard library."""
+    if file.startswith((_JETFLOW, "<frozen ")):
+        return False
+    return not file.startswith(_STANDARD) or any(name in file for name in _INSTALLED)
 
 
 def _writable(text: str) -> str:

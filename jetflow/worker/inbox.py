@@ -17,7 +17,15 @@ from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude, settle
-from jetflow.errors import BrokerError, InvalidInput, JetflowError, KeyConflict, PayloadTooLarge, UnknownWorkflow
+from jetflow.errors import (
+    BrokerError,
+    InvalidInput,
+    JetflowError,
+    KeyConflict,
+    MalformedRecord,
+    PayloadTooLarge,
+    UnknownWorkflow,
+)
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
@@ -81,7 +89,7 @@ class Inbox:
         body = _canonical(delivery.body)
         try:
             target = await resolve(self._session, workflow)
-        except UnknownWorkflow as error:
+        except (UnknownWorkflow, MalformedRecord) as error:
             await self._fail(_nowhere(workflow, run, body, key), error)
             return
         metadata = headers.get(Header.METADATA)

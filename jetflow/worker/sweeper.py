@@ -15,11 +15,11 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import StepAddress
 from jetflow.engine.transitions import settle
-from jetflow.errors import BrokerError, UnknownRun
+from jetflow.errors import BrokerError, MalformedRecord, UnknownRun
 from jetflow.runs.cancelling import delete_tree
+from jetflow.runs.joins import read_record
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
-from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
 from jetflow.worker.counts import Counts
 
@@ -63,7 +63,7 @@ class Sweeper:
                 await self.delete_old()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
-            except Exception:  # one record that cannot be read must not end the net under all others
+            except Exception:
                 _log.exception("a sweep ended early")
 
     async def sweep(self) -> int:
@@ -72,7 +72,12 @@ class Sweeper:
         moved = 0
         async for page in store.leader_subjects(names.counters_stream, names.join_counters):
             for subject in random.sample(page, min(len(page), JOINS_A_SWEEP)):
-                moved += await self._visit(subject)
+                try:
+                    moved += await self._visit(subject)
+                except BrokerError:
+                    raise
+                except Exception:  # one that cannot be read must not end the net under all others
+                    _log.exception("the sweeper cannot visit %s", subject)
         return moved
 
     async def delete_old(self) -> int:
@@ -95,12 +100,15 @@ class Sweeper:
         join = names.parse_counter(counter)
         stored = await store.leader_last(names.records_stream, names.joins_of_step(join))
         if stored is None:
-            if await self._was_never_sealed(join):
+            if await self._has_ended(join):  # without a record: it had joined all its children itself
                 await self._session.connection.api(f"STREAM.PURGE.{names.counters_stream}", {"filter": counter})
             return False
         if time() - stored.time < self._every:
             return False
-        record = decode_join(stored.body)
+        try:
+            record = read_record(join, stored.body)
+        except MalformedRecord:
+            return await self._end_broken(join, counter)
         if await self._is_done(join, record.task):
             # Whoever ended the step may have died before it started what follows. A redelivery repeats that as long as
             # the counter stands; without it nobody would, so it is done here.
@@ -120,8 +128,20 @@ class Sweeper:
             _log.warning("the sweeper moved on step %r of run %s", join.step, join.run)
         return moved
 
-    async def _was_never_sealed(self, join: StepAddress) -> bool:
-        """Tell whether a step has ended without a join record: it had joined all its children itself."""
+    async def _end_broken(self, join: StepAddress, counter: str) -> bool:
+        """End the run of a join record that cannot be read. Returns whether it had not ended."""
+        had_ended = await self._has_ended(join)
+        await self._performer.run(settle(join))
+        if had_ended:
+            await self._session.connection.api(
+                f"STREAM.PURGE.{self._session.names.counters_stream}", {"filter": counter}
+            )
+            return False
+        self._counts.swept += 1
+        return True
+
+    async def _has_ended(self, join: StepAddress) -> bool:
+        """Tell whether a step or its run has ended."""
         names, store = self._session.names, self._session.store
         for subject in (names.step(join), names.run_by_id(join.run)):
             if await store.leader_last(names.records_stream, subject) is not None:

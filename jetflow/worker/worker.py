@@ -240,10 +240,10 @@ class Worker:
         if session is None:
             return
         _log.info("worker %s stops", self.name)
+        await self._fetcher.stop()
         await self._sweeper.stop()
         for errands in self._errands:
             await errands.stop()
-        await self._fetcher.stop()
         self._executor.park_waiting()
         await self._finish_running()
         if session.connection.is_connected:

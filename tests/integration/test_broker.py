@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
+from jetflow import Worker, connect, workflow
 from jetflow.broker.atomic import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
@@ -61,6 +63,52 @@ async def test_streams_that_hold_something_else_are_refused(session: Session) ->
     await connection.api(f"STREAM.UPDATE.{names.tasks_stream}", other)
     with pytest.raises(BrokerError, match="made by another version of jetflow"):
         await ensure_streams(connection, names, Retention())
+
+
+@pytest.mark.parametrize("metadata", [None, {"jetflow_edition": "1"}, {"other": "2"}], ids=["none", "older", "other"])
+async def test_a_namespace_of_another_edition_is_refused(
+    nats_server: NatsServer, namespace: str, metadata: dict[str, str] | None
+) -> None:
+    """By whoever comes to it, with one error that says what to do."""
+    async with await Session.open(nats_server.url, namespace) as session:
+        connection, stream = session.connection, session.names.records_stream
+        config = (await connection.api(f"STREAM.INFO.{stream}"))["config"]
+        await connection.api(f"STREAM.DELETE.{stream}")
+        await connection.api(f"STREAM.CREATE.{stream}", config | {"metadata": metadata})
+    has = "edition 1" if "jetflow_edition" in (metadata or {}) else "no edition"
+    expected = (
+        f"the stream {stream} has {has} of jetflow's wire format in its metadata, and this jetflow needs edition 2: "
+        "use another namespace, or delete the streams of this one"
+    )
+
+    @workflow("w")
+    async def flow() -> None: ...
+
+    with pytest.raises(BrokerError) as refused:
+        await connect(nats_server.url, namespace=namespace).__aenter__()
+    assert str(refused.value) == expected
+    with pytest.raises(BrokerError) as refused:
+        await Worker([flow], server=nats_server.url, namespace=namespace).start()
+    assert str(refused.value) == expected
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "jetflow.cli", "trigger", "w", "--server", nats_server.url, "--namespace", namespace),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await command.communicate()
+    assert command.returncode == 1
+    assert errors.decode().strip() == f"error: {expected}"
+
+
+async def test_streams_carry_the_edition(session: Session) -> None:
+    names, connection = session.names, session.connection
+    infos = [
+        await connection.api(f"STREAM.INFO.{name}")
+        for name in (await connection.api("STREAM.NAMES"))["streams"]
+        if names.namespace in name
+    ]
+    assert len(infos) == 7
+    assert {info["config"]["metadata"]["jetflow_edition"] for info in infos} == {"2"}
+    await ensure_streams(connection, names, Retention())
 
 
 # --- publishing in groups

@@ -100,7 +100,7 @@ class RawWorker:
         outcome = self.outcome(json.loads(message.data))
         where = f"{root}.{parent}.{parent_step}"
         if outcome["status"] != "succeeded":
-            await self.publish(f"jf.{self.namespace}.mark.{where}.{outcome['status']}.{run}")
+            await self.publish(f"jf.{self.namespace}.mark.{where}.{outcome['status']}.raw-child.{run}")
         stored = await self.publish(f"jf.{self.namespace}.run.{where}.{run}", json.dumps(outcome).encode())
         assert "seq" in stored or taken(stored)
         counter = f"$KV.jf_{self.namespace}_counters.join.{where}"

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from itertools import product
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jetflow.engine.policies import JoinPolicy
+from jetflow.wire.records import encode
 
 policies = st.one_of(
     st.sampled_from([JoinPolicy.all_succeed(), JoinPolicy.fail_fast(), JoinPolicy.collect(), JoinPolicy.first()]),
@@ -74,6 +76,16 @@ def test_below_the_threshold_no_policy_is_met(policy: JoinPolicy, total: int) ->
     for ended in range(min(policy.threshold(total), total + 1)):
         for succeeded in range(ended + 1):
             assert policy.verdict(total, succeeded, ended) != "met"
+
+
+def test_a_number_and_a_share_are_two_fields() -> None:
+    """One that a reader tells apart who has one kind of number: 1 is one child, 1.0 is all of them."""
+    assert encode(JoinPolicy.tolerate(1)) == b'{"tolerated":1}'
+    assert encode(JoinPolicy.tolerate(fraction=1)) == b'{"fraction":1.0}'
+    all_may_fail = msgspec.json.decode(b'{"fraction":1}', type=JoinPolicy)
+    assert all_may_fail.verdict(3, 0, 3) == "met"
+    none_may_fail = msgspec.json.decode(b'{"fraction":0}', type=JoinPolicy)
+    assert none_may_fail.verdict(3, 2, 3) == "missed"
 
 
 def test_a_bound_keeps_the_policy() -> None:

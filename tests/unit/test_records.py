@@ -1,26 +1,33 @@
 """Headers, task messages and record bodies."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import Borrowed, JoinRecord
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
+from jetflow.errors import MalformedRecord
 from jetflow.wire.records import (
+    MARK_BYTES,
+    MARK_TEXT,
     SHOWN_KEY,
     Declaration,
     MalformedTask,
+    Mark,
     decode_attempt,
     decode_declaration,
     decode_graph,
     decode_join,
+    decode_mark,
     decode_outcome,
     encode,
     header_block,
+    mark_body,
     parse_task,
     shown_key,
     task_headers,
@@ -183,6 +190,48 @@ def test_an_attempt() -> None:
     attempt = Attempt(attempt=2, worker="z", started=1.0, ended=2.0, returned=True)
     assert encode(attempt) == b'{"attempt":2,"worker":"z","started":1.0,"ended":2.0,"returned":true}'
     assert decode_attempt(encode(attempt)) == attempt
+
+
+def test_an_attempt_may_leave_out_whatever_holds_its_default() -> None:
+    assert decode_attempt(b"{}") == Attempt(attempt=1, worker="", started=0.0, ended=0.0)
+    assert encode(Attempt(again=3.5)) == b'{"again":3.5}'
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"attempt":"one"}'])
+def test_an_attempt_that_cannot_be_read_is_one_that_failed(body: bytes) -> None:
+    attempt = decode_attempt(body)
+    assert attempt.error is not None
+    assert (attempt.error.type, attempt.returned) == ("MalformedAttempt", False)
+
+
+@pytest.mark.parametrize("decode", [decode_join, decode_declaration, decode_graph])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"[" * 100_000], ids=len)
+def test_what_a_run_rests_on_cannot_be_guessed(decode: Callable[[bytes], object], body: bytes) -> None:
+    with pytest.raises(MalformedRecord, match="cannot be read"):
+        decode(body)
+
+
+def test_a_mark_tells_of_a_failure_in_short() -> None:
+    error = Failure("ValueError", "m" * 1000, "scan", "Traceback …", "flows.py:scan")
+    mark = decode_mark(mark_body(Outcome(status="failed", error=error, key="k")))
+    assert mark == Mark(
+        type="ValueError", message="m" * (MARK_TEXT - 1) + "…", step="scan", place="flows.py:scan", key="k"
+    )
+    assert mark_body(Outcome(status="failed")) == b"{}"
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+@example("x" * 300, "\x00" * 300, "ü" * 300, "🜁" * 300)
+def test_a_mark_is_small(kind: str, message: str, place: str, key: str) -> None:
+    error = Failure(kind, message, "s" * 64, "", place)
+    body = mark_body(Outcome(status="failed", error=error, key=key))
+    assert len(body) <= MARK_BYTES
+    assert decode_mark(body).step == "s" * 64
+
+
+@pytest.mark.parametrize("body", [b"", b"1", b'{"type":1}'])
+def test_a_mark_that_cannot_be_read_is_one_all_the_same(body: bytes) -> None:
+    assert decode_mark(body) == Mark()
 
 
 def test_a_declaration_that_a_worker_in_another_language_may_write() -> None:

@@ -81,7 +81,7 @@ def test_every_filter_finds_its_task(task: Task) -> None:
 def test_the_subjects_of_the_wire_format() -> None:
     assert NAMES.task_of(CHILD) == f"jf.ns.task.index-file.run.{ROOT}.{PARENT}.{RUN}.0"
     assert NAMES.run_of(CHILD) == f"jf.ns.run.{ROOT}.{PARENT}.scan.{RUN}"
-    assert NAMES.mark_of(CHILD, "failed") == f"jf.ns.mark.{ROOT}.{PARENT}.scan.failed.{RUN}"
+    assert NAMES.mark_of(CHILD, "failed") == f"jf.ns.mark.{ROOT}.{PARENT}.scan.failed.index-file.{RUN}"
     assert NAMES.run(RUN, NONE, NONE, RUN) == f"jf.ns.run.{RUN}.-.-.{RUN}"
     assert NAMES.step(JOIN) == f"jf.ns.step.{ROOT}.{PARENT}.scan"
     assert NAMES.join(JOIN, 2) == f"jf.ns.join.{ROOT}.{PARENT}.scan.2"

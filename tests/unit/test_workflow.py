@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from jetflow import Context, InvalidDeclaration, Retry, Workflow, workflow
+from jetflow import Context, InvalidDeclaration, JoinPolicy, Retry, Workflow, workflow
 from jetflow.engine.graph import START
 from jetflow.errors import InvalidName
+from jetflow.wire.records import DeclaredStep, decode_declaration, encode
+from jetflow.workflow import DOC_LIMIT
 
 
 class Tree(msgspec.Struct):
@@ -159,6 +161,60 @@ def test_a_declaration_can_be_drawn_and_checked_without_the_code() -> None:
     assert declaration.version == index_tree.graph.version
     assert msgspec.json.decode(declaration.output) == {"type": "integer"}
     assert b'"root"' in bytes(declaration.input)
+
+
+def test_a_declaration_tells_of_its_steps() -> None:
+    flow = Workflow("w", timeout=30)
+
+    @flow.step(retry=Retry(attempts=1), join=JoinPolicy.first())
+    def a() -> None:
+        """Count what is there.
+
+        And more that is not told.
+        """
+
+    @flow.step(after=a, max_running=2, timeout=5)
+    def b() -> None: ...
+
+    @flow.on_failure
+    def mourn() -> None: ...
+
+    steps = flow.declaration.steps
+    here = f"{__name__}:test_a_declaration_tells_of_its_steps.<locals>"
+    assert steps == {
+        "a": DeclaredStep(timeout=30, join=JoinPolicy.first(), doc="Count what is there.", source=f"{here}.a"),
+        "b": DeclaredStep(attempts=3, timeout=5, max_running=2, source=f"{here}.b"),
+        "mourn": DeclaredStep(attempts=3, source=f"{here}.mourn"),
+    }
+    assert encode(steps["mourn"]) == f'{{"attempts":3,"source":"{here}.mourn"}}'.encode()
+    assert decode_declaration(encode(flow.declaration)) == flow.declaration
+
+
+def test_what_is_told_of_steps_is_no_part_of_the_version() -> None:
+    flows = [Workflow("w"), Workflow("w", timeout=1)]
+    for flow in flows:
+        flow.step(name="a")(lambda: None)
+    told, other = (flow.declaration for flow in flows)
+    assert told.steps != other.steps
+    assert told.version == other.version
+
+
+def test_documentation_of_a_step_is_cut() -> None:
+    def long() -> None: ...
+
+    long.__doc__ = "word " * 1000
+    flow = Workflow("w")
+    assert len(flow.step(long).declared.doc) == DOC_LIMIT
+
+
+def test_a_step_of_a_program_is_found_by_its_line() -> None:
+    """A module that is run has no name by which it could be found, and the path is the machine's."""
+
+    def run() -> None: ...
+
+    run.__module__ = "__main__"
+    line = run.__code__.co_firstlineno
+    assert Workflow("w").step(run).declared.source == f"test_workflow.py:{line}"
 
 
 # --- what is refused
