@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from jetflow.engine.graph import Graph
 from jetflow.engine.policies import JoinPolicy
 from tests.model.checks import Violation
-from tests.model.configurations import CHAIN, DIAMOND, PAIR
+from tests.model.configurations import CHAIN, DIAMOND, FORK, PAIR
 from tests.model.description import describe
 from tests.model.model import Model, Step, Successor
 from tests.model.scenario import ONE_STEP, Body, Configuration, Faults, RunScript, Turns, leaf
@@ -36,19 +36,21 @@ def turns(draw: st.DrawFn, prefix: str) -> Turns:
         return tuple(prefix + name for name in draw(SETS))
 
     policy = draw(POLICIES)
-    last = Body(names(), policy=policy)
+    last = Body(names(), draw(st.sampled_from(["return", "return", "fail"])), policy=policy)
     first = Body(names(), draw(st.sampled_from(["return", "retry"])), policy=policy)
-    if not draw(st.booleans()):
+    before = draw(st.sampled_from([None, "park", "later"]))
+    if before is None:
         return ((first, last),)
     spawned = names()
-    needed = draw(st.sampled_from([None, 1])) if len(spawned) > 1 else None
-    return (Body(spawned, "park", needed=needed),), (first, last)
+    needed = draw(st.sampled_from([None, 1])) if before == "park" and len(spawned) > 1 else None
+    bounded = before == "park" and draw(st.booleans())
+    return (Body(spawned, before, needed=needed, bounded=bounded),), (first, last)
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     """Draw a tree: a root run of one to three steps, its children, and under the first of them grandchildren."""
-    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, DIAMOND]))
+    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, DIAMOND, FORK]))
     root = RunScript(graph, bodies={step: draw(turns("")) for step in graph.upstream})
     ends: st.SearchStrategy[Literal["return", "fail"]] = st.sampled_from(["return", "return", "fail"])
     children = {name: leaf(ends=draw(ends)) for name in "bcd"}
