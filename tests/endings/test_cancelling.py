@@ -24,6 +24,7 @@ from jetflow import (
     workflow,
 )
 from jetflow.cli.tables import page_of
+from jetflow.engine.tasks import StepAddress
 from jetflow.errors import RunCancelled
 from jetflow.runs.trace import Totals
 from jetflow.server import NatsServer
@@ -111,6 +112,8 @@ async def test_what_a_cancel_removed_is_told(client: Client, worker: MakeWorker,
 async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
     client: Client, worker: MakeWorker, stored: Stored
 ) -> None:
+    """Nor has a cancel that died when it had counted."""
+
     @workflow("child")
     async def child(number: int) -> int:
         return number
@@ -126,6 +129,9 @@ async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
         run = await client.trigger(parent)
         await until(all_queued)
         await client.cancel(run.id, tree=False)
+    assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
+    counted = stored.names.once(StepAddress(run.id, run.id, "_cancel"), "removed")
+    assert (await stored.session.publisher.store(counted, b"3")).stored
     assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
     async with worker([child]):
         await until(stored.is_idle)
