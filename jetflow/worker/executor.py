@@ -181,6 +181,18 @@ class Executor:
         finally:
             slot.give_back()
 
+    async def dismiss(self, delivery: Delivery) -> None:
+        """Hand back a task that was fetched and cannot start here; end it if its run is cancelled."""
+        try:
+            task = self._tasks.read(delivery.message)
+        except MalformedTask as error:
+            self._deliveries.reject(delivery, error)
+            return
+        if self._is_cancelled(task, self._session.registry.cached_graph(task.workflow, task.version)):
+            await self._drop(delivery, task)
+        else:
+            await self._deliveries.hand_back(delivery, task)
+
     async def _execute(self, delivery: Delivery, task: Task, slot: LentSlot) -> None:
         points.after("receive")
         registry = self._session.registry

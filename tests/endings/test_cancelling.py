@@ -105,6 +105,7 @@ async def test_what_a_cancel_removed_is_told(client: Client, worker: MakeWorker,
             totals = (await client.describe(cancelled)).totals
             assert totals == Totals(spawned=23, succeeded=3, removed=20)
             await client.cancel(cancelled)  # once more: what is told stands
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert "23 children  3 succeeded  20 removed" in text_of(page_of(await client.describe(cancelled)))
     assert (await client.describe(cancelled)).children == ()
 
@@ -162,6 +163,7 @@ async def test_a_running_step_gets_cancelled_error(client: Client, worker: MakeW
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(ended))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert isinstance(ended[0], asyncio.CancelledError)
     assert only.counts.executed == 1
     assert await status_of(client, run.id) == "cancelled"
@@ -205,6 +207,7 @@ async def test_a_plain_def_step_sees_it(client: Client, worker: MakeWorker) -> N
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(saw))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert saw == [True]
     assert await status_of(client, run.id) == "cancelled"
 
@@ -242,6 +245,7 @@ async def test_a_cancelled_parent_spawns_nothing_more(client: Client, worker: Ma
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(len(refused) == 3))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert await Stored(client).subjects(client._session.names.tasks_stream, "jf.*.task.child.>") == []
 
 

@@ -36,15 +36,17 @@ def turns(draw: st.DrawFn, prefix: str) -> Turns:
         return tuple(prefix + name for name in draw(SETS))
 
     policy = draw(POLICIES)
-    last = Body(names(), draw(st.sampled_from(["return", "return", "fail"])), policy=policy)
+    ends: st.SearchStrategy[Literal["return", "fail"]] = st.sampled_from(["return", "return", "fail"])
+    last = Body(names(), draw(ends), policy=policy)
     first = Body(names(), draw(st.sampled_from(["return", "retry"])), policy=policy)
-    before = draw(st.sampled_from([None, "park", "later"]))
-    if before is None:
+    before = draw(st.sampled_from(["nothing", "park", "later"]))
+    if before == "nothing":
         return ((first, last),)
     spawned = names()
-    needed = draw(st.sampled_from([None, 1])) if before == "park" and len(spawned) > 1 else None
-    bounded = before == "park" and draw(st.booleans())
-    return (Body(spawned, before, needed=needed, bounded=bounded),), (first, last)
+    if before == "later":
+        return (Body(spawned, "later"),), (first, last)
+    needed = draw(st.sampled_from([None, 1])) if len(spawned) > 1 else None
+    return (Body(spawned, "park", needed=needed, bounded=draw(st.booleans())),), (first, last)
 
 
 @st.composite
