@@ -1,0 +1,5 @@
+"""The cases, one module a family."""
+
+from conformance.cases import worker
+
+__all__ = ["worker"]
