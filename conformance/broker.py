@@ -111,6 +111,7 @@ class Broker:
             "ack_wait": 5_000_000_000,
             "max_ack_pending": -1,
             "max_deliver": -1,
+            "max_waiting": 4096,
         }
         answer = await self.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
         if "error" in answer:

@@ -275,9 +275,9 @@ steps = steps_workflow(f"{PREFIX}steps")
 fast = steps_workflow(f"{PREFIX}fast", fail_fast=True)
 
 
-saga: Workflow[Steps, Any] = Workflow(f"{PREFIX}saga", retry=AT_ONCE)
-saga.step(name="one")(_step("one"))
-saga.step(name="two")(_step("two"))
+saga: Workflow[Steps, Any] = Workflow(f"{PREFIX}saga", retry=SHORT)
+saga.step(name="one", retry=AT_ONCE)(_step("one"))
+saga.step(name="two", retry=AT_ONCE)(_step("two"))
 
 
 @saga.on_failure

@@ -190,17 +190,19 @@ class Lab:
         parts = [one.root if isinstance(one, Run) else one for one in runs]
         return [event for event in self.proxy.log if any(part in event.subject for part in parts)]
 
-    async def expect(self, tree: Run | str, *expected: Expected, within: float = WITHIN) -> list[Event]:
+    async def expect(
+        self, tree: Run | str, *expected: Expected, within: float = WITHIN, since: int = 0
+    ) -> list[Event]:
         """Wait until each message has been seen, and check that they first appeared in this order.
 
-        Returns those first appearances.
+        ``since`` is the number of the event with which the log begins. Returns those first appearances.
 
         Raises:
             Failed: one is missing, or came too early.
         """
         until = monotonic() + within * self.patience
         while True:
-            log = self.log_of(tree)
+            log = [event for event in self.log_of(tree) if event.number >= since]
             first = [next((event for event in log if one.fits(event)), None) for one in expected]
             if None not in first or monotonic() > until:
                 break
@@ -218,6 +220,11 @@ class Lab:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.01, min(until - monotonic(), 0.5))), self.proxy.grown:
                 await self.proxy.grown.wait()
+
+    @property
+    def now(self) -> int:
+        """The number that the next event will have."""
+        return len(self.proxy.log)
 
     def seen(self, tree: Run | str, expected: Expected) -> list[Event]:
         """Return all messages of a kind up to now."""

@@ -1,5 +1,5 @@
 """The cases, one module a family."""
 
-from conformance.cases import worker
+from conformance.cases import cancelling, client, failing, full, joins, parent, timers, worker
 
-__all__ = ["worker"]
+__all__ = ["cancelling", "client", "failing", "full", "joins", "parent", "timers", "worker"]
