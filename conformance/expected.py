@@ -176,6 +176,15 @@ def looked(parent: Run) -> Expected:
     return Expected(f"look at {parent.step} of {parent.run[:6]}", any_of(asked, read).fits)
 
 
+def purged(kind: str, root: str) -> Expected:
+    """Expect that messages of a kind are purged of a tree, or of a part of it."""
+
+    def fits(event: Event) -> bool:
+        return event.way == ">" and event.kind == "purge" and f".{kind}." in event.subject and root in event.subject
+
+    return Expected(f"purge {kind} of {root[:6]}", fits)
+
+
 # --- how a delivery ends
 
 
