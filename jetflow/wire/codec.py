@@ -63,10 +63,7 @@ class Codec(Generic[T]):
         self._canonical = Canonical(_parse(self.schema), exact=schema is None and not custom)
         self._may_change = self._canonical.nullable or not self._canonical.bounded
         self.digest: Callable[[bytes], str] = input_digest if self._canonical.as_written else self._digest
-        """Returns the digest of an input that `encode` has written (``docs/wire.md``, section Identity).
-
-        Raises InvalidInput where a number is too large for a double, which its place in the type asks for.
-        """
+        """Returns the digest of an input that `encode` has written (``docs/wire.md``, section Identity)."""
 
     def decode(self, data: bytes | msgspec.Raw) -> T:
         """Return the value that JSON holds.
@@ -98,6 +95,17 @@ class Codec(Generic[T]):
             raise InvalidInput(f"{self.where}: {_reason(value, error)}") from error
         return data
 
+    def canonical(self, data: bytes) -> bytes:
+        """Return the canonical text of an input that `encode` has written.
+
+        Raises:
+            InvalidInput: a number is too large for a double, which its place in the type asks for.
+        """
+        try:
+            return self._canonical.text(data)
+        except _TROUBLE as error:
+            raise InvalidInput(f"{self.where}: {error}") from error
+
     def encode_output(self, value: T | Any) -> bytes:
         """Return a step's output as JSON, checked against the type.
 
@@ -115,10 +123,7 @@ class Codec(Generic[T]):
         return data
 
     def _digest(self, data: bytes) -> str:
-        try:
-            return input_digest(self._canonical.text(data))
-        except _TROUBLE as error:
-            raise InvalidInput(f"{self.where}: {error}") from error
+        return input_digest(self.canonical(data))
 
     def _check(self, value: Any, data: bytes, fitted: Any) -> None:
         """Refuse a value that would not arrive as it is."""

@@ -45,9 +45,12 @@ def schema_of(kind: Any) -> dict[str, Any]:
     models = list(dict.fromkeys(part.cls for part in parts if isinstance(part, inspect.CustomType)))
     known = {part.cls: part for part in parts if isinstance(part, _Fields)}
     references, definitions = _of_pydantic(models)
-    (schema, *named), components = msgspec.json.schema_components(
-        [kind, *known], schema_hook=lambda model: dict(references.get(model, {}))
-    )
+    try:
+        (schema, *named), components = msgspec.json.schema_components(
+            [kind, *known], schema_hook=lambda model: dict(references.get(model, {}))
+        )
+    except KeyError as error:
+        raise TypeError(f"two types inside of it have the name {error.args[0]!r}: name one otherwise") from error
     for part, reference in zip(known.values(), named, strict=True):
         _tell_defaults(part, components[reference["$ref"].removeprefix(_DEFS)])
     definitions |= components
