@@ -136,6 +136,7 @@ def groups() -> dict[str, list[Any]]:
                 for key, one in zip([*KEYS, lib], [*ids, child_id(root, "index-file", key=lib, digest="")], strict=True)
             ),
         ],
+        "refused_keys": ["\ud800", "a\udcff", "\ude00\ud83d"],
         "id_sums": [_sum([]), _sum(ids[:1]), _sum(ids), _sum(["f" * 32, f"{2:032x}"]), _sum(["f" * 32] * 3)],
         "shown_keys": [{"key": key, "shown": json.loads(shown_key(key))} for key in KEYS],
         "once_tokens": [

@@ -52,6 +52,12 @@ def test_child_ids(vector: dict[str, str]) -> None:
     assert found == vector["id"]
 
 
+@pytest.mark.parametrize("key", VECTORS["refused_keys"], ids=ascii)
+def test_refused_keys(key: str) -> None:
+    with pytest.raises(InvalidInput):
+        keyed_root_id("index-tree", key)
+
+
 @pytest.mark.parametrize("vector", VECTORS["id_sums"], ids=lambda vector: vector["sum"])
 def test_id_sums(vector: dict[str, Any]) -> None:
     assert f"{id_sum(bytes.fromhex(''.join(vector['ids']))):032x}" == vector["sum"]
