@@ -17,8 +17,9 @@ import msgspec
 _encode = msgspec.json.Encoder(order="sorted").encode
 _parse: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
-_MAYBE_DOUBLE: Final = re.compile(rb"[0-9](?:[.e]|[0-9]{15})")
-"""Found in every text of msgspec that holds a double, or an integer that is another number when read as one."""
+_FRACTION: Final = re.compile(rb"\.[0-9]")
+_EXPONENT: Final = re.compile(rb"e[0-9-]")
+"""One of them is found in every text of msgspec that holds a double."""
 
 
 class Canonical:
@@ -32,8 +33,8 @@ class Canonical:
     def __init__(self, schema: Any, *, exact: bool) -> None:
         compiler = _Compiler(schema)
         self._place = compiler.place(schema)
-        self._left_out = compiler.left_out
-        self.as_written: bool = exact and not (compiler.left_out or compiler.doubles)
+        self._says_something = compiler.left_out or compiler.doubles
+        self.as_written: bool = exact and not (self._says_something or compiler.untyped)
         self.nullable: bool = compiler.nullable or not exact
         self.bounded: bool = exact and not (compiler.untyped or compiler.recursive)
 
@@ -46,9 +47,9 @@ class Canonical:
         if self.as_written:  # msgspec orders keys, escapes strings and writes integers as the rule says
             return body
         value = _parse(body)
-        if not self._left_out and _MAYBE_DOUBLE.search(body) is None:
-            return _encode(value)
-        return _encode(self._place.normal(value))
+        if self._says_something or _FRACTION.search(body) or _EXPONENT.search(body):
+            value = self._place.normal(value)
+        return _encode(value)
 
 
 def double_text(value: float) -> str:
@@ -98,6 +99,8 @@ class _Place:
             return _double(value)
         if kind is int:
             return _double(float(value)) if self.is_double else value
+        if not value:
+            return value
         if kind is dict:
             return self._normal_object(value)
         if kind is list:
@@ -183,7 +186,7 @@ _ANY_ARRAY: Final = _Array()
 
 
 class _Compiler:
-    """Makes places of a schema, and notes what values may hold. ``left_out`` are defaults, and what makes a set."""
+    """Makes places of a schema, and notes what it says. ``left_out`` are defaults, and what comes twice in a set."""
 
     def __init__(self, schema: Any) -> None:
         self._definitions = _mapping(_mapping(schema).get("$defs"))
@@ -207,7 +210,7 @@ class _Compiler:
             if "array" in may_be:
                 place.arrays.append(self._array(choice))
         self.untyped |= "any" in kinds
-        self.doubles |= self.untyped or "number" in kinds
+        self.doubles |= "number" in kinds
         self.nullable |= self.untyped or "null" in kinds
         if "any" in kinds:
             return _ANYTHING

@@ -131,7 +131,7 @@ class Codec(Generic[T]):
             _check_finite(value, data)
         if len(data) > 2 * DEEPEST and data.count(b"[") + data.count(b"{") > DEEPEST and too_deep(_parse(data)):
             raise ValueError(f"more than {DEEPEST} arrays and objects stand in one another")
-        if self._has_custom and self._canonical.text(_encode(fitted)) != self._canonical.text(data):
+        if self._has_custom and (again := _encode(fitted)) != data and self.canonical(again) != self.canonical(data):
             raise ValueError("it is another value when it is read again: by which names, and validators, is it read?")
 
 

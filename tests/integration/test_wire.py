@@ -304,18 +304,27 @@ async def test_a_key_names_a_run(raw: Nats, namespace: str, client: Client, work
     assert (await client.describe(run)).key == "nightly"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"not json", "JSON is malformed"),
+        (b"[1e400]", "Number out of range"),
+        (b"[" * 101 + b"]" * 101, "more than 100 arrays and objects"),
+    ],
+    ids=["malformed", "out of range", "deep"],
+)
 async def test_a_body_that_is_not_json_is_a_failed_run(
-    raw: Nats, namespace: str, client: Client, worker: Worker
+    raw: Nats, namespace: str, client: Client, worker: Worker, body: bytes, message: str
 ) -> None:
     run = new_run_id()
-    await trigger(raw, namespace, "joins", b"not json", run=run)
+    await trigger(raw, namespace, "joins", body, run=run)
     outcome = await outcome_of(raw, namespace, run)
     assert outcome["status"] == "failed"
     assert outcome["error"]["type"] == "InvalidInput"
     trace = await client.describe(run)
     assert trace.status == "failed"
     assert trace.error is not None
-    assert "JSON is malformed" in trace.error.message
+    assert message in trace.error.message
 
 
 async def test_a_body_that_does_not_fit_is_a_failed_run(
