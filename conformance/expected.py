@@ -104,14 +104,21 @@ def delivered(run: Run, turn: int = 0, **more: Any) -> Expected:
 
 def outcome(run: Run, status: str, **body: Any) -> Expected:
     """Expect the Outcome of a run."""
-    where = {"root": run.root, "parent": run.parent, "parent_step": run.parent_step, "run": run.run}
-    return message("run", body={"status": status, **body}, **where)
+    record = {"status": status, **body}
+    return message("run", body=record, root=run.root, parent=run.parent, parent_step=run.parent_step, run=run.run)
 
 
 def mark(run: Run, status: str) -> Expected:
     """Expect the mark of a run that did not succeed."""
-    where = {"root": run.root, "parent": run.parent, "parent_step": run.parent_step, "run": run.run}
-    return message("mark", status=status, workflow=run.workflow, **where)
+    return message(
+        "mark",
+        status=status,
+        workflow=run.workflow,
+        root=run.root,
+        parent=run.parent,
+        parent_step=run.parent_step,
+        run=run.run,
+    )
 
 
 def told(run: Run) -> Expected:

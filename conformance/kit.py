@@ -18,7 +18,6 @@ from jetflow import (
     Client,
     Context,
     JoinPolicy,
-    NonRetryable,
     Retry,
     RetryAfter,
     RunFailed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -93,7 +93,8 @@ class Lab:
         root, above, above_step = (new_id(), new_id(), "above") if deep else (run, NONE, NONE)
         first = next(name for name, after in graph if not after)
         made = Run(workflow, first, root, above, above_step, run)
-        await self.store_task(made, {}, Jf_Parent_Step=above_step, Jf_Depth="2" if deep else "0", Jf_Version="v1")
+        headers = {"Jf-Parent-Step": above_step, "Jf-Depth": "2" if deep else "0", "Jf-Version": "v1"}
+        await self.store_task(made, {}, headers)
         return made
 
     async def declare(
@@ -117,21 +118,22 @@ class Lab:
 
     async def spawn_as(self, child: Run, value: Any, **headers: str) -> None:
         """Spawn a child whose id is known already."""
-        await self.store_task(child, value, Jf_Parent_Step=child.parent_step, Jf_Depth="1", **headers)
+        await self.store_task(child, value, {"Jf-Parent-Step": child.parent_step, "Jf-Depth": "1"} | _named(headers))
 
     async def trigger(self, workflow: str, value: Any, *, step: str = "run", **headers: str) -> Run:
         """Start a root run of the kit as a client does that publishes the first task itself."""
         run = new_id()
         made = Run(self.of_kit(workflow), step, run, NONE, NONE, run)
-        await self.store_task(made, value, Jf_Digest=digest(value), **headers)
+        await self.store_task(made, value, {"Jf-Digest": digest(value)} | _named(headers))
         return made
 
-    async def store_task(self, run: Run, value: Any, *, turn: int = 0, body: bytes | None = None, **more: str) -> None:
-        """Store a task."""
-        headers = {"Nats-Msg-Id": f"{run.run}.{run.step}.{turn}.{new_id()[:4]}"}
-        headers |= {name.replace("_", "-"): text for name, text in more.items()}
+    async def store_task(
+        self, run: Run, value: Any, headers: Mapping[str, str], *, turn: int = 0, body: bytes | None = None
+    ) -> None:
+        """Store a task. ``body`` stands in for the value."""
+        given = {"Nats-Msg-Id": f"{run.run}.{run.step}.{turn}.{new_id()[:4]}", **headers}
         subject = self.subject("task", **run.tokens, turn=turn)
-        await self.broker.store(subject, canonical(value) if body is None else body, headers)
+        await self.broker.store(subject, canonical(value) if body is None else body, given)
 
     # --- what the other side stores
 
@@ -190,9 +192,7 @@ class Lab:
         parts = [one.root if isinstance(one, Run) else one for one in runs]
         return [event for event in self.proxy.log if any(part in event.subject for part in parts)]
 
-    async def expect(
-        self, tree: Run | str, *expected: Expected, within: float = WITHIN, since: int = 0
-    ) -> list[Event]:
+    async def expect(self, tree: Run | str, *expected: Expected, within: float = WITHIN, since: int = 0) -> list[Event]:
         """Wait until each message has been seen, and check that they first appeared in this order.
 
         ``since`` is the number of the event with which the log begins. Returns those first appearances.
@@ -275,6 +275,11 @@ class Lab:
         return _short("\n".join(lines))
 
 
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that were given as keywords by their names."""
+    return {name.replace("_", "-"): text for name, text in headers.items()}
+
+
 def _line(event: Event, began: float) -> str:
     subject = event.subject.replace(f"jf.{NAMESPACE}.", "").replace(f"$KV.jf_{NAMESPACE}_", "")
     subject = subject.removeprefix(f"{event.kind}.")
@@ -295,5 +300,3 @@ def _json(value: Any) -> bytes:
 
 
 encode = _json
-
-

@@ -1,9 +1,9 @@
 """The proxy between the tested process and the server: it sees, and can hold, every message on the way.
 
 What is tested gets the proxy's address for a server. The proxy reads the protocol of NATS in both directions, message
-by message, and writes each down before it passes it on. So the log has the order in which the process sent, over all its
-connections; nothing has to subscribe to what it says, which would be interest in messages that are somebody else's; and
-a case can stop the process *between* two messages: a hook sees each before the server does.
+by message, and writes each down before it passes it on. So the log has the order in which the process sent, over all
+its connections; nothing has to subscribe to what it says, which would be interest in what is somebody else's; and a
+case can stop the process *between* two messages: a hook sees each before the server does.
 
 The proxy can make one thing up: that a task was delivered before, to a worker that was lost with it (`lost`).
 """

@@ -50,9 +50,7 @@ class Case:
 CASES: Final[dict[str, Case]] = {}
 
 
-def case(
-    id: str, level: str, *, alone: bool = False, start: bool = True, **settings: str
-) -> Callable[[Play], Play]:
+def case(id: str, level: str, *, alone: bool = False, start: bool = True, **settings: str) -> Callable[[Play], Play]:
     """Make a function a case. ``alone`` if it disturbs others; without ``start`` it starts the process itself."""
 
     def add(play: Play) -> Play:

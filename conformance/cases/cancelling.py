@@ -1,7 +1,6 @@
-"""C: runs that are cancelled, and trees that are deleted."""
+"""C: runs that are cancelled, and trees that are deleted. A *child* worker may ignore cancelling."""
 
 from __future__ import annotations
-
 
 from conformance.expected import (
     Expected,
@@ -21,7 +20,7 @@ from conformance.suite import case
 from conformance.wire import new_id
 
 
-@case("C01", "child")
+@case("C01", "parent")
 async def its_parent_is_cancelled(lab: Lab) -> None:
     """A child of a cancelled run is not run: a mark of its own, for it may have children; then it ends (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -32,7 +31,7 @@ async def its_parent_is_cancelled(lab: Lab) -> None:
     )
 
 
-@case("C07", "child")
+@case("C07", "parent")
 async def its_root_is_cancelled(lab: Lab) -> None:
     """A task of a cancelled tree is not run: its run ends as cancelled, and is counted (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -41,7 +40,7 @@ async def its_root_is_cancelled(lab: Lab) -> None:
     await lab.expect(parent, mark(child, "cancelled"), outcome(child, "cancelled"), counted(parent), ack(child))
 
 
-@case("C02", "child")
+@case("C02", "parent")
 async def only_its_parent_is_cancelled(lab: Lab) -> None:
     """A parent's, or a root's, mark that says "alone" does not cover a child: it runs (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -51,7 +50,7 @@ async def only_its_parent_is_cancelled(lab: Lab) -> None:
     await lab.expect(parent, outcome(child, "succeeded", output=9), counted(parent), ack(child))
 
 
-@case("C03", "child")
+@case("C03", "parent")
 async def its_tree_is_deleted(lab: Lab) -> None:
     """Of a deleted tree nothing is stored any more: its tasks are only acknowledged (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -61,7 +60,7 @@ async def its_tree_is_deleted(lab: Lab) -> None:
     lab.never(parent, message("run"), message("mark"), message("count"), message("cancel"), told(child))
 
 
-@case("C04", "child")
+@case("C04", "parent")
 async def it_is_cancelled_while_it_runs(lab: Lab) -> None:
     """A step that is running when its mark comes is told to stop, and its run ends as cancelled (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -71,7 +70,7 @@ async def it_is_cancelled_while_it_runs(lab: Lab) -> None:
     await lab.expect(parent, mark(child, "cancelled"), outcome(child, "cancelled"), counted(parent), ack(child))
 
 
-@case("C08", "child", alone=True)
+@case("C08", "parent", alone=True)
 async def it_is_cancelled_while_away(lab: Lab) -> None:
     """After a reconnect a worker reads the marks that it has not heard (Cancelling)."""
     parent = await lab.parent(deep=True)
@@ -84,7 +83,7 @@ async def it_is_cancelled_while_away(lab: Lab) -> None:
     await lab.expect(parent, mark(child, "cancelled"), outcome(child, "cancelled"), counted(parent), within=20)
 
 
-@case("C09", "child", start=False)
+@case("C09", "parent", start=False)
 async def it_was_cancelled_before(lab: Lab) -> None:
     """When it starts, a worker reads the marks of the last hour (Cancelling)."""
     await lab.start()
@@ -96,7 +95,7 @@ async def it_was_cancelled_before(lab: Lab) -> None:
     await lab.expect(parent, mark(child, "cancelled"), outcome(child, "cancelled"), counted(parent), ack(child))
 
 
-@case("C05", "child")
+@case("C05", "parent")
 async def it_ended_under_another_step(lab: Lab) -> None:
     """A task of a cancelled run that was put back under another step, and has ended there, is only acknowledged."""
     parent = await lab.parent(deep=True)
@@ -115,15 +114,15 @@ async def family(lab: Lab) -> tuple[Run, list[Run]]:
     await lab.declare(other := f"raw-{new_id()[:8]}")
     children = [Run(other, "run", root.root, root.run, "scatter", new_id()) for _ in range(2)]
     for child in children:
-        await lab.store_task(child, 1, Jf_Parent_Step="scatter", Jf_Depth="1", Jf_Version="v1")
+        await lab.store_task(child, 1, {"Jf-Parent-Step": "scatter", "Jf-Depth": "1", "Jf-Version": "v1"})
     below = Run(other, "run", root.root, children[0].run, "run", new_id())
-    await lab.store_task(below, 1, Jf_Parent_Step="run", Jf_Depth="2", Jf_Version="v1")
+    await lab.store_task(below, 1, {"Jf-Parent-Step": "run", "Jf-Depth": "2", "Jf-Version": "v1"})
     return root, [*children, below]
 
 
 @case("C06", "client")
 async def a_client_cancels_a_root(lab: Lab) -> None:
-    """Cancelling a root: mark, outcome, then the tree's queued tasks are purged, and its first put back (Cancelling)."""
+    """Cancelling a root: marks, outcome; then its tree's tasks are purged, and its first put back (Cancelling)."""
     root, _ = await family(lab)
     await lab.tested.ask("cancel", run=root.run)
     *_, kept = await lab.expect(
@@ -145,9 +144,7 @@ async def a_client_cancels_a_run_in_the_middle(lab: Lab) -> None:
     """Cancelling a run that is no root marks it and its descendants that have children, and counts it (Cancelling)."""
     root, (child, other, below) = await family(lab)
     await lab.tested.ask("cancel", run=child.run)
-    await lab.expect(
-        root, cancel_mark(child), mark(child, "cancelled"), outcome(child, "cancelled"), counted(root)
-    )
+    await lab.expect(root, cancel_mark(child), mark(child, "cancelled"), outcome(child, "cancelled"), counted(root))
     subjects = await lab.broker.subjects(lab.names.tasks, f"jf.*.task.*.*.{root.root}.>")
     left = {subject.split(".")[-2] for subject in subjects}
     lab.check(below.run not in left, "the queued tasks of its descendants must be purged", root)

@@ -1,4 +1,4 @@
-"""F: runs of several steps of which some do not succeed. The steps beside them go on, and the run ends with the last.
+"""F: runs of several steps of which some do not succeed (wire.md, How a run ends). The steps beside them go on, and the run ends with the last.
 
 The kit's ``steps``: a and b begin; c comes after a; d after a and b; e after c. ``fast`` is the same with fail_fast.
 """
@@ -40,7 +40,7 @@ def not_run(because: str) -> Any:
 
 @case("F01", "parent")
 async def steps_beside_a_failed_one_go_on(lab: Lab) -> None:
-    """When a step fails, the steps beside it go on, and the run ends when all its last steps have (Failing)."""
+    """When a step fails, the steps beside it go on, and the run ends when all its last steps have."""
     parent = await lab.parent()
     run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["a"], seconds={"b": 0.7})
     await lab.expect(
@@ -58,7 +58,7 @@ async def steps_beside_a_failed_one_go_on(lab: Lab) -> None:
 
 @case("F02", "parent")
 async def a_step_behind_is_stored_as_cancelled(lab: Lab) -> None:
-    """What stands behind a failed step is not run: its Outcome is `cancelled`, and so on behind it (Failing)."""
+    """What stands behind a failed step is not run: its Outcome is `cancelled`, and so on behind it."""
     parent = await lab.parent()
     _, a, _, c, _, e = await started(lab, parent, "steps", fail=["a"], seconds={"b": 0.5})
     await lab.expect(
@@ -73,7 +73,7 @@ async def a_step_behind_is_stored_as_cancelled(lab: Lab) -> None:
 
 @case("F03", "parent")
 async def a_failed_run_tells_all_errors(lab: Lab) -> None:
-    """A failed run tells the error of each step that failed, in the order of the graph; the first is its own (Failing)."""
+    """A failed run tells the errors of all its steps, in the order of the graph; the first is its own."""
     parent = await lab.parent()
     run, *_ = await started(lab, parent, "steps", fail=["a", "b"], seconds={"a": 0.4})
     (ended,) = await lab.expect(parent, outcome(run, "failed", step="a", error=lambda error: error["step"] == "a"))
@@ -84,7 +84,7 @@ async def a_failed_run_tells_all_errors(lab: Lab) -> None:
 
 @case("F04", "parent")
 async def a_gate_waits_for_all(lab: Lab) -> None:
-    """A gate of two is passed when both have ended, however; one that failed cancels what is behind (Failing)."""
+    """A gate of two is passed when both have ended, however; one that failed cancels what is behind."""
     parent = await lab.parent()
     run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["b"], seconds={"a": 0.6})
     await lab.expect(parent, step_outcome(b, "failed"), gate(run, "d"), ack(b))
@@ -96,7 +96,7 @@ async def a_gate_waits_for_all(lab: Lab) -> None:
 
 @case("F05", "parent")
 async def the_first_failure_ends_the_run(lab: Lab) -> None:
-    """With fail_fast the first failed step ends the run, which is then cancelled as a client does (Failing)."""
+    """With fail_fast the first failed step ends the run, which is then cancelled as a client does."""
     parent = await lab.parent()
     run, a, b, *_ = await started(lab, parent, "fast", fail=["a"], seconds={"b": 30, "a": 0.3})
     await lab.expect(
@@ -114,7 +114,7 @@ async def the_first_failure_ends_the_run(lab: Lab) -> None:
 
 @case("F06", "parent")
 async def the_failure_step_runs_once(lab: Lab) -> None:
-    """on_failure starts when the run has ended, once, however many steps failed; it is told all errors (Failing)."""
+    """on_failure starts when the run has ended, once, however many steps failed; it is told all errors."""
     parent = await lab.parent()
     run = await lab.spawn(parent, "saga", {"fail": ["one", "two"], "seconds": {"two": 0.4}}, step="_start")
     undo = run.at("undo")
@@ -132,7 +132,7 @@ async def the_failure_step_runs_once(lab: Lab) -> None:
 
 @case("F07", "parent")
 async def the_only_last_step_is_not_run(lab: Lab) -> None:
-    """Where the only last step is not run, it gets an Outcome as well, and the run fails by its first error (Failing)."""
+    """An only last step that is not run gets an Outcome as well, and the run fails by its first error."""
     parent = await lab.parent()
     run = await lab.spawn(parent, "fan", {"child": "nobody-declared", "inputs": [1]}, step="scatter")
     await lab.expect(
@@ -149,7 +149,7 @@ async def the_only_last_step_is_not_run(lab: Lab) -> None:
 
 @case("F08", "parent")
 async def a_failed_step_had_spawned(lab: Lab) -> None:
-    """A step that failed and may have spawned seals an empty join, for others may have borrowed from it (Failing)."""
+    """A step that failed and may have spawned seals an empty join, for others may have borrowed from it."""
     given = {"child": lab.of_kit("square"), "inputs": [1], "again": [2], "fails": 2}
     run = await lab.trigger("late", given, step="scatter")
     await lab.expect(
@@ -186,7 +186,7 @@ async def a_failure_is_redelivered(lab: Lab) -> None:
 
 @case("F10", "parent")
 async def a_fast_failure_is_redelivered(lab: Lab) -> None:
-    """A redelivered step that failed with fail_fast ends and cancels the run again (Failing)."""
+    """A redelivered step that failed with fail_fast ends and cancels the run again."""
     parent = await lab.parent()
     a = await redelivered(lab, "fast", parent)
     await lab.expect(
@@ -216,7 +216,7 @@ async def a_step_comes_too_late(lab: Lab) -> None:
 
 @case("F12", "parent")
 async def steps_of_a_stored_failure(lab: Lab) -> None:
-    """A look that completes the join of a failed step cancels what is behind it (Failing)."""
+    """A look that completes the join of a failed step cancels what is behind it."""
     parent = await lab.parent()
     child = lab.child(parent, "fail")
     await lab.seal(parent, [child])

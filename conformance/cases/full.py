@@ -35,9 +35,7 @@ async def a_trigger_becomes_a_task(lab: Lab) -> None:
         await lab.expect(made, outcome(made, "succeeded", output=value), ack(made))
     before = lab.now
     await lab.broker.store(lab.subject("in.trigger", workflow=name), b"", {"Jf-Metadata": '{"lone":1}'})
-    (sent,) = await lab.expect(
-        f".task.{name}.", message("task", headers={"Jf-Metadata": '{"lone":1}'}), since=before
-    )
+    (sent,) = await lab.expect(f".task.{name}.", message("task", headers={"Jf-Metadata": '{"lone":1}'}), since=before)
     lab.check(sent.json is None and len(sent.fields["run"]) == 32, "an empty body is null; the run has an id")
 
 

@@ -128,7 +128,7 @@ async def beside(lab: Lab) -> tuple[Run, Run]:
     """Play a parent with two steps beside each other, both started, and one behind them."""
     one = await lab.parent(steps=[("one", []), ("two", []), ("end", ["one", "two"])])
     two = one.at("two")
-    await lab.store_task(two, {}, Jf_Version="v1")
+    await lab.store_task(two, {}, {"Jf-Version": "v1"})
     return one, two
 
 
@@ -274,7 +274,6 @@ async def the_only_step_ends_the_run(lab: Lab) -> None:
     )
 
 
-
 @case("J16", "parent")
 async def several_last_steps_end_the_run(lab: Lab) -> None:
     """Behind several last steps stands the gate `_end`; the output is an object by step name (Finishing, 3)."""
@@ -310,7 +309,9 @@ async def it_parks_twice(lab: Lab) -> None:
     )
     await lab.expect(parent, task(child, 1), join(child, "parked", 1), task(child, 2))
     await lab.expect(parent, outcome(child, "succeeded", output=[1, 1, 1]), counted(parent), ack(child, 2))
-    tasks = await lab.broker.subjects(lab.names.tasks, lab.subject("task", **{**child.tokens, "workflow": "*"}, turn="*"))
+    tasks = await lab.broker.subjects(
+        lab.names.tasks, lab.subject("task", **{**child.tokens, "workflow": "*"}, turn="*")
+    )
     lab.check(len(tasks) == 3, f"three turns are expected: {tasks}", parent)
 
 

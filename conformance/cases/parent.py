@@ -76,7 +76,11 @@ async def it_spawns_with_keys(lab: Lab) -> None:
     total = run.at("sum")
     again = {"Nats-Msg-Id": f"{run.run}.sum.0", "Jf-Deadline": deadline, "Jf-Metadata": metadata}
     await lab.expect(
-        run, step_outcome(run, "succeeded"), task(total, headers=again), outcome(run, "succeeded", output=14), ack(total)
+        run,
+        step_outcome(run, "succeeded"),
+        task(total, headers=again),
+        outcome(run, "succeeded", output=14),
+        ack(total),
     )
     value = await lab.broker.count(lab.subject("count", **run.tokens), 0)
     lab.check(value == SEAL, f"the counter is at SEAL + {value - SEAL}: three counts and one seal make SEAL", run)
@@ -147,7 +151,7 @@ async def its_children_do_not_succeed(lab: Lab) -> None:
 
 @case("P07", "parent")
 async def a_later_attempt_spawns_nothing(lab: Lab) -> None:
-    """Children of an attempt that failed are none of the step's: the record has no members, and later steps see none."""
+    """Children of an attempt that failed are none of the step's: `members` is empty, later steps see none (Sealing)."""
     run = await lab.trigger("late", fan(lab, [1, 2, 3], again=[]), step="scatter")
     record, _ = await lab.expect(run, join(run, "sealed", 1, needed=0), sealed(run, SEAL))
     lab.check(record.field("members") == "", "members must be there, and empty", run)
@@ -156,7 +160,7 @@ async def a_later_attempt_spawns_nothing(lab: Lab) -> None:
 
 @case("P08", "parent")
 async def it_parks_at_once(lab: Lab) -> None:
-    """A step that is parked stores its record, counts, and acknowledges; who completes it starts the next turn (Join)."""
+    """A parked step stores its record, counts, and acknowledges; who completes it starts the next turn (Parking)."""
     parent = await lab.parent()
     run = await lab.spawn(parent, "park", fan(lab, [0.5, 0.6], "slow"))
     await lab.expect(
@@ -182,7 +186,7 @@ async def killed_at(lab: Lab, point: Expected, run: Run) -> None:
         return False
 
     lab.proxy.sent_hooks.append(strike)
-    await lab.store_task(run, fan(lab, [1, 2, 3]), Jf_Digest="2-0")
+    await lab.store_task(run, fan(lab, [1, 2, 3]), {"Jf-Digest": "2-0"})
     await lab.expect(run, point)
     await lab.tested.kill()
     await lab.start()
@@ -221,7 +225,7 @@ async def killed_after_spawning(lab: Lab) -> None:
     """A body that ends its process after it has spawned is an attempt; the next one finds the children (Attempts)."""
     run = root_run(lab)
     run = Run(lab.of_kit("crash"), *list(run.tokens.values())[1:])
-    await lab.store_task(run, fan(lab, [1, 2], again=[2]), Jf_Digest="2-0")
+    await lab.store_task(run, fan(lab, [1, 2], again=[2]), {"Jf-Digest": "2-0"})
     await lab.expect(run, delivered(run))
     await lab.tested.kill()
     await lab.start()
@@ -310,7 +314,7 @@ async def its_outcome_is_stored(lab: Lab) -> None:
     lab.lost_before(f".scatter.{run.root}")
     done = {"status": "succeeded", "workflow": run.workflow, "step": "scatter"}
     await lab.broker.store(lab.subject("step", **run.tokens), encode(done))
-    await lab.store_task(run, fan(lab, [1]), Jf_Digest="2-0")
+    await lab.store_task(run, fan(lab, [1]), {"Jf-Digest": "2-0"})
     await lab.expect(run, task(run.at("sum")), ack(run, delivery=2))
     lab.never(run, task(child_of(lab, run, "square", 1)), join(run, "sealed"))
 
@@ -323,7 +327,7 @@ async def its_record_is_stored(lab: Lab) -> None:
     child = child_of(lab, run, "square", 1)
     await lab.end(child, output=1)
     await lab.seal(run, [child])
-    await lab.store_task(run, fan(lab, [1]), Jf_Digest="2-0")
+    await lab.store_task(run, fan(lab, [1]), {"Jf-Digest": "2-0"})
     await lab.expect(run, sealed(run, SEAL - 1), step_outcome(run, "succeeded"), task(run.at("sum")), ack(run))
     lab.never(run, task(child))
 

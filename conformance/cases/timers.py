@@ -43,7 +43,7 @@ def parked_until(run: Run, until: float, tried: int) -> dict[str, Any]:
     }
 
 
-@case("R01", "child")
+@case("R01", "parent")
 async def a_failed_attempt_is_parked(lab: Lab) -> None:
     """A failed attempt: Attempt, parked record, timer, and then +ACK; the task is not handed back (Running, 4)."""
     parent = await lab.parent()
@@ -86,7 +86,7 @@ async def the_next_turn_counts_it(lab: Lab) -> None:
     lab.check(next_one.at - began.at >= 1.5, "the next turn came too early", parent)
 
 
-@case("R03", "child")
+@case("R03", "parent")
 async def a_parked_turn_is_redelivered(lab: Lab) -> None:
     """A redelivered task whose turn is parked for a time arms its timer again, and runs nothing (Running, 2)."""
     parent = await lab.parent()
@@ -182,7 +182,7 @@ async def a_join_is_woken_before_its_deadline(lab: Lab) -> None:
     lab.check(not left, f"timers are left: {left}", parent)
 
 
-@case("R09", "child")
+@case("R09", "parent")
 async def a_short_delay(lab: Lab) -> None:
     """A delay below a second may be kept in memory, but is recorded all the same; then the next turn, then +ACK."""
     parent = await lab.parent()

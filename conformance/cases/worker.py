@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from time import time
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from conformance.expected import (
     Run,
     ack,
+    any_of,
     attempt,
     counted,
     delivered,
@@ -28,13 +30,13 @@ from conformance.lab import Lab, encode
 from conformance.suite import case
 from conformance.wire import SEAL, Event, canonical, hashed, new_id
 
-TOPOLOGY: Final = Path(__file__).parents[1] / "vectors" / "topology.json"
+TOPOLOGY: Final = Path(__file__).parents[2] / "docs" / "topology.json"
 CHUNK: Final = 256 * 1024
 
 
 def topology(namespace: str) -> dict[str, Any]:
     """Return the streams and consumers of a namespace."""
-    return json.loads(TOPOLOGY.read_text().replace("<ns>", namespace))
+    return json.loads(TOPOLOGY.read_text().replace("NAMESPACE", namespace))
 
 
 def as_wanted(wanted: Any, found: Any) -> bool:
@@ -64,19 +66,20 @@ async def it_declares_its_workflows(lab: Lab) -> None:
 
 @case("W02", "child", alone=True)
 async def it_makes_the_streams(lab: Lab) -> None:
-    """Who comes first makes the streams and consumers, as ``vectors/topology.json`` has them (Streams and buckets)."""
+    """Who comes first makes the streams and consumers, as docs/topology.json has them (Streams and buckets)."""
     wanted = topology(lab.names.namespace)
     for stream in wanted["streams"]:
         found = await lab.broker.stream(stream["name"])
-        lab.check(as_wanted(stream, found), f"{stream['name']} is not as vectors/topology.json says: {found}")
+        lab.check(as_wanted(stream, found), f"{stream['name']} is not as docs/topology.json says: {found}")
         if stream["name"] not in (lab.names.inbox, lab.names.timers):  # schedules need it
             lab.check(not found.get("allow_rollup_hdrs"), f"{stream['name']} lets anybody roll it up")
     step = wanted["consumers"][0]["config"]
     for workflow in map(lab.of_kit, ("square", "slow")):
         found = await lab.broker.consumer(lab.names.tasks, f"{workflow}=run")
-        said = json.dumps(step).replace("<workflow>", workflow).replace("<step>", "run")
-        config = {name: value for name, value in json.loads(said).items() if name != "max_waiting"}
-        lab.check(as_wanted(config, found), f"the consumer of a step is not as vectors/topology.json says: {found}")
+        said = json.dumps(step).replace("WORKFLOW", workflow).replace("STEP", "run")
+        lab.check(
+            as_wanted(json.loads(said), found), f"the consumer of a step is not as docs/topology.json says: {found}"
+        )
 
 
 @case("W03", "child", start=False)
@@ -99,7 +102,7 @@ async def it_refuses_another_edition(lab: Lab) -> None:
         await lab.broker.api(f"STREAM.CREATE.{stream['name']}", stream | {"metadata": {}})
     try:
         await lab.start()
-    except Exception as error:  # noqa: BLE001  whatever it says, and however it ends
+    except Exception as error:
         lab.check("did not print" in str(error), str(error))
     else:
         lab.check(False, "it works on streams of another edition")
@@ -136,20 +139,22 @@ async def a_child_fails(lab: Lab) -> None:
 
 @case("W12", "child")
 async def a_child_is_tried_again(lab: Lab) -> None:
-    """A failed attempt is stored and parked, and the next turn counts it; a third attempt succeeds (Running, 4)."""
+    """A failed attempt is stored, and counted by the next one; the third succeeds (Trying again)."""
     parent = await lab.parent()
     child = await lab.spawn(parent, "flaky", 1)
+    parked = [attempt(child, turn=turn, attempt=turn + 1) for turn in (0, 1)]
+    handed_back = [attempt(child, delivery=number, attempt=number) for number in (1, 2)]  # a child worker may do that
     await lab.expect(
         parent,
-        attempt(child, turn=0, attempt=1, error=lambda error: "fails" in error["message"]),
-        task(child, 1, headers={"Jf-Attempt": "1"}),
-        attempt(child, turn=1, attempt=2),
-        task(child, 2, headers={"Jf-Attempt": "2"}),
+        any_of(parked[0], handed_back[0]),
+        any_of(task(child, 1, headers={"Jf-Attempt": "1"}), nak(child, delivery=1)),
+        any_of(parked[1], handed_back[1]),
+        any_of(task(child, 2, headers={"Jf-Attempt": "2"}), nak(child, delivery=2)),
         outcome(child, "succeeded", output=3, attempt=3),
         counted(parent),
-        ack(child, 2),
+        any_of(ack(child, 2), ack(child, 0, delivery=3)),
     )
-    lab.never(parent, nak(child), message("mark", run=child.run))
+    lab.never(parent, message("mark", run=child.run))
 
 
 @case("W13", "child")
@@ -200,9 +205,7 @@ async def it_was_handed_back(lab: Lab) -> None:
     lab.lost_before(child.run, 2)
     for delivery in (1, 2):
         handed_back = {"attempt": 1, "worker": "another", "started": 1, "ended": 1, "returned": True}
-        await lab.broker.store(
-            lab.subject("try", **child.tokens, turn=0, delivery=delivery), encode(handed_back)
-        )
+        await lab.broker.store(lab.subject("try", **child.tokens, turn=0, delivery=delivery), encode(handed_back))
     await lab.spawn_as(child, 0)
     await lab.expect(parent, outcome(child, "succeeded", output=1, attempt=1), ack(child, delivery=3))
 
@@ -229,9 +232,11 @@ async def it_takes_its_time(lab: Lab) -> None:
     parent = await lab.parent()
     child = await lab.spawn(parent, "slow", 7)
     await lab.expect(parent, wpi(child), outcome(child, "succeeded", output=1), ack(child))
-    alive, came = lab.seen(parent, wpi(child)), lab.seen(parent, delivered(child))
-    lab.check(len(alive) >= 3, f"{len(alive)} +WPI in 7 s: at least 3 are expected", parent)
-    lab.check(len(came) == 1, f"it was delivered {len(came)} times", parent)
+    signs = [*lab.seen(parent, delivered(child)), *lab.seen(parent, wpi(child)), *lab.seen(parent, ack(child))]
+    silence = max(after.at - before.at for before, after in pairwise(signs))
+    lab.check(silence < 4, f"nothing was said of the task for {silence:.1f} s, and ack_wait is 5 s", parent)
+    came = len(lab.seen(parent, delivered(child)))
+    lab.check(came == 1, f"it was delivered {came} times", parent)
 
 
 @case("W19", "child")
@@ -296,9 +301,8 @@ async def large_input(lab: Lab, *, spoil: str = "") -> tuple[Run, Run]:
     for number, chunk in enumerate(chunks):
         if not (spoil == "leave out" and number == 1):
             await lab.broker.store(lab.subject("value", root=child.root, digest=name, chunk=number), chunk)
-    await lab.store_task(
-        child, None, body=b"", Jf_Parent_Step=child.parent_step, Jf_Value=f"{name}.{len(chunks)}", Jf_Depth="1"
-    )
+    headers = {"Jf-Parent-Step": child.parent_step, "Jf-Value": f"{name}.{len(chunks)}", "Jf-Depth": "1"}
+    await lab.store_task(child, None, headers, body=b"")
     return parent, child
 
 
@@ -386,7 +390,7 @@ async def busy(lab: Lab) -> tuple[Run, list[Run]]:
 
 @case("W24", "child", SLOTS="2")
 async def it_has_more_tasks_than_slots(lab: Lab) -> None:
-    """A fetched task that waits for a slot is kept alive too, or handed back: nothing is lost by silence (Running, 1)."""
+    """A fetched task that waits for a slot is kept alive too, or handed back (Running a task, 1)."""
     parent, children = await busy(lab)
     for child in children:
         await lab.expect(parent, outcome(child, "succeeded", output=1, attempt=1), ack(child), within=25)
