@@ -31,6 +31,7 @@ from jetflow.errors import JetflowError
 
 PREFIX = os.environ.get("PREFIX", "")
 AT_ONCE = Retry(attempts=1)
+UNKNOWN_STEP_GRACE = 3.0
 SHORT = Retry(attempts=3, initial=0.4, multiplier=1, jitter=0)
 
 
@@ -360,7 +361,7 @@ async def main() -> None:
         sweep_every=float(os.environ.get("SWEEP_EVERY", "30")),
         park_after=0,
         grace=5,
-        unknown_step_grace=3,
+        unknown_step_grace=UNKNOWN_STEP_GRACE,
     )
     worker = Worker(WORKFLOWS, server=server, namespace=namespace, options=options)
     async with connect(server, namespace=namespace) as client:

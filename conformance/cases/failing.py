@@ -1,4 +1,6 @@
-"""F: runs of several steps of which some do not succeed (wire.md, How a run ends). The steps beside them go on, and the run ends with the last.
+"""F: runs of several steps of which some do not succeed (wire.md, How a run ends).
+
+The steps beside one that failed go on, and the run ends with the last.
 
 The kit's ``steps``: a and b begin; c comes after a; d after a and b; e after c. ``fast`` is the same with fail_fast.
 """
