@@ -56,6 +56,7 @@ class Lab:
 
     async def start(self, **settings: str) -> None:
         """Start the tested process."""
+        self.proxy.closed = False
         given = {
             "NATS_URL": self.proxy.url,
             "JETFLOW_NAMESPACE": NAMESPACE,
@@ -184,6 +185,28 @@ class Lab:
     def lost_before(self, part: str, times: int = 1) -> None:
         """Have tasks, by a part of their subject, delivered as if workers had been given them before and were lost."""
         self.proxy.lost[part] = times
+
+    async def killed_at(self, point: Expected, doing: Awaitable[None], tree: Run) -> int:
+        """Kill the process as it is about to send a message, and start it again.
+
+        ``doing`` leads to that message. Returns the number of the first event of the new process.
+        """
+
+        async def strike(event: Event) -> bool:
+            if not point.fits(event):
+                return True
+            self.proxy.sent_hooks.remove(strike)
+            self.proxy.closed = True
+            self.tested.strike()
+            return False
+
+        self.proxy.sent_hooks.append(strike)
+        await doing
+        await self.expect(tree, point)
+        await self.tested.kill()
+        began = self.now
+        await self.start()
+        return began
 
     # --- what is expected
 

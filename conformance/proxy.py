@@ -104,6 +104,8 @@ class Proxy:
                     data = line
             except asyncio.IncompleteReadError:
                 raise ConnectionResetError from None
+            if self.closed:  # also for what the process had sent before it was cut off
+                raise ConnectionResetError
             writer.write(data)
             await writer.drain()
 

@@ -93,8 +93,9 @@ async def play(
     prefix: str = "",
     patience: float = 1.0,
     on_result: Callable[[Result], None] = lambda _: None,
+    on_lab: Callable[[Lab], None] = lambda _: None,
 ) -> list[Result]:
-    """Play cases, and return how they ended, in their order."""
+    """Play cases, and return how they ended, in their order. ``on_lab`` is given each laboratory before it is used."""
     results: dict[str, Result] = {}
 
     def note(result: Result) -> None:
@@ -102,7 +103,9 @@ async def play(
         on_result(result)
 
     def lab() -> Lab:
-        return Lab(command, patience=patience, prefix=prefix)
+        made = Lab(command, patience=patience, prefix=prefix)
+        on_lab(made)
+        return made
 
     async def apart(case: Case, gate: asyncio.Semaphore) -> None:
         async with gate:

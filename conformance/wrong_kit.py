@@ -20,14 +20,14 @@ from conformance import kit
 from jetflow import client
 from jetflow.broker import publisher, registry, topology
 from jetflow.engine import endings, joins, policies, tasks, transitions
-from jetflow.engine.transitions import Count, Look, Start, StoreMark, StoreRun, StoreStep
+from jetflow.engine.transitions import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord
 from jetflow.runs import cancelling, looks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
 from jetflow.wire.subjects import Header, Subjects
-from jetflow.worker import cancellation, deliveries, executor, failures, inbox, spawning, sweeper, waking
+from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
 from jetflow.worker.deliveries import ACK, Deliveries
 from jetflow.worker.execution import Execution
 from jetflow.worker.executor import Executor
@@ -72,6 +72,13 @@ def replace(module: Any, name: str, wrong: Any) -> Any:
     return right
 
 
+def put(owner: Any, name: str, wrong: Any) -> Any:
+    """Put something wrong in the place of an attribute; return what was right."""
+    right = getattr(owner, name)
+    setattr(owner, name, wrong)
+    return right
+
+
 def skip(effect: Any, when: Callable[[Any], bool] = lambda _: True, result: Any = None) -> None:
     """Have an effect of the engine's rules not performed."""
     right = Performer.__init__
@@ -106,21 +113,19 @@ def changed(record: Any, **fields: Any) -> Any:
 @fault("W01")
 def newest_before_version() -> None:
     """The newest declaration is written before the graph of its version."""
-    right = registry.Registry._store_version
 
     async def wrong(self: Any, declaration: Any) -> None:
         subject = self._names.workflow(declaration.graph.workflow)
         await self._publisher.store(subject, records.encode(declaration))
         await right(self, declaration)
 
-    registry.Registry._store_version = wrong
+    right = put(registry.Registry, "_store_version", wrong)
 
 
 @fault("W02")
 def streams_without_batches() -> None:
     """Streams are made without a setting that others rely on."""
-    right = topology._streams
-    replace(
+    right = replace(
         topology,
         "_streams",
         lambda *given: [stream | {"allow_batched": False, "allow_atomic": False} for stream in right(*given)],
@@ -130,13 +135,12 @@ def streams_without_batches() -> None:
 @fault("W03")
 def streams_updated() -> None:
     """Streams that exist get the worker's own settings."""
-    right = topology._check_stream
 
     async def wrong(connection: Any, config: dict[str, Any]) -> None:
         await connection.api(f"STREAM.UPDATE.{config['name']}", config)
         await right(connection, config)
 
-    replace(topology, "_check_stream", wrong)
+    right = replace(topology, "_check_stream", wrong)
 
 
 @fault("W04")
@@ -164,13 +168,12 @@ def count_before_outcome() -> None:
 @fault("W28")
 def ack_before_outcome() -> None:
     """A task is acknowledged while its outcome is on its way."""
-    right = Executor._drive
 
     def wrong(self: Any, delivery: Any, task: Any, procedure: Any) -> None:
         right(self, delivery, task, procedure)
         self._session.connection.send(delivery.reply, ACK)
 
-    Executor._drive = wrong
+    right = put(Executor, "_drive", wrong)
 
 
 @fault("W11", "F01")
@@ -213,7 +216,7 @@ def taken_is_trouble() -> None:
     async def wrong(self: Any, write: Any) -> None:
         raise MalformedRecord("record", "somebody else has stored it")
 
-    Performer._confirm = wrong
+    put(Performer, "_confirm", wrong)
 
 
 @fault("W14", "P14", "P15", "R03")
@@ -234,7 +237,7 @@ def never_poisoned() -> None:
     async def wrong(self: Any, delivery: Any, task: Any) -> int:
         return 1
 
-    Deliveries.attempt = wrong
+    put(Deliveries, "attempt", wrong)
 
 
 @fault("W16")
@@ -244,7 +247,7 @@ def returned_counts() -> None:
     async def wrong(self: Any, delivery: Any, task: Any) -> int:
         return task.tried + delivery.count
 
-    Deliveries.attempt = wrong
+    put(Deliveries, "attempt", wrong)
 
 
 @fault("W17")
@@ -254,13 +257,13 @@ def malformed_comes_back() -> None:
     def wrong(self: Any, delivery: Any, error: Any) -> None:
         self.nak(delivery, 1.0)
 
-    Deliveries.reject = wrong
+    put(Deliveries, "reject", wrong)
 
 
 @fault("W18", "W24")
 def no_heartbeat() -> None:
     """Nothing keeps tasks alive."""
-    Heartbeat.start = nothing
+    put(Heartbeat, "start", nothing)
 
 
 @fault("W19", "F11")
@@ -287,8 +290,7 @@ def large_output_inside() -> None:
 @fault("W21")
 def large_input_ignored() -> None:
     """Jf-Value is not read: the body is empty."""
-    right = records.parse_task
-    replace(records, "parse_task", lambda *given: changed(right(*given), value=None))
+    right = replace(records, "parse_task", lambda *given: changed(right(*given), value=None))
 
 
 @fault("W22")
@@ -312,24 +314,23 @@ def digest_unchecked() -> None:
 @fault("W26")
 def unknown_fails_at_once() -> None:
     """A step that is not known fails its run at once."""
-    kit.UNKNOWN_STEP_GRACE = 0
+    put(kit, "UNKNOWN_STEP_GRACE", 0)
 
 
 @fault("W27")
 def unknown_version_is_the_newest() -> None:
     """A version that nobody has declared is taken for the newest."""
-    right = registry.Registry.graph
 
     async def wrong(self: Any, workflow: str, version: str) -> Any:
         return await right(self, workflow, version) or await right(self, workflow, "")
 
-    registry.Registry.graph = wrong
+    right = put(registry.Registry, "graph", wrong)
 
 
 @fault("W25")
 def handed_back_without_record() -> None:
     """A task is handed back without an Attempt that says so."""
-    Deliveries.store_attempt = nothing
+    put(Deliveries, "store_attempt", nothing)
 
 
 # --- trouble with the broker
@@ -337,7 +338,12 @@ def handed_back_without_record() -> None:
 
 @fault("W28")
 def full_is_taken() -> None:
-    """Every 10077 is taken for `the subject is taken`."""
+    """Every 10077 is taken for `the subject is taken`, and that for `stored`."""
+
+    async def wrong(self: Any, write: Any) -> Any:
+        return write.outcome
+
+    put(Performer, "_confirm", wrong)
     replace(publisher, "subject_taken", lambda err_code, _: err_code in (10071, 10077))
 
 
@@ -348,19 +354,18 @@ def taken_is_stored() -> None:
     async def wrong(self: Any, write: Any) -> Any:
         return write.outcome
 
-    Performer._confirm = wrong
+    put(Performer, "_confirm", wrong)
 
 
 @fault("W30", "W31", "W33", "P09a", "P09b")
 def ack_at_first() -> None:
     """A task is acknowledged when it comes: what its worker had not done when it died, nobody does."""
-    right = Executor._execute
 
     async def wrong(self: Any, delivery: Any, task: Any, slot: Any) -> None:
         self._session.connection.send(delivery.reply, ACK)
         await right(self, delivery, task, slot)
 
-    Executor._execute = wrong
+    right = put(Executor, "_execute", wrong)
 
 
 @fault("W34")
@@ -451,20 +456,19 @@ def counter_decides() -> None:
     async def wrong(self: Any, join: Any, record: Any, *, likely: bool) -> Any:
         return max(record.needed, record.total), record.members
 
-    looks.Looks._ended = wrong
+    put(looks.Looks, "_ended", wrong)
 
 
 @fault("J05")
 def sums_unchecked() -> None:
     """Of a clean record only the number of outcomes counts."""
-    joins.Tally.disputed = property(lambda _: False)  # pyright: ignore[reportAttributeAccessIssue]
+    put(joins.Tally, "disputed", property(lambda _: False))
 
 
 @fault("J06")
 def members_ignored() -> None:
     """All outcomes under the step count, also those that are no members."""
-    right = looks.Tally
-    replace(looks, "Tally", lambda record, members=None: right(changed(record, members=None), None))
+    right = replace(looks, "Tally", lambda record, members=None: right(changed(record, members=None), None))
 
 
 @fault("J07")
@@ -490,36 +494,33 @@ def whole_ignored() -> None:
 @fault("J09")
 def marks_decide() -> None:
     """A mark is taken for a failure, whatever the outcome says."""
-    right = looks.decode_outcome
-    looks.decode_outcome = lambda body: changed(right(body), status="failed")
+    right = put(looks, "decode_outcome", lambda body: changed(right(body), status="failed"))
 
 
 @fault("J10")
 def excused_ignored() -> None:
     """A failed child that the step has seen fails it."""
-    right = stored_joins.unpacked
 
     async def wrong(*given: Any) -> Any:
         return changed(await right(*given), excused=())
 
-    replace(stored_joins, "unpacked", wrong)
+    right = replace(stored_joins, "unpacked", wrong)
 
 
 @fault("J11")
 def fraction_ignored() -> None:
     """A policy's fraction is not read."""
-    policies.JoinPolicy._allowed = lambda self, total: total if self.anything else self.tolerated
+    put(policies.JoinPolicy, "_allowed", lambda self, total: total if self.anything else self.tolerated)
 
 
 @fault("J12", "P10")
 def next_task_by_chance() -> None:
     """The message of a next task has an id by chance, and a turn that is not its own."""
-    right = Performer._start
 
     def wrong(self: Any, effect: Any, procedure: Any, done: Any) -> None:
         right(self, changed(effect, turn=effect.turn + secrets.randbelow(10**6) + 1), procedure, done)
 
-    Performer._start = wrong
+    right = put(Performer, "_start", wrong)
 
 
 @fault("J13", "P08", "R02")
@@ -553,7 +554,7 @@ def joins_only_of_steps() -> None:
 @fault("J17", "J18")
 def broken_joins_wait() -> None:
     """A join that cannot be decided is left for ever."""
-    looks.Looks._broken = nothing
+    put(looks.Looks, "_broken", nothing)
 
 
 # --- parents
@@ -562,21 +563,19 @@ def broken_joins_wait() -> None:
 @fault("P01")
 def keys_as_digests() -> None:
     """The id of a child with a key is derived as if the key were a digest."""
-    right = spawning.child_ids
-    replace(spawning, "child_ids", lambda parent, workflow, keyed: right(parent, workflow, keyed=False))
+    right = replace(spawning, "child_ids", lambda parent, workflow, keyed: right(parent, workflow, keyed=False))
 
 
 @fault("P01")
 def message_id_without_digest() -> None:
     """The message id of a child with a key lacks its digest: another input would pass unseen."""
-    right = spawning._Planner.plan
 
     def wrong(self: Any, value: Any, key: Any) -> Any:
         planned = right(self, value, key)
         block = planned.item.headers.replace(f".{planned.digest}\r\n".encode(), b"\r\n", 1)
-        return changed(planned, item=planned.item._replace(headers=block))
+        return changed(planned, item=changed(planned.item, headers=block))
 
-    spawning._Planner.plan = wrong
+    right = put(spawning._Planner, "plan", wrong)
 
 
 @fault("P02")
@@ -588,13 +587,12 @@ def twice_needed() -> None:
 @fault("P03", "P07", "P09d")
 def every_attempt_clean() -> None:
     """A later attempt writes a record without members."""
-    right = Execution.__init__
 
     def wrong(self: Any, *given: Any, **named: Any) -> None:
         right(self, *given, **named)
         self.clean = True
 
-    Execution.__init__ = wrong
+    right = put(Execution, "__init__", wrong)
 
 
 @fault("P04")
@@ -606,19 +604,18 @@ def conflict_tried_again() -> None:
 @fault("P05")
 def borrowed_as_own() -> None:
     """A child that another step spawned first is counted as one's own."""
-    spawning.Spawner.owned = lambda self: spawning.distinct_ids(b"".join(group.ids for group in self.groups))
-    Execution._borrowed = staticmethod(lambda _: ())
+    put(spawning.Spawner, "owned", lambda self: spawning.distinct_ids(b"".join(group.ids for group in self.groups)))
+    put(Execution, "_borrowed", staticmethod(lambda _: ()))
 
 
 @fault("P06", "F12")
 def no_total() -> None:
     """A sealed record says nothing of how many children decide: none of them can fail the step."""
-    right = stored_joins.unpacked
 
     async def wrong(*given: Any) -> Any:
         return changed(await right(*given), total=0)
 
-    replace(stored_joins, "unpacked", wrong)
+    right = replace(stored_joins, "unpacked", wrong)
 
 
 @fault("P08")
@@ -640,7 +637,7 @@ def references_not_loaded() -> None:
     async def wrong(self: Any, task: Any, step: str, ended: Any) -> Any:
         return ended
 
-    Performer._whole = wrong
+    put(Performer, "_whole", wrong)
 
 
 @fault("P11")
@@ -667,19 +664,17 @@ def no_failure_step() -> None:
 @fault("P12")
 def detached_in_its_tree() -> None:
     """A detached child belongs to the tree of who spawned it."""
-    right = spawning.start_root
 
     async def wrong(session: Any, task: Any, *, timeout: Any) -> bool:
         return await right(session, changed(task, parent=task.root, parent_step="run"), timeout=timeout)
 
-    spawning.start_root = wrong
+    right = put(spawning, "start_root", wrong)
 
 
 @fault("P13")
 def depth_stands_still() -> None:
     """Children are as deep as their parents."""
-    right = spawning._shared_headers
-    replace(spawning, "_shared_headers", lambda *given: right(*given) | {Header.DEPTH: str(given[0].depth)})
+    right = replace(spawning, "_shared_headers", lambda *given: right(*given) | {Header.DEPTH: str(given[0].depth)})
 
 
 # --- failing steps
@@ -688,7 +683,6 @@ def depth_stands_still() -> None:
 @fault("F01", "F02", "F03", "F07")
 def first_failure_ends_the_run() -> None:
     """A step that fails ends the run at once, without a step Outcome: the rule of the first edition."""
-    right = transitions.finish
 
     def wrong(task: Any, graph: Any, outcome: Any, **more: Any) -> Any:
         if outcome.status in endings.FAILED and task.step != graph.on_failure:
@@ -696,7 +690,7 @@ def first_failure_ends_the_run() -> None:
         else:
             yield from right(task, graph, outcome, **more)
 
-    replace(transitions, "finish", wrong)
+    right = replace(transitions, "finish", wrong)
 
 
 @fault("F02", "F04", "F09")
@@ -708,8 +702,7 @@ def failures_decide_nothing() -> None:
 @fault("F03")
 def one_error() -> None:
     """A failed run tells its first error only."""
-    right = endings.ending
-    replace(endings, "ending", lambda *given: changed(right(*given), errors=()))
+    right = replace(endings, "ending", lambda *given: changed(right(*given), errors=()))
 
 
 @fault("F04")
@@ -727,24 +720,22 @@ def fast_without_cancelling() -> None:
 @fault("F05")
 def fast_as_slow() -> None:
     """fail_fast is not read."""
-    right = transitions.advance
 
     def wrong(task: Any, graph: Any, step: str, ended: Any) -> Any:
         return right(task, changed(graph, fail_fast=False), step, ended)
 
-    replace(transitions, "advance", wrong)
+    right = replace(transitions, "advance", wrong)
 
 
 @fault("F08")
 def failed_steps_do_not_seal() -> None:
     """A step that failed and had spawned leaves no join: who has borrowed from it is never woken."""
-    right = Executor._end
-    Executor._may_have_spawned = lambda *_: False
+    put(Executor, "_may_have_spawned", lambda *_: False)
 
     def wrong(*given: Any, **named: Any) -> None:
         right(*given, **named | {"spawned": False})
 
-    Executor._end = wrong
+    right = put(Executor, "_end", wrong)
 
 
 # --- timers
@@ -759,8 +750,7 @@ def no_timer() -> None:
 @fault("R01")
 def timers_come_early() -> None:
     """The time of a timer is rounded down."""
-    right = timers.written
-    replace(timers, "written", lambda seconds: right(int(seconds) - 0.0))
+    right = replace(timers, "written", lambda seconds: right(int(seconds) - 0.0))
 
 
 @fault("R01", "R09")
@@ -772,7 +762,7 @@ def handed_back_with_delay() -> None:
         raise MalformedDelay
 
     replace(transitions, "postpone", wrong)
-    Executor._driven = _driven_with_delay(Executor._driven)
+    put(Executor, "_driven", _driven_with_delay(Executor._driven))
 
 
 class MalformedDelay(Exception):
@@ -804,7 +794,6 @@ def attempts_forgotten() -> None:
 @fault("R03", "R10")
 def not_armed_again() -> None:
     """A redelivered turn that is parked for a time is acknowledged, and no timer is armed."""
-    right = transitions.redelivered
 
     def wrong(task: Any, graph: Any) -> Any:
         ended = yield transitions.ReadEnded(task)
@@ -812,7 +801,7 @@ def not_armed_again() -> None:
             return True
         return (yield from right(task, graph))
 
-    replace(transitions, "redelivered", wrong)
+    right = replace(transitions, "redelivered", wrong)
 
 
 @fault("R05")
@@ -827,25 +816,24 @@ def wakes_the_ended() -> None:
             await self._performer.run(transitions.wake(task, 1))
         return ACK
 
-    waking.Waking._wake = wrong
+    put(waking.Waking, "_wake", wrong)
 
 
 @fault("R06", "C06")
 def timers_stay() -> None:
     """Cancelling leaves timers."""
-    right = cancelling._purge
 
     async def wrong(session: Any, stream: str, subjects: Any) -> None:
         if stream != session.names.timers_stream:
             await right(session, stream, subjects)
 
-    replace(cancelling, "_purge", wrong)
+    right = replace(cancelling, "_purge", wrong)
 
 
 @fault("R07")
 def bounded_joins_not_counted() -> None:
     """A join with a deadline waits for its time alone."""
-    joins.JoinRecord.counted = property(lambda self: self.until is None)  # pyright: ignore[reportAttributeAccessIssue]
+    put(joins.JoinRecord, "counted", property(lambda self: self.until is None))
 
 
 @fault("R08")
@@ -860,7 +848,7 @@ def not_disarmed() -> None:
 @fault("C01")
 def no_mark_of_its_own() -> None:
     """A child of a cancelled run ends without a cancel mark of its own: its children go on."""
-    cancellation.Cancellations.knows = lambda *_: True
+    put(cancellation.Cancellations, "knows", lambda *_: True)
 
 
 @fault("C02")
@@ -872,31 +860,31 @@ def alone_is_for_all() -> None:
 @fault("C03")
 def deleted_is_cancelled() -> None:
     """Of a deleted tree outcomes are stored."""
-    cancellation.Cancellations.deleted = lambda *_: False
+    put(cancellation.Cancellations, "deleted", lambda *_: False)
 
 
 @fault("C04")
 def running_goes_on() -> None:
     """A step that is running is not told that its run is cancelled."""
-    Executor._on_cancelled = lambda _: None
+    put(Executor, "_on_cancelled", lambda _: None)
 
 
 @fault("C08")
 def no_catching_up() -> None:
     """After a reconnect no marks are read."""
-    cancellation.Cancellations._catch_up = lambda _: None
+    put(cancellation.Cancellations, "_catch_up", lambda _: None)
 
 
 @fault("C09")
 def marks_not_read() -> None:
     """When a worker starts, it reads no marks."""
-    cancellation.Cancellations._read = nothing
+    put(cancellation.Cancellations, "_read", nothing)
 
 
 @fault("C05")
 def ends_twice() -> None:
     """A task that was put back gets a second outcome."""
-    Executor._read_end = nothing
+    put(Executor, "_read_end", nothing)
 
 
 @fault("C06", "C10")
@@ -917,36 +905,32 @@ def deleted_without_a_mark() -> None:
 @fault("T01")
 def conflict_unseen() -> None:
     """A key that was used with another input is taken for the same run."""
-    replace(targets, "KeyConflict", _Unseen)
 
+    async def wrong(*given: Any, **named: Any) -> bool:
+        try:
+            return await right(*given, **named)
+        except KeyConflict:
+            return False
 
-class _Unseen(Exception):
-    def __init__(self, *_: Any) -> None:
-        super().__init__()
-
-    def __new__(cls, *_: Any) -> Any:
-        """Return an error that nobody knows."""
-        return KeyConflict.__new__(KeyConflict)
+    right = replace(targets, "start_root", wrong)
 
 
 @fault("T02")
 def live_copies_unheard() -> None:
     """A client reads every few seconds, and does not listen."""
-    client.CHECK_EVERY = 3.0
-    right = Subjects.live_run_by_id
-    Subjects.live_run_by_id = lambda self, run: right(self, run) + ".never"
+    put(client, "CHECK_EVERY", 3.0)
+    right = put(Subjects, "live_run_by_id", lambda self, run: right(self, run) + ".never")
 
 
 @fault("T03")
 def live_copies_trusted() -> None:
     """A client waits for the live copy alone."""
-    client.CHECK_EVERY = 1000.0
+    put(client, "CHECK_EVERY", 1000.0)
 
 
 @fault("T04")
 def version_computed() -> None:
     """A run is pinned to a version that was computed, not to the one in the registry."""
-    right = targets.resolve
 
     async def wrong(session: Any, workflow: Any) -> Any:
         target = await right(session, workflow)
@@ -954,7 +938,7 @@ def version_computed() -> None:
             target = target._replace(version=(await session.registry.find(workflow)).graph.version)
         return target
 
-    replace(targets, "resolve", wrong)
+    right = replace(targets, "resolve", wrong)
 
 
 @fault("T05")
@@ -973,14 +957,13 @@ def deleted_keys_taken() -> None:
 @fault("I01")
 def keys_of_triggers_ignored() -> None:
     """A trigger's key is not read."""
-    right = inbox._run_id
-    replace(inbox, "_run_id", lambda delivery, workflow, _, asked: right(delivery, workflow, None, asked))
+    right = replace(inbox, "_run_id", lambda delivery, workflow, _, asked: right(delivery, workflow, None, asked))
 
 
 @fault("I02", "I03")
 def bad_triggers_dropped() -> None:
     """A trigger that cannot become a run vanishes."""
-    inbox.Inbox._fail = nothing
+    put(inbox.Inbox, "_fail", nothing)
 
 
 @fault("I04")
@@ -991,24 +974,23 @@ def bad_triggers_end_runs() -> None:
         failure = tasks.Failure(type(error).__name__, str(error))
         await self._performer.run(transitions.conclude(task, tasks.Outcome(status="failed", error=failure)))
 
-    inbox.Inbox._fail = wrong
+    put(inbox.Inbox, "_fail", wrong)
 
 
 @fault("I05")
 def looks_not_taken() -> None:
     """Requests to look are acknowledged, and nobody looks."""
-    right = inbox.Inbox._handle
 
     async def wrong(self: Any, delivery: Any) -> bytes:
         return ACK if ".in.look." in delivery.subject else await right(self, delivery)
 
-    inbox.Inbox._handle = wrong
+    right = put(inbox.Inbox, "_handle", wrong)
 
 
 @fault("G01")
 def no_sweeper() -> None:
     """Nobody sweeps."""
-    sweeper.Sweeper.start = nothing
+    put(sweeper.Sweeper, "start", nothing)
 
 
 def main() -> None:

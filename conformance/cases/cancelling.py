@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from conformance.expected import (
     Expected,
     Run,
@@ -66,6 +68,7 @@ async def it_is_cancelled_while_it_runs(lab: Lab) -> None:
     parent = await lab.parent(deep=True)
     child = await lab.spawn(parent, "slow", 30)
     await lab.expect(parent, delivered(child))
+    await asyncio.sleep(0.5)  # so that its body is running
     await lab.cancel(parent.root, child.run)
     await lab.expect(parent, mark(child, "cancelled"), outcome(child, "cancelled"), counted(parent), ack(child))
 

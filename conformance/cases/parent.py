@@ -23,7 +23,7 @@ from conformance.expected import (
 )
 from conformance.lab import Lab, encode
 from conformance.suite import case
-from conformance.wire import END, SEAL, Event, child_id, digest, id_sum, split_members
+from conformance.wire import END, SEAL, child_id, digest, id_sum, split_members
 
 
 def fan(lab: Lab, inputs: list[Any], child: str = "square", **more: Any) -> dict[str, Any]:
@@ -175,21 +175,9 @@ async def it_parks_at_once(lab: Lab) -> None:
     )
 
 
-async def killed_at(lab: Lab, point: Expected, run: Run) -> None:
+async def killed(lab: Lab, point: Expected, run: Run) -> None:
     """Kill the worker as it is about to send a message of a run that is under way; the join must complete."""
-
-    async def strike(event: Event) -> bool:
-        if not point.fits(event):
-            return True
-        lab.proxy.sent_hooks.remove(strike)
-        lab.tested.strike()
-        return False
-
-    lab.proxy.sent_hooks.append(strike)
-    await lab.store_task(run, fan(lab, [1, 2, 3]), {"Jf-Digest": "2-0"})
-    await lab.expect(run, point)
-    await lab.tested.kill()
-    await lab.start()
+    await lab.killed_at(point, lab.store_task(run, fan(lab, [1, 2, 3]), {"Jf-Digest": "2-0"}), run)
     await lab.expect(run, outcome(run, "succeeded", output=14), within=25)
 
 
@@ -203,21 +191,21 @@ def root_run(lab: Lab) -> Run:
 async def killed_before_the_seal(lab: Lab) -> None:
     """A parent dies between spawning and sealing: the next attempt spawns the same, and seals (Running)."""
     run = root_run(lab)
-    await killed_at(lab, join(run, "sealed"), run)
+    await killed(lab, join(run, "sealed"), run)
 
 
 @case("P09b", "parent", alone=True)
 async def killed_before_the_count(lab: Lab) -> None:
     """A parent dies between storing its JoinRecord and counting: the redelivery counts (Running, 2)."""
     run = root_run(lab)
-    await killed_at(lab, sealed(run, SEAL - 3), run)
+    await killed(lab, sealed(run, SEAL - 3), run)
 
 
 @case("P09c", "parent", alone=True)
 async def killed_before_the_parent_acks(lab: Lab) -> None:
     """A parent dies before it acknowledges a step that is sealed: the redelivery runs nothing (Running, 2)."""
     run = root_run(lab)
-    await killed_at(lab, ack(run), run)
+    await killed(lab, ack(run), run)
 
 
 @case("P09d", "parent", alone=True)

@@ -197,19 +197,7 @@ async def killed_before_the_timer(lab: Lab) -> None:
     """A worker dies between parking a failed attempt and arming its timer: the redelivery arms it (Running, 2)."""
     parent = await lab.parent()
     child = lab.child(parent, "again")
-
-    async def strike(event: Event) -> bool:
-        if event.kind != "timer":
-            return True
-        lab.proxy.sent_hooks.remove(strike)
-        lab.tested.strike()
-        return False
-
-    lab.proxy.sent_hooks.append(strike)
-    await lab.spawn_as(child, {"seconds": 20})
+    died = await lab.killed_at(timer(child), lab.spawn_as(child, {"seconds": 20}), parent)
     await lab.expect(parent, join(child, "parked", tried=1), timer(child))
-    await lab.tested.kill()
-    died = lab.now
-    await lab.start()
     await lab.expect(parent, timer(child, headers={"Jf-Attempt": "1"}), ack(child), within=20, since=died)
     lab.check(len(lab.seen(parent, message("try", run=child.run))) == 1, "one attempt was made", parent)

@@ -11,6 +11,7 @@ from time import time
 from typing import Any, Final
 
 from conformance.expected import (
+    Expected,
     Run,
     ack,
     any_of,
@@ -462,23 +463,12 @@ async def what_was_taken_is_gone(lab: Lab) -> None:
     lab.check(kept is not None and kept.json.get("output") == 9, "the outcome is not stored", parent)
 
 
-async def killed_at(lab: Lab, parent: Run, child: Run, point: Any) -> None:
+async def killed(lab: Lab, parent: Run, child: Run, point: Expected) -> None:
     """Kill the worker as it is about to send a message; start it again, and expect that the join is complete."""
-
-    async def strike(event: Event) -> bool:
-        if not point.fits(event):
-            return True
-        lab.proxy.sent_hooks.remove(strike)
-        lab.tested.strike()
-        return False
-
-    lab.proxy.sent_hooks.append(strike)
-    await lab.spawn_as(child, 3)
-    await lab.expect(parent, point)
-    await lab.tested.kill()
-    await lab.start()
-    await lab.expect(parent, ack(child), within=20)
-    lab.check(len(await lab.broker.subjects(lab.names.records, f"jf.*.run.*.*.*.{child.run}")) == 1, "one outcome")
+    began = await lab.killed_at(point, lab.spawn_as(child, 3), parent)
+    await lab.expect(parent, ack(child), within=20, since=began)
+    outcomes = await lab.broker.subjects(lab.names.records, f"jf.*.run.*.*.*.{child.run}")
+    lab.check(len(outcomes) == 1, f"one outcome is expected: {outcomes}", parent)
     value = await lab.count(child, 0)
     lab.check(value >= 1, f"the counter is at {value}: the child must be counted", parent)
     if value >= SEAL:
@@ -490,7 +480,7 @@ async def killed_after_the_outcome(lab: Lab) -> None:
     """A worker dies when the outcome is stored: the redelivery counts, and runs nothing (Running, 2)."""
     parent = await lab.parent()
     child = lab.child(parent, "square")
-    await killed_at(lab, parent, child, told(child))
+    await killed(lab, parent, child, told(child))
 
 
 @case("W31", "child", alone=True)
@@ -498,7 +488,7 @@ async def killed_after_the_live_copy(lab: Lab) -> None:
     """A worker dies when the outcome is told: the redelivery counts, and runs nothing (Running, 2)."""
     parent = await lab.parent()
     child = lab.child(parent, "square")
-    await killed_at(lab, parent, child, counted(parent))
+    await killed(lab, parent, child, counted(parent))
 
 
 @case("W32", "parent", alone=True)
@@ -507,7 +497,7 @@ async def killed_after_the_count(lab: Lab) -> None:
     parent = await lab.parent()
     child = lab.child(parent, "square")
     await lab.seal(parent, [child])
-    await killed_at(lab, parent, child, looked(parent))
+    await killed(lab, parent, child, looked(parent))
 
 
 @case("W33", "parent", alone=True)
@@ -516,7 +506,7 @@ async def killed_before_the_ack(lab: Lab) -> None:
     parent = await lab.parent()
     child = lab.child(parent, "square")
     await lab.seal(parent, [child])
-    await killed_at(lab, parent, child, ack(child))
+    await killed(lab, parent, child, ack(child))
 
 
 # --- records and headers of others
