@@ -21,11 +21,12 @@ from jetflow import client
 from jetflow.broker import publisher, registry, topology
 from jetflow.engine import endings, joins, policies, tasks, transitions
 from jetflow.engine.transitions import Count, Start, StoreMark, StoreRun, StoreStep
-from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord
+from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
 from jetflow.runs import cancelling, looks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
+from jetflow.wire.codec import ANY
 from jetflow.wire.subjects import Header, Subjects
 from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
 from jetflow.worker.deliveries import ACK, Deliveries
@@ -219,7 +220,7 @@ def taken_is_trouble() -> None:
     put(Performer, "_confirm", wrong)
 
 
-@fault("W14", "P14", "P15", "R03")
+@fault("W14", "P14", "P15", "P09c", "R03")
 def runs_again() -> None:
     """A redelivered task is run, whatever earlier deliveries have left."""
 
@@ -331,6 +332,19 @@ def unknown_version_is_the_newest() -> None:
 def handed_back_without_record() -> None:
     """A task is handed back without an Attempt that says so."""
     put(Deliveries, "store_attempt", nothing)
+
+
+@fault("W32")
+def redelivered_without_look() -> None:
+    """A redelivered task whose run has ended is counted, and nobody looks."""
+
+    def wrong(task: Any, graph: Any) -> Any:
+        ended = yield transitions.ReadEnded(task)
+        if ended.run is not None:
+            yield Count(task.parent_join, "join", 1)
+        return ended.run is not None
+
+    replace(transitions, "redelivered", wrong)
 
 
 # --- trouble with the broker
@@ -951,6 +965,26 @@ def deleted_keys_taken() -> None:
     replace(cancelling, "was_deleted", wrong)
 
 
+@fault("T06")
+def unknown_names_started() -> None:
+    """A client starts runs of a workflow that nobody has declared."""
+    right = targets.resolve
+
+    async def wrong(session: Any, workflow: Any) -> Any:
+        try:
+            return await right(session, workflow)
+        except UnknownWorkflow:
+            return targets.Target(workflow, "run", "", ANY, ANY)
+
+    replace(targets, "resolve", wrong)
+
+
+@fault("T07")
+def metadata_dropped() -> None:
+    """A client does not send metadata."""
+    put(client, "_encoded", lambda _: None)
+
+
 # --- what a full worker does for all
 
 
@@ -985,6 +1019,12 @@ def looks_not_taken() -> None:
         return ACK if ".in.look." in delivery.subject else await right(self, delivery)
 
     right = put(inbox.Inbox, "_handle", wrong)
+
+
+@fault("I06")
+def strange_looks_come_back() -> None:
+    """A message that asks for nothing comes again, for ever."""
+    put(inbox.Inbox, "_reject", lambda *_: inbox.LATER)
 
 
 @fault("G01")

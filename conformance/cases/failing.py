@@ -160,8 +160,8 @@ async def a_failed_step_had_spawned(lab: Lab) -> None:
         sealed(run, SEAL),
         step_outcome(run, "failed", attempt=2),
         outcome(run, "failed"),
-        ack(run, 1),
     )
+    await lab.expect(run, sealed(run, SEAL), ack(run, 1))
 
 
 async def redelivered(lab: Lab, workflow: str, parent: Run) -> Run:

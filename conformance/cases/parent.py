@@ -175,10 +175,11 @@ async def it_parks_at_once(lab: Lab) -> None:
     )
 
 
-async def killed(lab: Lab, point: Expected, run: Run) -> None:
+async def killed(lab: Lab, point: Expected, run: Run) -> int:
     """Kill the worker as it is about to send a message of a run that is under way; the join must complete."""
-    await lab.killed_at(point, lab.store_task(run, fan(lab, [1, 2, 3]), {"Jf-Digest": "2-0"}), run)
+    began = await lab.killed_at(point, lab.store_task(run, fan(lab, [1, 2, 3]), {"Jf-Digest": "2-0"}), run)
     await lab.expect(run, outcome(run, "succeeded", output=14), within=25)
+    return began
 
 
 def root_run(lab: Lab) -> Run:
@@ -205,7 +206,10 @@ async def killed_before_the_count(lab: Lab) -> None:
 async def killed_before_the_parent_acks(lab: Lab) -> None:
     """A parent dies before it acknowledges a step that is sealed: the redelivery runs nothing (Running, 2)."""
     run = root_run(lab)
-    await killed(lab, ack(run), run)
+    began = await killed(lab, ack(run), run)
+    await lab.expect(run, ack(run), since=began)
+    spawned = [event for event in lab.seen(run, task(child_of(lab, run, "square", 1))) if event.number >= began]
+    lab.check(not spawned, "the step was run again", run)
 
 
 @case("P09d", "parent", alone=True)
