@@ -42,7 +42,7 @@ from jetflow.engine.transitions import (
 )
 from jetflow.errors import BrokerError
 from jetflow.runs import points
-from jetflow.runs.cancelling import cancel_children, cancel_rest_of_run
+from jetflow.runs.cancelling import ALONE, cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
@@ -256,7 +256,12 @@ class Performer:
         return stored
 
     async def _cancel_run(self, effect: CancelRun) -> None:
-        await cancel_rest_of_run(self._session, effect.task)
+        task, names = effect.task, self._names
+        await self._publisher.store(names.cancelled(task.root, task.run), ALONE)
+        for step in effect.steps:
+            join = StepAddress(task.root, task.run, step)
+            await self.cancel_open(join, set(split_ids(await spawned_by(self._session, join))))
+            await self.timers.remove(names.timers_of_step(task.workflow, join))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         with self._looks.decided(effect.join, effect.record.turn):
@@ -293,7 +298,7 @@ class Performer:
             self._store.leader_last(names.records_stream, names.step(task.join)),
             self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
         )
-        open_join = join if run is None and step is None else None
+        open_join = join if step is None and (run is None or effect.sequel) else None
         return Ended(
             run=None if run is None else decode_outcome(run.body),
             step=None if step is None else decode_outcome(step.body),
