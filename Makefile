@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
-LINTED := $(wildcard jetflow tests examples benchmarks)
+LINTED := $(wildcard jetflow tests examples benchmarks conformance)
 
 # pyright looks for packages beside the first python on PATH (--verifytypes ignores --pythonpath), and would ask the
 # network on each run whether there is a newer pyright.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -66,7 +66,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     @cached_property
     def version(self) -> str:
         """The digest of the graph, 16 hexadecimal digits."""
-        return blake2b(msgspec.json.encode(self), digest_size=8).hexdigest()
+        return sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
     @cached_property
     def upstream(self) -> dict[str, tuple[str, ...]]:

@@ -8,15 +8,15 @@ same run (``docs/wire.md``, section Identity).
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
+from collections.abc import Callable
+from hashlib import sha256
 from typing import Final
 
-from jetflow.errors import InvalidName
+from jetflow.errors import InvalidInput, InvalidName
 
-DIGEST_ALGORITHM: Final = "1"
-"""Version of the input digest: canonical JSON of msgspec (sorted object keys), blake2b of 16 bytes."""
+DIGEST_RULE: Final = "2"
+"""Version of the rule by which an input has a digest (``docs/wire.md``, section Identity)."""
 
-_EMPTY = blake2b(digest_size=16)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -44,36 +44,52 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.match(text) is not None
 
 
+def cut_hash(data: bytes) -> bytes:
+    """Return SHA-256 of ``data``, cut to 16 bytes: every standard library has it."""
+    return sha256(data).digest()[:16]
+
+
 def input_digest(canonical: bytes) -> str:
     """Return the versioned digest of an input's canonical JSON."""
-    digest = _EMPTY.copy()  # which takes less time than making one
-    digest.update(canonical)
-    return f"{DIGEST_ALGORITHM}-{digest.hexdigest()}"
+    return f"{DIGEST_RULE}-{sha256(canonical).hexdigest()[:32]}"
 
 
 def keyed_root_id(workflow: str, key: str) -> str:
-    """Return the id of the root run that ``key`` names."""
-    return _derive(f"-\n{workflow}\nkey\n", key).hexdigest()
+    """Return the id of the root run that ``key`` names.
+
+    Raises:
+        InvalidInput: the key has no form in UTF-8.
+    """
+    return child_ids("-", workflow, keyed=True)(key).hex()
 
 
 def child_id(parent: str, workflow: str, *, key: str | None, digest: str) -> str:
-    """Return the id of the child of ``parent`` that ``key`` names, or, without one, the input digest."""
-    return child_id_bytes(
-        child_id_prefix(parent, workflow, keyed=key is not None), digest if key is None else key
-    ).hex()
+    """Return the id of the child of ``parent`` that ``key`` names, or, without one, the input digest.
+
+    Raises:
+        InvalidInput: the key has no form in UTF-8.
+    """
+    return child_ids(parent, workflow, keyed=key is not None)(digest if key is None else key).hex()
 
 
-def child_id_prefix(parent: str, workflow: str, *, keyed: bool) -> blake2b:
-    """Return the part of a child's id that all children of one bulk spawn share."""
-    return blake2b(f"{parent}\n{workflow}\n{'key' if keyed else 'hash'}\n".encode(), digest_size=16)
+def child_ids(parent: str, workflow: str, *, keyed: bool) -> Callable[[str], bytes]:
+    """Return what derives the ids of children from their keys, or digests, as 16 bytes.
+
+    What the texts of all these ids have in common is hashed once. A key that has no form in UTF-8 raises InvalidInput.
+    """
+    shared = sha256(f"{parent}\n{workflow}\n{'key' if keyed else 'hash'}\n".encode())
+
+    def derive(key_or_digest: str) -> bytes:
+        derived = shared.copy()
+        try:
+            derived.update(key_or_digest.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"the key {key_or_digest!r} cannot be written as UTF-8: {error.reason}") from error
+        return derived.digest()[:16]
+
+    return derive
 
 
-def child_id_bytes(prefix: blake2b, key_or_digest: str) -> bytes:
-    """Return a child's id as 16 bytes."""
-    derived = prefix.copy()
-    derived.update(key_or_digest.encode("utf-8", "surrogatepass"))
-    return derived.digest()
-
-
-def _derive(prefix: str, text: str) -> blake2b:
-    return blake2b(prefix.encode() + text.encode("utf-8", "surrogatepass"), digest_size=16)
+def once_token(name: str) -> str:
+    """Return what stands for the name of a ``once`` in subjects: itself, or the hash of one that is no token."""
+    return name if is_name(name.removeprefix("_")) else cut_hash(name.encode()).hex()

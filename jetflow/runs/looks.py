@@ -156,6 +156,8 @@ class Looks:
         The number is a lower bound if it is too few. None for the ids says that all that are stored count. ``likely``
         says that a counter has reached the number that is needed.
         """
+        if not record.needed and not record.total:
+            return 0, record.members  # nothing is waited for
         here = self._stored_here.get((join.run, join.step), b"")
         if record.is_whole(here):  # each was acknowledged to this process: no reading tells more
             return record.needed, bytes(here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import time
 from typing import Any, Final, NamedTuple
 
@@ -9,7 +10,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from jetflow.broker.session import Session
-from jetflow.engine.identity import input_digest, keyed_root_id
+from jetflow.engine.identity import keyed_root_id
 from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
 from jetflow.runs.cancelling import was_deleted
@@ -47,13 +48,19 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Targe
         graph = workflow.graph
         return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
     declaration = await session.registry.find(workflow)
-    return Target(workflow, declaration.graph.first, declaration.version, ANY, ANY, declaration.deadline)
+    known = _input_by_name(workflow, bytes(declaration.input))
+    return Target(workflow, declaration.graph.first, declaration.version, known, ANY, declaration.deadline)
+
+
+@lru_cache(maxsize=256)
+def _input_by_name(workflow: str, schema: bytes) -> Codec[Any]:
+    return Codec(Any, f"input of workflow {workflow!r}", schema=schema)
 
 
 def root_task(
     target: Target, body: bytes, *, key: str | None, metadata: bytes | None, run: str | None = None, trace: str | None
 ) -> Task:
-    """Return the first task of a root run. ``body`` is canonical JSON."""
+    """Return the first task of a root run. ``body`` is what the target's input has written."""
     if run is None:
         run = uuid7().hex if key is None else keyed_root_id(target.workflow, key)
     return Task(
@@ -66,7 +73,7 @@ def root_task(
         parent_step=NONE,
         version=target.version,
         depth=0,
-        digest=input_digest(body),
+        digest=target.input.digest(body),
         input=body,
         key=key,
         metadata=metadata,

@@ -329,7 +329,7 @@ async def _totals(session: Session, root: str, run: str) -> Totals:
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "cancelled")),
         store.leader_count(names.records_stream, names.marks_of_parent(root, run, "timed_out")),
     )
-    spawned = max(kept + taken, ended)
+    spawned = max(kept, taken, ended)  # a cancel that died, or is under way, has not removed what it counted
     still_open = min(kept, spawned - ended)
     return Totals(
         spawned=spawned,

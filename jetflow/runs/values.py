@@ -7,12 +7,12 @@ one purge. Whoever reads it checks the digest.
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from jetflow.broker.session import Session
+from jetflow.engine.identity import cut_hash
 from jetflow.engine.tasks import NULL, Outcome
 from jetflow.errors import BrokerError, PayloadTooLarge
 
@@ -33,11 +33,25 @@ class LostValue(BrokerError):
 
 
 def threshold(session: Session) -> int:
-    """Return from how many bytes on a value travels by reference, which is also the size of its chunks.
+    """Return from how many bytes on a value travels by reference, which is also the size of its chunks."""
+    return chunk_size(session.connection.max_payload)
 
-    A record may hold a value beside as many bytes of other things, so it is a quarter of what the server takes.
+
+def chunk_size(max_payload: int) -> int:
+    """Return the size of chunks for a server that takes messages of ``max_payload`` bytes.
+
+    A record may hold a value beside as many bytes of other things, so it is a quarter of that.
     """
-    return min(THRESHOLD, session.connection.max_payload // 4)
+    return min(THRESHOLD, max_payload // 4)
+
+
+def chunks_of(data: bytes, size: int) -> tuple[str, list[bytes]]:
+    """Return the reference of a value, and the chunks of ``size`` bytes that it is stored in.
+
+    The size is in the reference: writers whose servers have other limits cut the same value otherwise.
+    """
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    return f"{cut_hash(data).hex()}-{size}.{len(chunks)}", chunks
 
 
 def is_large(session: Session, data: bytes | msgspec.Raw) -> bool:
@@ -58,18 +72,13 @@ def check_size(what: str, data: bytes) -> None:
 
 async def put(session: Session, root: str, data: bytes) -> str:
     """Store a value, and return its reference."""
-    size = threshold(session)
-    # The size of the chunks is in the name: writers whose servers have other limits cut the same value otherwise.
-    name = f"{blake2b(data, digest_size=16).hexdigest()}-{size}"
+    reference, chunks = chunks_of(data, threshold(session))
+    name = reference.partition(".")[0]
     names = session.names
-    chunks = range(0, len(data), size)
     await asyncio.gather(
-        *(
-            session.publisher.store(names.value(root, name, number), data[at : at + size])
-            for number, at in enumerate(chunks)
-        )
+        *(session.publisher.store(names.value(root, name, number), chunk) for number, chunk in enumerate(chunks))
     )
-    return f"{name}.{len(chunks)}"
+    return reference
 
 
 async def get(session: Session, root: str, reference: str) -> bytes:
@@ -90,7 +99,7 @@ async def get(session: Session, root: str, reference: str) -> bytes:
         )
     )
     data = b"".join(part.body for part in parts if part is not None)
-    if blake2b(data, digest_size=16).hexdigest() != digest:
+    if cut_hash(data).hex() != digest:
         raise LostValue(f"the value {digest} of the tree {root} is gone, or was changed")
     return data
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from hashlib import blake2b
 from sys import maxsize
 from time import time
 from types import MappingProxyType
@@ -16,7 +15,7 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
-from jetflow.engine.identity import is_name
+from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
@@ -229,7 +228,7 @@ class Execution(Body):
         """See `Context.join`."""
         deadline = None
         if policy.seconds is not None:
-            joined = blake2b(b"".join(sorted(ids)), digest_size=8).hexdigest()
+            joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
             deadline = float(await self.once(f"_join-{joined}", lambda: time() + (policy.seconds or 0.0)))
         decision = await self.waiting.decided(ids, policy, deadline)
         if decision.open and policy.cancel_rest:
@@ -240,9 +239,8 @@ class Execution(Body):
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`."""
-        token = name if is_name(name.removeprefix("_")) else blake2b(name.encode(), digest_size=16).hexdigest()
         names, session = self._session.names, self._session
-        subject = names.once(self._task.join, token)
+        subject = names.once(self._task.join, once_token(name))
         points.before("read_once")
         stored = await session.store.leader_last(names.records_stream, subject)
         points.after("read_once")

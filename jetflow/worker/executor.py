@@ -181,6 +181,18 @@ class Executor:
         finally:
             slot.give_back()
 
+    async def dismiss(self, delivery: Delivery) -> None:
+        """Hand back a task that was fetched and cannot start here; end it if its run is cancelled."""
+        try:
+            task = self._tasks.read(delivery.message)
+        except MalformedTask as error:
+            self._deliveries.reject(delivery, error)
+            return
+        if self._is_cancelled(task, self._session.registry.cached_graph(task.workflow, task.version)):
+            await self._drop(delivery, task)
+        else:
+            await self._deliveries.hand_back(delivery, task)
+
     async def _execute(self, delivery: Delivery, task: Task, slot: LentSlot) -> None:
         points.after("receive")
         registry = self._session.registry
@@ -515,14 +527,31 @@ class Executor:
         started: float = 0.0,
         status: Literal["failed", "timed_out"] = "failed",
         spawned: bool = False,
-        whole_run: bool = False,
     ) -> None:
         """End a step without an output; where its graph is not known, its run. ``spawned`` tells of this attempt."""
+        outcome = self._without_output(task, attempt, failure, started=started, status=status)
+        if graph is None:
+            self._drive(delivery, task, conclude(task, outcome))
+        elif len(graph.nodes) > 1 and (spawned or self._may_have_spawned(delivery, task)):
+            # A step beside this one may wait for a child of it, and is woken by its join.
+            self._drive(delivery, task, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
+        else:
+            self._drive(delivery, task, finish(task, graph, outcome))
+
+    def _without_output(
+        self,
+        task: Task,
+        attempt: int,
+        failure: Failure,
+        *,
+        started: float = 0.0,
+        status: Literal["failed", "timed_out"] = "failed",
+    ) -> Outcome:
         self.counts.failed += 1
         _log.warning(
             "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
         )
-        outcome = Outcome(
+        return Outcome(
             status=status,
             error=failure,
             workflow=task.workflow,
@@ -533,13 +562,6 @@ class Executor:
             ended=time(),
             worker=self._name,
         )
-        if graph is None or whole_run:
-            self._drive(delivery, task, conclude(task, outcome, graph))
-        elif len(graph.nodes) > 1 and (spawned or self._may_have_spawned(delivery, task)):
-            # A step beside this one may wait for a child of it, and is woken by its join.
-            self._drive(delivery, task, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
-        else:
-            self._drive(delivery, task, finish(task, graph, outcome))
 
     def _may_have_spawned(self, delivery: Delivery, task: Task) -> bool:
         """Tell whether an earlier attempt of a step may have spawned children."""
@@ -551,9 +573,11 @@ class Executor:
     def _unreadable(self, delivery: Delivery, task: Task, error: JetflowError) -> None:
         """End the run of a task that rests on what cannot be read."""
         graph = self._session.registry.cached_graph(task.workflow, task.version)
-        is_sequel = graph is not None and task.step == graph.on_failure  # its run has ended
-        failure = failure_of(error, task.step)
-        self._end(delivery, task, task.tried + delivery.count, failure, graph, whole_run=not is_sequel)
+        outcome = self._without_output(task, task.tried + delivery.count, failure_of(error, task.step))
+        if graph is not None and task.step == graph.on_failure:  # its run has ended
+            self._drive(delivery, task, finish(task, graph, outcome))
+        else:
+            self._drive(delivery, task, conclude(task, outcome, graph))
 
     async def _unknown(self, delivery: Delivery, task: Task, graph: Graph | None) -> None:
         """Leave a step that this worker does not know to others for a while, then fail it by name.

@@ -122,7 +122,7 @@ class Fetcher:
             self._timer.cancel()
         await asyncio.gather(*(puller.stop() for puller in self.pullers))
         ready, self._ready = self._ready, deque()
-        await asyncio.gather(*(self._deliveries.hand_back(delivery) for delivery in ready))
+        await asyncio.gather(*(self._executor.dismiss(delivery) for delivery in ready))
 
     def _ask(self) -> None:
         self._asking = False
@@ -156,6 +156,6 @@ class Fetcher:
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
         while self._ready and self._deliveries.held.get(self._ready[0].reply, 0.0) < late:
-            task = self._loop.create_task(self._deliveries.hand_back(self._ready.popleft()))
+            task = self._loop.create_task(self._executor.dismiss(self._ready.popleft()))
             self.running.add(task)
             task.add_done_callback(self.running.discard)

@@ -86,11 +86,11 @@ class Inbox:
         headers = delivery.headers or {}
         key = headers.get(Header.KEY)
         run = _run_id(delivery, workflow, key, headers.get(Header.RUN))
-        body = _canonical(delivery.body)
         try:
             target = await resolve(self._session, workflow)
-        except (UnknownWorkflow, MalformedRecord) as error:
-            await self._fail(_nowhere(workflow, run, body, key), error)
+            body = target.input.encode(target.input.decode(delivery.body or b"null"))
+        except (UnknownWorkflow, MalformedRecord, InvalidInput) as error:
+            await self._fail(_nowhere(workflow, run, key), error)
             return
         metadata = headers.get(Header.METADATA)
         task = root_task(
@@ -136,14 +136,6 @@ def _run_id(delivery: Delivery, workflow: str, key: str | None, asked: str | Non
     return keyed_root_id("-inbox", f"{delivery.sequence}.{delivery.time}")
 
 
-def _canonical(body: bytes) -> bytes:
-    """Return a body as canonical JSON; what is not JSON stays, and fails its run where it is read."""
-    try:
-        return ANY.encode(ANY.decode(body or b"null"))
-    except JetflowError:
-        return body
-
-
 def _check_metadata(metadata: bytes | None) -> None:
     """Refuse metadata that clients could not have sent: every descendant of the run would stumble over it.
 
@@ -157,6 +149,6 @@ def _check_metadata(metadata: bytes | None) -> None:
             raise InvalidInput(f"header {Header.METADATA}: {error}") from error
 
 
-def _nowhere(workflow: str, run: str, body: bytes, key: str | None) -> Task:
+def _nowhere(workflow: str, run: str, key: str | None) -> Task:
     target = Target(workflow, "", "", ANY, ANY)
-    return root_task(target, body, key=key, metadata=None, run=run, trace=None)
+    return root_task(target, b"null", key=key, metadata=None, run=run, trace=None)

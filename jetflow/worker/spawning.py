@@ -17,7 +17,7 @@ from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
-from jetflow.engine.identity import child_id, child_id_bytes, child_id_prefix, input_digest
+from jetflow.engine.identity import child_id, child_ids
 from jetflow.engine.joins import distinct_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
@@ -116,7 +116,7 @@ class Spawner:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
         body = target.input.encode(value)
-        child = child_id(task.run, target.workflow, key=key, digest=input_digest(body))
+        child = child_id(task.run, target.workflow, key=key, digest=target.input.digest(body))
         root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=task.trace)
         root = msgspec.structs.replace(root, depth=task.depth + 1)
         points.before("spawn_detached")
@@ -247,7 +247,7 @@ class _Planner:
         self._target = target
         self._root = task.root
         self._step = task.step
-        self._ids = child_id_prefix(task.run, target.workflow, keyed=keyed)
+        self._id_of = child_ids(task.run, target.workflow, keyed=keyed)
         self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
         self._shared = header_block(_shared_headers(task, target, policy))[:-2]
         self.large = False
@@ -255,15 +255,15 @@ class _Planner:
     def plan(self, value: Any, key: str | None) -> Planned:
         """Return the message that spawns a child. One with a large input has to be `settled` before it is sent."""
         body = self._target.input.encode(value)
-        digest = input_digest(body)
+        digest = self._target.input.digest(body)
         if key is None:
-            child = child_id_bytes(self._ids, digest)
+            child = self._id_of(digest)
             run = child.hex()
             own = f"{Header.MESSAGE_ID}: {run}.{self._step}\r\n\r\n"  # the id tells the digest
         else:
             if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
                 raise TypeError(f"the key of a child is a str, not {type(key).__name__}: {key!r}")
-            child = child_id_bytes(self._ids, key)
+            child = self._id_of(key)
             run = child.hex()
             own = (
                 f"{Header.MESSAGE_ID}: {run}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"

@@ -25,7 +25,7 @@ from jetflow import (
 )
 from jetflow.broker.puller import Delivery
 from jetflow.cli.tables import page_of
-from jetflow.engine.tasks import Task
+from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import RunCancelled
 from jetflow.runs.trace import Totals
 from jetflow.server import NatsServer
@@ -143,6 +143,7 @@ async def test_what_a_cancel_removed_is_told(client: Client, worker: MakeWorker,
             totals = (await client.describe(cancelled)).totals
             assert totals == Totals(spawned=23, succeeded=3, removed=20)
             await client.cancel(cancelled)  # once more: what is told stands
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert "23 children  3 succeeded  20 removed" in text_of(page_of(await client.describe(cancelled)))
     assert (await client.describe(cancelled)).children == ()
 
@@ -150,6 +151,8 @@ async def test_what_a_cancel_removed_is_told(client: Client, worker: MakeWorker,
 async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
     client: Client, worker: MakeWorker, stored: Stored
 ) -> None:
+    """Nor has a cancel that died when it had counted."""
+
     @workflow("child")
     async def child(number: int) -> int:
         return number
@@ -165,6 +168,9 @@ async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
         run = await client.trigger(parent)
         await until(all_queued)
         await client.cancel(run.id, tree=False)
+    assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
+    counted = stored.names.once(StepAddress(run.id, run.id, "_cancel"), "removed")
+    assert (await stored.session.publisher.store(counted, b"3")).stored
     assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
     async with worker([child]):
         await until(stored.is_idle)
@@ -195,6 +201,7 @@ async def test_a_running_step_gets_cancelled_error(client: Client, worker: MakeW
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(ended))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert isinstance(ended[0], asyncio.CancelledError)
     assert only.counts.executed == 1
     assert await status_of(client, run.id) == "cancelled"
@@ -238,6 +245,7 @@ async def test_a_plain_def_step_sees_it(client: Client, worker: MakeWorker) -> N
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(saw))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert saw == [True]
     assert await status_of(client, run.id) == "cancelled"
 
@@ -275,6 +283,7 @@ async def test_a_cancelled_parent_spawns_nothing_more(client: Client, worker: Ma
         await began.wait()
         await client.cancel(run.id)
         await until(lambda: _true(len(refused) == 3))
+        await until(Stored(client).all_acknowledged)  # the task that keeps the id of the cancelled run, too
     assert await Stored(client).subjects(client._session.names.tasks_stream, "jf.*.task.child.>") == []
 
 

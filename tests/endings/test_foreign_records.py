@@ -9,14 +9,25 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from jetflow import ChildFailed, Client, Context, Retry, RunFailed, UnknownWorkflow, Worker, WorkerOptions, workflow
+from jetflow import (
+    ChildFailed,
+    Client,
+    Context,
+    Retry,
+    RunFailed,
+    UnknownWorkflow,
+    Worker,
+    WorkerOptions,
+    Workflow,
+    workflow,
+)
 from jetflow.broker.connection import Message
 from jetflow.broker.publisher import Receipt
 from jetflow.engine.joins import SEAL
 from jetflow.engine.tasks import NONE, StepAddress
 from jetflow.errors import MalformedRecord
 from jetflow.server import NatsServer
-from jetflow.wire.records import decode_mark, header_block
+from jetflow.wire.records import decode_mark, decode_outcome, header_block
 from jetflow.wire.subjects import Header
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
 
@@ -144,6 +155,7 @@ async def test_a_run_by_name_goes_on_behind_its_last_child(
         (task,) = await stored.subjects(stored.names.tasks_stream, FOREIGN_TASKS)
         await foreign.seal(task, sealed(output=[7]))
         assert await run.result(PATIENCE) == [7]
+    assert stored.session.registry.cached_graph("foreign", "v1") is not None
 
 
 @pytest.mark.parametrize("version", ["v1.0", "a b", ""])
@@ -258,6 +270,35 @@ async def test_a_task_whose_join_record_cannot_be_read_ends_its_run(
         error = await failure_of(client, run.id)
     assert error.error_type == "MalformedRecord"
     assert ran == ([] if again else [1])
+
+
+async def test_a_failure_step_whose_join_record_cannot_be_read_ends(
+    client: Client, worker: MakeWorker, stored: Stored, foreign: Foreign
+) -> None:
+    """Its run has ended, so that a later delivery would begin it again, for ever."""
+    flow, ran = Workflow[None, None]("flow", retry=Retry(attempts=1)), list[int]()
+
+    @flow.step
+    async def fails() -> None:
+        raise ValueError("no")
+
+    @flow.on_failure
+    async def mourns(_: None, ctx: Context) -> None:
+        ran.append(ctx.attempt)
+        await ctx.spawn_workflow(leaf)
+
+    run = await client.trigger(flow)
+    join = StepAddress(run.id, run.id, "mourns")
+    await foreign.put(stored.names.join(join, 0), b"{")
+    async with worker([flow, leaf]):
+        assert (await failure_of(client, run.id)).error_type == "ValueError"
+        (subject,) = await until(lambda: stored.subjects(stored.names.records_stream, stored.names.step(join)))
+        await until(stored.is_idle)
+    outcome = await stored.session.store.leader_last(stored.names.records_stream, subject)
+    assert outcome is not None
+    error = decode_outcome(outcome.body).error
+    assert error is not None
+    assert (error.type, ran) == ("MalformedRecord", [1])
 
 
 async def test_the_sweeper_ends_the_run_of_a_join_record_that_cannot_be_read(

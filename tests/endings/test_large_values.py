@@ -9,6 +9,7 @@ import pytest
 
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import KeyConflict, PayloadTooLarge
+from jetflow.runs.trace import Totals
 from jetflow.runs.values import LARGEST, LostValue
 from tests.endings.stored import PATIENCE, Stored, until
 
@@ -226,3 +227,37 @@ async def test_a_run_of_several_last_steps_fails_by_name(client: Client, worker:
         with pytest.raises(RunFailed, match="is gone") as caught:
             await run.result(PATIENCE)
     assert caught.value.error_type == "LostValue"
+
+
+async def test_the_child_that_finds_an_output_of_its_parent_lost_is_well(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """Its end is the last that its parent's run waits for; that run fails by name, and the child does not."""
+    flow, go = Workflow("two-ends"), asyncio.Event()
+
+    @workflow("child")
+    async def child() -> None:
+        await go.wait()
+
+    @flow.step
+    async def large() -> str:
+        return "x" * MIB
+
+    @flow.step
+    async def spawns(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflow(child)
+
+    async def are_stored() -> bool:
+        records = stored.names.records_stream
+        return bool(await stored.subjects(records, "jf.*.step.>") and await stored.subjects(records, "jf.*.join.>"))
+
+    async with worker([flow, child]):
+        run = await client.trigger(flow)
+        await until(are_stored)
+        await stored.session.connection.api(f"STREAM.PURGE.{stored.names.values_stream}")
+        go.set()
+        with pytest.raises(RunFailed, match="is gone") as caught:
+            await run.result(PATIENCE)
+        await until(stored.all_acknowledged)
+    assert (caught.value.error_type, caught.value.step) == ("LostValue", "large")
+    assert (await client.describe(run.id)).totals == Totals(spawned=1, succeeded=1)

@@ -259,8 +259,11 @@ async def test_a_timer_outlives_its_server(own_server: NatsServer, kill: bool) -
         run = await client.trigger(patient)
         await until(lambda: retrying(client, run.id))
         await until(lambda: one_armed(Stored(client)))
-        await (own_server.kill() if kill else own_server.stop())
-        await own_server.start()
+        if kill:
+            await own_server.kill()
+            await own_server.start()
+        else:
+            await own_server.restart()
         assert await run.result(PATIENCE) == 2
         assert only.counts.swept == 0
         await until(lambda: none_armed(Stored(client)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 from patience import PATIENCE, until
 
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
-from jetflow.errors import KeyConflict
+from jetflow.errors import InvalidInput, KeyConflict
 
 AT_ONCE = Retry(attempts=3, initial=0)
 
@@ -19,6 +20,10 @@ AT_ONCE = Retry(attempts=3, initial=0)
 class Source(msgspec.Struct):
     path: str
     size: int = 0
+
+
+async def has_parked(client: Client, run_id: str) -> bool:
+    return any(step.status == "waiting" for step in (await client.describe(run_id)).steps)
 
 
 class Ran:
@@ -66,6 +71,110 @@ async def test_equal_means_equal_as_json(client: Client, worker: Callable[..., W
     async with worker([tree, ran.flow]):
         assert await (await client.trigger(tree)).result(PATIENCE) == 1
     assert ran.paths == ["a"]
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["by input", "keyed"])
+async def test_a_new_field_with_a_default_changes_no_child(
+    client: Client, worker: Callable[..., Worker], keyed: bool
+) -> None:
+    """A field is added between a parent's first turn and its second: the children are those that it has spawned."""
+    ran: list[str] = []
+    spawned = asyncio.Event()
+
+    def edition(kind: type[Any]) -> tuple[Workflow[Any, Any], Workflow[Any, Any]]:
+        @workflow("child")
+        async def child(job: kind) -> str:  # pyright: ignore[reportInvalidTypeForm]
+            ran.append(job.path)
+            return job.path
+
+        @workflow("parent")
+        async def parent(_: None, ctx: Context) -> list[str]:
+            jobs = [kind(path=path) for path in "abc"]
+            children = await ctx.spawn_workflows(child, jobs, key=(lambda job: job.path) if keyed else None)
+            spawned.set()
+            return await ctx.join(children)
+
+        return parent, child
+
+    before, _ = edition(msgspec.defstruct("Job", [("path", str)]))
+    async with worker([before], options=WorkerOptions(park_after=0)):
+        run = await client.trigger(before)
+        await spawned.wait()
+        await until(lambda: has_parked(client, run.id))
+    after = edition(msgspec.defstruct("Job", [("path", str), ("priority", int, 0), ("ratio", float, 1)]))
+    async with worker(after):
+        assert await run.result(PATIENCE) == ["a", "b", "c"]
+    assert sorted(ran) == ["a", "b", "c"]
+    assert len((await client.describe(run.id)).children) == 3
+
+
+async def test_a_new_field_with_a_default_is_no_conflict(client: Client, worker: Callable[..., Worker]) -> None:
+    """Nor does it change what a key of a root run stands for: by the older type, the newer one, or by name."""
+
+    def edition(kind: type[Any]) -> Workflow[Any, Any]:
+        flow = Workflow("nightly", input=kind)
+
+        @flow.step
+        async def run(job: Any) -> str:
+            return job["day"]
+
+        return flow
+
+    older = edition(msgspec.defstruct("Night", [("day", str)]))
+    newer = edition(msgspec.defstruct("Night", [("day", str), ("full", bool, False), ("ratio", float, 0.5)]))
+    async with worker([newer]):
+        runs = [
+            await client.trigger(workflow, input, key="monday")
+            for workflow, input in [
+                (older, {"day": "mon"}),
+                (newer, {"day": "mon"}),
+                ("nightly", {"day": "mon"}),
+                ("nightly", {"day": "mon", "full": False, "ratio": 0.5}),
+            ]
+        ]
+        assert len({run.id for run in runs}) == 1
+        assert await runs[0].result(PATIENCE) == "mon"
+        with pytest.raises(KeyConflict):
+            await client.trigger("nightly", {"day": "mon", "full": True}, key="monday")
+
+
+async def test_one_number_is_one_input(client: Client, worker: Callable[..., Worker]) -> None:
+    """Of a field that is a float: how a number is written makes no difference, by object and by name."""
+
+    class Ratio(msgspec.Struct):
+        x: float
+
+    @workflow("child")
+    async def child(ratio: Ratio) -> float:
+        return ratio.x
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> list[float]:
+        ratios: list[Any] = [Ratio(1), Ratio(1.0), {"x": 1}]
+        children = [await ctx.spawn_workflow(child, ratio) for ratio in ratios]
+        by_name = [await ctx.spawn_workflow("child", {"x": x}) for x in (1, 1.0)]
+        assert len({one.id for one in [*children, *by_name]}) == 1
+        return await ctx.join(children)
+
+    async with worker([parent, child]):
+        assert await (await client.trigger(parent)).result(PATIENCE) == [1.0, 1.0, 1.0]
+
+
+async def test_what_json_cannot_hold_is_refused_by_name(client: Client, worker: Callable[..., Worker]) -> None:
+    """NaN would become null, and half of a surrogate pair a replacement character: neither travels."""
+    ran = Ran()
+    async with worker([ran.flow]):
+        for value, message in (
+            (float("nan"), r"nan cannot be written as JSON - at `\$\.path`"),
+            ("\ud800", r"holds surrogates, .* - at `\$\.path`"),
+        ):
+            flows: list[Any] = [ran.flow, "index-file"]
+            for flow in flows:
+                with pytest.raises(InvalidInput, match=rf"^input of workflow 'index-file': .*{message}"):
+                    await client.trigger(flow, {"path": value})
+        with pytest.raises(InvalidInput, match=r"the key .* cannot be written as UTF-8"):
+            await client.trigger(ran.flow, Source("a"), key="\ud800")
+    assert ran.paths == []
 
 
 async def test_equal_keys_are_one_child(client: Client, worker: Callable[..., Worker]) -> None:
@@ -143,7 +252,7 @@ async def test_a_conflict_that_is_not_caught_fails_the_run_at_once(
         await ctx.spawn_workflows(ran.flow, [Source("a"), Source("b")], key=lambda source: "same")
 
     async with worker([tree, ran.flow]):
-        with pytest.raises(RunFailed, match=r"stored digest 1-\w+, given digest 1-\w+") as caught:
+        with pytest.raises(RunFailed, match=r"stored digest 2-\w+, given digest 2-\w+") as caught:
             await (await client.trigger(tree)).result(PATIENCE)
     assert caught.value.error_type == "KeyConflict"
     assert attempts == [1]

@@ -309,8 +309,17 @@ async def test_an_output_that_cannot_be_json_fails_the_run(client: Client, worke
     assert attempts == 1
 
 
-@pytest.mark.parametrize("value", ["7", 7.5, math.nan, None, [7]], ids=repr)
-async def test_an_output_is_checked_against_its_type(client: Client, worker: Callable[..., Worker], value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        *((value, "Expected `int`, got") for value in ("7", 7.5, None, [7])),
+        (math.nan, "nan cannot be written as JSON"),
+    ],
+    ids=repr,
+)
+async def test_an_output_is_checked_against_its_type(
+    client: Client, worker: Callable[..., Worker], value: Any, message: str
+) -> None:
     """A step that promises an int and returns something else is found here, and not by whoever reads it."""
 
     @workflow("promise")
@@ -318,7 +327,7 @@ async def test_an_output_is_checked_against_its_type(client: Client, worker: Cal
         return value
 
     async with worker([promise]):
-        with pytest.raises(RunFailed, match="output of step 'run' of workflow 'promise': Expected `int`") as caught:
+        with pytest.raises(RunFailed, match=f"output of step 'run' of workflow 'promise': {message}") as caught:
             await (await client.trigger(promise)).result(PATIENCE)
     assert caught.value.error_type == "InvalidOutput"
 

@@ -270,10 +270,10 @@ async def test_a_raw_client_spawns_as_the_wire_format_says(raw: Nats, namespace:
     await raw_side.declare()
 
     def derived(text: str) -> str:
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     body = b'{"n":2}'
-    digest = f"1-{derived(body.decode())}"
+    digest = f"2-{derived(body.decode())}"
     child = derived(f"{run}\nraw-child\nhash\n{digest}")
     headers = {
         "Nats-Msg-Id": f"{child}.in_step",
@@ -297,25 +297,34 @@ async def test_a_raw_client_spawns_as_the_wire_format_says(raw: Nats, namespace:
 
 async def test_a_key_names_a_run(raw: Nats, namespace: str, client: Client, worker: Worker) -> None:
     await trigger(raw, namespace, "count", b"[ 7 ]", key="nightly")
-    run = hashlib.blake2b(b"-\ncount\nkey\nnightly", digest_size=16).hexdigest()
+    run = hashlib.sha256(b"-\ncount\nkey\nnightly").hexdigest()[:32]
     assert (await outcome_of(raw, namespace, run))["output"] == 1
     again = await client.trigger(count, [7], key="nightly")
     assert again.id == run
     assert (await client.describe(run)).key == "nightly"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"not json", "JSON is malformed"),
+        (b"[1e400]", "Number out of range"),
+        (b"[" * 101 + b"]" * 101, "more than 100 arrays and objects"),
+    ],
+    ids=["malformed", "out of range", "deep"],
+)
 async def test_a_body_that_is_not_json_is_a_failed_run(
-    raw: Nats, namespace: str, client: Client, worker: Worker
+    raw: Nats, namespace: str, client: Client, worker: Worker, body: bytes, message: str
 ) -> None:
     run = new_run_id()
-    await trigger(raw, namespace, "joins", b"not json", run=run)
+    await trigger(raw, namespace, "joins", body, run=run)
     outcome = await outcome_of(raw, namespace, run)
     assert outcome["status"] == "failed"
     assert outcome["error"]["type"] == "InvalidInput"
     trace = await client.describe(run)
     assert trace.status == "failed"
     assert trace.error is not None
-    assert "JSON is malformed" in trace.error.message
+    assert message in trace.error.message
 
 
 async def test_a_body_that_does_not_fit_is_a_failed_run(

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from jetflow.engine.graph import Graph
 from jetflow.engine.policies import JoinPolicy
 from tests.model.checks import Violation
-from tests.model.configurations import CHAIN, DIAMOND, PAIR
+from tests.model.configurations import CHAIN, DIAMOND, FORK, PAIR
 from tests.model.description import describe
 from tests.model.model import Model, Step, Successor
 from tests.model.scenario import ONE_STEP, Body, Configuration, Faults, RunScript, Turns, leaf
@@ -36,19 +36,23 @@ def turns(draw: st.DrawFn, prefix: str) -> Turns:
         return tuple(prefix + name for name in draw(SETS))
 
     policy = draw(POLICIES)
-    last = Body(names(), policy=policy)
+    ends: st.SearchStrategy[Literal["return", "fail"]] = st.sampled_from(["return", "return", "fail"])
+    last = Body(names(), draw(ends), policy=policy)
     first = Body(names(), draw(st.sampled_from(["return", "retry"])), policy=policy)
-    if not draw(st.booleans()):
+    before = draw(st.sampled_from(["nothing", "park", "later"]))
+    if before == "nothing":
         return ((first, last),)
     spawned = names()
+    if before == "later":
+        return (Body(spawned, "later"),), (first, last)
     needed = draw(st.sampled_from([None, 1])) if len(spawned) > 1 else None
-    return (Body(spawned, "park", needed=needed),), (first, last)
+    return (Body(spawned, "park", needed=needed, bounded=draw(st.booleans())),), (first, last)
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     """Draw a tree: a root run of one to three steps, its children, and under the first of them grandchildren."""
-    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, DIAMOND]))
+    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, DIAMOND, FORK]))
     root = RunScript(graph, bodies={step: draw(turns("")) for step in graph.upstream})
     ends: st.SearchStrategy[Literal["return", "fail"]] = st.sampled_from(["return", "return", "fail"])
     children = {name: leaf(ends=draw(ends)) for name in "bcd"}

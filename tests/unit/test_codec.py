@@ -136,6 +136,70 @@ def test_canonical_json_is_stable(value: object) -> None:
     assert ANY.encode(ANY.decode(once)) == once
 
 
+# --- schemas
+
+
+class Options(msgspec.Struct, tag="options"):
+    depth: int = 0
+
+
+class Settings(msgspec.Struct):
+    options: Options = msgspec.field(default_factory=Options)
+    names: list[str] = msgspec.field(default_factory=list)
+    pair: tuple[str, ...] = msgspec.field(default_factory=tuple)
+    token: str = msgspec.field(default_factory=lambda: "drawn anew")
+    color: Color = Color.RED
+    price: Decimal = Decimal("1.50")
+    when: datetime = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+@dataclasses.dataclass
+class DataSettings:
+    data: Data | None = None
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+class Inner(pydantic.BaseModel):
+    names: list[str] = pydantic.Field(default_factory=list)
+
+
+class Outer(pydantic.BaseModel):
+    inner: Inner = pydantic.Field(default_factory=Inner)
+    other: Inner = Inner(names=["a"])
+    token: str = pydantic.Field(default_factory=lambda: "drawn anew")
+    color: Color = Color.RED
+    price: Decimal = Decimal("1.50")
+
+
+def properties(kind: Any, name: str) -> dict[str, Any]:
+    return msgspec.json.decode(Codec(kind, "").schema)["$defs"][name]["properties"]
+
+
+def test_schemas_tell_the_defaults() -> None:
+    """Those of factories, too, if what they make is known; the identity of an input depends on it."""
+    told = {name: schema.get("default", "none") for name, schema in properties(Settings, "Settings").items()}
+    assert told == {
+        "options": {"type": "options"},
+        "names": [],
+        "pair": [],
+        "token": "none",
+        "color": "red",
+        "price": "1.50",
+        "when": "2026-11-22T00:00:00Z",
+    }
+    told = {name: schema.get("default", "none") for name, schema in properties(DataSettings, "DataSettings").items()}
+    assert told == {"data": None, "names": []}
+    told = {name: schema.get("default", "none") for name, schema in properties(Outer, "pydantic.Outer").items()}
+    assert told == {"inner": {}, "other": {"names": ["a"]}, "token": "none", "color": "red", "price": "1.50"}
+
+
+def test_models_inside_other_types_are_defined_once() -> None:
+    schema = msgspec.json.decode(Codec(dict[str, list[Outer] | Wrapped], "").schema)
+    assert schema["$defs"].keys() == {"pydantic.Outer", "pydantic.Inner", "pydantic.Model", "Color", "Wrapped"} - {
+        "Color"
+    } | ({"pydantic.Color"} & schema["$defs"].keys())
+
+
 # --- errors
 
 
@@ -158,6 +222,92 @@ def test_canonical_json_is_stable(value: object) -> None:
 def test_input_that_does_not_fit_is_named_by_its_path(kind: Any, text: bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Codec(kind, "input of w").decode(text)
+
+
+class Maybe(msgspec.Struct):
+    count: int | None = None
+    ratio: float | None = None
+
+
+class Measured(pydantic.BaseModel):
+    ratios: list[float | None] = []
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (float, NAN, r"nan cannot be written as JSON - at `\$`"),
+        (Any, {"a": [None, -INF]}, r"-inf cannot be written as JSON - at `\$\.a\[1\]`"),
+        (Maybe, Maybe(ratio=INF), r"inf cannot be written as JSON - at `\$\.ratio`"),
+        (Maybe, Maybe(count=NAN), r"nan cannot be written as JSON - at `\$\.count`"),  # pyright: ignore
+        (Measured, Measured(ratios=[1, NAN]), r"nan cannot be written as JSON - at `\$\.ratios\[1\]`"),
+        (list[Measured], [Measured(ratios=[NAN])], r"nan cannot be written as JSON - at `\$\[0\]\.ratios\[0\]`"),
+        (Any, {"a": "\ud800"}, r"'\\ud800' holds surrogates.* at `\$\.a`"),
+        (Any, [{"\ud800": 1}], r"'\\ud800' holds surrogates.* at `key of \$\[0\]`"),
+    ],
+    ids=range(8),
+)
+def test_what_json_cannot_hold_is_named_with_its_path(kind: Any, value: object, message: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^input of w: {message}"):
+        Codec(kind, "input of w").encode(value)
+    with pytest.raises(InvalidOutput, match=rf"^input of w: {message}"):
+        Codec(kind, "input of w").encode_output(value)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_an_input_has_a_greatest_depth() -> None:
+    assert ANY.encode({"wide": [[], {}] * 200, "deep": nested(99)})
+    for value in (nested(101), {"deep": nested(100)}):
+        with pytest.raises(InvalidInput, match=r"^value: more than 100 arrays and objects stand in one another"):
+            ANY.encode(value)
+    with pytest.raises(InvalidInput, match="recursion"):
+        ANY.decode(b"[" * 5000 + b"]" * 5000)
+
+
+def test_integers_keep_all_their_digits() -> None:
+    for value in (2**64, -(2**64), 10**300):
+        assert ANY.decode(ANY.encode(value)) == value
+        assert ANY.canonical(ANY.encode(value)).decode() == str(value)
+    assert Codec(int, "").encode(2**64) == b"18446744073709551616"
+    with pytest.raises(InvalidInput, match="Number out of range"):
+        Codec(float, "").encode(10**400)
+    by_name = Codec(Any, "n", schema=Codec(float, "").schema)
+    with pytest.raises(InvalidInput, match=r"^n: int too large"):
+        by_name.digest(by_name.encode(10**400))
+
+
+class Aliased(pydantic.BaseModel):
+    day: str = pydantic.Field(default="mon", alias="Day")
+
+
+class TwoNames(pydantic.BaseModel):
+    day: str = pydantic.Field(default="mon", serialization_alias="Day")
+
+
+class Computed(pydantic.BaseModel, extra="forbid"):
+    width: int
+
+    @pydantic.computed_field
+    @property
+    def area(self) -> int:
+        return self.width**2
+
+
+def test_a_pydantic_model_is_read_as_it_was_written() -> None:
+    assert Codec(Aliased, "").encode(Aliased(Day="tue")) == b'{"Day":"tue"}'
+    assert Codec(Computed, "").encode(Computed(width=2)) == b'{"width":2}'
+    assert Codec(Computed, "").decode(b'{"width":2}').area == 4
+    with pytest.raises(InvalidInput, match=r"^w: it is another value when it is read again"):
+        Codec(TwoNames, "w").encode(TwoNames(day="tue"))
 
 
 def test_input_is_checked_before_it_leaves() -> None:

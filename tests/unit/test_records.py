@@ -37,7 +37,7 @@ from jetflow.wire.subjects import Subjects
 ROOT, PARENT, RUN = "0" * 32, "1" * 32, "2" * 32
 SUBJECT = f"jf.ns.task.w.run.{ROOT}.{PARENT}.{RUN}.0"
 ROOT_SUBJECT = f"jf.ns.task.w.run.{RUN}.-.{RUN}.0"
-HEADERS = {"Jf-Parent-Step": "scan", "Jf-Version": "v", "Jf-Depth": "1", "Jf-Digest": "1-d"}
+HEADERS = {"Jf-Parent-Step": "scan", "Jf-Version": "v", "Jf-Depth": "1", "Jf-Digest": "2-d"}
 
 
 OPTIONAL = {
@@ -87,7 +87,7 @@ def test_a_task_of_a_child() -> None:
         parent_step="scan",
         version="v",
         depth=1,
-        digest="1-d",
+        digest="2-d",
         input=b"{}",
         key="k\n",
         metadata=b'{"a":1}',

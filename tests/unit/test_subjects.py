@@ -26,7 +26,7 @@ tasks = st.builds(
     parent_step=names,
     version=names,
     depth=st.integers(0, 1000),
-    digest=st.just("1-d"),
+    digest=st.just("2-d"),
     input=st.binary(),
 )
 CHILD = Task(
@@ -39,7 +39,7 @@ CHILD = Task(
     parent_step="scan",
     version="v",
     depth=1,
-    digest="1-d",
+    digest="2-d",
     input=b"",
 )
 

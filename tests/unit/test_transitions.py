@@ -62,7 +62,7 @@ def task(step: str = "run", *, parent: str = PARENT, turn: int = 0) -> Task:
         parent_step=NONE if parent == NONE else "scan",
         version="v",
         depth=0 if parent == NONE else 1,
-        digest="1-d",
+        digest="2-d",
         input=b"{}",
         key="k",
     )

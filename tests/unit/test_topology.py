@@ -1,0 +1,97 @@
+"""``docs/topology.json`` says how streams and consumers are made: here the code is held to it.
+
+``python -m tests.unit.test_topology`` prints the file anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final, cast
+
+from jetflow.broker.connection import Connection
+from jetflow.broker.topology import (
+    Retention,
+    ensure_due_consumer,
+    ensure_inbox_consumer,
+    ensure_step_consumer,
+    ensure_streams,
+)
+from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
+from jetflow.worker.options import WorkerOptions
+
+FILE: Final = Path(__file__).parents[2] / "docs" / "topology.json"
+NAMES: Final = Subjects("NAMESPACE")
+ABOUT: Final = (
+    "How jetflow makes its streams and consumers; docs/wire.md, section Streams and buckets, says what of it must be. "
+    "NAMESPACE, WORKFLOW and STEP stand for names; durations are nanoseconds; max_ack_pending of a step with "
+    "max_running is that number."
+)
+
+
+class _Asked:
+    """Keeps what the JetStream API is asked for."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+
+    async def api(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append((operation, body))
+        return {"created": ""}
+
+
+def written_by_the_code() -> dict[str, Any]:
+    """Return what the file has to hold."""
+    streams, consumers = asyncio.run(_asked_for())
+    return {
+        "about": ABOUT,
+        "streams": [{"name": body["name"], "subjects": body["subjects"], **body} for _, body in streams],
+        "consumers": [
+            {"stream_name": body["stream_name"], "subject": f"$JS.API.{operation}", "config": body["config"]}
+            for operation, body in consumers
+        ],
+    }
+
+
+async def _asked_for() -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
+    streams, consumers = _Asked(), _Asked()
+    await ensure_streams(cast(Connection, streams), NAMES, Retention())
+    ack_wait = WorkerOptions().ack_wait
+    connection = cast(Connection, consumers)
+    await ensure_step_consumer(connection, NAMES, "WORKFLOW", "STEP", ack_wait=ack_wait, max_running=None)
+    await ensure_inbox_consumer(connection, NAMES, ack_wait=ack_wait)
+    await ensure_due_consumer(connection, NAMES, ack_wait=ack_wait)
+    return streams.requests, consumers.requests
+
+
+def printed(topology: dict[str, Any]) -> str:
+    """Return the file's text: a line for each stream and each consumer."""
+    lines = [f"  {json.dumps(stream)}" for stream in topology["streams"]]
+    made = [f"  {json.dumps(consumer)}" for consumer in topology["consumers"]]
+    return (
+        f'{{\n"about": {json.dumps(topology["about"])},\n"streams": [\n{_joined(lines)}\n],\n'
+        f'"consumers": [\n{_joined(made)}\n]\n}}\n'
+    )
+
+
+def _joined(lines: list[str]) -> str:
+    return ",\n".join(lines)
+
+
+def test_the_file_is_what_the_code_makes() -> None:
+    assert json.loads(FILE.read_text()) == written_by_the_code()
+    assert FILE.read_text() == printed(written_by_the_code())
+
+
+def test_every_stream_carries_the_edition_and_none_that_holds_state_takes_schedules() -> None:
+    streams: list[dict[str, Any]] = json.loads(FILE.read_text())["streams"]
+    assert all(stream["metadata"] == {EDITION_KEY: EDITION} for stream in streams)
+    scheduling = [stream["name"] for stream in streams if stream.get("allow_msg_schedules")]
+    assert scheduling == [NAMES.timers_stream]
+    assert not any(stream.get("allow_rollup_hdrs") for stream in streams)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(printed(written_by_the_code()))
