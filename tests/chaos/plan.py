@@ -106,13 +106,13 @@ GRAPHS: dict[str, dict[str, tuple[str, ...]]] = {
         "d": ("a",),
         "e": ("a", "b"),
         "f": ("b", "c"),
+        "i": ("c",),
         "g": ("d",),
         "h": ("e", "f"),
-        "i": ("c",),
     },
     "hasty": {"x": (), "y": (), "z": ("x", "y")},
 }
-"""The steps of the workflows that have more than one, each with those before it."""
+"""The steps of the workflows that have more than one, each with those before it, in the order of the graph."""
 
 
 class Fate(NamedTuple):

@@ -135,24 +135,32 @@ async def test_attempts_are_counted_over_turns(client: Client, worker: MakeWorke
     assert [attempt.attempt for attempt in step.failures] == [1, 2, 3]
 
 
-async def test_attempts_are_counted_over_a_wait_for_children(client: Client, worker: MakeWorker) -> None:
-    """A turn that begins after a park is the attempt that it was before, and no new one."""
+async def test_attempts_before_a_wait_that_parked_do_not_count_behind_it(client: Client, worker: MakeWorker) -> None:
+    """What was waited for has ended by then: the step begins anew, from its top."""
     attempts: list[int] = []
+    go = asyncio.Event()
 
-    @workflow("child")
-    async def child() -> None: ...
+    @workflow("held")
+    async def held() -> None:
+        await go.wait()
 
     @workflow("parent", retry=Retry(attempts=3, initial=0))
     async def parent(_: None, ctx: Context) -> None:
         attempts.append(ctx.attempt)
-        if ctx.attempt == 1:
+        if len(attempts) == 1:
             raise OSError
-        await (await ctx.spawn_workflow(child)).result()
+        await (await ctx.spawn_workflow(held)).result()
 
-    async with worker([parent, child], options=PARKED):
-        await (await client.trigger(parent)).result(PATIENCE)
-    assert attempts[:2] == [1, 2]
-    assert max(attempts) == 2
+    async with worker([parent, held], options=PARKED) as only:
+        run = await client.trigger(parent)
+        await until(lambda: _parked(only))
+        go.set()
+        await run.result(PATIENCE)
+    assert attempts == [1, 2, 1]
+
+
+async def _parked(worker: Worker) -> bool:
+    return worker.counts.parked == 1
 
 
 async def test_a_worker_that_is_lost_in_a_later_turn_counts_as_an_attempt(client: Client, worker: MakeWorker) -> None:
@@ -259,8 +267,11 @@ async def test_a_timer_outlives_its_server(own_server: NatsServer, kill: bool) -
         run = await client.trigger(patient)
         await until(lambda: retrying(client, run.id))
         await until(lambda: one_armed(Stored(client)))
-        await (own_server.kill() if kill else own_server.stop())
-        await own_server.start()
+        if kill:
+            await own_server.kill()
+            await own_server.start()
+        else:
+            await own_server.restart()
         assert await run.result(PATIENCE) == 2
         assert only.counts.swept == 0
         await until(lambda: none_armed(Stored(client)))
@@ -398,7 +409,7 @@ async def test_a_parked_join_that_is_woken_by_its_children_removes_its_timer(
 
 
 async def _one_waits(stored: Stored, worker: Worker) -> bool:
-    return worker.counts.parked == 1 and len(await armed(stored)) == 1 and not worker._executor.recording
+    return await _parked(worker) and len(await armed(stored)) == 1 and not worker._executor.recording
 
 
 # --- what timers become
@@ -466,4 +477,5 @@ async def test_a_timer_of_a_cancelled_run_starts_nothing(client: Client, worker:
         with pytest.raises(RunFailed, match="cancelled"):
             await run.result(PATIENCE)
         await until(stored.is_idle)
+        assert await stored.subjects(stored.names.tasks_stream, f"*.*.task.*.*.*.*.{run.id}.1") == []
     assert only.counts.executed == 1
