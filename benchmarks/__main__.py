@@ -13,12 +13,12 @@ import uvloop
 from benchmarks import machine, plot
 from benchmarks.options import Options
 from benchmarks.report import publish
-from benchmarks.workloads import boundary, chain, fanout, idle, latency, recovery, resume, spawn, tree
+from benchmarks.workloads import boundary, chain, fanout, idle, latency, recovery, resume, retries, spawn, tree
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: Final[dict[str, Workload]] = {
     module.WORKLOAD.name: module.WORKLOAD
-    for module in (fanout, boundary, latency, resume, chain, tree, spawn, recovery, idle)
+    for module in (fanout, boundary, latency, resume, chain, tree, spawn, retries, recovery, idle)
 }
 
 _EXAMPLES: Final = """\

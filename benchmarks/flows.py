@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from jetflow import Context, Workflow, workflow
+from jetflow import Context, Retry, Workflow, workflow
 
 IDLE_STEPS = 20
 """Steps of the worker that is left idle."""
@@ -22,6 +22,16 @@ PAUSE = 0.02
 
 SIBLINGS = 9
 """Children that end before the last one, when a parent's going on is measured."""
+
+SHORT_DELAY = 0.5
+"""Seconds before another attempt that a worker may hold in memory."""
+
+LONG_DELAY = 1.5
+"""Seconds before another attempt that a timer of the broker waits for."""
+
+
+class FailedOnce(Exception):
+    """What the first attempt of a run raises that is to be tried again."""
 
 
 class Leaf(msgspec.Struct):
@@ -172,6 +182,28 @@ async def survive(asked: Noted, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(short, leaves(asked.count))))
 
 
+@workflow("bench-failing-never")
+async def failing_never(item: Leaf, ctx: Context) -> int:
+    """Ask which attempt it is, and succeed: what the others are compared with."""
+    return item.index if ctx.attempt else -1
+
+
+@workflow("bench-failing-short", retry=Retry(initial=SHORT_DELAY, jitter=0.0))
+async def failing_short(item: Leaf, ctx: Context) -> int:
+    """Fail once, for a short time."""
+    if ctx.attempt == 1:
+        raise FailedOnce
+    return item.index
+
+
+@workflow("bench-failing-long", retry=Retry(initial=LONG_DELAY, jitter=0.0))
+async def failing_long(item: Leaf, ctx: Context) -> int:
+    """Fail once, for a longer time."""
+    if ctx.attempt == 1:
+        raise FailedOnce
+    return item.index
+
+
 def _idle_workflow(number: int) -> Workflow[Leaf, int]:
     idle: Workflow[Leaf, int] = Workflow(f"bench-idle-{number}", input=Leaf, output=int)
 
@@ -191,6 +223,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "tree": [tree],
     "spawn": [spawn_only],
     "recovery": [survive, short],
+    "retries": [failing_never, failing_short, failing_long],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
 }
 """What the worker of each workload runs."""
