@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,17 +115,15 @@ def _packages(commit: str) -> Iterator[tuple[Path, Path]]:
         checkout = Path(scratch, "checkout")
         _git("worktree", "add", "--detach", "--quiet", str(checkout), commit)
         try:
-            yield tuple(
-                _side(Path(scratch, name), package) for name, package in (("old", checkout), ("new", HERE))
-            )
+            yield tuple(_side(Path(scratch, name), package) for name, package in (("old", checkout), ("new", HERE)))
         finally:
             _git("worktree", "remove", "--force", str(checkout))
 
 
 def _side(place: Path, package: Path) -> Path:
-    place.mkdir()
-    (place / "benchmarks").symlink_to(HERE / "benchmarks")
-    (place / "jetflow").symlink_to(package / "jetflow")
+    """Copy what is measured, so that it stays the same while somebody goes on editing."""
+    shutil.copytree(HERE / "benchmarks", place / "benchmarks")
+    shutil.copytree(package / "jetflow", place / "jetflow")
     return place
 
 
