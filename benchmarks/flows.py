@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from jetflow import Context, Retry, Workflow, workflow
+from jetflow import Context, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
 IDLE_STEPS = 20
 """Steps of the worker that is left idle."""
@@ -28,6 +28,9 @@ SHORT_DELAY = 0.5
 
 LONG_DELAY = 1.5
 """Seconds before another attempt that a timer of the broker waits for."""
+
+SHORTEST_TIMER = 1.0
+"""Seconds from which on a step waits for a timer of the broker, and not in a worker's memory."""
 
 
 class FailedOnce(Exception):
@@ -53,6 +56,20 @@ class Noted(msgspec.Struct):
 
     count: int
     file: str
+
+
+class Planned(msgspec.Struct):
+    """The input of a run that waits for a time, in seconds since the epoch."""
+
+    index: int
+    at: float
+
+
+class Began(msgspec.Struct):
+    """When a run that waited for a time went on, in seconds since the epoch."""
+
+    index: int
+    at: float
 
 
 def leaves(count: int) -> Iterator[Leaf]:
@@ -204,6 +221,17 @@ async def failing_long(item: Leaf, ctx: Context) -> int:
     return item.index
 
 
+@workflow("bench-timed", retry=Retry(attempts=10))
+async def timed(planned: Planned, ctx: Context) -> Began:
+    """Fail until a planned time, long ahead; then say when that was. Later attempts are those of lost deliveries."""
+    now = time.time()
+    if ctx.attempt > 1:
+        return Began(planned.index, now)
+    if planned.at - now < SHORTEST_TIMER:
+        raise NonRetryable("it began too late to wait for a timer of the broker")
+    raise RetryAfter(planned.at - now)
+
+
 def _idle_workflow(number: int) -> Workflow[Leaf, int]:
     idle: Workflow[Leaf, int] = Workflow(f"bench-idle-{number}", input=Leaf, output=int)
 
@@ -224,6 +252,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "spawn": [spawn_only],
     "recovery": [survive, short],
     "retries": [failing_never, failing_short, failing_long],
+    "timers": [timed, failing_short],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
 }
 """What the worker of each workload runs."""

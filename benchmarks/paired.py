@@ -115,7 +115,7 @@ def _packages(commit: str) -> Iterator[tuple[Path, Path]]:
         checkout = Path(scratch, "checkout")
         _git("worktree", "add", "--detach", "--quiet", str(checkout), commit)
         try:
-            yield tuple(_side(Path(scratch, name), package) for name, package in (("old", checkout), ("new", HERE)))
+            yield _side(Path(scratch, "old"), checkout), _side(Path(scratch, "new"), HERE)
         finally:
             _git("worktree", "remove", "--force", str(checkout))
 
