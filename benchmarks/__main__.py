@@ -28,6 +28,8 @@ examples:
   python -m benchmarks fanout --n 10000 --durable
   python -m benchmarks timers --kill-server
   python -m benchmarks plot --n 100000
+
+Two commits in turn: python -m benchmarks.paired --help
 """
 
 
