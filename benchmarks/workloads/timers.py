@@ -37,7 +37,7 @@ MINUTE: Final = 60.0
 LEAD: Final = 5.0
 """Seconds, beside those for the arming, from the start to the first time."""
 
-ARMED_PER_S: Final = 1500
+ARMED_PER_S: Final = 2000
 """Timers that are armed in a second even on a busy machine."""
 
 DOWN: Final = 2.0
