@@ -85,6 +85,7 @@ class Performer:
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
+        self._store_join_for_sure = self._reader(self._confirm_join)
         self._perform: dict[type[Any], Callable[[Any, AnyProcedure, Done], None]] = {
             StoreRun: self._store_run,
             StoreMark: self._store_mark,
@@ -95,7 +96,7 @@ class Performer:
             Arm: self._arm,
             Disarm: self._reader(self.timers.disarm),
             CancelRun: self._reader(self._cancel_run),
-            StoreJoin: self._reader(self._store_join),
+            StoreJoin: self._store_join,
             CancelRest: self._reader(self._cancel_rest),
             Look: self._reader(self._looks.look),
             ReadEnded: self._reader(self._read_ended),
@@ -214,6 +215,24 @@ class Performer:
         subject = self._names.attempt(effect.task.join, effect.task.turn, effect.delivery)
         self._publish(self._session.records, Item(subject, b"", encode(effect.attempt)), procedure, done)
 
+    def _store_join(self, effect: StoreJoin, procedure: AnyProcedure, done: Done) -> None:
+        points.before("pack_join")
+        body = encode(effect.record)
+        if is_large(self._session, body):
+            self._store_join_for_sure(effect, procedure, done)
+        else:
+            points.after("pack_join")
+            item = Item(self._names.join(effect.task.join, effect.task.turn), b"", body)
+            self._session.records.publish(item, partial(self._on_join_stored, effect, procedure, done))
+
+    def _on_join_stored(self, effect: StoreJoin, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.error is not None:
+            self._fail(procedure, receipt.error, done)
+        elif receipt.stored:
+            self._advance(procedure, effect.record, done)
+        else:
+            self._store_join_for_sure(effect, procedure, done)
+
     def _arm(self, effect: Arm, procedure: AnyProcedure, done: Done) -> None:
         self.timers.arm(effect, partial(self._on_armed, procedure, done))
 
@@ -277,7 +296,8 @@ class Performer:
         if children:
             await cancel_children(self._session, self.run, join, children)
 
-    async def _store_join(self, effect: StoreJoin) -> JoinRecord:
+    async def _confirm_join(self, effect: StoreJoin) -> JoinRecord:
+        """Store a join record that is large, or of a turn that has one already; return the one that is stored."""
         task, record = effect.task, effect.record
         subject = self._names.join(task.join, task.turn)
         points.before("pack_join")
