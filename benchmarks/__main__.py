@@ -13,12 +13,12 @@ import uvloop
 from benchmarks import machine, plot
 from benchmarks.options import Options
 from benchmarks.report import publish
-from benchmarks.workloads import boundary, chain, fanout, idle, latency, recovery, resume, spawn, tree
+from benchmarks.workloads import boundary, chain, fanout, idle, latency, recovery, resume, retries, spawn, timers, tree
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: Final[dict[str, Workload]] = {
     module.WORKLOAD.name: module.WORKLOAD
-    for module in (fanout, boundary, latency, resume, chain, tree, spawn, recovery, idle)
+    for module in (fanout, boundary, latency, resume, chain, tree, spawn, retries, timers, recovery, idle)
 }
 
 _EXAMPLES: Final = """\
@@ -26,7 +26,10 @@ examples:
   python -m benchmarks fanout --n 10000
   python -m benchmarks boundary --n 100000 --rounds 1 --json boundary.json
   python -m benchmarks fanout --n 10000 --durable
+  python -m benchmarks timers --kill-server
   python -m benchmarks plot --n 100000
+
+Two commits in turn: python -m benchmarks.paired --help
 """
 
 
@@ -58,10 +61,11 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
     )
     parser.add_argument("name", choices=[*WORKLOADS, plot.NAME], metavar="NAME", help="one of the workloads below")
     parser.add_argument("--n", type=_positive, help="the size; see below")
-    parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; recovery: 2)")
-    parser.add_argument("--rounds", type=_positive, help="how often both sides run (3; recovery: 2; idle: 1)")
-    parser.add_argument("--slots", type=_positive, default=100, help="steps that a jetflow worker runs at once (100)")
+    parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; recovery, timers: 2)")
+    parser.add_argument("--rounds", type=_positive, help="how often both sides run (3; recovery: 2; idle, timers: 1)")
+    parser.add_argument("--slots", type=_positive, help="steps that a jetflow worker runs at once (100; timers: 1000)")
     parser.add_argument("--durable", action="store_true", help="the server flushes to disk before it acknowledges")
+    parser.add_argument("--kill-server", action="store_true", help="timers: kill the server in the middle")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as one JSON object")
     asked = parser.parse_args(arguments)
     defaults = WORKLOADS.get(asked.name)
@@ -69,8 +73,9 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
         n=asked.n or (plot.LARGEST if defaults is None else defaults.n),
         workers=asked.workers or (1 if defaults is None else defaults.workers),
         rounds=asked.rounds or (plot.ROUNDS if defaults is None else defaults.rounds),
-        slots=asked.slots,
+        slots=asked.slots or (100 if defaults is None else defaults.slots),
         durable=asked.durable,
+        kill_server=asked.kill_server,
         json=asked.json,
     )
     return asked.name, options

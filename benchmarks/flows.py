@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from jetflow import Context, Workflow, workflow
+from jetflow import Context, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
 IDLE_STEPS = 20
 """Steps of the worker that is left idle."""
@@ -22,6 +22,19 @@ PAUSE = 0.02
 
 SIBLINGS = 9
 """Children that end before the last one, when a parent's going on is measured."""
+
+SHORT_DELAY = 0.5
+"""Seconds before another attempt that a worker may hold in memory."""
+
+LONG_DELAY = 1.5
+"""Seconds before another attempt that a timer of the broker waits for."""
+
+SHORTEST_TIMER = 1.0
+"""Seconds from which on a step waits for a timer of the broker, and not in a worker's memory."""
+
+
+class FailedOnce(Exception):
+    """What the first attempt of a run raises that is to be tried again."""
 
 
 class Leaf(msgspec.Struct):
@@ -43,6 +56,20 @@ class Noted(msgspec.Struct):
 
     count: int
     file: str
+
+
+class Planned(msgspec.Struct):
+    """The input of a run that waits for a time, in seconds since the epoch."""
+
+    index: int
+    at: float
+
+
+class Began(msgspec.Struct):
+    """When a run that waited for a time went on, in seconds since the epoch."""
+
+    index: int
+    at: float
 
 
 def leaves(count: int) -> Iterator[Leaf]:
@@ -172,6 +199,39 @@ async def survive(asked: Noted, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(short, leaves(asked.count))))
 
 
+@workflow("bench-failing-never")
+async def failing_never(item: Leaf, ctx: Context) -> int:
+    """Ask which attempt it is, and succeed: what the others are compared with."""
+    return item.index if ctx.attempt else -1
+
+
+@workflow("bench-failing-short", retry=Retry(initial=SHORT_DELAY, jitter=0.0))
+async def failing_short(item: Leaf, ctx: Context) -> int:
+    """Fail once, for a short time."""
+    if ctx.attempt == 1:
+        raise FailedOnce
+    return item.index
+
+
+@workflow("bench-failing-long", retry=Retry(initial=LONG_DELAY, jitter=0.0))
+async def failing_long(item: Leaf, ctx: Context) -> int:
+    """Fail once, for a longer time."""
+    if ctx.attempt == 1:
+        raise FailedOnce
+    return item.index
+
+
+@workflow("bench-timed", retry=Retry(attempts=10))
+async def timed(planned: Planned, ctx: Context) -> Began:
+    """Fail until a planned time, long ahead; then say when that was. Later attempts are those of lost deliveries."""
+    now = time.time()
+    if ctx.attempt > 1:
+        return Began(planned.index, now)
+    if planned.at - now < SHORTEST_TIMER:
+        raise NonRetryable("it began too late to wait for a timer of the broker")
+    raise RetryAfter(planned.at - now)
+
+
 def _idle_workflow(number: int) -> Workflow[Leaf, int]:
     idle: Workflow[Leaf, int] = Workflow(f"bench-idle-{number}", input=Leaf, output=int)
 
@@ -191,6 +251,8 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "tree": [tree],
     "spawn": [spawn_only],
     "recovery": [survive, short],
+    "retries": [failing_never, failing_short, failing_long],
+    "timers": [timed, failing_short],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
 }
 """What the worker of each workload runs."""

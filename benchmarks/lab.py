@@ -43,12 +43,23 @@ class Bench(msgspec.Struct):
     server: NatsServer
     workers: list[WorkerProcess]
     records_stream: str
+    _earlier_cpu: float = 0.0
 
     @property
     def server_pid(self) -> int:
         """The server's process id."""
         assert self.server.pid is not None
         return self.server.pid
+
+    @property
+    def server_cpu(self) -> float:
+        """Processor seconds of the server so far, and of those that were killed before it."""
+        return self._earlier_cpu + machine.cpu_seconds(self.server_pid)
+
+    async def kill_server(self) -> None:
+        """End the server as a crash would. Its store stays, and ``server.start()`` runs it again."""
+        self._earlier_cpu = self.server_cpu
+        await self.server.kill()
 
     @asynccontextmanager
     async def timed(self, label: str, expected: int = 0) -> AsyncIterator[Timing]:
@@ -75,21 +86,20 @@ class Timing:
             machine.reset_peak(pid)
         self._rss_before = sum(map(machine.rss_mb, self._pids))
         self._worker_cpu = sum(map(machine.cpu_seconds, self._pids))
-        self._server_cpu = machine.cpu_seconds(self._bench.server_pid)
+        self._server_cpu = self._bench.server_cpu
         self._began = perf_counter()
 
     def stop(self) -> None:
         """Stop the clock and read the meters."""
         seconds = perf_counter() - self._began
-        server = self._bench.server_pid
         self.sample = Sample(
             seconds=seconds,
             worker_rss_before_mb=self._rss_before,
             worker_rss_mb=sum(map(machine.rss_mb, self._pids)),
             worker_peak_mb=sum(map(machine.peak_rss_mb, self._pids)),
             worker_cpu=sum(map(machine.cpu_seconds, self._pids)) - self._worker_cpu,
-            server_rss_mb=machine.rss_mb(server),
-            server_cpu=machine.cpu_seconds(server) - self._server_cpu,
+            server_rss_mb=machine.rss_mb(self._bench.server_pid),
+            server_cpu=self._bench.server_cpu - self._server_cpu,
         )
 
 

@@ -16,6 +16,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         rounds: how often both sides run.
         slots: steps that a jetflow worker runs at once.
         durable: the server flushes to disk before it acknowledges (``sync_interval: always``).
+        kill_server: the server is killed in the middle (timers).
         json: where to write the report.
     """
 
@@ -24,4 +25,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 3
     slots: int = 100
     durable: bool = False
+    kill_server: bool = False
     json: Path | None = None

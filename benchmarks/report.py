@@ -133,6 +133,7 @@ def rate_report(
         goals=goals,
         figures={
             "unit": unit,
+            "cpu_us": middle([(sample.worker_cpu + sample.server_cpu) / done * 1e6 for sample in pair.jetflow]),
             "worker_growth_mb": middle([growth(sample) for sample in pair.jetflow]),
             "floor_worker_growth_mb": middle([growth(sample) for sample in pair.floor]),
             "floor_server_rss_mb": middle([sample.server_rss_mb for sample in pair.floor]),

@@ -223,7 +223,7 @@ class RunTimeout(JetflowError, TimeoutError):
 
 
 class NonRetryable(JetflowError):
-    """Raise it in a step to end the run at once, however many attempts are left."""
+    """Raise it in a step to let the step fail at once, however many attempts are left."""
 
 
 class RetryAfter(JetflowError):

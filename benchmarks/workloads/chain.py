@@ -49,12 +49,12 @@ async def run(options: Options) -> Report:
 
     async def jetflow(label: str) -> _Both:
         async with jetflow_bench("chain", options) as (bench, client), asyncio.timeout(patience(options.n)):
-            await _runs(bench, client, flows.one_step, WARM_UP)
-            await _runs(bench, client, flows.three_steps, WARM_UP)
+            await ended_runs(bench, client, flows.one_step, WARM_UP)
+            await ended_runs(bench, client, flows.three_steps, WARM_UP)
             async with bench.timed(f"{label}, one step") as one:
-                await _runs(bench, client, flows.one_step, options.n)
+                await ended_runs(bench, client, flows.one_step, options.n)
             async with bench.timed(f"{label}, three steps") as three:
-                await _runs(bench, client, flows.three_steps, options.n)
+                await ended_runs(bench, client, flows.three_steps, options.n)
         return _Both(one.sample, three.sample)
 
     pair = await in_turn(options.rounds, floor, jetflow)
@@ -89,7 +89,9 @@ async def _bare_runs(client: BareClient, count: int, steps: int) -> None:
     await asyncio.gather(*results)
 
 
-async def _runs(bench: Bench, client: Client, workflow: Workflow[flows.Leaf, int], count: int) -> None:
+async def ended_runs(bench: Bench, client: Client, workflow: Workflow[flows.Leaf, int], count: int) -> None:
+    """Trigger runs, many at once, and wait until all have ended."""
+
     async def trigger(numbers: range) -> None:
         for number in numbers:
             await client.trigger(workflow, flows.Leaf(number))

@@ -21,3 +21,4 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     run: Callable[[Options], Coroutine[Any, Any, Report]]
     rounds: int = 3
     workers: int = 1
+    slots: int = 100

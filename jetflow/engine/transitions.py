@@ -125,9 +125,10 @@ class Disarm(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False):
-    """Cancel what a run that has ended has left open: its other steps, and what they have spawned. Result: None."""
+    """Cancel what these steps of a run that has ended have left open, and what they have spawned. Result: None."""
 
     task: Task
+    steps: tuple[str, ...]
 
 
 class CancelRest(msgspec.Struct, frozen=True, gc=False):
@@ -138,9 +139,13 @@ class CancelRest(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReadEnded(msgspec.Struct, frozen=True, gc=False):
-    """Read what a redelivered task has already led to. Result: an Ended."""
+    """Read what a redelivered task has already led to. Result: an Ended.
+
+    A ``sequel`` runs when its run has ended: then the join record of its turn is read all the same.
+    """
 
     task: Task
+    sequel: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -205,7 +210,7 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
 def after_failure(task: Task, graph: Graph) -> Procedure:
     """Do what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
     if graph.fail_fast and len(graph.nodes) > 1:
-        yield CancelRun(task)
+        yield CancelRun(task, tuple(graph.upstream))
     if graph.on_failure is not None:
         yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
 
@@ -376,8 +381,8 @@ def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Proc
 
 def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
     """Go on from what an earlier delivery of the task has stored. Returns False if it must run (again)."""
-    ended: Ended = yield ReadEnded(task)
-    is_sequel = task.step == graph.on_failure  # it runs when its run has ended
+    is_sequel = task.step == graph.on_failure
+    ended: Ended = yield ReadEnded(task, is_sequel)
     if ended.run is not None and not is_sequel:
         yield from count_up(task)
         if ended.run.status in FAILED:

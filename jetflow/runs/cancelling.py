@@ -67,18 +67,6 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     return stored is None
 
 
-async def cancel_rest_of_run(session: Session, task: Task) -> None:
-    """Cancel what a run that has ended has left open: its steps that still run or wait, and its descendants.
-
-    The tasks of the run itself are left: workers drop them, and one of them may be of the step that runs after a
-    failure.
-    """
-    marked = _descendants(await _families(session, task.root), task.run)
-    await _mark(session, task.root, marked)
-    await _remove_queued_below(session, task.root, marked)
-    await _purge(session, session.names.timers_stream, [session.names.timers_of_run(task.root, task.run)])
-
-
 async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
     """Cancel open children of one step. Their queued tasks are dropped by the workers that receive them."""
     names = session.names

@@ -99,6 +99,8 @@ class Looks:
         record = await unpacked(self._session, join, stored.body)
         if (join, record.turn) in self._decided or (effect.failure and not record.policy.early):
             return None
+        if not record.counted:  # it waits for a time; what ends meanwhile was spawned by an attempt before
+            return None
         ended, members = await self._ended(join, record, likely=value is not None)
         missing, failed = record.needed - ended, ()
         if record.total and (missing <= 0 or record.policy.early):

@@ -42,7 +42,7 @@ from jetflow.engine.transitions import (
 )
 from jetflow.errors import BrokerError
 from jetflow.runs import points
-from jetflow.runs.cancelling import cancel_children, cancel_rest_of_run
+from jetflow.runs.cancelling import ALONE, cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
@@ -85,6 +85,7 @@ class Performer:
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
+        self._store_join_for_sure = self._reader(self._confirm_join)
         self._perform: dict[type[Any], Callable[[Any, AnyProcedure, Done], None]] = {
             StoreRun: self._store_run,
             StoreMark: self._store_mark,
@@ -95,7 +96,7 @@ class Performer:
             Arm: self._arm,
             Disarm: self._reader(self.timers.disarm),
             CancelRun: self._reader(self._cancel_run),
-            StoreJoin: self._reader(self._store_join),
+            StoreJoin: self._store_join,
             CancelRest: self._reader(self._cancel_rest),
             Look: self._reader(self._looks.look),
             ReadEnded: self._reader(self._read_ended),
@@ -214,6 +215,24 @@ class Performer:
         subject = self._names.attempt(effect.task.join, effect.task.turn, effect.delivery)
         self._publish(self._session.records, Item(subject, b"", encode(effect.attempt)), procedure, done)
 
+    def _store_join(self, effect: StoreJoin, procedure: AnyProcedure, done: Done) -> None:
+        points.before("pack_join")
+        body = encode(effect.record)
+        if is_large(self._session, body):
+            self._store_join_for_sure(effect, procedure, done)
+        else:
+            points.after("pack_join")
+            item = Item(self._names.join(effect.task.join, effect.task.turn), b"", body)
+            self._session.records.publish(item, partial(self._on_join_stored, effect, procedure, done))
+
+    def _on_join_stored(self, effect: StoreJoin, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+        if receipt.error is not None:
+            self._fail(procedure, receipt.error, done)
+        elif receipt.stored:
+            self._advance(procedure, effect.record, done)
+        else:
+            self._store_join_for_sure(effect, procedure, done)
+
     def _arm(self, effect: Arm, procedure: AnyProcedure, done: Done) -> None:
         self.timers.arm(effect, partial(self._on_armed, procedure, done))
 
@@ -256,7 +275,12 @@ class Performer:
         return stored
 
     async def _cancel_run(self, effect: CancelRun) -> None:
-        await cancel_rest_of_run(self._session, effect.task)
+        task, names = effect.task, self._names
+        await self._publisher.store(names.cancelled(task.root, task.run), ALONE)
+        for step in effect.steps:
+            join = StepAddress(task.root, task.run, step)
+            await self.cancel_open(join, set(split_ids(await spawned_by(self._session, join))))
+            await self.timers.remove(names.timers_of_step(task.workflow, join))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         with self._looks.decided(effect.join, effect.record.turn):
@@ -272,7 +296,8 @@ class Performer:
         if children:
             await cancel_children(self._session, self.run, join, children)
 
-    async def _store_join(self, effect: StoreJoin) -> JoinRecord:
+    async def _confirm_join(self, effect: StoreJoin) -> JoinRecord:
+        """Store a join record that is large, or of a turn that has one already; return the one that is stored."""
         task, record = effect.task, effect.record
         subject = self._names.join(task.join, task.turn)
         points.before("pack_join")
@@ -293,7 +318,7 @@ class Performer:
             self._store.leader_last(names.records_stream, names.step(task.join)),
             self._store.leader_last(names.records_stream, names.join(task.join, task.turn)),
         )
-        open_join = join if run is None and step is None else None
+        open_join = join if step is None and (run is None or effect.sequel) else None
         return Ended(
             run=None if run is None else decode_outcome(run.body),
             step=None if step is None else decode_outcome(step.body),

@@ -70,13 +70,16 @@ class Timers:
             self._publish(effect, armed)
 
     async def disarm(self, effect: Disarm) -> None:
-        """Remove a timer that is not needed any more. One that stays fires for nothing."""
-        names = self._session.names
-        timer = {"filter": names.timer_of(effect.task)}
+        """Remove the timer of a turn that was woken before."""
+        await self.remove(self._session.names.timer_of(effect.task))
+
+    async def remove(self, timers: str) -> None:
+        """Remove timers that are not needed any more. One that stays fires for nothing."""
+        stream = self._session.names.timers_stream
         try:
-            await self._session.connection.api(f"STREAM.PURGE.{names.timers_stream}", timer)
+            await self._session.connection.api(f"STREAM.PURGE.{stream}", {"filter": timers})
         except BrokerError as error:
-            _log.info("a timer of run %s stays, and will fire for nothing: %s", effect.task.run, error)
+            _log.info("%s stays, and will fire for nothing: %s", timers, error)
 
     def _hold(self, seconds: float, effect: Arm, armed: Armed) -> None:
         self._last += 1

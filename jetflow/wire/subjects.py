@@ -336,6 +336,10 @@ class Subjects:
             return None
         return f"{self._task}{subject[len(self._due) :]}"
 
+    def timers_of_step(self, workflow: str, join: StepAddress) -> str:
+        """Every timer of one step of one run."""
+        return f"{self._timer}.{workflow}.{join.step}.{join.root}.*.{join.run}.*"
+
     def timers_of_run(self, root: str, run: str) -> str:
         """Every timer of one run."""
         return f"{self._timer}.*.*.{root}.*.{run}.*"

@@ -242,10 +242,10 @@ class Executor:
         else:
             body = await self._execution(delivery, task, graph, step, attempt)
             context = Context(body)
-            if self._is_cancelled(task, graph):  # since it was looked at first
-                await body.close()
-                await self._drop(delivery, task)
-                return
+        if self._is_cancelled(task, graph):  # since it was looked at first
+            await body.close()
+            await self._drop(delivery, task)
+            return
         slot.lend(body)
         self.bodies.add(body)
         self.counts.executed += 1

@@ -1,4 +1,4 @@
-"""How errors are recorded, which of them end a run at once, and when a task comes too late."""
+"""How errors are recorded, which of them no other attempt would mend, and when a task comes too late."""
 
 from __future__ import annotations
 

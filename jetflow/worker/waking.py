@@ -6,7 +6,6 @@ write-once. A step that something else has woken meanwhile, or whose run has end
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
@@ -57,15 +56,22 @@ class Waking:
             self._counts.rejected += 1
             _log.error("a message on %r is rejected: it is no timer that workers know", delivery.subject)
             return TERM
-        parked, ended = await asyncio.gather(
-            store.leader_last(names.tasks_stream, subject),
-            store.leader_last(names.records_stream, names.run_by_id(subject.split(".")[-2])),
-        )
+        parked = await store.last(names.tasks_stream, subject)  # it never changes: any replica that has it will do
+        if parked is None:
+            parked = await store.leader_last(names.tasks_stream, subject)
         task = None if parked is None else task_of(parked)
-        if task is not None and (ended is None or await self._runs_after_the_end(task)):
+        if task is not None and await self._may_run(task):
             await self._performer.run(wake(task, int(tried)))
         return ACK
 
-    async def _runs_after_the_end(self, task: Task) -> bool:
+    async def _may_run(self, task: Task) -> bool:
+        """Tell whether the run has not ended, as far as it ends under the step that its task names as its parent.
+
+        It may have ended under another one in a tree that was cancelled, and what is woken there is dropped. To look
+        for it by its id alone would cost the server a search through all records.
+        """
+        names = self._session.names
+        if await self._session.store.leader_last(names.records_stream, names.run_of(task)) is None:
+            return True
         graph = await self._session.registry.graph(task.workflow, task.version)
         return graph is not None and task.step == graph.on_failure

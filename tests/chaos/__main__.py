@@ -91,7 +91,7 @@ class Chaos:
             await asyncio.gather(progress, driving, return_exceptions=True)
         client = await self.servers.connect()
         try:
-            verdict = await check(client, NAMESPACE, self.driver.log)
+            verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted)
         finally:
             await client.close()
         await asyncio.gather(*(worker.close(grace=15.0) for worker in self.workers))
@@ -207,6 +207,8 @@ class Chaos:
             "poisoned_runs": verdict.poisoned,
             "joins_sealed": verdict.joins,
             "joins_parked": verdict.parked,
+            "waits_for_times": verdict.timed,
+            "of_these_across_restarts": verdict.across_restarts,
             "bodies_executed": counts["executed"],
             "redelivered": counts["redelivered"],
             "retried": counts["retried"],

@@ -8,23 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.chaos.driver import Acknowledged
-from tests.chaos.plan import POISONED, ending
+from tests.chaos.plan import GRAPHS, POISONED, ending
 from tests.chaos.servers import api
+from tests.chaos.steps import check_steps, check_times
 
 SHOWN = 20
 
 
 @dataclass
 class Task:
-    """A stored task: which turn of which step of which run."""
+    """A stored task: which turn of which step of which run, and when it was stored, in seconds since the epoch."""
 
     workflow: str
     step: str
@@ -35,13 +36,15 @@ class Task:
     parent_step: str
     depth: int
     input: Any
+    time: float
 
 
 @dataclass
 class Ended:
-    """A stored outcome, and where it stands in the stream."""
+    """A stored outcome, where it stands in the stream, and since when, in seconds since the epoch."""
 
     sequence: int
+    time: float
     root: str
     parent: str
     parent_step: str
@@ -58,6 +61,8 @@ class Verdict:
     parked: int = 0
     poisoned: int = 0
     cancelled: int = 0
+    timed: int = 0
+    across_restarts: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
@@ -80,11 +85,16 @@ class Streams:
         self.tasks: dict[tuple[str, str, int], Task] = {}
         self.runs: dict[str, Task] = {}
         self.ended: dict[str, list[Ended]] = defaultdict(list)
-        self.steps: dict[tuple[str, str], int] = {}
+        self.steps: dict[tuple[str, str], list[Ended]] = defaultdict(list)
         self.joins: dict[tuple[str, str, int], tuple[str, dict[str, Any]]] = {}
+        self._turns: dict[tuple[str, str], list[Task]] = defaultdict(list)
+
+    def turns(self, run: str, step: str) -> list[Task]:
+        """Return the tasks of one step of a run."""
+        return self._turns.get((run, step), [])
 
     async def read(self, client: Client) -> None:
-        async for subject, _, headers, body in messages(client, f"JF_{self.namespace}_tasks"):
+        async for subject, _, moment, headers, body in messages(client, f"JF_{self.namespace}_tasks"):
             if len(subject.split(".")) != 9:
                 continue  # no task: workers reject it
             _, _, _, workflow, step, root, parent, run, turn = subject.split(".")
@@ -98,16 +108,19 @@ class Streams:
                 headers.get("Jf-Parent-Step", "-"),
                 int(headers.get("Jf-Depth", "0")),
                 json.loads(body or b"null"),
+                moment,
             )
             self.tasks[run, step, task.turn] = task
+            self._turns[run, step].append(task)
             self.runs.setdefault(run, task)
-        async for subject, sequence, _, body in messages(client, f"JF_{self.namespace}_records"):
+        async for subject, sequence, moment, _, body in messages(client, f"JF_{self.namespace}_records"):
             _, _, kind, root, *rest = subject.split(".")
             if kind == "run":
                 parent, parent_step, run = rest
-                self.ended[run].append(Ended(sequence, root, parent, parent_step, json.loads(body)))
+                self.ended[run].append(Ended(sequence, moment, root, parent, parent_step, json.loads(body)))
             elif kind == "step":
-                self.steps[rest[0], rest[1]] = sequence
+                run, step = rest
+                self.steps[run, step].append(Ended(sequence, moment, root, run, step, json.loads(body)))
             elif kind == "join":
                 self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
 
@@ -116,8 +129,18 @@ PULL = 500
 """Messages asked for at once, so that the server never has more on its way than is soon taken."""
 
 
-async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int, dict[str, str], bytes]]:
-    """Yield subject, sequence, headers and body of every message of a stream, as the leader has them."""
+class Message(NamedTuple):
+    """A stored message. ``time`` is seconds since the epoch."""
+
+    subject: str
+    sequence: int
+    time: float
+    headers: dict[str, str]
+    body: bytes
+
+
+async def messages(client: Client, stream: str) -> AsyncIterator[Message]:
+    """Yield every message of a stream, as the leader has them."""
     info = await api(client, f"STREAM.INFO.{stream}")
     last = info["state"]["last_seq"]
     arrived: asyncio.Queue[Msg] = asyncio.Queue()
@@ -138,7 +161,8 @@ async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int,
                 tokens = message.reply.split(".")
                 pending = int(tokens[-1])
                 sequence = int(tokens[-4])
-                yield message.subject, sequence, message.headers or {}, message.data
+                moment = int(tokens[-2]) / 1e9
+                yield Message(message.subject, sequence, moment, message.headers or {}, message.data)
                 if sequence >= last:
                     return
     finally:
@@ -149,7 +173,7 @@ async def messages(client: Client, stream: str) -> AsyncIterator[tuple[str, int,
 async def unsettled(client: Client, namespace: str) -> list[str]:
     """Return what the consumers still have to do."""
     found: list[str] = []
-    for stream in (f"JF_{namespace}_tasks", f"JF_{namespace}_inbox"):
+    for stream in (f"JF_{namespace}_tasks", f"JF_{namespace}_inbox", f"JF_{namespace}_timers"):
         answer = await api(client, f"CONSUMER.LIST.{stream}")
         if "error" in answer:
             return [f"{stream}: {answer['error']}"]
@@ -160,15 +184,29 @@ async def unsettled(client: Client, namespace: str) -> list[str]:
         ]
         if answer.get("missing"):
             found.append(f"{stream}: consumers {answer['missing']} do not answer")
+    if left := await timers_left(client, namespace):
+        found.append(f"{left} timers are left")
     return found
 
 
-async def check(client: Client, namespace: str, log: dict[str, Acknowledged]) -> Verdict:
-    """Compare what is stored with what was acknowledged, and with the model."""
+async def timers_left(client: Client, namespace: str) -> int:
+    """Return how many messages the stream of timers holds, armed ones and due ones."""
+    info = await api(client, f"STREAM.INFO.JF_{namespace}_timers")
+    return int(info["state"]["messages"]) if "state" in info else 0
+
+
+async def check(
+    client: Client, namespace: str, log: dict[str, Acknowledged], restarts: Sequence[float] = ()
+) -> Verdict:
+    """Compare what is stored with what was acknowledged, and with the model.
+
+    ``restarts`` are when servers were started again, in seconds since the epoch.
+    """
     streams = Streams(namespace)
     await streams.read(client)
     verdict = Verdict(stuck=await unsettled(client, namespace))
     cancelled = {run for run, told in log.items() if told.cancelled}
+    hasty = {run for run, task in streams.runs.items() if task.workflow == "hasty" and _failed(streams, run)}
     for told in log.values():
         if told.run not in streams.runs:
             verdict.lost.append(f"trigger of {told.workflow} was acknowledged, and run {told.run} does not exist")
@@ -177,13 +215,19 @@ async def check(client: Client, namespace: str, log: dict[str, Acknowledged]) ->
     for run, task in streams.runs.items():
         verdict.runs += 1
         verdict.children += task.parent != "-"
-        _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled)
+        _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled or task.parent in hasty)
     for run in streams.ended.keys() - streams.runs.keys():
-        if streams.ended[run][0].root not in cancelled:  # whose tasks were removed
+        ended = streams.ended[run][0]
+        if ended.root not in cancelled and ended.parent not in hasty:  # whose tasks were removed
             verdict.wrong.append(f"run {run} has an outcome and was never asked for")
-    check_joins(verdict, streams, cancelled)
+    check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
     check_order(verdict, streams)
+    check_times(verdict, streams, restarts)
     return verdict
+
+
+def _failed(streams: Streams, run: str) -> bool:
+    return any(ended.outcome["status"] == "failed" for ended in streams.ended.get(run, []))
 
 
 def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_be_cancelled: bool) -> None:
@@ -205,10 +249,15 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
             f"run {run} of {task.workflow} on {json.dumps(task.input)} ended as {json.dumps(got)}, "
             f"and {json.dumps(expected)} is right: {json.dumps(outcome.get('error'))}"
         )
+    if task.workflow in GRAPHS and not may_be_cancelled:
+        check_steps(verdict, streams, run, task, ended[0])
 
 
 def check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None:
-    """Every join must have been moved on: by its run's or step's outcome, or by the next turn."""
+    """Every join must have been moved on: by its run's or step's outcome, or by the next turn.
+
+    Of ``cancelled`` roots something was removed.
+    """
     for (run, step, turn), (root, record) in streams.joins.items():
         verdict.joins += record["kind"] == "sealed"
         verdict.parked += record["kind"] == "parked"
@@ -220,7 +269,10 @@ def check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None
 
 
 def check_order(verdict: Verdict, streams: Streams) -> None:
-    """No step, and no run, may have succeeded before the last of its children ended, unless its policy says so."""
+    """No step, and no run, may have succeeded before the last of its children ended, unless its policy says so.
+
+    A step that failed waits for none of its children.
+    """
     eager = {
         (run, step) for (run, step, _), (_, record) in streams.joins.items() if record.get("policy", {}).get("early")
     }
@@ -234,9 +286,9 @@ def check_order(verdict: Verdict, streams: Streams) -> None:
     for (run, step), sequence in latest.items():
         if run == "-" or (run, step) in eager:
             continue
-        finished = streams.steps.get((run, step), 0)
-        if finished and finished < sequence:
-            verdict.early.append(f"step {step} of run {run} ended before its children did")
+        for ended in streams.steps.get((run, step), []):
+            if ended.outcome["status"] == "succeeded" and ended.sequence < sequence:
+                verdict.early.append(f"step {step} of run {run} ended before its children did")
         for ended in streams.ended.get(run, []):
             if ended.outcome["status"] == "succeeded" and ended.sequence < sequence:
                 verdict.early.append(f"run {run} ended before the children of its step {step} did")

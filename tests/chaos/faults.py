@@ -159,7 +159,7 @@ class Faults:
     async def _step_down(self) -> None:
         client = await self._servers.connect()
         try:
-            kinds = ("tasks", "records", "inbox")
+            kinds = ("tasks", "records", "inbox", "timers")
             streams = [f"JF_{self._namespace}_{kind}" for kind in kinds] + [f"KV_jf_{self._namespace}_counters"]
             for stream in self._rng.sample(streams, self._rng.randint(1, len(streams))):
                 await api(client, f"STREAM.LEADER.STEPDOWN.{stream}")

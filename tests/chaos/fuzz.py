@@ -460,7 +460,7 @@ class Fuzzing:
     async def _real_messages(raw: Nats) -> list[Message]:
         found: list[Message] = []
         for stream in ("tasks", "records"):
-            async for subject, _, headers, body in messages(raw, f"JF_{NAMESPACE}_{stream}"):
+            async for subject, _, _, headers, body in messages(raw, f"JF_{NAMESPACE}_{stream}"):
                 ours = {name: value for name, value in headers.items() if not name.startswith("Nats-")}  # none twice
                 lines = "".join(f"{name}: {value}\r\n" for name, value in ours.items())
                 block = f"NATS/1.0\r\n{lines}\r\n".encode() if headers else b""

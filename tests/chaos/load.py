@@ -3,7 +3,8 @@
 What they do is drawn from their input alone, by the functions of `plan`, so that `model` can tell how each run must
 end. Between them they go through every kind of join: in a step, at a step's boundary, parked, behind gates, borrowed
 from another step, in the order of completion; with keyed and hash-keyed children; with failures that a retry mends
-and failures that none does.
+and failures that none does. Runs of several steps fail in several places, attempts wait for a time in memory and by
+timers of the broker, and joins with a deadline park.
 """
 
 from __future__ import annotations
@@ -18,16 +19,36 @@ from typing import Any
 
 import msgspec
 
-from jetflow import Child, ChildFailed, ChildrenFailed, Context, InvalidInput, Retry, Workflow, workflow
+from jetflow import (
+    Child,
+    ChildFailed,
+    ChildrenFailed,
+    Context,
+    InvalidInput,
+    JoinPolicy,
+    NonRetryable,
+    Retry,
+    RetryAfter,
+    Workflow,
+    workflow,
+)
+from jetflow.errors import RunTimeout
 from tests.chaos.plan import (
+    GRAPHS,
+    KINDS,
     POISONED,
     Leaf,
     Node,
     Total,
+    bound,
+    draw,
     fails_before,
+    fate,
     join_style,
+    late_attempts,
     leaf_value,
     leaves,
+    pause,
     second_batch,
     shared_leaf,
     subtrees,
@@ -70,6 +91,14 @@ async def doomed(leaf: Leaf) -> int:
     raise Unlucky(f"leaf {leaf.seed} is doomed")
 
 
+@workflow("late", retry=PATIENT)
+async def late(leaf: Leaf, ctx: Context) -> int:
+    """Is tried again after a time that is its own."""
+    if ctx.attempt <= late_attempts(leaf.seed):
+        raise RetryAfter(pause(leaf.seed, "late", ctx.attempt))
+    return leaf_value(leaf.seed)
+
+
 @workflow("poison", retry=Retry(attempts=2))
 async def poison(leaf: Leaf) -> int:
     await asyncio.sleep(0.2)  # long enough for neighbours to be in the middle of something
@@ -77,7 +106,7 @@ async def poison(leaf: Leaf) -> int:
     return leaf.seed
 
 
-LEAVES: dict[str, Workflow[Any, Any]] = {"leaf": leaf, "sync-leaf": sync_leaf, "doomed": doomed, "poison": poison}
+LEAVES: dict[str, Workflow[Any, Any]] = {one.name: one for one in (leaf, sync_leaf, late, doomed, poison)}
 
 # --- trees -----------------------------------------------------------------------------------------------------
 
@@ -86,7 +115,13 @@ scatter = Workflow("scatter", input=Node, output=Total, retry=PATIENT)
 diamond = Workflow("diamond", input=Node, retry=PATIENT)
 narrow = Workflow("narrow", input=Node, output=Total, retry=PATIENT)
 
-TREES: dict[str, Workflow[Any, Any]] = {"branch": branch, "scatter": scatter, "diamond": diamond, "narrow": narrow}
+several = Workflow("several", input=Node, retry=PATIENT)
+hasty = Workflow("hasty", input=Node, output=int, retry=PATIENT, fail_fast=True)
+timely = Workflow("timely", input=Node, output=Total, retry=PATIENT)
+
+TREES: dict[str, Workflow[Any, Any]] = {
+    one.name: one for one in (branch, scatter, diamond, narrow, several, hasty, timely)
+}
 WORKFLOWS: list[Workflow[Any, Any]] = [*LEAVES.values(), *TREES.values()]
 
 
@@ -203,4 +238,131 @@ async def squeeze(node: Node, ctx: Context) -> Total:
     return await joined(ctx, await spawn_all("narrow", node, ctx))
 
 
+# --- several steps, of which some fail -------------------------------------------------------------------------
+
+
+def meet(kind: str, node: Node, step: str, ctx: Context) -> int:
+    """End as it is planned for a step; return its own part of its output if that is well."""
+    planned = fate(kind, node.seed, step)
+    if ctx.attempt <= planned.tries:
+        raise RetryAfter(pause(node.seed, step, ctx.attempt))
+    if planned.status == "failed":
+        raise NonRetryable(f"step {step} of {node.seed} fails")
+    if planned.status == "timed_out":
+        raise RunTimeout(f"step {step} of {node.seed} takes too long")
+    before: Any = GRAPHS[kind][step]
+    return draw(node.seed, f"value {step}", 1000) + sum(ctx.output(one) for one in before)
+
+
+async def tolerated(ctx: Context, children: list[Child[Any]]) -> int:
+    return summed(await ctx.join(children, return_exceptions=True)).total
+
+
+def told(ctx: Context) -> list[str]:
+    """Return the steps whose failures are final."""
+    return sorted({error.step or "" for error in ctx.errors if error.type in ("NonRetryable", "RunTimeout")})
+
+
+@several.step
+async def a(node: Node, ctx: Context) -> int:
+    """Leaves a child behind that another step has borrowed, or borrows it."""
+    await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
+    await work()
+    return meet("several", node, "a", ctx)
+
+
+@several.step
+async def b(node: Node, ctx: Context) -> int:
+    """Joins its children in the step, before it fails."""
+    total = await tolerated(ctx, await spawn_all("several", node, ctx))
+    return total + meet("several", node, "b", ctx)
+
+
+@several.step
+async def c(node: Node, ctx: Context) -> int:
+    """Leaves its children to the boundary, one of another step's among them."""
+    await ctx.spawn_workflow(late, Leaf(node.seed), key="of c")
+    await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
+    return meet("several", node, "c", ctx)
+
+
+@several.step(after=a)
+async def d(node: Node, ctx: Context) -> int:
+    return meet("several", node, "d", ctx)
+
+
+@several.step(after=[a, b])
+async def e(node: Node, ctx: Context) -> int:
+    await ctx.spawn_workflows(leaf, [Leaf(node.seed + 1)])
+    return meet("several", node, "e", ctx)
+
+
+@several.step(after=[b, c], max_running=2)
+async def f(node: Node, ctx: Context) -> int:
+    """Holds no place while it waits for its next attempt: each of its pauses is a timer of the broker."""
+    return meet("several", node, "f", ctx)
+
+
+@several.step(after=d)
+def g(node: Node, ctx: Context) -> int:
+    return meet("several", node, "g", ctx)
+
+
+@several.step(after=[e, f])
+async def h(node: Node, ctx: Context) -> int:
+    await ctx.spawn_workflows(sync_leaf, [Leaf(node.seed + 2)])
+    return meet("several", node, "h", ctx)
+
+
+@several.step(after=c)
+async def i(node: Node, ctx: Context) -> int:
+    return meet("several", node, "i", ctx)
+
+
+@several.on_failure
+async def mend(node: Node, ctx: Context) -> list[str]:
+    return told(ctx)
+
+
+@hasty.step
+async def x(node: Node, ctx: Context) -> int:
+    await ctx.spawn_workflow(late, Leaf(node.seed), key="of x")
+    return meet("hasty", node, "x", ctx)
+
+
+@hasty.step
+async def y(node: Node, ctx: Context) -> int:
+    total = await tolerated(ctx, await spawn_all("hasty", node, ctx))
+    return total + meet("hasty", node, "y", ctx)
+
+
+@hasty.step(after=[x, y])
+async def z(node: Node, ctx: Context) -> int:
+    return meet("hasty", node, "z", ctx)
+
+
+@hasty.on_failure
+async def give_up(node: Node, ctx: Context) -> list[str]:
+    return told(ctx)
+
+
+# --- joins with a deadline -------------------------------------------------------------------------------------
+
+CLOCKS_DIFFER = 0.05
+"""Seconds."""
+
+
+@timely.step(max_running=4)
+async def bounded(node: Node, ctx: Context) -> Total:
+    """Parks until its children have ended or its time is up, and then for the rest of them."""
+    begun = await ctx.once("begun", time.time)
+    children = await spawn_all("timely", node, ctx)
+    seconds = bound(node.seed)
+    first = await ctx.join(children, policy=JoinPolicy.collect().within(seconds))
+    if first.open and time.time() < begun + seconds - CLOCKS_DIFFER:
+        raise NonRetryable("the join went on before its time, without all of its children")
+    return summed(await ctx.join(children, return_exceptions=True))
+
+
 assert POISONED in LEAVES
+assert set(KINDS) == set(TREES)

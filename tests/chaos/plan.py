@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,10 @@ class Node(msgspec.Struct, frozen=True):
 class Total(msgspec.Struct, frozen=True):
     total: int
     failed: int
+
+
+KINDS = ("branch", "scatter", "diamond", "narrow", "several", "hasty", "timely")
+"""The workflows that trees are made of."""
 
 
 def draw(seed: int, what: str, below: int) -> int:
@@ -59,20 +63,24 @@ def leaves(kind: str, node: Node) -> list[tuple[str, list[int], bool]]:
         ("leaf", _seeds(seed, "hashed", draw(seed, "hashed", 5)), False),
         ("sync-leaf", _seeds(seed, "sync", draw(seed, "sync", 3)), False),
     ]
+    if kind in ("several", "hasty", "timely") or draw(seed, "late", 6) == 0:
+        groups.append(("late", _seeds(seed, "late", draw(seed, "late ones", 3)), False))
     if node.poisoned:
         groups.append((POISONED, _seeds(seed, "poison", 1), True))
-    elif (kind == "branch" and draw(seed, "doom", 4) == 0) or (kind == "scatter" and draw(seed, "doom", 12) == 0):
+    elif (kind in ("branch", "timely") and draw(seed, "doom", 4) == 0) or (
+        kind == "scatter" and draw(seed, "doom", 12) == 0
+    ):
         groups.append(("doomed", _seeds(seed, "doomed", 1 + draw(seed, "doomed", 2)), False))
     return [group for group in groups if group[1]]
 
 
 def subtrees(kind: str, node: Node) -> list[tuple[str, Node]]:
     """The trees below a node: workflow and input."""
-    if node.depth == 0:
+    if node.depth == 0 or kind == "hasty":  # whose descendants are cancelled when it fails
         return []
     count = {"branch": 1 + draw(node.seed, "trees", 3), "scatter": 1 + draw(node.seed, "trees", 2)}.get(kind, 1)
     return [
-        (("branch", "scatter", "diamond", "narrow")[draw(below, "kind", 4)], Node(below, node.depth - 1))
+        (KINDS[draw(below, "kind", len(KINDS))], Node(below, node.depth - 1))
         for below in _seeds(node.seed, "tree", count)
     ]
 
@@ -86,6 +94,91 @@ def shared_leaf(seed: int) -> int:
     return draw(seed, "shared", 2**40)
 
 
+# --- runs of several steps -------------------------------------------------------------------------------------
+
+GRAPHS: dict[str, dict[str, tuple[str, ...]]] = {
+    "scatter": {"throw": (), "gather": ("throw",)},
+    "diamond": {"left": (), "right": (), "middle": ("left", "right"), "up": ("left", "middle"), "down": ("middle",)},
+    "several": {
+        "a": (),
+        "b": (),
+        "c": (),
+        "d": ("a",),
+        "e": ("a", "b"),
+        "f": ("b", "c"),
+        "i": ("c",),
+        "g": ("d",),
+        "h": ("e", "f"),
+    },
+    "hasty": {"x": (), "y": (), "z": ("x", "y")},
+}
+"""The steps of the workflows that have more than one, each with those before it, in the order of the graph."""
+
+
+class Fate(NamedTuple):
+    """How a step ends, and how many of its attempts fail before that."""
+
+    status: str
+    tries: int
+
+
+def fate(kind: str, seed: int, step: str) -> Fate:
+    """How the function of one step of a ``several`` or ``hasty`` run ends, if it is run."""
+    tries = max(0, draw(seed, f"tries {step}", 7) - 4)
+    if draw(seed, "trouble", 3) == 0:
+        return Fate("succeeded", tries)
+    number = draw(seed, f"fate {step}", 16 if kind == "several" else 6)
+    return Fate("failed" if number < 2 else "timed_out" if number == 2 and kind == "several" else "succeeded", tries)
+
+
+def pause(seed: int, what: str, attempt: int) -> float:
+    """Seconds until the next attempt: held in memory below 1, by a timer of the broker above."""
+    number = draw(seed, f"pause {what} {attempt}", 1000) / 1000
+    return 0.05 + number / 2 if draw(seed, f"held {what} {attempt}", 2) else 1.5 + 2.5 * number
+
+
+def bound(seed: int) -> float:
+    """Seconds after which a ``timely`` run goes on, whatever has ended by then."""
+    return 1.2 + draw(seed, "bound", 300) / 100
+
+
+def late_attempts(seed: int) -> int:
+    """How many attempts of a late leaf fail before one succeeds."""
+    return 1 + draw(seed, "late attempts", 2)
+
+
+def last_steps(kind: str) -> list[str]:
+    before = {step for steps in GRAPHS[kind].values() for step in steps}
+    return [step for step in GRAPHS[kind] if step not in before]
+
+
+def statuses(kind: str, node: Node) -> dict[str, str]:
+    """How each step of a run with several steps ends; of a ``hasty`` one that fails, how it would end by itself."""
+    _, (_, failed) = _children(kind, node)
+    own: dict[str, str] = {}
+    if kind == "scatter" and failed:
+        own["throw"] = "failed"
+    elif kind == "diamond" and failed:
+        own["left"] = "failed"
+    found: dict[str, str] = {}
+    for step, before in GRAPHS[kind].items():
+        if any(found[one] != "succeeded" for one in before):
+            found[step] = "cancelled"
+        elif kind in ("several", "hasty"):
+            found[step] = fate(kind, node.seed, step).status
+        else:
+            found[step] = own.get(step, "succeeded")
+    return found
+
+
+def step_value(kind: str, node: Node, step: str) -> int:
+    """The output of a step of a ``several`` or ``hasty`` run that succeeds."""
+    own = draw(node.seed, f"value {step}", 1000)
+    if step in ("b", "y"):
+        own += _children(kind, node)[0]
+    return own + sum(step_value(kind, node, one) for one in GRAPHS[kind][step])
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
@@ -94,7 +187,7 @@ Ending: TypeAlias = tuple[str, Any]
 
 def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
-    if workflow in ("leaf", "sync-leaf", *DOOMED):
+    if workflow in ("leaf", "sync-leaf", "late", *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     return _tree(workflow, msgspec.convert(input, Node))
 
@@ -103,6 +196,10 @@ def ending(workflow: str, input: Any) -> Ending:
 def _tree(workflow: str, node: Node) -> Ending:
     total, failed = _children(workflow, node)
     seed = node.seed
+    if workflow in ("several", "hasty"):
+        return _several(workflow, node)
+    if workflow == "timely":
+        return _total(total, failed[0] + failed[1])
     if workflow == "branch":
         return _total(total + sum(map(leaf_value, second_batch(seed, total))), failed[0] + failed[1])
     if failed[1]:
@@ -111,6 +208,15 @@ def _tree(workflow: str, node: Node) -> Ending:
         return _total(total, failed[0])
     middle = total + leaf_value(shared_leaf(seed)) + leaf_value(seed)
     return "succeeded", {"up": middle + failed[0], "down": -leaf_value(seed)}
+
+
+def _several(workflow: str, node: Node) -> Ending:
+    ended = set(statuses(workflow, node).values())
+    for status in ("failed", "timed_out"):
+        if status in ended:
+            return status, None
+    outputs = {step: step_value(workflow, node, step) for step in last_steps(workflow)}
+    return "succeeded", outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
 
 def _total(total: int, failed: int) -> Ending:

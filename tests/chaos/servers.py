@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import nats
 import nats.errors
@@ -51,7 +51,11 @@ class Servers:
                 )
             options = ServerOptions(port=self.ports[number], config=config, start_timeout=30.0)
             self.servers.append(NatsServer(directory / f"n{number}", options))
-        self.restarts = 0
+        self.restarted: list[float] = []
+
+    @property
+    def restarts(self) -> int:
+        return len(self.restarted)
 
     async def start(self) -> None:
         await asyncio.gather(*(server.start() for server in self.servers))
@@ -141,7 +145,7 @@ class Servers:
                 os.kill(pid, signal.SIGCONT)
 
     async def _start(self, number: int) -> None:
-        self.restarts += 1
+        self.restarted.append(time())
         await self.servers[number].start()
 
     async def ensure_up(self) -> None:

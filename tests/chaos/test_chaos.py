@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import Node, ending, leaves, subtrees
+from tests.chaos.load import TREES
+from tests.chaos.plan import GRAPHS, Node, ending, leaves, statuses, subtrees
 from tests.chaos.processes import ROOT
 
 
@@ -20,6 +21,14 @@ def test_the_model_is_a_function_of_the_input() -> None:
     assert {status for status, _ in first} == {"succeeded", "failed"}
     assert all(subtrees("branch", Node(seed, 1)) for seed in range(30))
     assert any(name == "poison" for name, _, _ in leaves("branch", Node(1, 0, poisoned=True)))
+
+
+def test_the_model_knows_the_graphs() -> None:
+    for kind, steps in GRAPHS.items():
+        assert [(node.name, node.after) for node in TREES[kind].graph.nodes] == list(steps.items())
+    ended = [statuses("several", Node(seed)) for seed in range(100)]
+    assert {status for steps in ended for status in steps.values()} == {"succeeded", "failed", "timed_out", "cancelled"}
+    assert any(list(steps.values()).count("failed") > 1 for steps in ended)
 
 
 async def start(*options: str) -> asyncio.subprocess.Process:

@@ -9,7 +9,21 @@ from typing import Any
 import msgspec
 
 import jetflow
-from jetflow import ChildFailed, Client, Context, JoinPolicy, NonRetryable, Retry, Workflow, workflow
+from jetflow import (
+    ChildFailed,
+    Client,
+    Context,
+    JoinPolicy,
+    NonRetryable,
+    Retry,
+    RetryAfter,
+    RunFailed,
+    Workflow,
+    workflow,
+)
+from jetflow.engine.tasks import NONE
+from jetflow.wire.records import header_block
+from jetflow.wire.subjects import Header
 
 LARGE = 400_000
 """Characters: more than travels in a message."""
@@ -57,6 +71,12 @@ async def endless(number: Number) -> int:
 async def endless_parent(number: Number, ctx: Context) -> int:
     """Is cancelled while its child runs, which then has a cancelled parent."""
     return sum(await ctx.join(await ctx.spawn_workflows(endless, [number])))
+
+
+@workflow("endless-one-by-one", retry=AGAIN, max_running=1)
+async def endless_one_by_one(number: Number) -> int:
+    await asyncio.sleep(3600)
+    return number.n
 
 
 @workflow("echo", retry=AGAIN)
@@ -241,6 +261,158 @@ async def after_race(number: Number, ctx: Context) -> int:
     return ctx.output(race)
 
 
+# --- several steps: they fail side by side, in a chain, and with a child that another step has borrowed --------
+
+
+class Ruin(RuntimeError):
+    """Raised on purpose."""
+
+
+TWICE = Retry(attempts=50, initial=0.02, max_delay=0.1)
+
+ruins = Workflow("ruins", input=Number, retry=TWICE)
+
+
+@ruins.step
+async def falls(number: Number, ctx: Context) -> int:
+    """Fails for good after an attempt that is held in memory."""
+    if ctx.attempt == 1:
+        raise Ruin("at first")
+    raise NonRetryable("in the end")
+
+
+@ruins.step
+async def lends(number: Number, ctx: Context) -> int:
+    """Fails, and leaves a child to the step that has borrowed it."""
+    await ctx.spawn_workflow(slow, Number(4))
+    raise NonRetryable("and leaves a child")
+
+
+@ruins.step
+async def borrows(number: Number, ctx: Context) -> int:
+    await ctx.spawn_workflow(slow, Number(4))
+    await ctx.spawn_workflow(double, number)
+    return number.n
+
+
+@ruins.step(after=falls)
+async def behind(number: Number) -> int:
+    raise AssertionError("not reached")
+
+
+@ruins.step(after=[behind, borrows])
+async def far_behind(number: Number) -> int:
+    raise AssertionError("not reached")
+
+
+@ruins.step(after=borrows)
+async def beside(number: Number, ctx: Context) -> int:
+    """Goes on beside the failures, and is tried again by a timer of the broker."""
+    await ctx.spawn_workflow(double, Number(ctx.attempt))
+    if ctx.attempt == 1:
+        raise RetryAfter(1.1)
+    return ctx.output(borrows)
+
+
+@ruins.on_failure
+async def clear(number: Number, ctx: Context) -> int:
+    return len(ctx.errors)
+
+
+chain = Workflow("chain", input=Number, output=int, retry=AGAIN)
+
+
+@chain.step
+async def link(number: Number, ctx: Context) -> int:
+    if number.n:
+        raise NonRetryable("the chain breaks")
+    return 1
+
+
+@chain.step(after=link)
+async def second_link(number: Number) -> int:
+    raise AssertionError("not reached")
+
+
+@chain.step(after=second_link)
+async def last_link(number: Number) -> int:
+    raise AssertionError("not reached")
+
+
+hasty = Workflow("hasty", input=Number, retry=AGAIN, fail_fast=True)
+
+
+@hasty.step
+async def trips(number: Number, ctx: Context) -> int:
+    await (await ctx.spawn_workflow(slow, Number(2))).result()
+    raise NonRetryable("the first to fail")
+
+
+@hasty.step
+async def runs_on(number: Number, ctx: Context) -> int:
+    """Has a child that runs and some that are queued, when the run ends."""
+    children = [
+        await ctx.spawn_workflow(endless_parent, Number(1)),
+        *await ctx.spawn_workflows(endless_one_by_one, [Number(1), Number(2), Number(3)]),
+    ]
+    return sum(await ctx.join(children))
+
+
+@hasty.step(after=[trips, runs_on])
+async def never(number: Number) -> int:
+    raise AssertionError("not reached")
+
+
+@hasty.on_failure
+async def pick_up(number: Number, ctx: Context) -> int:
+    await ctx.once("picked up", lambda: len(ctx.errors))
+    return len(ctx.errors)
+
+
+@workflow("forgiving", retry=AGAIN)
+async def forgiving(number: Number, ctx: Context) -> list[list[str]]:
+    """Joins children of several steps that fail, and tells their errors."""
+    children = [
+        await ctx.spawn_workflow(ruins, Number(1)),
+        await ctx.spawn_workflow(chain, Number(1)),
+        await ctx.spawn_workflow(hasty, Number(1)),
+    ]
+    results = await ctx.join(children, return_exceptions=True)
+    return [[str(error.step) for error in one.exceptions] for one in results if isinstance(one, ChildFailed)]
+
+
+# --- times -----------------------------------------------------------------------------------------------------
+
+timed = Workflow("timed", input=Number, output=list[int], retry=AGAIN)
+
+
+@timed.step(max_running=1)
+async def bounded(number: Number, ctx: Context) -> int:
+    """Parks with a deadline, and is woken by its children; then again, and is woken by its timer."""
+    in_time = await ctx.spawn_workflows(slow, [Number(1), Number(2)])
+    first = await ctx.join(in_time, policy=JoinPolicy.collect().within(4))
+    late = [*in_time, await ctx.spawn_workflow(endless, number)]
+    policy = msgspec.structs.replace(JoinPolicy.collect().within(1.3), cancel_rest=True)
+    second = await ctx.join(late, policy=policy)
+    return 10 * len(first.succeeded) + len(second.succeeded)
+
+
+@timed.step(after=bounded)
+async def tried_by_timer(number: Number, ctx: Context) -> int:
+    """Spawns another child in each attempt, and waits for a timer of the broker, then in memory."""
+    await ctx.spawn_workflow(double, Number(ctx.attempt))
+    if ctx.attempt < 3:
+        raise RetryAfter(1.1 if ctx.attempt == 1 else 0.2)
+    return 1
+
+
+@timed.step(after=tried_by_timer, max_running=1)
+async def tried_without_a_place(number: Number, ctx: Context) -> list[int]:
+    if ctx.attempt == 1:
+        raise Ruin("while it waits, it holds no place")
+    return [ctx.output(bounded), ctx.output(tried_by_timer)]
+
+
 # --- a run that goes on with a graph that the worker has not declared ------------------------------------------
 
 
@@ -252,9 +424,10 @@ def other_version() -> Workflow[Any, Any]:
 
 
 WORKFLOWS = [
-    *(double, flaky, failing, slow, endless, endless_parent, echo),
+    *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
+    *(ruins, chain, hasty, forgiving, timed),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -270,11 +443,25 @@ async def from_outside(client: Client) -> jetflow.Run[Any]:
     return client.run(run)
 
 
+async def of_a_version_that_nobody_has(client: Client) -> jetflow.Run[Any]:
+    """Store a task whose graph is not there: workers hand it back for a while, then end it by name."""
+    session = client._session
+    names, run = session.names, "cd" * 16
+    headers = header_block({Header.VERSION: "0" * 16, Header.PARENT_STEP: NONE, Header.DEPTH: "0"})
+    await session.publisher.store(names.task("double", "run", run, NONE, run), b'{"n":1}', headers)
+    return client.run(run)
+
+
 class Scenario(msgspec.Struct, frozen=True):
-    """How a root run is begun, and its right output."""
+    """How a root run is begun, and its right output; of one that fails, its status and which steps failed."""
 
     begin: Callable[[Client], Awaitable[jetflow.Run[Any]]]
     output: Any
+
+
+def told(error: RunFailed) -> list[Any]:
+    """Return how a run failed, as a scenario's output says it."""
+    return [error.status, {str(one.step): one.error_type for one in error.exceptions}]
 
 
 def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[jetflow.Run[Any]]]:
@@ -294,4 +481,10 @@ SCENARIOS: dict[str, Scenario] = {
     "policy-boundary": Scenario(_trigger(first_wins_later, 2), 2),
     "outside": Scenario(from_outside, 8),
     "other-version": Scenario(lambda client: client.trigger(other_version(), Number(0), key="it"), 0),
+    "chain": Scenario(_trigger(chain, 1), ["failed", {"link": "NonRetryable"}]),
+    "no-graph": Scenario(of_a_version_that_nobody_has, ["failed", {"run": "UnknownVersion"}]),
+    "fail-fast": Scenario(_trigger(hasty, 1), ["failed", {"trips": "NonRetryable"}]),
+    "timed": Scenario(_trigger(timed, 1), [22, 1]),
+    "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
+    "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

@@ -23,14 +23,17 @@ from jetflow import (
     Workflow,
     workflow,
 )
+from jetflow.broker.puller import Delivery
 from jetflow.cli.tables import page_of
-from jetflow.engine.tasks import StepAddress
+from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import RunCancelled
 from jetflow.runs.trace import Totals
 from jetflow.server import NatsServer
 from jetflow.wire.records import header_block
+from jetflow.worker.cancellation import Cancellations
 from tests.endings.cancel_many import BOUND, measure
 from tests.endings.stored import PATIENCE, Stored, until
+from tests.endings.test_outcomes import take_and_die
 
 MakeWorker = Callable[..., Worker]
 PARKED = WorkerOptions(park_after=0)
@@ -38,6 +41,41 @@ PARKED = WorkerOptions(park_after=0)
 
 async def status_of(client: Client, run: str) -> str:
     return (await client.describe(run, children=0)).status
+
+
+async def test_a_task_that_is_delivered_again_while_its_run_is_cancelled_does_not_start(
+    client: Client, worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking at the marks and running the step, what earlier deliveries have left is read."""
+    options = WorkerOptions(ack_wait=0.2)
+
+    @workflow("endless")
+    async def endless() -> None:
+        raise AssertionError("not reached")
+
+    async with worker([endless], options=options):
+        pass  # from now on the consumer exists
+    run = await client.trigger(endless)
+    await take_and_die(client, "endless", "run", times=1)
+    survivor = worker([endless], options=options)
+    async with survivor:
+        executor = survivor._executor
+        attempt = executor._deliveries.attempt
+
+        async def cancelled_meanwhile(delivery: Delivery, task: Task) -> int:
+            await client.cancel(run.id)
+            await until(lambda: _knows(executor.cancellations, task))
+            return await attempt(delivery, task)
+
+        monkeypatch.setattr(executor._deliveries, "attempt", cancelled_meanwhile)
+        with pytest.raises(RunFailed, match="cancelled"):
+            await run.result(PATIENCE)
+        await until(Stored(client).all_acknowledged)
+    assert survivor.counts.executed == 0
+
+
+async def _knows(cancellations: Cancellations, task: Task) -> bool:
+    return cancellations.covers(task)
 
 
 async def test_queued_tasks_never_start(client: Client, worker: MakeWorker, stored: Stored) -> None:

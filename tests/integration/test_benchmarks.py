@@ -65,6 +65,40 @@ def test_a_killed_worker_is_recovered_from(tmp_path: Path) -> None:
     assert report["recovery_s"] > 0
 
 
+def test_a_retry_storm_is_compared_with_runs_that_do_not_fail(tmp_path: Path) -> None:
+    report = report_of(tmp_path, "retries", "--n", "20")
+    assert 0 < report["held_per_s"]
+    assert 0 < report["timer_per_s"]
+    assert report["floor_per_s"] > 0
+
+
+@pytest.mark.parametrize("kill", [[], ["--kill-server"]], ids=["calm", "killed"])
+def test_no_timer_is_lost_or_early(tmp_path: Path, kill: list[str]) -> None:
+    report = report_of(tmp_path, "timers", "--n", "200", *kill)
+    assert (report["lost"], report["early"]) == (0, 0)
+    assert report["armed"] == 200
+    assert 0 <= report["late_p50_s"] <= report["late_p99_s"] <= report["late_max_s"]
+    assert report["kill_server"] is bool(kill)
+    assert ("away_late_p99_s" in report) is bool(kill)
+
+
+def test_two_commits_are_compared(tmp_path: Path) -> None:
+    file = tmp_path / "paired.json"
+    asked = ("--against", "HEAD", "--workloads", "latency", "--n", "latency=20", "--rounds", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.paired", *asked, "--json", str(file)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = {figure["figure"]: figure for figure in json.loads(file.read_text())["figures"]}
+    assert {"floor_p50_ms", "p50_ms", "p99_ms"} == found.keys()
+    assert found["p50_ms"]["ratio"] > 0
+
+
 def test_a_durable_server_is_compared_with_one_that_is_not(tmp_path: Path) -> None:
     report = report_of(tmp_path, "fanout", "--n", "50", "--durable")
     assert report["durable"] is True

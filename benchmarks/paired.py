@@ -1,0 +1,171 @@
+"""Two commits against one another: ``python -m benchmarks.paired --against COMMIT --workloads fanout,chain``.
+
+The workloads of this checkout run in turn (old new old new ...) against the package of the older commit, which is
+checked out beside it for the time of the comparison, and against the package as it stands here. Both use the same
+virtual environment. Each workload measures its floor too, which is the same program on both sides: how far apart the
+floors are tells how much of a ratio is the machine's doing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from benchmarks import machine
+from benchmarks.measuring import middle
+from benchmarks.report import say
+
+HERE: Final = Path(__file__).parent.parent
+
+FIGURES: Final[dict[str, tuple[str, ...]]] = {
+    "fanout": ("floor_per_s", "jetflow_per_s", "cpu_us"),
+    "boundary": ("floor_per_s", "jetflow_per_s", "cpu_us"),
+    "tree": ("floor_per_s", "jetflow_per_s", "cpu_us"),
+    "spawn": ("floor_per_s", "jetflow_per_s", "cpu_us"),
+    "chain": ("floor_per_s", "jetflow_per_s", "one_step_jetflow_per_s", "cpu_us"),
+    "latency": ("floor_p50_ms", "p50_ms", "p99_ms"),
+    "resume": ("floor_p50_ms", "p50_ms", "p99_ms"),
+    "retries": ("floor_per_s", "held_per_s", "timer_per_s", "calm_cpu_us", "held_cpu_us", "timer_cpu_us"),
+    "idle": ("cpu_percent", "server_cpu_percent", "messages_per_s"),
+}
+"""What is compared, as the JSON of each workload names it."""
+
+MORE_IS_BETTER: Final = "_per_s"
+_TRAFFIC: Final = "messages_per_s"
+
+
+class Comparison(msgspec.Struct):
+    """One figure of both commits, in the order of the rounds."""
+
+    workload: str
+    figure: str
+    old: list[float]
+    new: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """The new median over the old one."""
+        return middle(self.new) / (middle(self.old) or 1.0)
+
+    @property
+    def slower(self) -> float:
+        """How much more of a time, or of anything else that is paid, the new commit needs: 0.05 is 5 % more."""
+        more = self.figure.endswith(MORE_IS_BETTER) and self.figure != _TRAFFIC
+        return (1 / self.ratio if more else self.ratio) - 1
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    asked = _parse(sys.argv[1:])
+    sizes = dict(size.split("=") for size in asked.n)
+    comparisons: list[Comparison] = []
+    with _packages(asked.against) as (old, new):
+        for workload in asked.workloads:
+            size = ["--n", sizes[workload]] if workload in sizes else []
+            found = [Comparison(workload, figure, [], []) for figure in FIGURES[workload]]
+            for number in range(1, asked.rounds + 1):
+                for side, place in (("old", old), ("new", new)):
+                    sys.stderr.write(f"{workload}, round {number} of {asked.rounds}, {side}\n")
+                    report = _measure(place, workload, size)
+                    for comparison in found:
+                        values: list[float] = getattr(comparison, side)
+                        values.append(float(report[comparison.figure]))
+            comparisons += found
+    say(_as_text(asked.against, comparisons))
+    if asked.json is not None:
+        asked.json.write_bytes(_as_json(asked.against, comparisons))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    def workloads(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in FIGURES]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: use some of {', '.join(FIGURES)}")
+        return names
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paired", description="Measure two commits of jetflow in turn, with these workloads."
+    )
+    parser.add_argument("--against", required=True, metavar="COMMIT", help="the older commit")
+    parser.add_argument("--workloads", type=workloads, required=True, help=f"some of {', '.join(FIGURES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side runs (3)")
+    parser.add_argument("--n", action="append", default=[], metavar="WORKLOAD=N", help="another size of one workload")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as one JSON object")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def _packages(commit: str) -> Iterator[tuple[Path, Path]]:
+    """Give two directories, each with these benchmarks: one with the package of a commit, one with that of here.
+
+    ``python -m`` looks for both in the directory in which it is called, before it looks for installed ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="jetflow-paired-") as scratch:
+        checkout = Path(scratch, "checkout")
+        _git("worktree", "add", "--detach", "--quiet", str(checkout), commit)
+        try:
+            yield _side(Path(scratch, "old"), checkout), _side(Path(scratch, "new"), HERE)
+        finally:
+            _git("worktree", "remove", "--force", str(checkout))
+
+
+def _side(place: Path, package: Path) -> Path:
+    """Copy what is measured, so that it stays the same while somebody goes on editing."""
+    shutil.copytree(HERE / "benchmarks", place / "benchmarks")
+    shutil.copytree(package / "jetflow", place / "jetflow")
+    return place
+
+
+def _measure(place: Path, workload: str, size: Sequence[str]) -> dict[str, Any]:
+    file = place / "report.json"
+    file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks", workload, "--rounds", "1", *size, "--json", str(file)]
+    environment = os.environ | {"PYTHONPATH": str(place)}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return msgspec.json.decode(file.read_bytes())
+
+
+def _as_text(commit: str, comparisons: Sequence[Comparison]) -> str:
+    lines = [f"{'':<34}{'old':>12}{'new':>12}{'new/old':>10}{'slower':>10}   each round, new/old"]
+    lines += [
+        f"{comparison.workload + ' ' + comparison.figure:<34}{middle(comparison.old):>12,.2f}"
+        f"{middle(comparison.new):>12,.2f}{comparison.ratio:>10.2f}{comparison.slower:>+10.1%}   "
+        + " ".join(f"{new / (old or 1.0):.2f}" for old, new in zip(comparison.old, comparison.new, strict=True))
+        for comparison in comparisons
+    ]
+    known = "\n".join(f"  {name}: {text}" for name, text in _commits(commit).items())
+    return f"medians of both commits, in turn\n{known}\n\n" + "\n".join(lines)
+
+
+def _as_json(commit: str, comparisons: Sequence[Comparison]) -> bytes:
+    figures = [
+        {**msgspec.to_builtins(comparison), "ratio": comparison.ratio, "slower": comparison.slower}
+        for comparison in comparisons
+    ]
+    told = {"commits": _commits(commit), "figures": figures, "machine": machine.description()}
+    return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
+
+
+def _commits(commit: str) -> dict[str, str]:
+    return {"old": _git("describe", "--always", commit), "new": _git("describe", "--always", "--dirty")}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
