@@ -442,7 +442,6 @@ async def test_failing_fast_ends_the_run_at_once(client: Client, worker: MakeWor
 # --- trees
 
 
-@pytest.mark.parametrize("joins", [True, False])
 async def test_the_step_on_failure_of_a_run_that_failed_fast_may_wait_for_children(
     client: Client, worker: MakeWorker, stored: Stored
 ) -> None:
@@ -475,6 +474,7 @@ async def test_the_step_on_failure_of_a_run_that_failed_fast_may_wait_for_childr
     assert sums == [6]
 
 
+@pytest.mark.parametrize("joins", [True, False])
 async def test_a_child_that_another_step_has_borrowed_outlives_the_failure_of_its_owner(
     client: Client, worker: MakeWorker, joins: bool
 ) -> None:
