@@ -18,6 +18,7 @@ from jetflow import (
     Retry,
     RetryAfter,
     RunFailed,
+    StepFailed,
     Workflow,
     workflow,
 )
@@ -378,7 +379,7 @@ async def forgiving(number: Number, ctx: Context) -> list[list[str]]:
         await ctx.spawn_workflow(hasty, Number(1)),
     ]
     results = await ctx.join(children, return_exceptions=True)
-    return [[str(error.step) for error in one.exceptions] for one in results if isinstance(one, ChildFailed)]
+    return [[str(error.step) for error in errors_in(one)] for one in results if isinstance(one, ChildFailed)]
 
 
 # --- times -----------------------------------------------------------------------------------------------------
@@ -461,7 +462,11 @@ class Scenario(msgspec.Struct, frozen=True):
 
 def told(error: RunFailed) -> list[Any]:
     """Return how a run failed, as a scenario's output says it."""
-    return [error.status, {str(one.step): one.error_type for one in error.exceptions}]
+    return [error.status, {str(one.step): one.error_type for one in errors_in(error)}]
+
+
+def errors_in(error: RunFailed) -> list[StepFailed]:
+    return [one for one in error.exceptions if isinstance(one, StepFailed)]
 
 
 def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[jetflow.Run[Any]]]:
