@@ -142,7 +142,7 @@ class StepFailed(JetflowError):
 class RunFailed(JetflowError, ExceptionGroup[StepFailed]):
     """A run ended without an output: a group with one ``StepFailed`` for each step that failed.
 
-    ``step``, ``error_type``, ``error_message`` and ``traceback`` are those of the first.
+    ``errors`` holds them; ``step``, ``error_type``, ``error_message`` and ``traceback`` are those of the first.
     """
 
     def __new__(cls, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed]) -> Self:
@@ -152,6 +152,7 @@ class RunFailed(JetflowError, ExceptionGroup[StepFailed]):
     def __init__(self, run_id: str, workflow: str, *, status: str, errors: Sequence[StepFailed]) -> None:
         super().__init__(self._told(run_id, workflow, status, errors), errors)
         first = errors[0]
+        self.errors: tuple[StepFailed, ...] = tuple(errors)
         self.run_id = run_id
         self.workflow = workflow
         self.status = status

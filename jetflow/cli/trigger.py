@@ -14,7 +14,7 @@ from jetflow.cli.json_text import print_json, read_json
 from jetflow.cli.options import FLAG, AsJson, Place, UsageError, Verbose
 from jetflow.cli.progress import following
 from jetflow.client import Run
-from jetflow.errors import ResultTimeout, RunFailed, StepFailed
+from jetflow.errors import ResultTimeout, RunFailed
 
 
 def trigger(
@@ -112,11 +112,10 @@ def _print_failure(failed: RunFailed, waiting: _Waiting) -> None:
                 "step": error.step,
                 "traceback": error.traceback,
             }
-            for error in failed.exceptions
-            if isinstance(error, StepFailed)
+            for error in failed.errors
         ]
         print_json({"run": failed.run_id, "status": failed.status, "error": errors[0], "errors": errors})
     if waiting.verbose:
-        for error in failed.exceptions:
-            if isinstance(error, StepFailed) and error.traceback:
+        for error in failed.errors:
+            if error.traceback:
                 print(error.traceback.rstrip(), file=sys.stderr)

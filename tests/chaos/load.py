@@ -263,11 +263,12 @@ def told(ctx: Context) -> list[str]:
     return sorted({error.step or "" for error in ctx.errors if error.type in ("NonRetryable", "RunTimeout")})
 
 
-@several.step
+@several.step(max_running=4)
 async def a(node: Node, ctx: Context) -> int:
-    """Leaves a child behind that another step has borrowed, or borrows it."""
-    await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
-    await work()
+    """Parks for a child that another step has borrowed, or borrows it; another one ends while it waits for a time."""
+    shared = await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
+    await ctx.spawn_workflow(late, Leaf(node.seed), key="of a")
+    await shared.result()
     return meet("several", node, "a", ctx)
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -65,7 +66,7 @@ class Killing:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def record(self, scenarios: list[str] | None = None) -> dict[str, set[str]]:
-        """Return the points that each scenario passes through."""
+        """Return the points that each scenario passes through, and behind."""
         reached: dict[str, set[str]] = {}
         for name in scenarios or SCENARIOS:
             marker = self._directory / f"reached-{name}"
@@ -73,7 +74,8 @@ class Killing:
             if result.wrong:
                 raise AssertionError(f"scenario {name} is wrong without any kill: {result.wrong}")
             found = [file.name.removeprefix(f"{marker.name}.") for file in self._directory.glob(f"{marker.name}.*")]
-            reached[name] = {one.partition(":")[0] for one in found}
+            sides = Counter(one.partition(":")[0] for one in found)
+            reached[name] = {point for point, reached_sides in sides.items() if reached_sides == 2}
         return reached
 
     async def kill(self, scenario: str, point: str, when: str) -> Result:

@@ -378,7 +378,7 @@ async def forgiving(number: Number, ctx: Context) -> list[list[str]]:
         await ctx.spawn_workflow(hasty, Number(1)),
     ]
     results = await ctx.join(children, return_exceptions=True)
-    return [[str(error.step) for error in one.exceptions] for one in results if isinstance(one, ChildFailed)]
+    return [[str(error.step) for error in one.errors] for one in results if isinstance(one, ChildFailed)]
 
 
 # --- times -----------------------------------------------------------------------------------------------------
@@ -461,7 +461,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 def told(error: RunFailed) -> list[Any]:
     """Return how a run failed, as a scenario's output says it."""
-    return [error.status, {str(one.step): one.error_type for one in error.exceptions}]
+    return [error.status, {str(one.step): one.error_type for one in error.errors}]
 
 
 def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[jetflow.Run[Any]]]:

@@ -101,7 +101,7 @@ async def test_what_is_tried_again_is_tried_again_beside_a_failure(client: Clien
         run = await client.trigger(flow)
         failed = await failure_of(run)
         trace = await client.describe(run.id)
-    assert [(one.step, one.error_type) for one in failed.exceptions] == [
+    assert [(one.step, one.error_type) for one in failed.errors] == [
         ("final", "NonRetryable"),
         ("wrong_type", "TypeError"),
     ]
@@ -200,7 +200,7 @@ async def test_what_is_behind_a_failure_is_cancelled_down_the_graph(client: Clie
         run = await client.trigger(flow)
         failed = await failure_of(run)
         trace = await client.describe(run.id)
-    assert [one.step for one in failed.exceptions] == ["fails"]
+    assert [one.step for one in failed.errors] == ["fails"]
     told = {step.name: step.error and (step.error.type, step.error.message) for step in trace.steps}
     assert {step: told[step] for step in ("second", "third", "gate")} == {
         "second": ("Cancelled", "not run: step 'fails' failed"),
@@ -262,11 +262,11 @@ async def test_all_errors_are_told_as_a_group(client: Client, worker: MakeWorker
     async with worker([two_errors()]):
         failed = await failure_of(await client.trigger(two_errors()))
     assert isinstance(failed, ExceptionGroup)
-    assert [(one.step, one.error_type, one.error_message) for one in failed.exceptions] == [
+    assert [(one.step, one.error_type, one.error_message) for one in failed.errors] == [
         ("divides", "ZeroDivisionError", "division by zero"),
         ("looks_up", "KeyError", "'key'"),
     ]
-    assert ["1 / 0" in failed.exceptions[0].traceback, '["key"]' in failed.exceptions[1].traceback] == [True, True]
+    assert ["1 / 0" in failed.errors[0].traceback, '["key"]' in failed.errors[1].traceback] == [True, True]
     assert "in 2 steps: step 'divides': ZeroDivisionError: division by zero; step 'looks_up'" in str(failed)
     assert (failed.step, failed.error_type) == ("divides", "ZeroDivisionError")
 
@@ -309,7 +309,7 @@ async def test_a_run_has_timed_out_if_that_is_all(
         failed = await failure_of(run)
         trace = await client.describe(run.id)
     assert failed.status == trace.status == status
-    assert [one.step for one in failed.exceptions] == ["too_long", *(["other"] if also_fails else [])]
+    assert [one.step for one in failed.errors] == ["too_long", *(["other"] if also_fails else [])]
     assert statuses(trace)["too_long"] == "timed_out"
     assert trace.steps[2].error is not None
     assert trace.steps[2].error.message == "not run: step 'too_long' timed out"
@@ -434,12 +434,44 @@ async def test_failing_fast_ends_the_run_at_once(client: Client, worker: MakeWor
         trace = await client.describe(run.id)
     async with worker([queued]) as late:
         await until(stored.is_idle)
-    assert [(one.step, one.error_message) for one in failed.exceptions] == [("fails", "the first")]
+    assert [(one.step, one.error_message) for one in failed.errors] == [("fails", "the first")]
     assert statuses(trace) == {"fails": "failed", "runs": "cancelled", "never": "cancelled"}
     assert late.counts.executed == 0
 
 
 # --- trees
+
+
+async def test_the_step_on_failure_of_a_run_that_failed_fast_may_wait_for_children(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """What it spawns is not of what was left open."""
+
+    @workflow("tidy")
+    async def tidy(number: int) -> int:
+        return number
+
+    flow, sums = Workflow("fast", retry=ONCE, fail_fast=True), list[int]()
+
+    @flow.step
+    async def fails() -> None:
+        raise ValueError("at once")
+
+    @flow.step
+    async def beside() -> None:
+        await asyncio.Event().wait()
+
+    @flow.on_failure
+    async def mend(_: None, ctx: Context) -> None:
+        sums.append(sum(await ctx.join(await ctx.spawn_workflows(tidy, [1, 2, 3]))))
+
+    async with worker([flow, tidy]):
+        run = await client.trigger(flow)
+        failed = await failure_of(run)
+        await until(lambda: step_is(client, run.id, "beside", "cancelled"))
+        await until(stored.all_acknowledged)
+    assert [one.step for one in failed.errors] == ["fails"]
+    assert sums == [6]
 
 
 @pytest.mark.parametrize("joins", [True, False])
@@ -477,7 +509,7 @@ async def test_a_child_that_another_step_has_borrowed_outlives_the_failure_of_it
         go.set()
         failed = await failure_of(run)
         trace = await client.describe(run.id)
-    assert [one.step for one in failed.exceptions] == ["owner"]
+    assert [one.step for one in failed.errors] == ["owner"]
     assert statuses(trace) == {"owner": "failed", "borrower": "succeeded"}
     assert trace.totals.spawned == 1
 
@@ -572,7 +604,7 @@ async def test_a_parent_is_told_every_error_of_its_children(client: Client, work
         failed = await failure_of(await client.trigger(top))
     [group] = caught
     told = {
-        one.key: [(error.step, error.error_type) for error in one.exceptions]
+        one.key: [(error.step, error.error_type) for error in one.errors]
         for one in group.exceptions
         if isinstance(one, ChildFailed)
     }
