@@ -6,8 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 import conformance.cases
 from conformance.suite import CASES, LEVELS, chosen
@@ -51,6 +57,20 @@ def test_the_list_tells_each_rule() -> None:
     lines = played.stdout.splitlines()
     assert len(lines) == len(chosen("child"))
     assert all(len(line.split(maxsplit=2)) == 3 for line in lines)
+
+
+def test_ctrl_c_ends_it_with_the_kit(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    kit = f"import os, pathlib, sys; pathlib.Path({str(noted)!r}).write_text(str(os.getpid())); sys.stdin.read()"
+    command = [sys.executable, "-m", "conformance", "--only", "W10", "--", sys.executable, "-c", kit]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as playing:
+        while not (noted.exists() and noted.read_text()):
+            assert playing.poll() is None
+            time.sleep(0.02)
+        playing.send_signal(signal.SIGINT)
+        assert playing.wait(10) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(noted.read_text()), 0)
 
 
 def test_levels_hold_the_ones_before_them() -> None:
