@@ -37,6 +37,21 @@ def test_a_selection_passes() -> None:
     assert played.returncode == 0
 
 
+def test_another_implementation_passes() -> None:
+    """A worker that shares no code with jetflow: what the cases ask for is in the page."""
+    kit = [sys.executable, str(Path(__file__).with_name("foreign_kit.py"))]
+    only = "W01,W02,W10,W11,W12,W13,W14,W15,W16,W17,W19,W2[0123],W29,W3[46],J0[123]"
+    played = subprocess.run(
+        [sys.executable, "-m", "conformance", "--level", "child", "--only", only, "--", *kit],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert played.returncode == 0, played.stdout
+    assert "21 of 21 cases passed" in played.stdout
+
+
 def test_a_fault_is_named_with_what_was_seen() -> None:
     played = suite("--only", "W10,W11", kit=("conformance.wrong_kit", "mark-after-outcome"))
     assert played.returncode == 1
