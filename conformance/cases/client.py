@@ -71,7 +71,7 @@ async def it_waits_for_a_result(lab: Lab) -> None:
     answer = await waiting
     lab.check(answer == {**answer, "status": "succeeded", "output": {"answer": 42}}, f"{answer} is no result", name)
     lab.check(lab.seen(run, message("live.run", way="<", run=run.run)), "the client must listen to the live copy", name)
-    lab.check(monotonic() - began < 2, "the live copy must be heard", name)
+    lab.check(monotonic() - began < 10, "the live copy must be heard", name)
     again = await lab.tested.ask("result", run=run.run)
     lab.check(again["output"] == {"answer": 42}, f"{again} is no result", name)
 

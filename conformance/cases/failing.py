@@ -44,7 +44,7 @@ def not_run(because: str) -> Any:
 async def steps_beside_a_failed_one_go_on(lab: Lab) -> None:
     """When a step fails, the steps beside it go on, and the run ends when all its last steps have."""
     parent = await lab.parent()
-    run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["a"], seconds={"b": 0.7})
+    run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["a"], seconds={"b": 1.5})
     await lab.expect(
         parent,
         step_outcome(a, "failed", error=lambda error: error["step"] == "a"),
@@ -88,7 +88,7 @@ async def a_failed_run_tells_all_errors(lab: Lab) -> None:
 async def a_gate_waits_for_all(lab: Lab) -> None:
     """A gate of two is passed when both have ended, however; one that failed cancels what is behind."""
     parent = await lab.parent()
-    run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["b"], seconds={"a": 0.6})
+    run, a, b, _, d, _ = await started(lab, parent, "steps", fail=["b"], seconds={"a": 2})
     await lab.expect(parent, step_outcome(b, "failed"), gate(run, "d"), ack(b))
     lab.never(parent, step_outcome(d, "cancelled"))
     await lab.expect(parent, step_outcome(a, "succeeded"), step_outcome(d, "cancelled", error=not_run("b")), ack(a))
@@ -118,7 +118,7 @@ async def the_first_failure_ends_the_run(lab: Lab) -> None:
 async def the_failure_step_runs_once(lab: Lab) -> None:
     """on_failure starts when the run has ended, once, however many steps failed; it is told all errors."""
     parent = await lab.parent()
-    run = await lab.spawn(parent, "saga", {"fail": ["one", "two"], "seconds": {"two": 0.4}}, step="_start")
+    run = await lab.spawn(parent, "saga", {"fail": ["one", "two"], "seconds": {"two": 1}}, step="_start")
     undo = run.at("undo")
     await lab.expect(
         parent,

@@ -103,7 +103,7 @@ async def a_stranger_has_ended(lab: Lab) -> None:
     first, last, stranger = lab.child(parent, "square"), lab.child(parent, "slow"), lab.child(parent, "raw")
     await lab.seal(parent, [first, last])
     await ended(lab, stranger)
-    await lab.spawn_as(last, 1.5)
+    await lab.spawn_as(last, 3)
     await lab.spawn_as(first, 2)
     await lab.expect(parent, looked(parent), ack(first))
     lab.never(parent, *went_on(parent))
@@ -298,7 +298,7 @@ async def it_parks_twice(lab: Lab) -> None:
     """A parked step is woken once a turn; the children of its second wait complete the second park (Join)."""
     parent = await lab.parent()
     child = lab.child(parent, "park")
-    await lab.spawn_as(child, {"child": lab.of_kit("slow"), "inputs": [0.5, 0.6], "then": [0.7]})
+    await lab.spawn_as(child, {"child": lab.of_kit("slow"), "inputs": [1, 1.1], "then": [1.2]})
     await lab.expect(
         parent,
         join(child, "parked", 0, needed=2),

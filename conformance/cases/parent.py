@@ -141,15 +141,14 @@ async def its_children_do_not_succeed(lab: Lab) -> None:
         why = step_outcome(run, "failed", error=lambda error: error["type"] == "ChildrenFailed")
         await lab.expect(run, join(run, "sealed", needed=2, total=2), why, outcome(run, "failed"))
 
-    late = f"{time() + 2:.3f}"
-
     await failed(await lab.trigger("fan", fan(lab, [1, 3], "fail"), step="scatter"))
     run = await lab.trigger("fan", fan(lab, [30, 0], "slow"), step="scatter")
     child = child_of(lab, run, "slow", 30)
     await lab.expect(run, delivered(child))
     await lab.cancel(run.root, child.run)
     await failed(run)
-    run = await lab.trigger("fan", fan(lab, [30, 0], "slow"), step="scatter", Jf_Deadline=late)
+    soon = f"{time() + 3:.3f}"
+    run = await lab.trigger("fan", fan(lab, [30, 0], "slow"), step="scatter", Jf_Deadline=soon)
     await lab.expect(run, mark(child_of(lab, run, "slow", 30), "timed_out"))
     await failed(run)
 
@@ -167,7 +166,7 @@ async def a_later_attempt_spawns_nothing(lab: Lab) -> None:
 async def it_parks_at_once(lab: Lab) -> None:
     """A parked step stores its record, counts, and acknowledges; who completes it starts the next turn (Parking)."""
     parent = await lab.parent()
-    run = await lab.spawn(parent, "park", fan(lab, [0.5, 0.6], "slow"))
+    run = await lab.spawn(parent, "park", fan(lab, [1.5, 1.6], "slow"))
     await lab.expect(
         parent,
         join(run, "parked", needed=lambda needed: 1 <= needed <= 2),

@@ -174,7 +174,7 @@ async def a_join_has_a_deadline(lab: Lab) -> None:
 async def a_join_is_woken_before_its_deadline(lab: Lab) -> None:
     """Who wakes a bounded join by its children purges its timer (Timers)."""
     parent = await lab.parent()
-    run = await lab.spawn(parent, "bounded", bounded(lab, [0.8, 0.9], 40))
+    run = await lab.spawn(parent, "bounded", bounded(lab, [1.5, 1.6], 40))
     purged = message("purge", step="run", run=run.run, turn=0)
     await lab.expect(parent, timer(run), ack(run), task(run, 1), purged)
     await lab.expect(parent, outcome(run, "succeeded", output=2), ack(run, 1))
