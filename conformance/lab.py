@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -18,6 +19,7 @@ from conformance.wire import NONE, SEAL, Event, Names, canonical, digest, id_sum
 from jetflow.server import NatsServer
 
 NAMESPACE: Final = "conf"
+REFERENCE: Final = "ref-"
 WITHIN: Final = 15.0
 """Seconds within which what a case waits for must happen."""
 
@@ -44,6 +46,7 @@ class Lab:
         self.broker: Broker
         self.proxy: Proxy
         self.tested: Tested
+        self.other: Tested
 
     async def open(self, *, start: bool = True, **settings: str) -> None:
         """Start the server and the proxy, and the process too unless ``start`` is false."""
@@ -66,10 +69,22 @@ class Lab:
         self.tested = Tested(self.command, given | settings)
         await self.tested.start()
 
+    async def start_other(self) -> None:
+        """Start jetflow's own kit beside the tested process, straight at the server; its names begin with ``ref-``."""
+        settings = {
+            "NATS_URL": self.server.url,
+            "JETFLOW_NAMESPACE": NAMESPACE,
+            "PREFIX": REFERENCE,
+            "SWEEP_EVERY": "600",
+        }
+        self.other = Tested([sys.executable, "-m", "conformance.kit"], settings)
+        await self.other.start()
+
     async def close(self) -> None:
         """End everything."""
-        if hasattr(self, "tested"):
-            await self.tested.kill()
+        for name in ("tested", "other"):
+            if hasattr(self, name):
+                await getattr(self, name).kill()
         if hasattr(self, "proxy"):
             await self.proxy.stop()
         if hasattr(self, "broker"):

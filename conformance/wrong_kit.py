@@ -198,7 +198,7 @@ def mark_after_outcome() -> None:
     replace(transitions, "conclude", wrong)
 
 
-@fault("W10")
+@fault("W10", "M01")
 def never_counted() -> None:
     """Children are not counted: their parents wait for the sweeper."""
     skip(Count, lambda effect: effect.by == 1)
@@ -445,7 +445,7 @@ def _count_up(*, reached: bool = True, eager: bool = True, failed: bool = True) 
     replace(transitions, "count_up", wrong)
 
 
-@fault("J01", "J04", "W33")
+@fault("J01", "J04", "W33", "M04")
 def no_look() -> None:
     """Whose count reaches SEAL does not look."""
     _count_up(reached=False)
@@ -537,7 +537,7 @@ def next_task_by_chance() -> None:
     right = put(Performer, "_start", wrong)
 
 
-@fault("J13", "P08", "R02")
+@fault("J13", "P08", "R02", "M03")
 def wrong_next_turn() -> None:
     """The turn behind a parked one has the wrong number."""
 
@@ -630,6 +630,12 @@ def no_total() -> None:
         return changed(await right(*given), total=0)
 
     right = replace(stored_joins, "unpacked", wrong)
+
+
+@fault("P02", "M02")
+def seal_not_counted() -> None:
+    """A sealed join is stored, and not counted: nobody looks."""
+    skip(Count, lambda effect: effect.kind == "join" and effect.by > 1, result=0)
 
 
 @fault("P08")
@@ -877,7 +883,7 @@ def deleted_is_cancelled() -> None:
     put(cancellation.Cancellations, "deleted", lambda *_: False)
 
 
-@fault("C04")
+@fault("C04", "M05")
 def running_goes_on() -> None:
     """A step that is running is not told that its run is cancelled."""
     put(Executor, "_on_cancelled", lambda _: None)
