@@ -15,10 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test model mutants crash-points chaos lint format lock clean
+.PHONY: help env demo test model mutants crash-points chaos conformance conformance-faults lint format lock clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,12 @@ crash-points: $(STAMP)  ## Kill a worker before and after every named point on t
 
 chaos: $(STAMP)  ## Draw faults for a while, then check every outcome; ARGS="--seconds 60 --seed 1 --cluster 3"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+conformance: $(STAMP)  ## Hold jetflow's own worker to the wire format; ARGS="--only 'W1*'" chooses
+	@$(BIN)/python -m conformance $(ARGS) -- $(BIN)/python -m conformance.kit
+
+conformance-faults: $(STAMP)  ## Plant faults in that worker, and expect a case to catch each
+	@$(BIN)/python -m conformance.faults $(ARGS)
 
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)

@@ -54,22 +54,27 @@ def main() -> int:
         return 130
     failed = [one.case.id for one in results if not one.passed]
     if not given.json:
-        print(f"{len(results) - len(failed)} of {len(results)} cases passed, in {monotonic() - began:.1f} s")
+        skipped = sum(one.skipped for one in results)
+        passed = len(results) - len(failed) - skipped
+        aside = f" ({skipped} skipped)" if skipped else ""
+        print(f"{passed} of {len(results)} cases passed{aside}, in {monotonic() - began:.1f} s")
         if failed:
             print(f"failed: {' '.join(failed)}")
     return 1 if failed else 0
 
 
 def _print(result: Result) -> None:
-    print(f"{'pass' if result.passed else 'FAIL'} {result.case.id:5} {result.seconds:5.1f} s  {result.case.rule}")
+    verdict = "skip" if result.skipped else "pass" if result.passed else "FAIL"
+    print(f"{verdict} {result.case.id:5} {result.seconds:5.1f} s  {result.case.rule}")
     if not result.passed:
         print("     " + result.problem.replace("\n", "\n     "))
     sys.stdout.flush()
 
 
 def _print_json(result: Result) -> None:
-    line = {"id": result.case.id, "level": result.case.level, "passed": result.passed, "seconds": result.seconds}
-    print(json.dumps(line | {"problem": result.problem}), flush=True)
+    line = {"id": result.case.id, "level": result.case.level, "passed": result.passed}
+    line |= {"skipped": result.skipped, "seconds": result.seconds, "problem": result.problem}
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -320,6 +321,7 @@ async def serve(client: Client) -> None:
         task = asyncio.create_task(answer(client, json.loads(line)))
         doing.add(task)
         task.add_done_callback(doing.discard)
+    signal.raise_signal(signal.SIGTERM)  # who has started this is gone
 
 
 async def answer(client: Client, command: dict[str, Any]) -> None:

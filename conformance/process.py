@@ -30,6 +30,14 @@ class Refused(Exception):
         self.kind = kind
 
 
+class NotOffered(Exception):
+    """The client does not cancel, or delete: it need not."""
+
+
+OPTIONAL: Final = ("cancel", "delete")
+"""What a client need not do."""
+
+
 class Tested:
     """One run of the command. `start` it, `stop`, `kill`; ``settings`` are environment variables."""
 
@@ -93,6 +101,7 @@ class Tested:
 
         Raises:
             Refused: the answer is an error.
+            NotOffered: the client does not do that, and need not.
         """
         process = self._process
         assert process is not None
@@ -102,6 +111,8 @@ class Tested:
         process.stdin.write(json.dumps({"id": number, "do": do, **given}).encode() + b"\n")
         await process.stdin.drain()
         answer = await asyncio.wait_for(waiting, ANSWER_TIMEOUT)
+        if answer.get("error") == "UnknownCommand" and do in OPTIONAL:
+            raise NotOffered
         if "error" in answer:
             raise Refused(answer["error"], answer.get("message", ""))
         return answer

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final, TypeAlias
 
 from conformance.lab import Failed, Lab
-from conformance.process import NotReady, Refused
+from conformance.process import NotOffered, NotReady, Refused
 
 LEVELS: Final = ("client", "child", "parent", "full")
 """What an SDK can be, each with all that stands before it."""
@@ -64,11 +64,12 @@ def case(id: str, level: str, *, alone: bool = False, start: bool = True, **sett
 
 @dataclass(frozen=True)
 class Result:
-    """How a case ended; ``problem`` is empty if it passed."""
+    """How a case ended; ``problem`` is empty if it passed. A ``skipped`` one is of what a client need not do."""
 
     case: Case
     seconds: float
     problem: str = ""
+    skipped: bool = False
 
     @property
     def passed(self) -> bool:
@@ -153,16 +154,18 @@ async def _in_turn(case: Case, lab: Lab, gate: asyncio.Semaphore, note: Callable
 
 
 async def _guarded(case: Case, play: Callable[[], Awaitable[None]]) -> Result:
-    began, problem = monotonic(), ""
+    began, problem, skipped = monotonic(), "", False
     try:
         async with asyncio.timeout(BOUND):
             await play()
     except Failed as failure:
         problem = str(failure)
+    except NotOffered:
+        skipped = True
     except TimeoutError:
         problem = f"not done after {BOUND:g} s"
     except (NotReady, Refused) as error:
         problem = f"{type(error).__name__}: {error}"
     except Exception:  # a fault of the case itself, or of the server: the others go on
         problem = traceback.format_exc()
-    return Result(case, monotonic() - began, problem)
+    return Result(case, monotonic() - began, problem, skipped)

@@ -183,7 +183,7 @@ def no_mark() -> None:
     skip(StoreMark)
 
 
-@fault("W11", "W19", "C01")
+@fault("W11", "W19", "C01", "C07")
 def mark_after_outcome() -> None:
     """The mark stands behind the outcome: a join in between takes the child for a success."""
 

@@ -135,17 +135,22 @@ async def it_borrows(lab: Lab) -> None:
 
 @case("P06", "parent")
 async def its_children_do_not_succeed(lab: Lab) -> None:
-    """A step whose children failed, or were cancelled, fails as ChildrenFailed; `total` says how many decide (Join)."""
+    """Children that failed, timed out or were cancelled fail their step: ChildrenFailed; `total` is there (Sealing)."""
 
     async def failed(run: Run) -> None:
         why = step_outcome(run, "failed", error=lambda error: error["type"] == "ChildrenFailed")
         await lab.expect(run, join(run, "sealed", needed=2, total=2), why, outcome(run, "failed"))
+
+    late = f"{time() + 2:.3f}"
 
     await failed(await lab.trigger("fan", fan(lab, [1, 3], "fail"), step="scatter"))
     run = await lab.trigger("fan", fan(lab, [30, 0], "slow"), step="scatter")
     child = child_of(lab, run, "slow", 30)
     await lab.expect(run, delivered(child))
     await lab.cancel(run.root, child.run)
+    await failed(run)
+    run = await lab.trigger("fan", fan(lab, [30, 0], "slow"), step="scatter", Jf_Deadline=late)
+    await lab.expect(run, mark(child_of(lab, run, "slow", 30), "timed_out"))
     await failed(run)
 
 
