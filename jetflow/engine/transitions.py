@@ -125,10 +125,14 @@ class Disarm(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False):
-    """Cancel what these steps of a run that has ended have left open, and what they have spawned. Result: None."""
+    """Cancel what the steps of a run that has ended have left open, and what they have spawned. Result: None.
+
+    The step that runs after a failure, ``spared``, and what it spawns go on.
+    """
 
     task: Task
     steps: tuple[str, ...]
+    spared: str | None = None
 
 
 class CancelRest(msgspec.Struct, frozen=True, gc=False):
@@ -210,7 +214,7 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
 def after_failure(task: Task, graph: Graph) -> Procedure:
     """Do what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
     if graph.fail_fast and len(graph.nodes) > 1:
-        yield CancelRun(task, tuple(graph.upstream))
+        yield CancelRun(task, tuple(graph.upstream), graph.on_failure)
     if graph.on_failure is not None:
         yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
 

@@ -29,6 +29,9 @@ ALONE: Final = b'"alone"'
 DELETED: Final = b'"deleted"'
 """What a mark says of its run: cancelled with all that it has spawned, cancelled without, deleted with its tree."""
 
+REST: Final = b'"rest'
+"""How a mark begins that says of a run that has failed fast: what is left of it is cancelled, see `rest_but`."""
+
 CANCEL: Final = "_cancel"
 """Stands for a step where a cancel keeps what it has done: no step has such a name."""
 
@@ -65,6 +68,14 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     await drive(conclude(first, cancelled(first)))
     await _remove_queued(session, first, parents)
     return stored is None
+
+
+def rest_but(step: str | None) -> bytes:
+    """Return the mark that cancels what a run has left open and has spawned, but for one step and its children.
+
+    It says nothing of the runs below those: each that has children is marked itself.
+    """
+    return REST + (b'"' if step is None else f' but {step}"'.encode())
 
 
 async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
@@ -154,7 +165,7 @@ async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
         subject = session.names.cancelled(root, run)
         if not (await session.publisher.store(subject, TREE)).stored:
             stored = await session.store.leader_last(session.names.tasks_stream, subject)
-            if stored is not None and stored.body == ALONE:
+            if stored is not None and (stored.body == ALONE or stored.body.startswith(REST)):
                 await _purge(session, session.names.tasks_stream, [subject])
                 await session.publisher.store(subject, TREE)
 

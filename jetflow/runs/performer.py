@@ -42,7 +42,7 @@ from jetflow.engine.transitions import (
 )
 from jetflow.errors import BrokerError
 from jetflow.runs import points
-from jetflow.runs.cancelling import ALONE, cancel_children
+from jetflow.runs.cancelling import cancel_children, rest_but
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.telling import Telling
@@ -276,7 +276,7 @@ class Performer:
 
     async def _cancel_run(self, effect: CancelRun) -> None:
         task, names = effect.task, self._names
-        await self._publisher.store(names.cancelled(task.root, task.run), ALONE)
+        await self._publisher.store(names.cancelled(task.root, task.run), rest_but(effect.spared))
         for step in effect.steps:
             join = StepAddress(task.root, task.run, step)
             await self.cancel_open(join, set(split_ids(await spawned_by(self._session, join))))

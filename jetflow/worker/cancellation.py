@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
-from jetflow.engine.tasks import NONE, Task
+from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
-from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED
+from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED, REST, rest_but
 from jetflow.wire.subjects import last_token
 
 _log = logging.getLogger("jetflow.worker")
@@ -57,22 +57,22 @@ class Cancellations:
 
     def covers(self, task: Task) -> bool:
         """Tell whether a task's run is cancelled, by itself, with its parent, or with its whole tree."""
-        return bool(self._marks) and (
-            self._of(task.run) is not None
-            or self._of(task.root) not in _FOR_ONE
-            or self._of(task.parent) not in _FOR_ONE
-        )
+        return bool(self._marks) and (self._of(task.run) is not None or self.covers_family(task))
 
     def covers_family(self, task: Task) -> bool:
-        """Tell whether a task's parent or tree is cancelled, or its own run was deleted."""
-        of_root = self._of(task.root)
-        return of_root == DELETED or (
-            task.parent != NONE and (of_root not in _FOR_ONE or self._of(task.parent) not in _FOR_ONE)
-        )
+        """Tell whether what a task's parent has spawned is cancelled, or its whole tree is."""
+        of_parent = self._of(task.parent)
+        if of_parent is not None and of_parent.startswith(REST):
+            return of_parent != rest_but(task.parent_step)
+        return of_parent not in _FOR_ONE or self._covers_tree(task.root)
 
     def knows(self, root: str, run: str) -> bool:
         """Tell whether what a run has spawned is marked as far as it has to be."""
-        return self._of(run) is not None or self._of(root) not in _FOR_ONE
+        return self._of(run) is not None or self._covers_tree(root)
+
+    def _covers_tree(self, root: str) -> bool:
+        of_root = self._of(root)
+        return of_root not in _FOR_ONE and not of_root.startswith(REST)
 
     def deleted(self, root: str) -> bool:
         """Tell whether a tree is deleted, so that nothing may be stored of it any more."""

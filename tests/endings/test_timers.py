@@ -204,10 +204,11 @@ async def test_a_timer_does_not_fire_before_its_time(client: Client, worker: Mak
 async def test_what_ends_meanwhile_does_not_wake_it(client: Client, worker: MakeWorker) -> None:
     """A child of the attempt before is counted, and whoever counts it looks at the join of the step."""
     began: list[float] = []
-    go = asyncio.Event()
+    parked, go = asyncio.Event(), asyncio.Event()
 
     @workflow("quick")
-    async def quick() -> None: ...
+    async def quick() -> None:
+        await parked.wait()
 
     @workflow("slow")
     async def slow() -> None:
@@ -217,15 +218,17 @@ async def test_what_ends_meanwhile_does_not_wake_it(client: Client, worker: Make
     async def parent(_: None, ctx: Context) -> int:
         first = await ctx.spawn_workflow(quick)
         second = await ctx.spawn_workflow(slow)
-        await first.result()  # parks, and has the step's counter say that a look may be worth it
+        await first.result()  # parks: from then on the step's counter says that a look may be worth it
         began.append(time())
         if ctx.attempt == 1:
             raise RetryAfter(1.5)
         await second.result()
         return ctx.attempt
 
-    async with worker([parent, quick, slow], options=PARKED):
+    async with worker([parent, quick, slow], options=PARKED) as only:
         run = await client.trigger(parent)
+        await until(lambda: _parked(only))
+        parked.set()
         await until(lambda: retrying(client, run.id))
         go.set()
         assert await run.result(PATIENCE) == 2

@@ -183,7 +183,7 @@ def test_a_run_that_fails_fast_ends_at_its_first_failure() -> None:
     assert [type(effect) for effect in done] == [StoreStep, StoreMark, StoreRun, Count, CancelRun]
     again, handled = drive(redelivered(task("b"), fast), {ReadEnded: Ended(run=failed("b"))})
     assert handled
-    assert again[-1] == CancelRun(task("b"), ("a", "b", "c"))
+    assert again[-1] == CancelRun(task("b"), ("a", "b", "c"), None)
 
 
 # --- a step waits for a time
