@@ -254,11 +254,17 @@ class Steps(msgspec.Struct):
     seconds: dict[str, float] = {}
 
 
+async def undo(given: Steps, ctx: Context) -> list[str]:
+    return [str(error.step) for error in ctx.errors]
+
+
 def steps_workflow(name: str, *, fail_fast: bool = False) -> Workflow[Steps, Any]:
     """Return a workflow of five steps: a and b begin; c comes after a, d after a and b, e after c."""
     made: Workflow[Steps, Any] = Workflow(name, retry=AT_ONCE, fail_fast=fail_fast)
     for step, after in (("a", ()), ("b", ()), ("c", ("a",)), ("d", ("a", "b")), ("e", ("c",))):
         made.step(name=step, after=after)(_step(step))
+    if fail_fast:
+        made.on_failure(undo)
     return made
 
 
@@ -279,11 +285,7 @@ fast = steps_workflow(f"{PREFIX}fast", fail_fast=True)
 saga: Workflow[Steps, Any] = Workflow(f"{PREFIX}saga", retry=SHORT)
 saga.step(name="one", retry=AT_ONCE)(_step("one"))
 saga.step(name="two", retry=AT_ONCE)(_step("two"))
-
-
-@saga.on_failure
-async def undo(given: Steps, ctx: Context) -> list[str]:
-    return [str(error.step) for error in ctx.errors]
+saga.on_failure(undo)
 
 
 WORKFLOWS: list[Workflow[Any, Any]] = [

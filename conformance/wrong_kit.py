@@ -731,7 +731,7 @@ def gates_count_successes() -> None:
     skip(Count, lambda effect: effect.kind == "gate" and effect.address.step == "d", result=0)
 
 
-@fault("F05", "F10")
+@fault("F05", "F10", "F13")
 def fast_without_cancelling() -> None:
     """fail_fast ends the run, and lets its other steps go on."""
     skip(transitions.CancelRun)
@@ -875,6 +875,12 @@ def no_mark_of_its_own() -> None:
 def alone_is_for_all() -> None:
     """A mark that says "alone" covers what the run has spawned."""
     replace(cancellation, "_FOR_ONE", (None,))
+
+
+@fault("C12")
+def rest_is_for_all() -> None:
+    """A mark of a run that failed fast covers what its step on failure spawns."""
+    put(cancellation, "REST", b"never")
 
 
 @fault("C03")

@@ -52,6 +52,24 @@ async def only_its_parent_is_cancelled(lab: Lab) -> None:
     await lab.expect(parent, outcome(child, "succeeded", output=9), counted(parent), ack(child))
 
 
+@case("C12", "parent")
+async def its_parent_failed_fast(lab: Lab) -> None:
+    """A mark "rest" covers the run's children, "rest but x" not those of its step x; neither covers a tree."""
+    for body, step, status in (
+        ('"rest"', "scatter", "cancelled"),
+        ('"rest but undo"', "scatter", "cancelled"),
+        ('"rest but undo"', "undo", "succeeded"),
+    ):
+        parent = (await lab.parent(deep=True)).at(step)
+        await lab.cancel(parent.root, parent.run, body.encode())
+        child = await lab.spawn(parent, "square", 3)
+        await lab.expect(parent, outcome(child, status), counted(parent), ack(child))
+    parent = await lab.parent(deep=True)
+    await lab.cancel(parent.root, parent.root, b'"rest"')
+    child = await lab.spawn(parent, "square", 3)
+    await lab.expect(parent, outcome(child, "succeeded"), counted(parent), ack(child))
+
+
 @case("C03", "parent")
 async def its_tree_is_deleted(lab: Lab) -> None:
     """Of a deleted tree nothing is stored any more: its tasks are only acknowledged (Cancelling)."""

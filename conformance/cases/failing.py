@@ -2,7 +2,8 @@
 
 The steps beside one that failed go on, and the run ends with the last.
 
-The kit's ``steps``: a and b begin; c comes after a; d after a and b; e after c. ``fast`` is the same with fail_fast.
+The kit's ``steps``: a and b begin; c comes after a; d after a and b; e after c. ``fast`` is the same with
+fail_fast and a step on failure.
 """
 
 from __future__ import annotations
@@ -101,15 +102,19 @@ async def the_first_failure_ends_the_run(lab: Lab) -> None:
     """With fail_fast the first failed step ends the run, which is then cancelled as a client does."""
     parent = await lab.parent()
     run, a, b, *_ = await started(lab, parent, "fast", fail=["a"], seconds={"b": 30, "a": 0.3})
-    await lab.expect(
+    undo = run.at("undo")
+    *_, marked, _, _ = await lab.expect(
         parent,
         step_outcome(a, "failed"),
         mark(run, "failed"),
         outcome(run, "failed", error=lambda error: error["step"] == "a"),
         counted(parent),
         cancel_mark(run),
+        task(undo),
         ack(a),
     )
+    lab.check(marked.body == b'"rest but undo"', f"the mark spares the step on failure, not {marked.body!r}", parent)
+    await lab.expect(parent, step_outcome(undo, "succeeded", output=["a"]), ack(undo))
     await lab.expect(parent, cancel_mark(run), ack(b))
     lab.never(parent, outcome(run, "cancelled"), message("step", step="b"), task(run.at("c")))
 
@@ -232,4 +237,22 @@ async def steps_of_a_stored_failure(lab: Lab) -> None:
         mark(parent, "failed"),
         outcome(parent, "failed"),
         ack(child),
+    )
+
+
+@case("F13", "parent")
+async def what_a_fast_failure_leaves(lab: Lab) -> None:
+    """Cancelling what is left of a run that fails fast ends the open children of its steps (Cancelling)."""
+    parent = await lab.parent()
+    run, a, b, *_ = await started(lab, parent, "fast", fail=["a"], seconds={"b": 30, "a": 1.5})
+    await lab.expect(parent, delivered(b))
+    child = await lab.spawn(b, "slow", 30)
+    await lab.expect(
+        parent,
+        outcome(run, "failed"),
+        cancel_mark(run),
+        cancel_mark(child),
+        mark(child, "cancelled"),
+        outcome(child, "cancelled"),
+        ack(a),
     )
