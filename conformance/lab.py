@@ -310,6 +310,8 @@ class Lab:
         if log:
             began = log[0].at
             lines += ["seen (> sent, < received):", *(_line(event, began) for event in log[-SHOWN:])]
+        if hasattr(self, "tested") and not self.tested.running:
+            lines += ["the process has ended; the last it said:", *(f"  {line}" for line in self.tested.said)]
         return _short("\n".join(lines))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import msgspec
 import pytest
 
+from conformance import wire
 from conformance.wire import Names
 from jetflow.engine.endings import decide
 from jetflow.engine.graph import END, Graph
@@ -174,3 +175,26 @@ def test_graphs(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", group("decide"), ids=lambda vector: "+".join(vector["before"]))
 def test_decide(vector: dict[str, Any]) -> None:
     assert decide(vector["before"]) == vector["verdict"]
+
+
+# --- the suite's own knowledge of identity
+
+
+def identity(name: str) -> list[dict[str, Any]]:
+    return json.loads((VECTORS.parent / "vectors.json").read_text())[name]
+
+
+@pytest.mark.parametrize("vector", identity("root_ids"), ids=lambda vector: vector["id"])
+def test_the_suite_derives_root_ids(vector: dict[str, str]) -> None:
+    assert wire.root_id(vector["workflow"], vector["key"]) == vector["id"]
+
+
+@pytest.mark.parametrize("vector", identity("child_ids"), ids=lambda vector: vector["id"])
+def test_the_suite_derives_child_ids(vector: dict[str, str]) -> None:
+    value = json.loads(vector.get("input", "null"))
+    assert wire.child_id(vector["parent"], vector["workflow"], value=value, key=vector.get("key")) == vector["id"]
+
+
+@pytest.mark.parametrize("vector", identity("id_sums"), ids=lambda vector: vector["sum"])
+def test_the_suite_adds_ids(vector: dict[str, Any]) -> None:
+    assert wire.id_sum(vector["ids"]) == vector["sum"]
