@@ -98,9 +98,9 @@ class JoinView(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """A join that nobody can decide, for its record or its graph is lost: how its run ends, or has ended.
+    """A join that nobody decides any more, for its record or its graph is lost, or its run is cancelled.
 
-    ``task`` is of the run; ``graph`` is None if it is what is lost.
+    ``outcome`` is how its run ends, or has ended. ``task`` is of the run; ``graph`` is None if it is what is lost.
     """
 
     task: Task
@@ -217,6 +217,13 @@ def after_failure(task: Task, graph: Graph) -> Procedure:
         yield CancelRun(task, tuple(graph.upstream), graph.on_failure)
     if graph.on_failure is not None:
         yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
+
+
+def repeat_end(task: Task, graph: Graph | None, ended: Outcome) -> Procedure:
+    """Repeat what follows the end of a run that is stored, for whoever ended it may have died before it was done."""
+    yield from count_up(task)
+    if graph is not None and ended.status in FAILED:
+        yield from after_failure(task, graph)
 
 
 def count_up(task: Task, *, well: bool = False) -> Procedure:
@@ -388,9 +395,7 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
     is_sequel = task.step == graph.on_failure
     ended: Ended = yield ReadEnded(task, is_sequel)
     if ended.run is not None and not is_sequel:
-        yield from count_up(task)
-        if ended.run.status in FAILED:
-            yield from after_failure(task, graph)
+        yield from repeat_end(task, graph, ended.run)
     elif ended.step is not None:
         if not is_sequel:
             yield from advance(task, graph, task.step, ended.step)

@@ -61,11 +61,11 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     # The mark first, so that nothing more is spawned; then the outcome, without which whoever waits would wait for ever
     # if this client died; the queued tasks last, for workers drop what they still receive of a marked run.
     parents = await _mark_tree(session, first) if tree else []
-    if tree:
-        await _note_removed(session, first)
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
     await drive(conclude(first, cancelled(first)))
+    if tree:
+        await _note_removed(session, first)
     await _remove_queued(session, first, parents)
     return stored is None
 

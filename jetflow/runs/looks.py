@@ -19,6 +19,7 @@ from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import Broken, JoinView, Look
 from jetflow.errors import JetflowError, MalformedRecord, UnknownVersion
+from jetflow.runs.cancelling import TREE, cancelled
 from jetflow.runs.joins import spawned_by, unpacked
 from jetflow.runs.tasks import find_first_task, task_of
 from jetflow.runs.values import LostValue
@@ -91,7 +92,7 @@ class Looks:
         except (MalformedRecord, UnknownVersion, LostValue) as error:
             return await self._broken(effect.join, error)
 
-    async def _look(self, effect: Look) -> JoinView | None:
+    async def _look(self, effect: Look) -> JoinView | Broken | None:
         join, value = effect.join, effect.value
         stored = await self._store.leader_last(self._names.records_stream, self._names.joins_of_step(join))
         if stored is None:
@@ -116,7 +117,7 @@ class Looks:
 
     async def _view(
         self, join: StepAddress, record: JoinRecord, ended: int, failed: tuple[tuple[str, Outcome], ...]
-    ) -> JoinView | None:
+    ) -> JoinView | Broken | None:
         task = await self._task(record.task)
         if task is None:
             return None
@@ -124,7 +125,17 @@ class Looks:
         if graph is None:
             raise UnknownVersion(task.workflow, task.version)
         met = not record.total or record.policy.verdict(record.total, ended - len(failed), ended) == "met"
+        if not met and any(outcome.status == "cancelled" for _, outcome in failed) and await self._is_cancelled(join):
+            return Broken(task, cancelled(task), graph)  # its children were cancelled with it, and were faster to end
         return JoinView(record, task, graph, failed, met=met, rest=ended < record.total)
+
+    async def _is_cancelled(self, join: StepAddress) -> bool:
+        """Tell whether a run is marked as cancelled, by itself or with its tree: its outcome may not be stored yet."""
+        for run in {join.run, join.root}:
+            mark = await self._store.leader_last(self._names.tasks_stream, self._names.cancelled(join.root, run))
+            if mark is not None and mark.body == TREE:
+                return True
+        return False
 
     async def _broken(self, join: StepAddress, error: JetflowError) -> Broken | None:
         """Return how the run of a join that nobody can decide ends, or has ended: whoever finds it repeats that."""

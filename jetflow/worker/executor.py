@@ -21,7 +21,7 @@ from jetflow.context import Context
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.joins import JoinRecord, failed_join
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import begin, conclude, count_up, finish, postpone, redelivered, seal
+from jetflow.engine.transitions import begin, conclude, finish, postpone, redelivered, repeat_end, seal
 from jetflow.errors import (
     JetflowError,
     MalformedRecord,
@@ -484,7 +484,8 @@ class Executor:
     async def _drop(self, delivery: Delivery, task: Task) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
 
-        Of a deleted tree nothing is stored any more, and of a run that has ended nothing but its count.
+        Of a deleted tree nothing is stored any more, and of a run that has ended what follows its end: a run that fails
+        fast is marked by its own end, and a worker that died in the middle of it has left a task that is dropped here.
         """
         if self._cancellations.deleted(task.root):
             self._deliveries.ack(delivery)
@@ -492,7 +493,8 @@ class Executor:
         ended = await self._read_end(task)
         if ended is not None:
             if ended.subject == self._session.names.run_of(task):
-                self._drive(delivery, task, count_up(task))
+                graph = self._session.registry.cached_graph(task.workflow, task.version)
+                self._drive(delivery, task, repeat_end(task, graph, decode_outcome(ended.body)))
             else:
                 self._deliveries.ack(delivery)
             return

@@ -23,8 +23,10 @@ from jetflow import (
     Workflow,
     workflow,
 )
-from jetflow.engine.tasks import StepAddress
+from jetflow.engine.tasks import Failure, Outcome, StepAddress
+from jetflow.runs.cancelling import rest_but
 from jetflow.runs.trace import RunTrace
+from jetflow.wire.records import encode
 from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
@@ -440,6 +442,40 @@ async def test_failing_fast_ends_the_run_at_once(client: Client, worker: MakeWor
 
 
 # --- trees
+
+
+async def test_the_step_on_failure_runs_though_who_failed_fast_died_before_it_was_asked_for(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """Its task comes back to a worker that knows the run as cancelled, and goes on where the first one ended."""
+    flow, ran = Workflow("fast", retry=ONCE, fail_fast=True), list[str]()
+
+    @flow.step
+    async def fails() -> None:
+        ran.append("fails")
+
+    @flow.step
+    async def beside() -> None:
+        ran.append("beside")
+
+    @flow.on_failure
+    async def mend() -> None:
+        ran.append("mend")
+
+    run = (await client.trigger(flow)).id
+    names, publisher = stored.names, stored.session.publisher
+    ended = Outcome(status="failed", error=Failure("ValueError", "at once", "fails"), workflow="fast", step="fails")
+    await publisher.store(names.run(run, "-", "-", run), encode(ended))
+    await publisher.store(names.cancelled(run, run), rest_but("mend"))
+    async with worker([flow]):
+        await until(lambda: step_ended(stored, run, "mend"))
+        await until(stored.all_acknowledged)
+    assert ran == ["mend"]
+
+
+async def step_ended(stored: Stored, run: str, step: str) -> bool:
+    subject = stored.names.step(StepAddress(run, run, step))
+    return await stored.session.store.leader_last(stored.names.records_stream, subject) is not None
 
 
 async def test_the_step_on_failure_of_a_run_that_failed_fast_may_wait_for_children(

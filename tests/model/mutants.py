@@ -221,7 +221,7 @@ BUGS: Final = (
     Bug(
         "what runs after a failure is not started again",
         "a step runs after a failure",
-        (Edit("redelivered", "ended.run.status in FAILED", "False"),),
+        (Edit("repeat_end", "ended.status in FAILED", "False"),),
     ),
     Bug("a count is compared with ==", REPEATS, (Edit("count_up", "value >= SEAL", "value == SEAL"),)),
     Bug("a seal's count is compared with ==", REPEATS, (Edit("count_seal", "value >= SEAL", "value == SEAL"),)),
@@ -271,7 +271,11 @@ BUGS: Final = (
             ),
         ),
     ),
-    Bug("a redelivery does not count", CRASHES, (Edit("redelivered", "yield from count_up(task)", "pass"),)),
+    Bug(
+        "a redelivery does not count",
+        CRASHES,
+        (Edit("redelivered", "yield from repeat_end(task, graph, ended.run)", "pass"),),
+    ),
     Bug(
         "a redelivery does not look",
         CRASHES,
