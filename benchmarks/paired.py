@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,8 @@ def main() -> int:
     asked = _parse(sys.argv[1:])
     sizes = dict(size.split("=") for size in asked.n)
     comparisons: list[Comparison] = []
+    commits = {"old": _git("describe", "--always", asked.against), "new": _git("describe", "--always", "--dirty")}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the checkout is removed on the way out
     with _packages(asked.against) as (old, new):
         for workload in asked.workloads:
             size = ["--n", sizes[workload]] if workload in sizes else []
@@ -81,9 +84,9 @@ def main() -> int:
                         values: list[float] = getattr(comparison, side)
                         values.append(float(report[comparison.figure]))
             comparisons += found
-    say(_as_text(asked.against, comparisons))
+    say(_as_text(commits, comparisons))
     if asked.json is not None:
-        asked.json.write_bytes(_as_json(asked.against, comparisons))
+        asked.json.write_bytes(_as_json(commits, comparisons))
     return 0
 
 
@@ -138,7 +141,7 @@ def _measure(place: Path, workload: str, size: Sequence[str]) -> dict[str, Any]:
     return msgspec.json.decode(file.read_bytes())
 
 
-def _as_text(commit: str, comparisons: Sequence[Comparison]) -> str:
+def _as_text(commits: dict[str, str], comparisons: Sequence[Comparison]) -> str:
     lines = [f"{'':<34}{'old':>12}{'new':>12}{'new/old':>10}{'slower':>10}   each round, new/old"]
     lines += [
         f"{comparison.workload + ' ' + comparison.figure:<34}{middle(comparison.old):>12,.2f}"
@@ -146,21 +149,17 @@ def _as_text(commit: str, comparisons: Sequence[Comparison]) -> str:
         + " ".join(f"{new / (old or 1.0):.2f}" for old, new in zip(comparison.old, comparison.new, strict=True))
         for comparison in comparisons
     ]
-    known = "\n".join(f"  {name}: {text}" for name, text in _commits(commit).items())
+    known = "\n".join(f"  {name}: {text}" for name, text in commits.items())
     return f"medians of both commits, in turn\n{known}\n\n" + "\n".join(lines)
 
 
-def _as_json(commit: str, comparisons: Sequence[Comparison]) -> bytes:
+def _as_json(commits: dict[str, str], comparisons: Sequence[Comparison]) -> bytes:
     figures = [
         {**msgspec.to_builtins(comparison), "ratio": comparison.ratio, "slower": comparison.slower}
         for comparison in comparisons
     ]
-    told = {"commits": _commits(commit), "figures": figures, "machine": machine.description()}
+    told = {"commits": commits, "figures": figures, "machine": machine.description()}
     return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
-
-
-def _commits(commit: str) -> dict[str, str]:
-    return {"old": _git("describe", "--always", commit), "new": _git("describe", "--always", "--dirty")}
 
 
 def _git(*arguments: str) -> str:
