@@ -13,7 +13,7 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import wake
-from jetflow.errors import BrokerError
+from jetflow.errors import BrokerError, MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
@@ -73,5 +73,8 @@ class Waking:
         names = self._session.names
         if await self._session.store.leader_last(names.records_stream, names.run_of(task)) is None:
             return True
-        graph = await self._session.registry.graph(task.workflow, task.version)
+        try:
+            graph = await self._session.registry.graph(task.workflow, task.version)
+        except MalformedRecord:
+            return True  # the turn that is woken ends its run by this name
         return graph is not None and task.step == graph.on_failure
