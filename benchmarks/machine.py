@@ -58,6 +58,21 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_ns(pid: int) -> int:
+    """Return the processor time of a process and its threads so far, in nanoseconds; 0 where ``/proc`` does not tell."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return 0
+    total = 0
+    for thread in threads:
+        try:
+            total += int((thread / "schedstat").read_text().split()[0])
+        except OSError:  # it ended meanwhile
+            continue
+    return total
+
+
 def collect_garbage() -> None:
     """Collect what the start has left, so that a reading of memory begins clean."""
     gc.collect()

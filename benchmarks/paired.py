@@ -4,11 +4,16 @@ The workloads of this checkout run in turn (old new old new ...) against the pac
 checked out beside it for the time of the comparison, and against the package as it stands here. Both use the same
 virtual environment. Each workload measures its floor too, which is the same program on both sides: how far apart the
 floors are tells how much of a ratio is the machine's doing.
+
+``--bursts 60`` measures finer: a server, a worker and a client of both sides stay up, and short bursts of a workload
+run in turn (old new new old ...), so that what the machine does meanwhile falls on both. The ratio is the median of the
+pairs' ratios, with the bounds between which the median of many such pairs lies nineteen times of twenty.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -23,6 +28,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks import machine
+from benchmarks.bursts import SIZES, Burst
 from benchmarks.measuring import middle
 from benchmarks.report import say
 
@@ -50,8 +56,13 @@ class Comparison(msgspec.Struct):
 
     workload: str
     figure: str
-    old: list[float]
-    new: list[float]
+    old: list[float] = []
+    new: list[float] = []
+
+    @property
+    def pairs(self) -> list[float]:
+        """New over old, pair by pair."""
+        return [new / (old or 1.0) for old, new in zip(self.old, self.new, strict=True)]
 
     @property
     def ratio(self) -> float:
@@ -73,9 +84,12 @@ def main() -> int:
     commits = {"old": _git("describe", "--always", asked.against), "new": _git("describe", "--always", "--dirty")}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the checkout is removed on the way out
     with _packages(asked.against) as (old, new):
+        if asked.bursts:
+            say(_of_bursts(commits, {name: _burst(name, old, new, asked.bursts) for name in asked.workloads}))
+            return 0
         for workload in asked.workloads:
             size = ["--n", sizes[workload]] if workload in sizes else []
-            found = [Comparison(workload, figure, [], []) for figure in FIGURES[workload]]
+            found = [Comparison(workload, figure) for figure in FIGURES[workload]]
             for number in range(1, asked.rounds + 1):
                 for side, place in (("old", old), ("new", new)):
                     sys.stderr.write(f"{workload}, round {number} of {asked.rounds}, {side}\n")
@@ -103,9 +117,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--against", required=True, metavar="COMMIT", help="the older commit")
     parser.add_argument("--workloads", type=workloads, required=True, help=f"some of {', '.join(FIGURES)}")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side runs (3)")
+    parser.add_argument("--bursts", type=int, default=0, help=f"pairs of short bursts instead: {', '.join(SIZES)}")
     parser.add_argument("--n", action="append", default=[], metavar="WORKLOAD=N", help="another size of one workload")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as one JSON object")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if asked.bursts and not set(asked.workloads) <= set(SIZES):
+        parser.error(f"--bursts knows the workloads {', '.join(SIZES)}")
+    return asked
 
 
 @contextmanager
@@ -139,6 +157,66 @@ def _measure(place: Path, workload: str, size: Sequence[str]) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return msgspec.json.decode(file.read_bytes())
+
+
+def _burst(workload: str, old: Path, new: Path, pairs: int) -> dict[str, Comparison]:
+    """Run short bursts of both sides in turn."""
+    found = {field.name: Comparison(workload, field.name) for field in msgspec.structs.fields(Burst)}
+    with _bursting(old, workload) as old_side, _bursting(new, workload) as new_side:
+        for number in range(pairs):
+            sides = [("old", old_side), ("new", new_side)]
+            for name, side in reversed(sides) if number % 2 else sides:
+                burst = msgspec.to_builtins(_ask(side))
+                for figure, comparison in found.items():
+                    values: list[float] = getattr(comparison, name)
+                    values.append(burst[figure])
+            if not (number + 1) % 20:
+                sys.stderr.write(f"{workload}, pair {number + 1} of {pairs}\n")
+    return found
+
+
+@contextmanager
+def _bursting(place: Path, workload: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.bursts", workload]
+    environment = os.environ | {"PYTHONPATH": str(place)}
+    side = subprocess.Popen(
+        command, cwd=place, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert side.stdout is not None
+        if side.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{' '.join(command)} did not start")
+        yield side
+    finally:
+        side.communicate(timeout=60)  # closes its input, which ends it
+
+
+def _ask(side: subprocess.Popen[str]) -> Burst:
+    assert side.stdin is not None and side.stdout is not None
+    side.stdin.write("\n")
+    side.stdin.flush()
+    return msgspec.json.decode(side.stdout.readline(), type=Burst)
+
+
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Return between which values of a sample its distribution's median lies, at 95 %, by the ranks of the binomial."""
+    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
+    low = max(0, math.floor(len(ordered) / 2 - half))
+    return ordered[low], ordered[-1 - low]
+
+
+def _of_bursts(commits: dict[str, str], found: dict[str, dict[str, Comparison]]) -> str:
+    lines = [f"{'':<26}{'old':>10}{'new':>10}{'new/old':>10}   95 % of its medians"]
+    for workload, figures in found.items():
+        for figure, of in figures.items():
+            low, high = _bounds(of.pairs)
+            lines.append(
+                f"{workload + ' ' + figure:<26}{middle(of.old):>10,.1f}{middle(of.new):>10,.1f}{middle(of.pairs):>10.3f}"
+                f"   {low:.3f} to {high:.3f}"
+            )
+    known = "\n".join(f"  {name}: {text}" for name, text in commits.items())
+    pairs = len(next(iter(next(iter(found.values())).values())).old)
+    return f"{pairs} pairs of bursts, in turn; microseconds a child or a run\n{known}\n\n" + "\n".join(lines)
 
 
 def _as_text(commits: dict[str, str], comparisons: Sequence[Comparison]) -> str:
