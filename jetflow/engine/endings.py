@@ -19,6 +19,8 @@ Verdict: TypeAlias = Literal["run", "cancel", "skip"]
 FAILED: Final = ("failed", "timed_out")
 """How a step ends that was tried in vain."""
 
+_NOT_WELL: Final[frozenset[Status]] = frozenset({*FAILED, "cancelled"})
+
 NOT_RUN: Final = "Cancelled"
 """The type of the error of a step that is not run because one before it did not end well."""
 
@@ -33,7 +35,9 @@ def decide(before: Iterable[Status]) -> Verdict:
     all before it were skipped.
     """
     ended = set(before)
-    if ended & {*FAILED, "cancelled"}:
+    if ended == {"succeeded"}:
+        return "run"
+    if ended & _NOT_WELL:
         return "cancel"
     return "skip" if ended == {"skipped"} else "run"
 

@@ -60,7 +60,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return None if self.parent == NONE else StepAddress(self.root, self.parent, self.parent_step)
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why a run or an attempt failed. ``place`` is the innermost frame of the user's code: ``file.py:function``."""
 
     type: str
@@ -70,7 +70,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     place: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch.
 
     ``value`` is the reference of an output that is too large for the record itself. ``errors`` holds every error of a
@@ -96,7 +96,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return self.errors or (() if self.error is None else (self.error,))
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """One delivery of a task that ended without an outcome.
 
     ``returned`` marks a task that was handed back before its function was called; it does not count as an attempt.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -61,14 +61,6 @@ Done: TypeAlias = Callable[[Any, BaseException | None], None]
 AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
 
 _log = logging.getLogger("jetflow.worker")
-
-
-class _Write(NamedTuple):
-    """A write-once message of a stream; ``outcome`` is what it holds, where somebody asks which is stored."""
-
-    stream: str
-    item: Item
-    outcome: Outcome | None = None
 
 
 class Performer:
@@ -145,17 +137,25 @@ class Performer:
     def _publish(
         self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done, outcome: Outcome | None = None
     ) -> None:
-        group.publish(item, partial(self._on_stored, _Write(group.stream, item, outcome), procedure, done))
+        group.publish(item, partial(self._on_stored, group, item, outcome, procedure, done))
 
-    def _on_stored(self, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_stored(
+        self,
+        group: GroupCommit,
+        item: Item,
+        outcome: Outcome | None,
+        procedure: AnyProcedure,
+        done: Done,
+        receipt: Receipt,
+    ) -> None:
         if receipt.error is not None:
             self._fail(procedure, receipt.error, done)
         elif receipt.stored or receipt.sequence:
-            self._advance(procedure, write.outcome, done)
+            self._advance(procedure, outcome, done)
         else:
-            self._store_for_sure(write, procedure, done)
+            self._store_for_sure((group.stream, item, outcome), procedure, done)
 
-    async def _confirm(self, write: _Write) -> Outcome | None:
+    async def _confirm(self, write: tuple[str, Item, Outcome | None]) -> Outcome | None:
         """Make sure that a message is stored which the server refused because its subject is taken.
 
         On several replicas it may have been refused for the sake of one that was then lost with its leader. Returns the
@@ -190,15 +190,17 @@ class Performer:
             self._store_large(effect, procedure, done)
         else:
             item = Item(self._names.run_of(effect.task), b"", body)
-            write = _Write(self._names.records_stream, item, effect.outcome)
-            self._session.records.publish(item, partial(self._on_run_stored, effect.task, write, procedure, done))
+            self._session.records.publish(item, partial(self._on_run_stored, effect, item, procedure, done))
 
-    def _on_run_stored(self, task: Task, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_run_stored(
+        self, effect: StoreRun, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt
+    ) -> None:
+        task = effect.task
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
-            self.telling.tell(task, child, write.item)
+            self.telling.tell(task, child, item)
             self._looks.note_stored(task, child)
-        self._on_stored(write, procedure, done, receipt)
+        self._on_stored(self._session.records, item, effect.outcome, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))
@@ -269,7 +271,7 @@ class Performer:
         points.after("store_output")
         subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
         item = Item(subject, b"", encode(outcome))
-        stored = await self._confirm(_Write(self._names.records_stream, item, outcome))
+        stored = await self._confirm((self._names.records_stream, item, outcome))
         if isinstance(effect, StoreRun):
             self.telling.tell(task, bytes.fromhex(task.run), item)
         return stored

@@ -204,8 +204,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         raise MalformedTask(f"subject {subject!r} is of a root run that is not its own root")
     if (parent == NONE) != (parent_step == NONE) or not (parent_step == NONE or is_name(parent_step)):
         raise MalformedTask(f"header {Header.PARENT_STEP} is {parent_step!r}, and the parent run is {parent!r}")
-    tried = headers.get(Header.ATTEMPT, "0")
-    if not _NUMBER.fullmatch(tried):
+    tried = headers.get(Header.ATTEMPT)
+    if tried is not None and not _NUMBER.fullmatch(tried):
         raise MalformedTask(f"header {Header.ATTEMPT} is {tried!r}, not a number")
     metadata = headers.get(Header.METADATA)
     return Task(
@@ -226,7 +226,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         deadline=_read_deadline(headers.get(Header.DEADLINE)),
         eager=Header.EAGER in headers,
         value=headers.get(Header.VALUE),
-        tried=int(tried),
+        tried=0 if tried is None else int(tried),
     )
 
 

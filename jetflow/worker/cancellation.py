@@ -55,9 +55,13 @@ class Cancellations:
         if subscription is not None:
             await self._session.connection.unsubscribe(subscription)
 
+    def __bool__(self) -> bool:
+        """Tell whether any run is cancelled."""
+        return bool(self._marks)
+
     def covers(self, task: Task) -> bool:
         """Tell whether a task's run is cancelled, by itself, with its parent, or with its whole tree."""
-        return bool(self._marks) and (self._of(task.run) is not None or self.covers_family(task))
+        return self._of(task.run) is not None or self.covers_family(task)
 
     def covers_family(self, task: Task) -> bool:
         """Tell whether what a task's parent has spawned is cancelled, or its whole tree is."""

@@ -117,6 +117,8 @@ class Executor:
 
         A run that fails fast is marked as cancelled itself, and its step for failures runs then.
         """
+        if not self._cancellations:
+            return False
         if graph is not None and task.step == graph.on_failure and graph.fail_fast:
             return self._cancellations.covers_family(task)
         return self._cancellations.covers(task)
@@ -242,7 +244,7 @@ class Executor:
         else:
             body = await self._execution(delivery, task, graph, step, attempt)
             context = Context(body)
-        if self._is_cancelled(task, graph):  # since it was looked at first
+        if (context is not None or delivery.again) and self._is_cancelled(task, graph):  # since it was looked at first
             await body.close()
             await self._drop(delivery, task)
             return
