@@ -59,9 +59,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def cpu_ns(pid: int) -> int:
-    """Return the processor time of a process and its threads so far, in nanoseconds; 0 where ``/proc`` does not tell."""
+    """Return the processor time of a process and its threads so far, in nanoseconds; 0 where ``/proc`` is silent."""
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        threads = list(Path("/proc", str(pid), "task").iterdir())
     except OSError:
         return 0
     total = 0

@@ -192,7 +192,8 @@ def _bursting(place: Path, workload: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def _ask(side: subprocess.Popen[str]) -> Burst:
-    assert side.stdin is not None and side.stdout is not None
+    assert side.stdin is not None
+    assert side.stdout is not None
     side.stdin.write("\n")
     side.stdin.flush()
     return msgspec.json.decode(side.stdout.readline(), type=Burst)
@@ -210,9 +211,9 @@ def _of_bursts(commits: dict[str, str], found: dict[str, dict[str, Comparison]])
     for workload, figures in found.items():
         for figure, of in figures.items():
             low, high = _bounds(of.pairs)
+            old, new, ratio = middle(of.old), middle(of.new), middle(of.pairs)
             lines.append(
-                f"{workload + ' ' + figure:<26}{middle(of.old):>10,.1f}{middle(of.new):>10,.1f}{middle(of.pairs):>10.3f}"
-                f"   {low:.3f} to {high:.3f}"
+                f"{workload + ' ' + figure:<26}{old:>10,.1f}{new:>10,.1f}{ratio:>10.3f}   {low:.3f} to {high:.3f}"
             )
     known = "\n".join(f"  {name}: {text}" for name, text in commits.items())
     pairs = len(next(iter(next(iter(found.values())).values())).old)
