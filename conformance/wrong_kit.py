@@ -29,10 +29,13 @@ from jetflow.wire import records
 from jetflow.wire.codec import ANY
 from jetflow.wire.subjects import Header, Subjects
 from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
+from jetflow.worker.assignment import Assignment
+from jetflow.worker.bodies import Bodies
 from jetflow.worker.deliveries import ACK, Deliveries
 from jetflow.worker.execution import Execution
 from jetflow.worker.executor import Executor
 from jetflow.worker.heartbeat import Heartbeat
+from jetflow.worker.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,11 @@ def count_before_outcome() -> None:
 def ack_before_outcome() -> None:
     """A task is acknowledged while its outcome is on its way."""
 
-    def wrong(self: Any, delivery: Any, task: Any, procedure: Any) -> None:
-        right(self, delivery, task, procedure)
-        self._session.connection.send(delivery.reply, ACK)
+    def wrong(self: Any, work: Any, procedure: Any) -> None:
+        right(self, work, procedure)
+        self._session.connection.send(work.delivery.reply, ACK)
 
-    right = put(Executor, "_drive", wrong)
+    right = put(Recorder, "drive", wrong)
 
 
 @fault("W11", "F01")
@@ -355,7 +358,7 @@ def full_is_taken() -> None:
     """Every 10077 is taken for `the subject is taken`, and that for `stored`."""
 
     async def wrong(self: Any, write: Any) -> Any:
-        return write.outcome
+        return write[2]
 
     put(Performer, "_confirm", wrong)
     replace(publisher, "subject_taken", lambda err_code, _: err_code in (10071, 10077))
@@ -366,7 +369,7 @@ def taken_is_stored() -> None:
     """A subject that is taken is not read from the leader."""
 
     async def wrong(self: Any, write: Any) -> Any:
-        return write.outcome
+        return write[2]
 
     put(Performer, "_confirm", wrong)
 
@@ -375,9 +378,9 @@ def taken_is_stored() -> None:
 def ack_at_first() -> None:
     """A task is acknowledged when it comes: what its worker had not done when it died, nobody does."""
 
-    async def wrong(self: Any, delivery: Any, task: Any, slot: Any) -> None:
-        self._session.connection.send(delivery.reply, ACK)
-        await right(self, delivery, task, slot)
+    async def wrong(self: Any, work: Any) -> None:
+        self._session.connection.send(work.delivery.reply, ACK)
+        await right(self, work)
 
     right = put(Executor, "_execute", wrong)
 
@@ -750,12 +753,7 @@ def fast_as_slow() -> None:
 @fault("F08")
 def failed_steps_do_not_seal() -> None:
     """A step that failed and had spawned leaves no join: who has borrowed from it is never woken."""
-    put(Executor, "_may_have_spawned", lambda *_: False)
-
-    def wrong(*given: Any, **named: Any) -> None:
-        right(*given, **named | {"spawned": False})
-
-    right = put(Executor, "_end", wrong)
+    put(Assignment, "may_have_spawned", False)
 
 
 # --- timers
@@ -782,7 +780,7 @@ def handed_back_with_delay() -> None:
         raise MalformedDelay
 
     replace(transitions, "postpone", wrong)
-    put(Executor, "_driven", _driven_with_delay(Executor._driven))
+    put(Recorder, "_driven", _driven_with_delay(Recorder._driven))
 
 
 class MalformedDelay(Exception):
@@ -790,12 +788,12 @@ class MalformedDelay(Exception):
 
 
 def _driven_with_delay(right: Any) -> Any:
-    def wrong(self: Any, delivery: Any, task: Any, result: Any, error: Any) -> None:
+    def wrong(self: Any, work: Any, result: Any, error: Any) -> None:
         if isinstance(error, MalformedDelay):
             self._record_less()
-            self._deliveries.nak(delivery, 0.5)
+            self._deliveries.nak(work.delivery, 0.5)
         else:
-            right(self, delivery, task, result, error)
+            right(self, work, result, error)
 
     return wrong
 
@@ -892,7 +890,7 @@ def deleted_is_cancelled() -> None:
 @fault("C04", "M05")
 def running_goes_on() -> None:
     """A step that is running is not told that its run is cancelled."""
-    put(Executor, "_on_cancelled", lambda _: None)
+    put(Bodies, "cancel", lambda *_: None)
 
 
 @fault("C08")
@@ -910,7 +908,7 @@ def marks_not_read() -> None:
 @fault("C05")
 def ends_twice() -> None:
     """A task that was put back gets a second outcome."""
-    put(Executor, "_read_end", nothing)
+    put(Recorder, "_read_end", nothing)
 
 
 @fault("C06", "C10")

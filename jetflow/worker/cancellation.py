@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
+from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
 from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED, REST, rest_but
@@ -30,9 +31,9 @@ class _Mark(NamedTuple):
 class Cancellations:
     """Knows the cancelled runs. `start` and `stop` it; ``on_cancelled`` is called for each mark that is new."""
 
-    def __init__(self, session: Session, on_cancelled: Callable[[], None]) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._on_cancelled = on_cancelled
+        self.on_cancelled: Callable[[], None] = lambda: None
         self._marks: dict[str, _Mark] = {}
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
@@ -55,9 +56,16 @@ class Cancellations:
         if subscription is not None:
             await self._session.connection.unsubscribe(subscription)
 
-    def __bool__(self) -> bool:
-        """Tell whether any run is cancelled."""
-        return bool(self._marks)
+    def stops(self, task: Task, graph: Graph | None) -> bool:
+        """Tell whether a task is not to be run any more. What runs after a failure is not stopped by its own run's end.
+
+        A run that fails fast is marked as cancelled itself, and its step for failures runs then.
+        """
+        if not self._marks:
+            return False
+        if graph is not None and task.step == graph.on_failure and graph.fail_fast:
+            return self.covers_family(task)
+        return self.covers(task)
 
     def covers(self, task: Task) -> bool:
         """Tell whether a task's run is cancelled, by itself, with its parent, or with its whole tree."""
@@ -97,7 +105,7 @@ class Cancellations:
 
     def _on_live(self, message: Message) -> None:
         self.add(last_token(message.subject), message.data)
-        self._on_cancelled()
+        self.on_cancelled()
 
     def _catch_up(self) -> None:
         task = asyncio.get_running_loop().create_task(self._read())
@@ -116,4 +124,4 @@ class Cancellations:
         except BrokerError as error:
             _log.warning("the marks of cancelled runs could not be read: %s", error)
             return
-        self._on_cancelled()
+        self.on_cancelled()

@@ -18,7 +18,7 @@ from jetflow.children import ChildGroup
 from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
-from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
+from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
 from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
@@ -27,56 +27,14 @@ from jetflow.runs.values import is_large, threshold, with_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
+from jetflow.worker.assignment import Assignment
+from jetflow.worker.body import Body
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.waiting import Crowd, Decision, Waiting
 from jetflow.workflow import Workflow
 
 CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
-
-
-class Body:
-    """The running function of a step, as the worker sees it. This one has no context: it neither spawns nor waits."""
-
-    def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_async: bool) -> None:
-        self.task = task
-        self.cancelled: bool = False
-        self._is_async = is_async
-        self._running = running
-
-    @property
-    def parked(self) -> bool:
-        """Whether the step is being unwound."""
-        return False
-
-    @property
-    def holds_slot(self) -> bool:
-        """Whether the slot that the step was started on is still its own."""
-        return True
-
-    def spawned(self) -> list[ChildGroup]:
-        """What the step has spawned."""
-        return []
-
-    def cancel(self) -> None:
-        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
-        if not self.cancelled:
-            self.cancelled = True
-            if self._is_async and self._running is not None:
-                self._running.cancel()
-
-    def runs_in(self, running: asyncio.Task[Any]) -> bool:
-        """Tell whether it is this step that a task of the event loop runs."""
-        return self._running is running
-
-    def park(self) -> None:
-        """Unwind the step where it waits."""
-
-    def bound(self, timeout: asyncio.Timeout) -> None:
-        """Take note of a timeout that has to stand still while the step waits."""
-
-    async def close(self) -> None:
-        """Stop listening for children."""
 
 
 class Execution(Body):
@@ -89,37 +47,31 @@ class Execution(Body):
     def __init__(
         self,
         session: Session,
-        task: Task,
-        running: asyncio.Task[None] | None,
+        work: Assignment,
         *,
-        is_async: bool,
-        attempt: int,
-        delivery: int,
-        clean: bool,
         slots: Slots,
         crowd: Crowd,
         limits: Limits,
-        cold: bool,
         telling: Telling | None,
-        policy: JoinPolicy,
         cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
     ) -> None:
-        super().__init__(task, running, is_async=is_async)
+        task, step = work.task, work.known_step
+        super().__init__(task, work.delivery.running, is_async=step.is_async)
         self._session = session
         self._task = task
-        self._delivery = delivery
         self._outputs = outputs
-        self._policy = policy
+        self._policy = step.join
         self._cancel_open = cancel_open
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
-        self.attempt = attempt
-        self.clean: bool = clean
+        self.attempt: int = work.attempt
+        self.clean: bool = task.turn == 0 and not work.delivery.again
         self.spawner: Spawner = Spawner(
-            session, task, limits=limits, counted=self.clean, policy=policy, cancelled=lambda: self.cancelled
+            session, task, limits=limits, counted=self.clean, policy=step.join, cancelled=lambda: self.cancelled
         )
+        cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 
     # --- the body
@@ -279,15 +231,14 @@ class Execution(Body):
 
     # --- what is left behind
 
-    def sealing(
-        self, output: msgspec.Raw, *, started: float, ended: float, worker: str, alone: bool
-    ) -> JoinRecord | None:
+    def sealing(self, work: Assignment, *, ended: float, worker: str) -> JoinRecord | None:
         """Return the record that seals the step's children; None if there is nothing to wait for or to remember.
 
         A step that has waited for all of them is sealed still if its children could differ from what is stored under
         it, unless it is ``alone`` in its graph: later steps read its children, and a step beside it may have borrowed
         a child that an earlier attempt spawned, whose end must be seen here.
         """
+        alone = len(work.known_graph.nodes) == 1
         if not self.spawner.groups and (alone or self.clean):
             return None
         owned = self.spawner.owned()
@@ -310,9 +261,9 @@ class Execution(Body):
             id_sum=f"{id_sum(owned):032x}" if clean else "",
             borrowed=borrowed,
             excused=tuple(sorted(self.waiting.excused)),
-            output=output,
-            attempt=self.attempt,
-            started=started,
+            output=work.output,
+            attempt=work.attempt,
+            started=work.started,
             ended=ended,
             worker=worker,
         )

@@ -19,7 +19,8 @@ from typing import Final
 
 from jetflow.broker.puller import Delivery, Puller
 from jetflow.worker.deliveries import Deliveries
-from jetflow.worker.executor import RECORDING_AHEAD, Executor
+from jetflow.worker.executor import Executor
+from jetflow.worker.recorder import RECORDING_AHEAD
 from jetflow.worker.slots import Slots
 
 SOON: Final = 0.05
@@ -41,7 +42,10 @@ HAND_BACK_AFTER: Final = 5.0
 class Fetcher:
     """Runs deliveries on slots. The slots call `dispatch` when one is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
+        self._slots = slots
+        self._deliveries = deliveries
+        self._executor = executor
         self.pullers: list[Puller] = []
         self.running: set[asyncio.Task[None]] = set()
         self._ready: deque[Delivery] = deque()
@@ -53,13 +57,8 @@ class Fetcher:
         self._context = copy_context()
         self._asking = False
         self._timer: asyncio.TimerHandle | None = None
-
-    def bind(self, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
-        """Give the fetcher what it starts deliveries with."""
-        self._slots = slots
-        self._deliveries = deliveries
-        self._executor = executor
-        executor.on_room = self.dispatch
+        slots.on_free = self.dispatch
+        executor.recorder.on_room = self.dispatch
 
     def begin(self) -> None:
         """Ask for the first tasks."""
@@ -126,7 +125,7 @@ class Fetcher:
 
     def _ask(self) -> None:
         self._asking = False
-        if self._stopping or self._executor.recording > RECORDING_AHEAD:
+        if self._stopping or self._executor.recorder.recording > RECORDING_AHEAD:
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
@@ -141,7 +140,7 @@ class Fetcher:
 
     def _ahead(self) -> int:
         """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
-        mean = self._executor.mean_duration
+        mean = self._executor.bodies.mean_duration
         if not self._executor.counts.executed:
             return 0
         most = AHEAD * self._slots.count

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 
 class Slots:
     """A number of slots. ``on_free`` is called when one is free and nobody who was waiting wants it."""
 
-    def __init__(self, count: int, on_free: Callable[[], None]) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
         self.used: int = 0
-        self._on_free = on_free
+        self.on_free: Callable[[], None] = lambda: None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -54,36 +53,4 @@ class Slots:
                 turn.set_result(None)
                 return
         self.used -= 1
-        self._on_free()
-
-
-class Holder(Protocol):
-    """Who may have given a slot back by itself."""
-
-    @property
-    def holds_slot(self) -> bool:
-        """Whether the slot is still its own."""
-        ...
-
-
-class LentSlot:
-    """The slot that the caller of `Executor.execute` has taken: given back once, here or by a wait of its holder."""
-
-    __slots__ = ("_given_back", "_holder", "_slots")
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._holder: Holder | None = None
-        self._given_back = False
-
-    def lend(self, holder: Holder) -> None:
-        """Let a holder have it, who may give it back and take it again."""
-        self._holder = holder
-
-    def give_back(self) -> None:
-        """Give it back, unless that was done. Safe to call twice."""
-        if self._given_back:
-            return
-        self._given_back = True
-        if self._holder is None or self._holder.holds_slot:
-            self._slots.give_back()
+        self.on_free()

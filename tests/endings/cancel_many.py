@@ -19,6 +19,7 @@ import jetflow
 from jetflow import Context, Worker, WorkerOptions, workflow
 from jetflow.server import NatsServer
 from tests.endings.stored import Stored, until
+from tests.inside import recording
 
 BOUND = 2.0
 """Seconds that cancelling may take."""
@@ -72,7 +73,7 @@ async def measure(url: str, namespace: str, *, descendants: int, branches: int) 
 
 
 async def _parked(worker: Worker, steps: int) -> bool:
-    return worker.counts.parked == steps and not worker._executor.recording
+    return worker.counts.parked == steps and not recording(worker)
 
 
 async def main() -> int:

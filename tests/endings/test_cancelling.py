@@ -34,6 +34,7 @@ from jetflow.worker.cancellation import Cancellations
 from tests.endings.cancel_many import BOUND, measure
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.endings.test_outcomes import take_and_die
+from tests.inside import services
 
 MakeWorker = Callable[..., Worker]
 PARKED = WorkerOptions(park_after=0)
@@ -59,7 +60,7 @@ async def test_a_task_that_is_delivered_again_while_its_run_is_cancelled_does_no
     await take_and_die(client, "endless", "run", times=1)
     survivor = worker([endless], options=options)
     async with survivor:
-        executor = survivor._executor
+        executor = services(survivor).executor
         attempt = executor._deliveries.attempt
 
         async def cancelled_meanwhile(delivery: Delivery, task: Task) -> int:

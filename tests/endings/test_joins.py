@@ -24,6 +24,7 @@ from jetflow import (
 )
 from jetflow.runs.trace import RunTrace
 from tests.endings.stored import PATIENCE, Stored, until
+from tests.inside import recording
 
 MakeWorker = Callable[..., Worker]
 ONCE = Retry(attempts=1)
@@ -301,7 +302,7 @@ async def test_failing_fast_while_parked(client: Client, worker: MakeWorker) -> 
 
 
 async def _parked(worker: Worker) -> bool:
-    return worker.counts.parked == 1 and not worker._executor.recording
+    return worker.counts.parked == 1 and not recording(worker)
 
 
 async def test_cancelling_the_rest_of_many(client: Client, worker: MakeWorker) -> None:

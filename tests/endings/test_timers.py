@@ -18,6 +18,7 @@ from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.endings.test_outcomes import end_of, take_and_die
+from tests.inside import recording
 
 MakeWorker = Callable[..., Worker]
 PARKED = WorkerOptions(park_after=0)
@@ -412,7 +413,7 @@ async def test_a_parked_join_that_is_woken_by_its_children_removes_its_timer(
 
 
 async def _one_waits(stored: Stored, worker: Worker) -> bool:
-    return await _parked(worker) and len(await armed(stored)) == 1 and not worker._executor.recording
+    return await _parked(worker) and len(await armed(stored)) == 1 and not recording(worker)
 
 
 # --- what timers become

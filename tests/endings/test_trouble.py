@@ -17,6 +17,7 @@ from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Wo
 from jetflow.errors import BrokerError, BrokerTimeout, PermissionDenied, ServerUnreachable
 from jetflow.server import NatsServer, ServerOptions
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
+from tests.inside import recording, services
 
 MakeWorker = Callable[..., Worker]
 OPTIONS = WorkerOptions(grace=GRACE, ack_wait=1)
@@ -129,7 +130,7 @@ async def test_a_worker_without_a_server_starts_nothing(own_server: NatsServer) 
         await own_server.kill()
         await until(lambda: _disconnected(worker))
         go.set()
-        await until(lambda: _true(worker._executor.recording == 1))
+        await until(lambda: _true(recording(worker) == 1))
         await asyncio.sleep(0)
         assert len(began) == 1
         await own_server.start()
@@ -156,7 +157,7 @@ async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
     ):
         runs = [await client.trigger(one_at_a_time, number) for number in range(5)]
         await first.wait()
-        await until(lambda: _true(len(worker._deliveries.held) == 5))
+        await until(lambda: _true(len(services(worker).deliveries.held) == 5))
         monkeypatch.setattr("jetflow.worker.fetching.HAND_BACK_AFTER", 0.0)
         await own_server.kill()
         await until(lambda: _true(worker.counts.handed_back == 4))
@@ -183,7 +184,7 @@ async def test_a_worker_whose_server_is_gone_stops_at_once(own_server: NatsServe
         await own_server.kill()
         await until(lambda: _disconnected(worker))
         go.set()
-        await until(lambda: _true(worker._executor.recording == 1))
+        await until(lambda: _true(recording(worker) == 1))
         async with asyncio.timeout(GRACE + 2):
             await worker.stop()
 
@@ -198,7 +199,7 @@ async def test_a_worker_stops_soon_after_its_grace_time_though_the_broker_takes_
     await until(stored.is_idle)
     await limit(client, stored.names.tasks_stream, 1)
     stored.session.connection.send(f"{stored.names.prefix}.in.trigger.square", b"2")
-    await until(lambda: _true(any(errands.busy for errands in one._errands)))
+    await until(lambda: _true(any(errands.busy for errands in services(one).errands)))
     async with asyncio.timeout(GRACE + 10):
         await one.stop()
     await limit(client, stored.names.tasks_stream, -1)
@@ -211,7 +212,7 @@ async def _stored_runs(stored: Stored, count: int) -> bool:
 
 
 async def _disconnected(worker: Worker) -> bool:
-    return not worker._executor.is_connected
+    return not services(worker).executor.is_connected
 
 
 async def _true(value: bool) -> bool:

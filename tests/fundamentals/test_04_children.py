@@ -13,6 +13,7 @@ import pytest
 from patience import PATIENCE
 
 from jetflow import Client, Context, Retry, RunFailed, Worker, Workflow, workflow
+from tests.inside import services
 
 
 class Leaf(msgspec.Struct):
@@ -306,7 +307,7 @@ async def test_waiting_at_the_end_of_a_step_costs_nothing(client: Client, worker
         run = await client.trigger(spawn_and_go)
         assert await (await client.trigger(other)).result(PATIENCE) == "the only slot was free"
         assert first.counts.succeeded == 2
-        assert not first._fetcher.running
+        assert not services(first).fetcher.running
     assert (await client.describe(run.id)).steps[0].status == "waiting"
     async with worker([late]):
         assert await run.result(PATIENCE) == "gone"

@@ -1,0 +1,163 @@
+"""Running the functions of steps: here or in threads, within their time, with what they ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+
+from jetflow.broker.session import Session
+from jetflow.context import Context
+from jetflow.errors import PayloadTooLarge, RunTimeout, StepTimeout
+from jetflow.runs import points
+from jetflow.runs.performer import Performer
+from jetflow.runs.values import LARGEST
+from jetflow.worker.assignment import Assignment
+from jetflow.worker.body import Body
+from jetflow.worker.counts import Counts
+from jetflow.worker.execution import Execution
+from jetflow.worker.inputs import Inputs
+from jetflow.worker.options import WorkerOptions
+from jetflow.worker.slots import Slots
+from jetflow.worker.spawning import Limits
+
+
+class Bodies:
+    """The bodies that run in this worker, and the crowd of those that wait.
+
+    ``mean_duration`` is of the last ones, in seconds; ``park_after``, in seconds, is read by each that begins to wait.
+    """
+
+    def __init__(
+        self, session: Session, performer: Performer, slots: Slots, counts: Counts, options: WorkerOptions
+    ) -> None:
+        self._session = session
+        self._performer = performer
+        self._slots = slots
+        self._counts = counts
+        self._inputs = Inputs(session)
+        self._limits = Limits(options.max_depth, options.max_descendants, set())
+        self._max_waiting = options.max_waiting
+        self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
+        self._running: dict[Assignment, Body] = {}
+        self.mean_duration: float = 0.0
+        self.stopping: bool = False
+        self.waiting: int = 0
+        self.park_after: float = options.park_after
+
+    # --- one body
+
+    async def prepare(self, work: Assignment) -> Body:
+        """Return what runs an assignment's step, with what it is given."""
+        task, step = work.task, work.known_step
+        if step.context_name is None:
+            return Body(task, work.delivery.running, is_async=step.is_async)
+        graph = work.known_graph
+        return Execution(
+            self._session,
+            work,
+            slots=self._slots,
+            crowd=self,
+            limits=self._limits,
+            telling=self._performer.telling if step.name in graph.in_line else None,
+            cancel_open=self._performer.cancel_open,
+            outputs=await self._inputs.outputs(task, graph),
+            errors=await self._inputs.errors(task) if work.is_sequel else (),
+        )
+
+    async def run(self, work: Assignment, body: Body) -> None:
+        """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
+        task, step = work.task, work.known_step
+        work.body = body
+        self._running[work] = body
+        self._counts.executed += 1
+        work.started, began = time(), monotonic()
+        try:
+            data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
+            arguments = step.arguments(step.input.decode(data), Context(body) if isinstance(body, Execution) else None)
+            points.before("body")
+            if step.timeout is None and task.deadline is None:
+                result = await self._call(work, arguments)
+            else:
+                result = await self._call_in_time(work, body, arguments)
+            points.after("body")
+            work.output = _encode(work, result)
+        except BaseException as error:  # whatever it is, it is how the step has ended
+            work.error = error
+        finally:
+            del self._running[work]
+            if isinstance(body, Execution):
+                points.before("stop_listening")
+                await body.close()
+                points.after("stop_listening")
+        work.give_back_slot()
+        self.mean_duration += (monotonic() - began - self.mean_duration) / 16
+
+    def _call(self, work: Assignment, arguments: dict[str, Any]) -> Awaitable[Any]:
+        """Call a step's function, here or in a thread."""
+        step = work.known_step
+        function: Callable[..., Any] = step.function
+        if step.is_async:
+            return function(**arguments)
+        call = contextvars.copy_context()
+        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
+
+    async def _call_in_time(self, work: Assignment, body: Body, arguments: dict[str, Any]) -> Any:
+        """Call a step's function, and end it when its time is over."""
+        step, deadline = work.known_step, work.task.deadline
+        timeout = asyncio.timeout(step.timeout)
+        end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
+        try:
+            async with end, timeout:
+                body.bound(timeout)
+                return await self._call(work, arguments)
+        except TimeoutError:
+            if timeout.expired():
+                raise StepTimeout(step.name, step.timeout or 0.0) from None
+            if end.expired():
+                raise RunTimeout("the deadline of the run passed while it was running") from None
+            raise
+
+    # --- all of them
+
+    def cancel(self, is_cancelled: Callable[[Assignment], bool]) -> None:
+        """Tell those that are cancelled."""
+        for work, body in list(self._running.items()):
+            if is_cancelled(work):
+                body.cancel()
+
+    def park(self) -> None:
+        """Park every step that waits, and every one that is about to: the worker stops."""
+        self.stopping = True
+        for body in list(self._running.values()):
+            body.park()
+
+    def has_room(self) -> bool:
+        """Tell whether one more step may wait warm."""
+        return not self.stopping and self.waiting < self._max_waiting
+
+    def name_of(self, running: asyncio.Task[Any]) -> str:
+        """Return which step a task of the event loop runs."""
+        for work, body in list(self._running.items()):
+            if body.runs_in(running):
+                return f"step {work.task.step!r} of {work.task.workflow!r}, run {work.task.run},"
+        return running.get_name()
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _encode(work: Assignment, result: Any) -> msgspec.Raw:
+    workflow, step = work.workflow, work.known_step
+    is_the_runs = workflow is not None and work.known_graph.sinks == (step.name,)
+    codec = workflow.output if workflow is not None and is_the_runs else step.output
+    output = codec.encode_output(result)
+    if len(output) > LARGEST:
+        raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", len(output), LARGEST)
+    return msgspec.Raw(output)

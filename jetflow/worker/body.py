@@ -1,0 +1,53 @@
+"""The running function of a step, as its worker sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jetflow.children import ChildGroup
+from jetflow.engine.tasks import Task
+
+
+class Body:
+    """One run of a step's function. This one has no context: it neither spawns nor waits."""
+
+    def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_async: bool) -> None:
+        self.task = task
+        self.cancelled: bool = False
+        self._is_async = is_async
+        self._running = running
+
+    @property
+    def parked(self) -> bool:
+        """Whether the step is being unwound."""
+        return False
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether the slot that the step was started on is still its own."""
+        return True
+
+    def spawned(self) -> list[ChildGroup]:
+        """What the step has spawned."""
+        return []
+
+    def cancel(self) -> None:
+        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
+        if not self.cancelled:
+            self.cancelled = True
+            if self._is_async and self._running is not None:
+                self._running.cancel()
+
+    def runs_in(self, running: asyncio.Task[Any]) -> bool:
+        """Tell whether it is this step that a task of the event loop runs."""
+        return self._running is running
+
+    def park(self) -> None:
+        """Unwind the step where it waits."""
+
+    def bound(self, timeout: asyncio.Timeout) -> None:
+        """Take note of a timeout that has to stand still while the step waits."""
+
+    async def close(self) -> None:
+        """Stop listening for children."""

@@ -1,0 +1,93 @@
+"""The pullers of a worker's steps, each on the consumer of its step, which is made again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.session import Session
+from jetflow.broker.topology import consumers_of, ensure_step_consumer
+from jetflow.errors import BrokerError
+from jetflow.workflow import Workflow
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class StepPullers:
+    """Starts the pullers of all steps that a worker runs. What is delivered goes to ``accept``."""
+
+    def __init__(
+        self,
+        session: Session,
+        workflows: Mapping[str, Workflow[Any, Any]],
+        accept: Callable[[Delivery], None],
+        *,
+        ack_wait: float,
+    ) -> None:
+        self._session = session
+        self._workflows = workflows
+        self._accept = accept
+        self._ack_wait = ack_wait
+        self._repairs: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> list[Puller]:
+        """Have the consumers there, and return a started puller of each."""
+        return [await self._start(workflow, step) for workflow, step in await self._steps()]
+
+    async def repaired(self) -> None:
+        """Wait until the consumers that are being made again are."""
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Make no more consumers. The pullers are the fetcher's to stop."""
+        for repair in self._repairs:
+            repair.cancel()
+        await self.repaired()
+
+    async def _steps(self) -> list[tuple[str, str]]:
+        """Return the steps of this worker's workflows, and those that an earlier version of them had."""
+        steps = [(workflow.name, step) for workflow in self._workflows.values() for step in workflow.consumed_steps]
+        for consumer in await consumers_of(self._session.connection, self._session.names.tasks_stream):
+            workflow, _, step = consumer.partition("=")
+            if workflow in self._workflows and (workflow, step) not in steps:
+                steps.append((workflow, step))
+        return steps
+
+    async def _start(self, workflow: str, step: str) -> Puller:
+        session = self._session
+        declared = self._workflows[workflow].find_step(step)
+
+        async def ensure() -> None:
+            puller.consumer_created = await ensure_step_consumer(
+                session.connection,
+                session.names,
+                workflow,
+                step,
+                ack_wait=self._ack_wait,
+                max_running=None if declared is None else declared.max_running,
+            )
+
+        async def repair() -> None:
+            try:
+                await ensure()
+            except BrokerError as error:  # the puller goes on asking, and asks for this again
+                _log.warning("the consumer of step %r of %r could not be made again: %s", step, workflow, error)
+
+        puller = Puller(
+            session.connection,
+            session.names.tasks_stream,
+            session.names.consumer(workflow, step),
+            self._accept,
+            lambda: self._in_background(repair()),
+        )
+        await ensure()
+        await puller.start()
+        return puller
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)

@@ -1,0 +1,299 @@
+"""Recording how deliveries end: what the engine's rules ask for is performed, then the delivery is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from functools import partial
+from time import time
+from typing import Any, Final, Literal
+
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
+from jetflow.engine.graph import Graph
+from jetflow.engine.joins import JoinRecord, failed_join
+from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
+from jetflow.engine.transitions import Procedure, conclude, finish, postpone, repeat_end, seal
+from jetflow.errors import (
+    JetflowError,
+    MalformedRecord,
+    RetryAfter,
+    RunTimeout,
+    StepTimeout,
+    UnknownStep,
+    UnknownVersion,
+)
+from jetflow.runs import points
+from jetflow.runs.cancelling import cancelled
+from jetflow.runs.performer import Performer
+from jetflow.runs.values import LostValue
+from jetflow.wire.records import decode_outcome
+from jetflow.worker.assignment import Assignment
+from jetflow.worker.cancellation import Cancellations
+from jetflow.worker.counts import Counts
+from jetflow.worker.deliveries import Deliveries
+from jetflow.worker.execution import Execution
+from jetflow.worker.failures import FINAL, failure_of
+
+RECORDING_AHEAD: Final = 1000
+"""Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
+UNREADABLE: Final = (MalformedRecord, LostValue)
+"""Errors of what an earlier step or delivery has stored: no later delivery will read it."""
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Recorder:
+    """Records how deliveries end. ``on_room`` is called when so few are being recorded that more may be fetched."""
+
+    def __init__(
+        self,
+        session: Session,
+        performer: Performer,
+        deliveries: Deliveries,
+        cancellations: Cancellations,
+        counts: Counts,
+        worker: str,
+    ) -> None:
+        self._session = session
+        self._performer = performer
+        self._deliveries = deliveries
+        self._cancellations = cancellations
+        self._counts = counts
+        self._worker = worker
+        self._recorded = asyncio.Event()
+        self.recording: int = 0
+        self.on_room: Callable[[], None] = lambda: None
+        performer.timers.on_holding = self._on_holding
+
+    # --- what a body has led to
+
+    def succeeded(self, work: Assignment) -> None:
+        """Record the output of a step, or what it waits for at its boundary."""
+        self._counts.succeeded += 1
+        ended = time()
+        if isinstance(work.body, Execution):
+            record = work.body.sealing(work, ended=ended, worker=self._worker)
+            if record is not None:
+                self.drive(work, seal(work.task, record))
+                return
+        task = work.task
+        outcome = Outcome(
+            status="succeeded",
+            output=work.output,
+            workflow=task.workflow,
+            step=task.step,
+            key=task.key,
+            attempt=work.attempt,
+            started=work.started,
+            ended=ended,
+            worker=self._worker,
+        )
+        self.drive(work, finish(task, work.known_graph, outcome, spawned=work.has_spawned))
+
+    def parked(self, work: Assignment, body: Execution) -> None:
+        """Record what a step waits for."""
+        self._counts.parked += 1
+        self.drive(work, seal(work.task, body.parking()))
+
+    def failed(self, work: Assignment, error: BaseException) -> None:
+        """Record that an attempt failed: the step is tried again, or has failed."""
+        failure = failure_of(error, work.task.step)
+        delay = self._delay(work, error)
+        if delay is None:
+            status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
+            self.end(work, failure, status)
+        else:
+            self._postpone(work, failure, delay)
+
+    @staticmethod
+    def _delay(work: Assignment, error: BaseException) -> float | None:
+        """Return after how many seconds a step is tried again; None for never."""
+        if isinstance(error, FINAL):
+            return None
+        delay = work.known_step.retry.delay(work.attempt, random.random())
+        if delay is not None and isinstance(error, RetryAfter):
+            delay = error.seconds
+        deadline = None if work.is_sequel else work.task.deadline
+        return delay if delay is None or deadline is None else min(delay, max(0.0, deadline - time()))
+
+    def _postpone(self, work: Assignment, failure: Failure, delay: float) -> None:
+        task, now = work.task, time()
+        self._counts.retried += 1
+        _log.info(
+            "run %s: attempt %d of step %r of %r failed (%s: %s), next in %.1f s",
+            task.run,
+            work.attempt,
+            task.step,
+            task.workflow,
+            failure.type,
+            failure.message,
+            delay,
+        )
+        tried = Attempt(
+            attempt=work.attempt,
+            worker=self._worker,
+            started=work.started,
+            ended=now,
+            error=failure,
+            again=now + delay,
+        )
+        parked = JoinRecord(
+            kind="parked",
+            turn=task.turn,
+            task=self._session.names.task_of(task),
+            needed=0,
+            until=tried.again,
+            tried=work.attempt,
+            attempt=work.attempt,
+            started=work.started,
+            ended=now,
+            worker=self._worker,
+        )
+        self.drive(work, postpone(task, work.delivery.count, tried, parked))
+
+    # --- ends without an output
+
+    def end(self, work: Assignment, failure: Failure, status: Literal["failed", "timed_out"] = "failed") -> None:
+        """End a step without an output; where its graph is not known, its run."""
+        outcome, task, graph = self._without_output(work, failure, status), work.task, work.graph
+        if graph is None:
+            self.drive(work, conclude(task, outcome))
+        elif len(graph.nodes) > 1 and work.may_have_spawned:
+            # A step beside this one may wait for a child of it, and is woken by its join.
+            self.drive(work, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
+        else:
+            self.drive(work, finish(task, graph, outcome))
+
+    async def drop(self, work: Assignment) -> None:
+        """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
+
+        Of a deleted tree nothing is stored any more, and of a run that has ended what follows its end: a run that fails
+        fast is marked by its own end, and a worker that died in the middle of it has left a task that is dropped here.
+        """
+        task = work.task
+        if self._cancellations.deleted(task.root):
+            self._deliveries.ack(work.delivery)
+            return
+        ended = await self._read_end(task)
+        if ended is not None:
+            if ended.subject == self._session.names.run_of(task):
+                self.drive(work, repeat_end(task, work.graph, decode_outcome(ended.body)))
+            else:
+                self._deliveries.ack(work.delivery)
+            return
+        mark = self._session.names.cancelled(task.root, task.run)
+        if not self._cancellations.knows(task.root, task.run):
+            points.before("store_cancelled_mark")
+            await self._session.publisher.store(mark, b"", timeout=30)
+            points.after("store_cancelled_mark")
+        self.drive(work, conclude(task, cancelled(task, self._worker)))
+
+    async def _read_end(self, task: Task) -> Stored | None:
+        """Read how the run of a task that is dropped has ended, if it has.
+
+        It may be stored under another step than the task names. Then the first task, of that step, was removed with its
+        tree, and this one was put in its place by a step that had not heard of the cancelling: an outcome would be a
+        second one.
+        """
+        names = self._session.names
+        points.before("read_end")
+        stored = await self._session.store.leader_last(names.records_stream, names.run_by_id(task.run))
+        points.after("read_end")
+        return stored
+
+    def unreadable(self, work: Assignment, error: JetflowError) -> None:
+        """End the run of a task that rests on what cannot be read."""
+        task, outcome = work.task, self._without_output(work, failure_of(error, work.task.step), "failed")
+        if work.is_sequel and work.graph is not None:
+            self.drive(work, finish(task, work.graph, outcome))
+        else:
+            self.drive(work, conclude(task, outcome, work.graph))
+
+    async def unknown(self, work: Assignment, grace: float) -> None:
+        """Leave a step that this worker does not know to others for ``grace`` seconds, then fail it by name.
+
+        They begin when a worker first did not know the step: the task may have been queued for long before.
+        """
+        task, graph, delivery = work.task, work.graph, work.delivery
+        unknown_version = None if graph is not None else UnknownVersion(task.workflow, task.version)
+        error = unknown_version or UnknownStep(
+            f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
+            "its code was changed or removed while the run was under way"
+        )
+        failure = failure_of(error, task.step)
+        tried = await self._deliveries.tried(task) if delivery.count > 1 else []
+        since = [
+            record.started
+            for record in tried
+            if record.error is not None and record.error.type == failure.type and record.started
+        ]
+        if time() - min(since, default=time()) < grace:
+            await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
+        else:
+            work.graph = _with_step(graph, task.step)
+            self.end(work, failure)
+
+    def _without_output(self, work: Assignment, failure: Failure, status: Literal["failed", "timed_out"]) -> Outcome:
+        task = work.task
+        self._counts.failed += 1
+        _log.warning(
+            "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
+        )
+        return Outcome(
+            status=status,
+            error=failure,
+            workflow=task.workflow,
+            step=task.step,
+            key=task.key,
+            attempt=work.attempt,
+            started=work.started,
+            ended=time(),
+            worker=self._worker,
+        )
+
+    # --- performing
+
+    def drive(self, work: Assignment, procedure: Procedure) -> None:
+        """Have a procedure performed, and acknowledge its delivery behind it."""
+        self.recording += 1
+        self._performer.drive(procedure, partial(self._driven, work))
+
+    def _driven(self, work: Assignment, _: Any, error: BaseException | None) -> None:
+        self._record_less()
+        if error is None:
+            self._deliveries.ack(work.delivery)
+        elif isinstance(error, UNREADABLE):
+            self.unreadable(work, error)
+        else:
+            self._deliveries.leave(work.delivery, error)
+
+    def _on_holding(self, change: int) -> None:
+        """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""
+        if change > 0:
+            self._record_less()
+        else:
+            self.recording += 1
+
+    def _record_less(self) -> None:
+        self.recording -= 1
+        if not self.recording:
+            self._recorded.set()
+        if self.recording == RECORDING_AHEAD:
+            self.on_room()
+
+    async def drained(self) -> None:
+        """Wait until everything that steps have led to is recorded."""
+        while self.recording:
+            self._recorded.clear()
+            await self._recorded.wait()
+        await self._deliveries.drained()
+        await self._performer.stop()
+
+
+def _with_step(graph: Graph | None, step: str) -> Graph | None:
+    """Return a graph if it has a step."""
+    return graph if graph is not None and graph.has(step) else None

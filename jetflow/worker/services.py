@@ -1,0 +1,137 @@
+"""What a started worker consists of: the services on one session, how they are bound, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from jetflow.broker.session import Session
+from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
+from jetflow.runs.performer import Performer
+from jetflow.worker.counts import Counts
+from jetflow.worker.deliveries import Deliveries
+from jetflow.worker.errands import Errands
+from jetflow.worker.executor import Executor
+from jetflow.worker.fetching import Fetcher
+from jetflow.worker.heartbeat import Heartbeat
+from jetflow.worker.inbox import INBOX_WINDOW, Inbox
+from jetflow.worker.options import WorkerOptions
+from jetflow.worker.pullers import StepPullers
+from jetflow.worker.slots import Slots
+from jetflow.worker.sweeper import Sweeper
+from jetflow.worker.waking import WAKING_WINDOW, Waking
+from jetflow.workflow import Workflow
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class Services:
+    """The services of one worker. `start` and `stop` them once; the session is theirs to close."""
+
+    def __init__(
+        self, session: Session, workflows: Mapping[str, Workflow[Any, Any]], options: WorkerOptions, name: str
+    ) -> None:
+        self._session = session
+        self._workflows = workflows
+        self._grace = options.grace
+        self._name = name
+        self.counts: Counts = Counts()
+        self.performer: Performer = Performer(session)
+        self.deliveries: Deliveries = Deliveries(session, self.counts, name)
+        slots = Slots(options.slots)
+        self.executor: Executor = Executor(
+            session, self.performer, slots, self.deliveries, self.counts, workflows, options, name
+        )
+        self.fetcher: Fetcher = Fetcher(slots, self.deliveries, self.executor)
+        self.pullers: StepPullers = StepPullers(session, workflows, self.fetcher.accept, ack_wait=options.ack_wait)
+        self.heartbeat: Heartbeat = Heartbeat(
+            session.connection, self.deliveries.held, self.executor.bodies.name_of, ack_wait=options.ack_wait
+        )
+        self.sweeper: Sweeper = Sweeper(
+            session, self.performer, self.counts, every=options.sweep_every, keep=options.keep
+        )
+        self.errands: list[Errands] = [self._inbox(options), self._due(options)]
+
+    def _inbox(self, options: WorkerOptions) -> Errands:
+        session, names = self._session, self._session.names
+        return Errands(
+            session,
+            self.deliveries,
+            names.inbox_stream,
+            names.inbox_consumer,
+            partial(ensure_inbox_consumer, session.connection, names, ack_wait=options.ack_wait),
+            Inbox(session, self.performer, self.counts, self._name).handle,
+            window=INBOX_WINDOW,
+        )
+
+    def _due(self, options: WorkerOptions) -> Errands:
+        session, names = self._session, self._session.names
+        return Errands(
+            session,
+            self.deliveries,
+            names.timers_stream,
+            names.due_consumer,
+            partial(ensure_due_consumer, session.connection, names, ack_wait=options.ack_wait),
+            Waking(session, self.performer, self.counts).handle,
+            window=WAKING_WINDOW,
+        )
+
+    async def start(self) -> None:
+        """Declare the workflows, and begin to pull."""
+        registry = self._session.registry
+        await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
+        await self.heartbeat.start()
+        await self.executor.cancellations.start()
+        self.fetcher.pullers += await self.pullers.start()
+        for errands in self.errands:
+            await errands.start()
+        await self.sweeper.start()
+        self.fetcher.begin()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.
+
+        ``hurry`` ends the grace time.
+        """
+        await self.fetcher.stop()
+        await self.sweeper.stop()
+        for errands in self.errands:
+            await errands.stop()
+        self.executor.stop()
+        await self._finish_running(hurry)
+        if self._session.connection.is_connected:
+            await self._drain()
+        for errands in self.errands:
+            await errands.abandon()
+        await self.pullers.stop()
+        await self.heartbeat.stop()
+        await self.executor.cancellations.stop()
+        self.executor.bodies.close()
+        await self._session.close()
+
+    async def _finish_running(self, hurry: asyncio.Event) -> None:
+        """Let running steps finish within the grace time, then cancel them."""
+        running = set(self.fetcher.running)
+        if not running:
+            return
+        hurried = asyncio.get_running_loop().create_task(hurry.wait())
+        finished = asyncio.gather(*running, return_exceptions=True)
+        await asyncio.wait({hurried, finished}, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(finished, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        """Record what finished steps and messages have led to. A server that takes nothing must not hold up the end."""
+        try:
+            async with asyncio.timeout(self._grace):
+                await self.executor.recorder.drained()
+                for errands in self.errands:
+                    await errands.drained()
+                await self.pullers.repaired()
+        except TimeoutError:
+            _log.warning("worker %s stops before everything is recorded: the rest is redelivered", self._name)
