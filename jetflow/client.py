@@ -141,7 +141,7 @@ class Client:
     @overload
     async def trigger(
         self,
-        workflow: Workflow[Any, O],
+        workflow: Workflow[None, O],
         input: None = None,
         *,
         key: str | None = None,

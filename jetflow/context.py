@@ -200,7 +200,7 @@ class Context:
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
-        self, child: Workflow[Any, O], input: None = None, *, key: str | None = None, detached: bool = False
+        self, child: Workflow[None, O], input: None = None, *, key: str | None = None, detached: bool = False
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(

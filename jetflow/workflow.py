@@ -6,12 +6,9 @@ step, a cycle) is refused here, before anything reaches the broker.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property
-from pathlib import PurePath
-from types import CodeType, FrameType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
@@ -20,8 +17,11 @@ from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
+from jetflow.kinds import is_untyped, shown, takes
+from jetflow.signature import named_like
+from jetflow.step import Step, StepDecorator, checked_positive, checked_retry
 from jetflow.wire.codec import ANY, Codec
-from jetflow.wire.records import Declaration, DeclaredStep
+from jetflow.wire.records import Declaration
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
@@ -29,92 +29,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 GI = TypeVar("GI")
 GO = TypeVar("GO")
-OUT_co = TypeVar("OUT_co", covariant=True)
 OUT = TypeVar("OUT")
 
 ONE_STEP: Final = "run"
 """The name of the step of a workflow that was declared as one function."""
-
-DOC_LIMIT: Final = 500
-"""Characters of a step's documentation that its declaration holds."""
-
-CONTEXT_MARK: Final = "__jetflow_context__"
-"""The attribute by which a step's signature knows the context's class."""
-
-
-class Step(Generic[P, R, OUT_co]):
-    """One function of a workflow. Calling it runs the function, and nothing else.
-
-    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers.
-    """
-
-    def __init__(
-        self,
-        workflow: str,
-        function: Callable[P, R],
-        *,
-        name: str,
-        after: Sequence[str] = (),
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        max_running: int | None = None,
-        schedule_timeout: float | None = None,
-        join: JoinPolicy = ALL_SUCCEED,
-    ) -> None:
-        self.workflow = workflow
-        self.function = function
-        self.name: str = check_name("step name", name)
-        self.after: tuple[str, ...] = tuple(after)
-        self.retry: Retry = retry or Retry()
-        self.timeout: float | None = _checked_positive(f"step {name!r}: timeout (seconds)", timeout)
-        self.max_running: int | None = _checked_positive(f"step {name!r}: max_running", max_running)
-        self.schedule_timeout: float | None = _checked_positive(
-            f"step {name!r}: schedule_timeout (seconds)", schedule_timeout
-        )
-        self.join: JoinPolicy = join
-        self.is_async: bool = inspect.iscoroutinefunction(function)
-        signature = _Signature(function, f"step {name!r} of workflow {workflow!r}")
-        self.input_name: str | None = signature.input_name
-        self.context_name: str | None = signature.context_name
-        self.input: Codec[Any] = signature.codec(self.input_name, f"input of workflow {workflow!r}")
-        self.output: Codec[Any] = signature.codec("return", f"output of step {name!r} of workflow {workflow!r}")
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function."""
-        return self.function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<Step {self.name!r} of {self.workflow!r}>"
-
-    @property
-    def declared(self) -> DeclaredStep:
-        """What the registry bucket says of the step."""
-        return DeclaredStep(
-            attempts=self.retry.attempts,
-            timeout=self.timeout,
-            max_running=self.max_running,
-            join=self.join,
-            doc=_first_paragraph(self.function.__doc__ or ""),
-            source=_source(self.function),
-        )
-
-    def arguments(self, value: Any, context: Any) -> dict[str, Any]:
-        """Return the keyword arguments for one call."""
-        arguments: dict[str, Any] = {}
-        if self.input_name is not None:
-            arguments[self.input_name] = value
-        if self.context_name is not None:
-            arguments[self.context_name] = context
-        return arguments
-
-
-class _StepDecorator(Protocol):
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, OUT]], /
-    ) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
-    @overload
-    def __call__(self, function: Callable[P, OUT], /) -> Step[P, OUT, OUT]: ...
 
 
 class Workflow(Generic[I, O]):
@@ -203,13 +121,13 @@ class Workflow(Generic[I, O]):
     ) -> None:
         self.name: str = check_name("workflow name", name)
         self.fail_fast = fail_fast
-        self.retry = retry
-        self.timeout: float | None = _checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
-        self.max_running: int | None = _checked_positive(f"workflow {name!r}: max_running", max_running)
-        self.schedule_timeout: float | None = _checked_positive(
+        self.retry: Retry | None = checked_retry(f"workflow {name!r}", retry)
+        self.timeout: float | None = checked_positive(f"workflow {name!r}: timeout (seconds)", timeout)
+        self.max_running: int | None = checked_positive(f"workflow {name!r}: max_running", max_running)
+        self.schedule_timeout: float | None = checked_positive(
             f"workflow {name!r}: schedule_timeout (seconds)", schedule_timeout
         )
-        self.deadline: float | None = _checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
+        self.deadline: float | None = checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
@@ -218,14 +136,14 @@ class Workflow(Generic[I, O]):
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {', '.join(self.steps) or 'no steps yet'}>"
 
-    @overload
-    def step(self, function: Callable[P, Coroutine[Any, Any, OUT]], /) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
-    @overload
-    def step(self, function: Callable[P, OUT], /) -> Step[P, OUT, OUT]: ...
-    @overload
-    def step(
+    @property
+    def step(self) -> StepDecorator[I]:
+        """Declares steps: ``@flow.step``, or ``@flow.step(after=[...])``. See `StepDecorator`."""
+        return StepDecorator(self._declare, {})
+
+    def _declare(
         self,
-        function: None = None,
+        function: Callable[..., Any],
         *,
         name: str | None = None,
         after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
@@ -234,47 +152,28 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
-    ) -> _StepDecorator: ...
-    def step(
-        self,
-        function: Callable[..., Any] | None = None,
-        *,
-        name: str | None = None,
-        after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        max_running: int | None = None,
-        schedule_timeout: float | None = None,
-        join: JoinPolicy = ALL_SUCCEED,
-    ) -> Any:
-        """Declare a function as a step, as ``@flow.step`` or ``@flow.step(after=[...])``.
+    ) -> Step[..., Any, Any]:
+        step: Step[..., Any, Any] = Step(
+            self.name,
+            self._plain(function),
+            name=named_like(function, f"a step of workflow {self.name!r}") if name is None else name,
+            after=[self._upstream(one) for one in _several(after)],
+            retry=retry or self.retry,
+            timeout=timeout if timeout is not None else self.timeout,
+            max_running=max_running if max_running is not None else self.max_running,
+            schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
+            join=join,
+        )
+        self._add(step)
+        return step
 
-        The function takes ``(input)`` or ``(input, ctx)`` and is ``async def`` or ``def`` (run in a thread). Without
-        ``name`` the step is called like the function. ``timeout`` is seconds that the function may run, time
-        spent waiting for children not counted; ``schedule_timeout`` is seconds that a task may wait in the queue.
-        ``join`` decides over the children that the step spawns and does not join itself.
-
-        Raises:
-            InvalidName: the name does not fit the token rule.
-            InvalidDeclaration: an upstream step is unknown, a type cannot travel, the signature does not fit.
-        """
-
-        def declare(function: Callable[..., Any]) -> Step[..., Any, Any]:
-            step: Step[..., Any, Any] = Step(
-                self.name,
-                function,
-                name=name or function.__name__,
-                after=[self._upstream(upstream) for upstream in ([after] if isinstance(after, Step | str) else after)],
-                retry=retry or self.retry,
-                timeout=timeout if timeout is not None else self.timeout,
-                max_running=max_running if max_running is not None else self.max_running,
-                schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
-                join=join,
-            )
-            self._add(step)
-            return step
-
-        return declare if function is None else declare(function)
+    def _plain(self, function: Any) -> Callable[..., Any]:
+        """Return what is to be a step, unless it is a declared thing itself, or the name of one."""
+        if isinstance(function, str):
+            raise InvalidDeclaration(f"workflow {self.name!r}: a step's name is given as @flow.step(name={function!r})")
+        if isinstance(function, Step | Workflow):
+            raise InvalidDeclaration(f"{function!r} is declared already: a step of {self.name!r} is a function")
+        return function
 
     @overload
     def on_failure(
@@ -290,8 +189,10 @@ class Workflow(Generic[I, O]):
         """
         if self.failure_step is not None:
             raise InvalidDeclaration(f"workflow {self.name!r} has an on_failure step already")
-        self._check_open(function.__name__)
-        step: Step[..., Any, Any] = Step(self.name, function, name=function.__name__, retry=self.retry)
+        name = named_like(function, f"the on_failure step of workflow {self.name!r}")
+        self._check_open(name)
+        step: Step[..., Any, Any] = Step(self.name, self._plain(function), name=name, retry=self.retry)
+        self._check_input(step)
         self.failure_step = step
         return step
 
@@ -300,6 +201,10 @@ class Workflow(Generic[I, O]):
             if self.steps.get(upstream.name) is not upstream:
                 raise InvalidDeclaration(f"{upstream!r} cannot stand before a step of workflow {self.name!r}")
             return upstream.name
+        if not isinstance(upstream, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+            raise InvalidDeclaration(
+                f"workflow {self.name!r}: after={upstream!r} is no step: decorate it with @flow.step, or name the step"
+            )
         return check_name("upstream step name", upstream)
 
     def _check_open(self, step: str) -> None:
@@ -313,7 +218,19 @@ class Workflow(Generic[I, O]):
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
+        self._check_input(step)
         self.steps[step.name] = step
+
+    def _check_input(self, step: Step[..., Any, Any], of: Step[..., Any, Any] | None = None) -> None:
+        """Refuse a step that takes something else than the workflow, whose input is that of the step ``of``."""
+        kind = self._input.kind if of is None and self._input is not None else Any if of is None else of.input.kind
+        if step.input_name is not None and not takes(step.input.kind, kind):
+            whose = "" if of is None else f", that of step {of.name!r}"
+            raise InvalidDeclaration(
+                f"step {step.name!r} of workflow {self.name!r} takes {shown(step.input.kind)}, and the workflow's "
+                f"input is {shown(kind)}{whose}: every step is given the input of the run (what a step before it has "
+                "returned is ctx.output(step))"
+            )
 
     def _nodes(self) -> list[Node]:
         return [Node(step.name, step.after) for step in self.steps.values()]
@@ -328,13 +245,30 @@ class Workflow(Generic[I, O]):
         on_failure = None if self.failure_step is None else self.failure_step.name
         if on_failure in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
-        return Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast)
+        graph = Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast)
+        self._give_input(graph.roots)
+        return graph
+
+    def _give_input(self, roots: Iterable[str]) -> None:
+        """Give all steps the one type that the input has: the workflow's, or that of its first step with a type.
+
+        A step that says `Any` gets plain JSON.
+        """
+        first = [self.steps[name] for name in roots]
+        typed = next((step for step in first if not is_untyped(step.input.kind)), first[0])
+        codec = self._input or typed.input
+        for step in [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]:
+            if self._input is None:
+                self._check_input(step, typed)
+            if not is_untyped(codec.kind) and not step.asks_for_json:
+                step.input = codec
+        self._input = codec
 
     @cached_property
     def input(self) -> Codec[Any]:
         """Reads and writes the input."""
-        first = self.steps[self.graph.roots[0]]
-        return self._input or first.input
+        _ = self.graph  # which settles it
+        return self._input or ANY
 
     @cached_property
     def output(self) -> Codec[Any]:
@@ -399,6 +333,24 @@ class _WorkflowDecorator(Protocol):
     def __call__(self, function: Callable[Concatenate[I, P], O], /) -> FunctionWorkflow[I, O, Concatenate[I, P], O]: ...
 
 
+def checked_workflow(where: str, given: Any) -> Workflow[Any, Any]:
+    """Return what is given, if it is a workflow.
+
+    Raises:
+        InvalidDeclaration: it is something else: most often a function that was not decorated.
+    """
+    if not isinstance(given, Workflow):
+        raise InvalidDeclaration(
+            f"{where} takes workflows, and {given!r} is none: declare a function with @workflow(...), and give the "
+            "workflow of a step"
+        )
+    return cast("Workflow[Any, Any]", given)
+
+
+def _several(after: Any) -> Iterable[Any]:
+    return [after] if isinstance(after, Step | str) or callable(after) else after
+
+
 def workflow(
     name: str,
     *,
@@ -412,8 +364,11 @@ def workflow(
 
     Raises:
         InvalidName: the name does not fit the token rule.
-        InvalidDeclaration: a type cannot travel as JSON, the signature does not fit.
+        InvalidDeclaration: a type cannot travel as JSON, what is decorated cannot be a step, or no name is given.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a function, if it stands bare
+        called = getattr(name, "__name__", "name")
+        raise InvalidDeclaration(f'a workflow has a name of its own: write @workflow("{called.replace("_", "-")}")')
 
     def declare(function: Callable[..., Any]) -> Any:
         made: FunctionWorkflow[Any, Any, ..., Any] = FunctionWorkflow(
@@ -428,63 +383,3 @@ def workflow(
         return made
 
     return declare
-
-
-class _Signature:
-    """Which parameters of a step's function are the input and the context, and their types."""
-
-    def __init__(self, function: Callable[..., Any], where: str) -> None:
-        self._where = where
-        self._hints = _resolved_hints(function, where)
-        self.input_name: str | None = None
-        self.context_name: str | None = None
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise InvalidDeclaration(f"{where}: parameter {parameter} must be a plain one: (input) or (input, ctx)")
-            if self._is_context(parameter):
-                self.context_name = parameter.name
-            elif self.input_name is None:
-                self.input_name = parameter.name
-            elif parameter.default is parameter.empty:
-                raise InvalidDeclaration(f"{where} takes more than (input, ctx): what would {parameter.name!r} be?")
-
-    def _is_context(self, parameter: inspect.Parameter) -> bool:
-        hint = self._hints.get(parameter.name)
-        return hasattr(hint, CONTEXT_MARK) or (hint is None and parameter.name == "ctx")
-
-    def codec(self, name: str | None, where: str) -> Codec[Any]:
-        if name is None or name not in self._hints:
-            return ANY
-        return Codec(self._hints[name], where)
-
-
-def _resolved_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
-    """Return the annotations, with names looked up where the function was declared, too."""
-    frame: FrameType | None = inspect.currentframe()
-    while frame is not None:
-        try:
-            return get_type_hints(function, localns=frame.f_locals, include_extras=True)
-        except NameError as error:
-            frame = frame.f_back
-            if frame is None:
-                raise InvalidDeclaration(f"{where}: an annotation cannot be resolved: {error}") from error
-    return {}
-
-
-def _first_paragraph(doc: str) -> str:
-    paragraph = " ".join(inspect.cleandoc(doc).partition("\n\n")[0].split())
-    return paragraph if len(paragraph) <= DOC_LIMIT else f"{paragraph[: DOC_LIMIT - 1]}…"
-
-
-def _source(function: Callable[..., Any]) -> str:
-    """Return where a function is declared, without the path of the machine."""
-    if function.__module__ != "__main__":
-        return f"{function.__module__}:{function.__qualname__}"
-    code: CodeType | None = getattr(inspect.unwrap(function), "__code__", None)
-    return "" if code is None else f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
-
-
-def _checked_positive(what: str, value: Any) -> Any:
-    if value is not None and not value > 0:
-        raise InvalidDeclaration(f"{what} is {value!r}: it must be above 0")
-    return value

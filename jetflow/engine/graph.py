@@ -7,6 +7,7 @@ that it started with, whatever is declared later.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from typing import Final
@@ -58,9 +59,10 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         for node in declared:
             for upstream in node.after:
                 if upstream not in names:
-                    raise InvalidDeclaration(
-                        f"step {node.name!r} of workflow {workflow!r} comes after {upstream!r}, which is not declared"
-                    )
+                    near = get_close_matches(upstream, names, 1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    step = f"step {node.name!r} of workflow {workflow!r}"
+                    raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
         return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast)
 
     @cached_property

@@ -34,6 +34,19 @@ def check_name(what: str, name: object) -> str:
     return name
 
 
+def checked_key(of: str, key: object) -> str:
+    """Return the key ``of`` a run, or of a child, if it is one.
+
+    Raises:
+        InvalidInput: it is not a str.
+    """
+    if isinstance(key, str):
+        return key
+    if callable(key):
+        raise InvalidInput(f"the key of {of} is a str: a function of the input is for spawn_workflows")
+    raise InvalidInput(f"the key of {of} is a str, not {type(key).__name__}: {key!r}")
+
+
 def is_name(text: str) -> bool:
     """Tell whether ``text`` can stand as a name."""
     return _NAME.match(text) is not None

@@ -10,7 +10,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from jetflow.broker.session import Session
-from jetflow.engine.identity import keyed_root_id
+from jetflow.engine.identity import checked_key, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
 from jetflow.runs.cancelling import was_deleted
@@ -18,7 +18,7 @@ from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import header_block, task_headers
 from jetflow.wire.subjects import Header
-from jetflow.workflow import Workflow
+from jetflow.workflow import Workflow, checked_workflow
 
 METADATA_LIMIT: Final = 16 * 1024
 """Bytes of metadata as JSON; every descendant's task carries it."""
@@ -41,12 +41,15 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Targe
 
     Raises:
         UnknownWorkflow: a name that nobody has declared.
+        InvalidDeclaration: it is neither a workflow nor a name.
         MalformedRecord: what is declared under the name cannot be read.
     """
     if isinstance(workflow, Workflow):
         await session.registry.ensure(workflow.declaration)
         graph = workflow.graph
         return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
+    if not isinstance(workflow, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+        checked_workflow("what is started", workflow)
     declaration = await session.registry.find(workflow)
     known = _input_by_name(workflow, bytes(declaration.input))
     return Target(workflow, declaration.graph.first, declaration.version, known, ANY, declaration.deadline)
@@ -60,7 +63,13 @@ def _input_by_name(workflow: str, schema: bytes) -> Codec[Any]:
 def root_task(
     target: Target, body: bytes, *, key: str | None, metadata: bytes | None, run: str | None = None, trace: str | None
 ) -> Task:
-    """Return the first task of a root run. ``body`` is what the target's input has written."""
+    """Return the first task of a root run. ``body`` is what the target's input has written.
+
+    Raises:
+        InvalidInput: the key is not a str.
+    """
+    if key is not None:
+        checked_key("a run", key)
     if run is None:
         run = uuid7().hex if key is None else keyed_root_id(target.workflow, key)
     return Task(

@@ -31,6 +31,8 @@ def _encode_other(value: Any) -> Any:
 def _decode_other(kind: type[Any], value: Any) -> Any:
     if is_pydantic(kind):
         return kind.model_validate(value)  # pydantic's ValidationError is a ValueError: msgspec adds the path
+    if kind is object:
+        return value
     raise TypeError(f"JSON cannot be read as {kind.__qualname__}")
 
 

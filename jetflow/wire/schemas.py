@@ -21,6 +21,9 @@ _PYDANTIC: Final = "pydantic."
 
 _EMPTY: Final[dict[Any, Any]] = {list: [], tuple: [], set: [], frozenset: [], dict: {}, str: "", bytearray: ""}
 
+_ANYTHING: Final = {"title": "Any"}
+"""Says nothing of a value: msgspec takes no empty schema."""
+
 _Fields: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType
 
 
@@ -32,7 +35,7 @@ def is_pydantic(kind: Any) -> bool:
 
 def custom_types(kind: Any) -> list[Any]:
     """Return the types inside a type that msgspec leaves to a hook."""
-    return [part.cls for part in _parts(kind) if isinstance(part, inspect.CustomType)]
+    return [part.cls for part in _parts(kind) if isinstance(part, inspect.CustomType) and part.cls is not object]
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
@@ -42,12 +45,12 @@ def schema_of(kind: Any) -> dict[str, Any]:
         TypeError: the type has none.
     """
     parts = list(_parts(kind))
-    models = list(dict.fromkeys(part.cls for part in parts if isinstance(part, inspect.CustomType)))
+    models = list(dict.fromkeys(custom_types(kind)))
     known = {part.cls: part for part in parts if isinstance(part, _Fields)}
     references, definitions = _of_pydantic(models)
     try:
         (schema, *named), components = msgspec.json.schema_components(
-            [kind, *known], schema_hook=lambda model: dict(references.get(model, {}))
+            [kind, *known], schema_hook=lambda model: dict(references.get(model, _ANYTHING))
         )
     except KeyError as error:
         raise TypeError(f"two types inside of it have the name {error.args[0]!r}: name one otherwise") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
@@ -82,7 +83,7 @@ class Bodies:
             arguments = step.arguments(step.input.decode(data), Context(body) if isinstance(body, Execution) else None)
             points.before("body")
             if step.timeout is None and task.deadline is None:
-                result = await self._call(work, arguments)
+                result = await self._call(work, body, arguments)
             else:
                 result = await self._call_in_time(work, body, arguments)
             points.after("body")
@@ -98,14 +99,25 @@ class Bodies:
         work.give_back_slot()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
 
-    def _call(self, work: Assignment, arguments: dict[str, Any]) -> Awaitable[Any]:
+    def _call(self, work: Assignment, body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
         """Call a step's function, here or in a thread."""
         step = work.known_step
         function: Callable[..., Any] = step.function
         if step.is_async:
             return function(**arguments)
         call = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
+        called = asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
+        return self._awaited(body, called) if step.wraps_async else called
+
+    async def _awaited(self, body: Body, called: Awaitable[Any]) -> Any:
+        """Return what a decorated coroutine function gives: the decorator may have run it, or hand it over."""
+        result = await called
+        if not inspect.iscoroutine(result):
+            return result
+        if body.comes_to_the_loop():
+            return await result
+        result.close()
+        raise asyncio.CancelledError
 
     async def _call_in_time(self, work: Assignment, body: Body, arguments: dict[str, Any]) -> Any:
         """Call a step's function, and end it when its time is over."""
@@ -115,7 +127,7 @@ class Bodies:
         try:
             async with end, timeout:
                 body.bound(timeout)
-                return await self._call(work, arguments)
+                return await self._call(work, body, arguments)
         except TimeoutError:
             if timeout.expired():
                 raise StepTimeout(step.name, step.timeout or 0.0) from None

@@ -39,6 +39,11 @@ class Body:
             if self._is_async and self._running is not None:
                 self._running.cancel()
 
+    def comes_to_the_loop(self) -> bool:
+        """Let a step go on here that has begun in a thread; not if its run was cancelled meanwhile."""
+        self._is_async = True
+        return not self.cancelled
+
     def runs_in(self, running: asyncio.Task[Any]) -> bool:
         """Tell whether it is this step that a task of the event loop runs."""
         return self._running is running

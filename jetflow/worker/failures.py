@@ -13,6 +13,7 @@ from jetflow.broker.puller import Delivery
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
     DepthExceeded,
+    InvalidDeclaration,
     InvalidInput,
     InvalidOutput,
     JetflowError,
@@ -36,6 +37,7 @@ _INSTALLED: Final = ("site-packages", "dist-packages")
 FINAL: Final = (
     NonRetryable,
     RunTimeout,
+    InvalidDeclaration,
     InvalidInput,
     InvalidOutput,
     PayloadTooLarge,
@@ -52,7 +54,7 @@ def failure_of(error: BaseException, step: str) -> Failure:
         text = ""
     else:
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
-    message = str(error)[:TRACEBACK_LIMIT]
+    message = str(error)[:TRACEBACK_LIMIT] + _hint(error)
     return Failure(
         type=type(error).__name__,
         message=_writable(message),
@@ -60,6 +62,16 @@ def failure_of(error: BaseException, step: str) -> Failure:
         traceback=_writable(text),
         place=_writable(_place(error.__traceback__)),
     )
+
+
+def _hint(error: BaseException) -> str:
+    """Return what has most likely been forgotten, where Python's own words do not say it."""
+    if isinstance(error, TypeError | AttributeError):
+        if "'coroutine' object" in str(error):
+            return " (is an await missing? in a plain def step, which cannot await: ctx.block_on(...))"
+        if "'async_generator' object" in str(error):
+            return " (is it an async for that is meant?)"
+    return ""
 
 
 def _place(frames: TracebackType | None) -> str:

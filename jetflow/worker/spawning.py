@@ -17,11 +17,11 @@ from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
-from jetflow.engine.identity import child_id, child_ids
+from jetflow.engine.identity import checked_key, child_id, child_ids
 from jetflow.engine.joins import distinct_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
-from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
+from jetflow.errors import DepthExceeded, InvalidInput, KeyConflict, RunCancelled, TreeTooLarge
 from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
@@ -98,6 +98,8 @@ class Spawner:
         self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False
     ) -> ChildGroup:
         """Spawn one child. See `Context.spawn_workflow`."""
+        if key is not None:
+            checked_key("a child", key)
         target = await self._resolve(workflow)
         if detached:
             return await self._spawn_detached(target, value, key)
@@ -131,6 +133,11 @@ class Spawner:
         key: Callable[[Any], str] | None,
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
+        if key is not None and not callable(key):  # pyright: ignore[reportUnnecessaryComparison] - it comes from the user
+            raise InvalidInput(
+                f"the key of spawn_workflows is a function of the input, such as key=lambda x: x.id, not {key!r}: "
+                "one key for all would make one child of them; a str is for spawn_workflow"
+            )
         target = await self._resolve(workflow)
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
         group = self._add(target, bytearray())
@@ -261,9 +268,7 @@ class _Planner:
             run = child.hex()
             own = f"{Header.MESSAGE_ID}: {run}.{self._step}\r\n\r\n"  # the id tells the digest
         else:
-            if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
-                raise TypeError(f"the key of a child is a str, not {type(key).__name__}: {key!r}")
-            child = self._id_of(key)
+            child = self._id_of(key if type(key) is str else checked_key("a child", key))
             run = child.hex()
             own = (
                 f"{Header.MESSAGE_ID}: {run}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"

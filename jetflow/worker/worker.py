@@ -25,7 +25,7 @@ from jetflow.errors import InvalidDeclaration
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
-from jetflow.workflow import Workflow
+from jetflow.workflow import Workflow, checked_workflow
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -49,7 +49,8 @@ class Worker:
         slots: int | None = None,
         options: WorkerOptions | None = None,
     ) -> None:
-        declared = [workflows] if isinstance(workflows, Workflow) else list(workflows)
+        given = [workflows] if isinstance(workflows, Workflow) or callable(workflows) else list(workflows)
+        declared = [checked_workflow("a worker", one) for one in given]
         self.workflows: dict[str, Workflow[Any, Any]] = {workflow.name: workflow for workflow in declared}
         if not declared or len(self.workflows) < len(declared):
             raise InvalidDeclaration("a worker runs at least one workflow, and no two of one name")

@@ -40,6 +40,11 @@ def count(source: Source, ctx: Context) -> int:
     return ctx.attempt
 
 
+@workflow("answer")
+async def answer() -> int:
+    return 42
+
+
 index_tree = Workflow("index-tree", input=Tree, output=Report)
 untyped = Workflow("untyped")
 only_input = Workflow("only-input", input=Tree)
@@ -67,6 +72,58 @@ async def report(tree: Tree, ctx: Context) -> Report:
     assert_type(ctx.output(check), str)
     assert_type(ctx.output("scan"), Any)
     return Report(ctx.output(scan))
+
+
+@index_tree.step
+def without_input() -> int:
+    return 1
+
+
+@index_tree.step
+async def only_context(ctx: Context) -> str:
+    return ctx.run_id
+
+
+@index_tree.step(after=scan)
+async def context_first(ctx: Context, tree: Tree) -> str:
+    return ctx.run_id + tree.root
+
+
+@index_tree.step
+def anything(value: object, ctx: Context, extra: int = 1) -> int:
+    return extra
+
+
+class Scaler:
+    async def __call__(self, number: int) -> int:
+        return number
+
+    def method(self, number: int) -> str:
+        return str(number)
+
+
+numbers = Workflow("numbers", input=int)
+scaled = numbers.step(name="scaled")(Scaler())
+by_method = numbers.step(Scaler().method)
+
+
+def steps_take_the_input_of_their_workflow() -> None:
+    one: Step[..., Any, int] = without_input
+    two: Step[..., Any, str] = only_context
+    three: Step[..., Any, str] = context_first
+    four: Step[..., Any, int] = scaled
+    five: Step[..., Any, str] = by_method
+    _ = one, two, three, four, five
+
+    @index_tree.step  # pyright: ignore[reportCallIssue, reportArgumentType, reportUntypedFunctionDecorator]
+    def other(source: Source) -> int:
+        return len(source.path)
+
+    @index_tree.step(after=scan)  # pyright: ignore[reportCallIssue, reportArgumentType, reportUntypedFunctionDecorator]
+    async def another(text: str, ctx: Context) -> int:
+        return len(text)
+
+    _ = other, another
 
 
 def declarations_are_typed() -> None:
@@ -110,6 +167,7 @@ async def spawned(ctx: Context) -> None:
     assert_type(await ctx.spawn_workflow(untyped), Child[Any])
     assert_type(await ctx.spawn_workflow(only_output, {"any": "input"}), Child[Report])
     assert_type(await ctx.spawn_workflow("by-name", {"a": 1}), Child[Any])
+    await ctx.spawn_workflow(index_file)  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.spawn_workflow(index_file, Tree("/"))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     children = await ctx.spawn_workflows(index_file, [Source("a")], key=lambda source: source.path)
@@ -170,6 +228,9 @@ async def triggered() -> None:
         assert_type(await run.result(timeout=5), Report)
         assert_type(await client.trigger(index_file, Source("a")), Run[dict[str, int]])
         assert_type(await client.trigger("index-tree", {"root": "/"}), Run[Any])
+        await client.trigger(index_tree)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        assert_type(await client.trigger(answer), Run[int])
+        assert_type(await client.trigger(untyped), Run[Any])
         await client.trigger(index_tree, Source("a"))  # pyright: ignore[reportCallIssue, reportArgumentType]
         assert_type(client.run(run.id), Run[Any])
         assert_type(client.run(run.id, index_tree), Run[Report])

@@ -12,8 +12,8 @@ import pytest
 from jetflow import Context, InvalidDeclaration, JoinPolicy, Retry, Workflow, workflow
 from jetflow.engine.graph import START
 from jetflow.errors import InvalidName
+from jetflow.signature import DOC_LIMIT
 from jetflow.wire.records import DeclaredStep, decode_declaration, encode
-from jetflow.workflow import DOC_LIMIT
 
 
 class Tree(msgspec.Struct):

@@ -1,0 +1,181 @@
+"""One step of a workflow: a function with its name, its place in the graph, its types and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from jetflow.engine.identity import check_name
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
+from jetflow.engine.retries import Retry
+from jetflow.errors import InvalidDeclaration
+from jetflow.signature import Signature, first_paragraph, source_of
+from jetflow.wire.codec import Codec
+from jetflow.wire.records import DeclaredStep
+
+I = TypeVar("I")  # noqa: E741 - the input of a workflow
+P = ParamSpec("P")
+R = TypeVar("R")
+OUT = TypeVar("OUT")
+OUT_co = TypeVar("OUT_co", covariant=True)
+
+
+class Step(Generic[P, R, OUT_co]):
+    """One function of a workflow. Calling it runs the function, and nothing else.
+
+    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers.
+    """
+
+    def __init__(
+        self,
+        workflow: str,
+        function: Callable[P, R],
+        *,
+        name: str,
+        after: Sequence[str] = (),
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
+    ) -> None:
+        self.workflow = workflow
+        self.function = function
+        self.name: str = check_name("step name", name)
+        self.after: tuple[str, ...] = tuple(after)
+        what = f"step {name!r}"
+        self.retry: Retry = checked_retry(what, retry) or Retry()
+        self.timeout: float | None = checked_positive(f"{what}: timeout (seconds)", timeout)
+        self.max_running: int | None = checked_positive(f"{what}: max_running", max_running)
+        self.schedule_timeout: float | None = checked_positive(f"{what}: schedule_timeout (seconds)", schedule_timeout)
+        self.join: JoinPolicy = join
+        signature = Signature(function, f"{what} of workflow {workflow!r}")
+        self.is_async: bool = signature.is_async
+        self.wraps_async: bool = signature.wraps_async
+        self.input_name: str | None = signature.input_name
+        self.context_name: str | None = signature.context_name
+        self.asks_for_json: bool = signature.asks_for_json
+        self.input: Codec[Any] = signature.input(f"input of workflow {workflow!r}")
+        self.output: Codec[Any] = signature.output(f"output of {what} of workflow {workflow!r}")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name!r} of {self.workflow!r}>"
+
+    @property
+    def declared(self) -> DeclaredStep:
+        """What the registry bucket says of the step."""
+        return DeclaredStep(
+            attempts=self.retry.attempts,
+            timeout=self.timeout,
+            max_running=self.max_running,
+            join=self.join,
+            doc=first_paragraph(self.function),
+            source=source_of(self.function),
+        )
+
+    def arguments(self, value: Any, context: Any) -> dict[str, Any]:
+        """Return the keyword arguments for one call."""
+        arguments: dict[str, Any] = {}
+        if self.input_name is not None:
+            arguments[self.input_name] = value
+        if self.context_name is not None:
+            arguments[self.context_name] = context
+        return arguments
+
+
+class _TakesContext(Protocol):
+    @property
+    def __jetflow_context__(self) -> bool: ...
+
+
+C = TypeVar("C", bound=_TakesContext)
+
+
+class StepDecorator(Generic[I]):
+    """Declares functions as steps of one workflow, as ``@flow.step`` or ``@flow.step(after=[...])``.
+
+    The function takes ``(input)`` or ``(input, ctx)`` and is ``async def`` or ``def`` (run in a thread); a method of an
+    object, a partial and an object with ``__call__`` will do as well. Its input is the workflow's. Without ``name`` the
+    step is called like the function. ``timeout`` is seconds that the function may run, time spent waiting for children
+    not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
+    that the step spawns and does not join itself.
+
+    Raises:
+        InvalidName: the name does not fit the token rule.
+        InvalidDeclaration: an upstream step is unknown, a type cannot travel, the input is of another type than the
+            workflow's, or what is decorated cannot be a step.
+    """
+
+    def __init__(self, declare: Callable[..., Step[..., Any, Any]], options: Mapping[str, Any]) -> None:
+        self._declare = declare
+        self._options = options
+
+    @overload
+    def __call__(
+        self, function: Callable[[], Coroutine[Any, Any, OUT]], /
+    ) -> Step[[], Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[[], OUT], /) -> Step[[], OUT, OUT]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[C], Coroutine[Any, Any, OUT]], /
+    ) -> Step[[C], Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[[C], OUT], /) -> Step[[C], OUT, OUT]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[I, P], Coroutine[Any, Any, OUT]], /
+    ) -> Step[Concatenate[I, P], Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[I, P], OUT], /) -> Step[Concatenate[I, P], OUT, OUT]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[C, I], Coroutine[Any, Any, OUT]], /
+    ) -> Step[[C, I], Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[[C, I], OUT], /) -> Step[[C, I], OUT, OUT]: ...
+    @overload
+    def __call__(
+        self,
+        function: None = None,
+        *,
+        name: str | None = None,
+        after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_running: int | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
+    ) -> StepDecorator[I]: ...
+    def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Declare a function, or return what declares one with these options."""
+        options = {**self._options, **options}
+        return StepDecorator[I](self._declare, options) if function is None else self._declare(function, **options)
+
+
+def checked_positive(what: str, value: Any) -> Any:
+    """Return an option that has to be a number above 0, if it is given.
+
+    Raises:
+        InvalidDeclaration: it is not.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not value > 0:
+        raise InvalidDeclaration(f"{what} is {value!r}: it must be above 0")
+    return value
+
+
+def checked_retry(what: str, retry: Any) -> Retry | None:
+    """Return how a step is tried again, if it is said.
+
+    Raises:
+        InvalidDeclaration: it is said otherwise than by a `Retry`.
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise InvalidDeclaration(f"{what}: retry is {retry!r}: write retry=Retry(attempts={retry!r})")
+    return retry

@@ -1,0 +1,106 @@
+"""Slips that everybody makes once: each is told in one sentence that says what to do."""
+
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: reportUnusedCoroutine=false, reportUnknownMemberType=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from patience import PATIENCE
+
+from jetflow import Client, Context, InvalidDeclaration, InvalidInput, Retry, RunFailed, Worker, Workflow, workflow
+
+ONCE = Retry(attempts=1)
+
+
+@workflow("echo")
+async def echo(number: int) -> int:
+    return number
+
+
+async def plain(number: int) -> int:
+    return number
+
+
+async def error_of(client: Client, flow: Workflow[Any, Any]) -> str:
+    with pytest.raises(RunFailed) as failed:
+        await (await client.trigger(flow)).result(PATIENCE)
+    return f"{failed.value.error_type}: {failed.value.error_message}"
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return inner
+
+
+async def test_a_decorator_that_knows_nothing_of_async_does_no_harm(
+    client: Client, worker: Callable[..., Worker]
+) -> None:
+    """It is called in a thread, as any plain function is; the coroutine that it returns runs on the event loop."""
+
+    @logged
+    async def sum_of_children(count: int, ctx: Context) -> int:
+        return sum(await ctx.join(await ctx.spawn_workflows(echo, range(count))))
+
+    flow = workflow("sum")(sum_of_children)
+    async with worker([flow, echo]):
+        assert await (await client.trigger(flow, 4)).result(PATIENCE) == 6
+
+
+async def test_a_forgotten_await_is_pointed_out(client: Client, worker: Callable[..., Worker]) -> None:
+    """In an async step and in a plain one, which has `ctx.block_on`."""
+
+    @workflow("not-awaited", retry=ONCE)
+    async def not_awaited(_: None, ctx: Context) -> int:
+        with closing(ctx.spawn_workflows(echo, [1])) as children:  # closed for the sake of the tests after this one
+            return len(list(children))
+
+    @workflow("in-a-def", retry=ONCE)
+    def in_a_def(_: None, ctx: Context) -> int:
+        with closing(ctx.spawn_workflow(echo, 1)) as child:
+            return child.result()
+
+    async with worker([not_awaited, in_a_def, echo]):
+        for flow in (not_awaited, in_a_def):
+            assert "(is an await missing? in a plain def step" in await error_of(client, flow)
+
+
+async def test_one_key_for_many_children_is_refused(client: Client, worker: Callable[..., Worker]) -> None:
+    """It would make one child of them. Nothing is spawned."""
+
+    @workflow("one-key", retry=ONCE)
+    async def one_key(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(echo, [1, 2], key="a")
+
+    async with worker([one_key, echo]):
+        error = await error_of(client, one_key)
+    assert error.startswith("InvalidInput: the key of spawn_workflows is a function of the input, such as key=lambda")
+    assert error.endswith("a str is for spawn_workflow")
+
+
+async def test_a_function_is_no_workflow(client: Client, worker: Callable[..., Worker]) -> None:
+    """Neither where a run is triggered nor where a child is spawned."""
+    with pytest.raises(InvalidDeclaration, match=r"what is started takes workflows, and <function plain .*@workflow"):
+        await client.trigger(plain, 1)
+
+    @workflow("spawns-a-function")
+    async def spawns_a_function(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflow(plain, 1)
+
+    async with worker([spawns_a_function]):
+        assert (await error_of(client, spawns_a_function)).startswith("InvalidDeclaration: what is started takes")
+
+
+async def test_a_key_of_a_run_is_text(client: Client) -> None:
+    with pytest.raises(InvalidInput, match=r"^the key of a run is a str, not int: 7$"):
+        await client.trigger(echo, 1, key=7)
+    with pytest.raises(InvalidInput, match=r"a function of the input is for spawn_workflows"):
+        await client.trigger(echo, 1, key=str)
