@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.tasks import Failure, Outcome, Status
-from jetflow.errors import ChildFailed, StepFailed
+from jetflow.errors import ChildFailed, InvalidOutput, StepFailed
 from jetflow.wire.codec import Codec
 
 O_co = TypeVar("O_co", covariant=True)
@@ -24,12 +24,13 @@ class Waiter(Protocol):
 class ChildGroup:
     """Children that were spawned in one call: their ids, 16 bytes each, and how to read their outputs."""
 
-    __slots__ = ("codec", "ids", "workflow")
+    __slots__ = ("codec", "ids", "keyed", "workflow")
 
-    def __init__(self, workflow: str, codec: Codec[Any], ids: bytearray) -> None:
+    def __init__(self, workflow: str, codec: Codec[Any], ids: bytearray, *, keyed: bool = True) -> None:
         self.workflow: str = workflow
         self.codec: Codec[Any] = codec
         self.ids: bytearray = ids
+        self.keyed: bool = keyed
 
 
 class Child(Generic[O_co]):
@@ -111,14 +112,29 @@ class Children(Sequence[Child[O_co]], Generic[O_co]):
 
 
 class ChildResult(Generic[O_co]):
-    """How a child of an earlier step ended."""
+    """How a child of an earlier step ended.
 
-    __slots__ = ("_codec", "_outcome", "id")
+    One whose output does not fit the type that is asked for counts as failed; it is read when it is first asked for.
+    """
+
+    __slots__ = ("_codec", "_outcome", "_output", "id")
 
     def __init__(self, id: str, outcome: Outcome, codec: Codec[Any]) -> None:
         self.id: str = id
         self._outcome = outcome
-        self._codec = codec
+        self._codec: Codec[Any] | None = codec
+        self._output: Any = None
+
+    def _read(self) -> Outcome:
+        """Return the outcome, with its output read once."""
+        if self._codec is not None:
+            codec, self._codec = self._codec, None
+            if self._outcome.status == "succeeded":
+                try:
+                    self._output = codec.decode_output(self._outcome.output)
+                except InvalidOutput as error:
+                    self._outcome = self._outcome.unreadable("InvalidOutput", str(error))
+        return self._outcome
 
     def __repr__(self) -> str:
         return f"<ChildResult {self.id} of {self.workflow!r}: {self.status}>"
@@ -136,21 +152,24 @@ class ChildResult(Generic[O_co]):
     @property
     def status(self) -> Status:
         """How the child ended."""
-        return self._outcome.status
+        return self._read().status
 
     @property
     def error(self) -> Failure | None:
         """Why the child ended without an output."""
-        return self._outcome.error
+        return self._read().error
 
     @property
     def output(self) -> O_co:
         """The child's output.
 
         Raises:
-            ChildFailed: the child ended without one.
+            ChildFailed: the child ended without one, or with one that does not fit the type that is asked for.
         """
-        return output_of(self.id, self._outcome, self._codec)
+        outcome = self._read()
+        if outcome.status != "succeeded":
+            raise _child_failed(self.id, outcome)
+        return self._output
 
 
 class Decided(Protocol):
@@ -229,11 +248,18 @@ def output_of(child: str, outcome: Outcome, codec: Codec[Any]) -> Any:
     """Return the output of a child's outcome.
 
     Raises:
-        ChildFailed: it has none.
+        ChildFailed: it has none, or one that does not fit the type that is asked for.
     """
     if outcome.status == "succeeded":
-        return codec.decode(outcome.output)
-    raise ChildFailed(child, outcome.workflow, status=outcome.status, errors=errors_of(outcome), key=outcome.key)
+        try:
+            return codec.decode_output(outcome.output)
+        except InvalidOutput as error:
+            raise _child_failed(child, outcome.unreadable("InvalidOutput", str(error))) from error
+    raise _child_failed(child, outcome)
+
+
+def _child_failed(child: str, outcome: Outcome) -> ChildFailed:
+    return ChildFailed(child, outcome.workflow, status=outcome.status, errors=errors_of(outcome), key=outcome.key)
 
 
 def errors_of(outcome: Outcome) -> list[StepFailed]:

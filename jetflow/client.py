@@ -67,13 +67,14 @@ class Run(Generic[O_co]):
 
         Raises:
             RunFailed: the run ended without an output: a group of the errors of its steps.
+            InvalidOutput: its output does not fit the type that is asked for.
             ResultTimeout: it has not ended in time; it goes on.
             BrokerTimeout: the broker does not answer.
         """
         root, outcome = await self._outcome(timeout)
         outcome = await with_output(self._session, root, outcome)
         if outcome.status == "succeeded":
-            return self._codec.decode(outcome.output)
+            return self._codec.decode_output(outcome.output)
         raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
 
     async def _outcome(self, timeout: float | None) -> tuple[str, Outcome]:

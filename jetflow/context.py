@@ -151,10 +151,10 @@ class Context:
 
         Raises:
             LookupError: ``step`` does not come before this one.
-            InvalidInput: the stored output does not fit the step's type.
+            InvalidOutput: the stored output does not fit the step's type.
         """
         if isinstance(step, Step):
-            return step.output.decode(self._host.output(step.name))
+            return step.output.decode_output(self._host.output(step.name))
         return msgspec.json.decode(self._host.output(step))
 
     @overload
@@ -300,9 +300,13 @@ class Context:
             for child, codec in dict(zip(ids, codecs, strict=True)).items()
             if child in decision.ended
         ]
-        return JoinResult(
+        ended = JoinResult(
             results, [child.hex() for child in dict.fromkeys(ids) if child in decision.open], met=decision.met
         )
+        succeeded = len(ended.succeeded)
+        if decision.met and succeeded < sum(one.status == "succeeded" for one in decision.ended.values()):
+            ended.met = policy.verdict(len(results), succeeded, len(results)) == "met"  # some cannot be read
+        return ended
 
     async def as_completed(self, children: Children[O] | Iterable[Child[O]]) -> AsyncIterator[Child[O]]:
         """Yield children as they end; ``await child.result()`` then returns at once."""

@@ -95,6 +95,12 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
         """Every error that is told."""
         return self.errors or (() if self.error is None else (self.error,))
 
+    def unreadable(self, type: str, message: str) -> Outcome:
+        """Return how it has ended for whoever cannot read its output: not well."""
+        return msgspec.structs.replace(
+            self, status="failed", output=NULL, value=None, error=Failure(type, message, self.step)
+        )
+
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """One delivery of a task that ended without an outcome.

@@ -112,6 +112,16 @@ async def with_output(session: Session, root: str, outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, output=output, value=None)
 
 
+async def with_readable_output(session: Session, root: str, outcome: Outcome) -> Outcome:
+    """Return the outcome of a child with its output at hand. One whose output is lost has failed, for its parent."""
+    if outcome.value is None:
+        return outcome
+    try:
+        return await with_output(session, root, outcome)
+    except LostValue as error:
+        return outcome.unreadable("LostValue", str(error))
+
+
 async def by_reference(session: Session, root: str, outcome: Outcome) -> Outcome:
     """Return an outcome whose output, if it is large, is stored and only referred to."""
     if not is_large(session, outcome.output):

@@ -78,6 +78,17 @@ class Codec(Generic[T]):
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so is that of wrong UTF-8
             raise InvalidInput(f"{self.where}: {error}") from error
 
+    def decode_output(self, data: bytes | msgspec.Raw) -> T:
+        """Return an output that was stored.
+
+        Raises:
+            InvalidOutput: it does not fit the type that is asked for; the message names the path inside.
+        """
+        try:
+            return self.decode(data)
+        except InvalidInput as error:
+            raise InvalidOutput(str(error)) from error
+
     def encode(self, value: T | Any) -> bytes:
         """Return an input as JSON with sorted keys, checked against the type.
 

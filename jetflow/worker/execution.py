@@ -23,7 +23,7 @@ from jetflow.errors import PayloadTooLarge
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
-from jetflow.runs.values import is_large, threshold, with_output
+from jetflow.runs.values import is_large, threshold, with_readable_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
@@ -150,7 +150,7 @@ class Execution(Body):
                 yield [await self._ended(stored) for stored in page]
 
     async def _ended(self, stored: Stored) -> tuple[str, Outcome]:
-        outcome = await with_output(self._session, self._task.root, decode_outcome(stored.body))
+        outcome = await with_readable_output(self._session, self._task.root, decode_outcome(stored.body))
         return last_token(stored.subject), outcome
 
     async def spawn(

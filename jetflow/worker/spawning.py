@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from itertools import islice
@@ -18,7 +19,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
 from jetflow.engine.identity import checked_key, child_id, child_ids
-from jetflow.engine.joins import distinct_ids
+from jetflow.engine.joins import ID_BYTES, distinct_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import DepthExceeded, InvalidInput, KeyConflict, RunCancelled, TreeTooLarge
@@ -37,6 +38,12 @@ AT_ONCE: Final = 100
 
 TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
+
+
+_TOLD: Final[set[tuple[str, str, str]]] = set()
+"""The steps, and what they spawn, of which this process has said that equal inputs are one child."""
+
+_log = logging.getLogger("jetflow.worker")
 
 
 class Limits(NamedTuple):
@@ -85,10 +92,31 @@ class Spawner:
 
     def owned(self) -> bytes:
         """Return the ids of the children that this step spawned, each once, without the borrowed ones."""
-        ids = distinct_ids(b"".join(group.ids for group in self.groups))
+        asked = b"".join(group.ids for group in self.groups)
+        ids = distinct_ids(asked)
+        if len(ids) < len(asked):
+            self._tell_of_equal_inputs()
         if not self.borrowed:
             return ids
         return b"".join(ids[at : at + 16] for at in range(0, len(ids), 16) if ids[at : at + 16] not in self.borrowed)
+
+    def _tell_of_equal_inputs(self) -> None:
+        """Say once, of each step and its children, that equal inputs are one child: it surprises."""
+        for workflow in {group.workflow for group in self.groups if not group.keyed}:
+            asked = b"".join(group.ids for group in self.groups if group.workflow == workflow and not group.keyed)
+            inputs, children = len(asked) // ID_BYTES, len(distinct_ids(asked)) // ID_BYTES
+            case = (self._task.workflow, self._task.step, workflow)
+            if children < inputs and case not in _TOLD:
+                _TOLD.add(case)
+                _log.info(
+                    "step %r of %r has spawned %r with %d inputs, %d children: equal inputs are one child; "
+                    "give key= if each is to have its own",
+                    self._task.step,
+                    self._task.workflow,
+                    workflow,
+                    inputs,
+                    children,
+                )
 
     def owner_of(self, child: bytes) -> str:
         """Return the step under which a child's outcome is stored."""
@@ -112,7 +140,7 @@ class Spawner:
         points.after("spawn_one")
         if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
             await self._attach(target, [planned])
-        return self._add(target, bytearray(planned.id))
+        return self._add(target, bytearray(planned.id), keyed=key is not None)
 
     async def _spawn_detached(self, target: Target, value: Any, key: str | None) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
@@ -140,7 +168,7 @@ class Spawner:
             )
         target = await self._resolve(workflow)
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
-        group = self._add(target, bytearray())
+        group = self._add(target, bytearray(), keyed=key is not None)
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         batch: list[Planned] = []
         try:
@@ -201,8 +229,8 @@ class Spawner:
         if self._task.root in self._limits.full:
             raise TreeTooLarge(self._task.root, self._limits.max_descendants)
 
-    def _add(self, target: Target, ids: bytearray) -> ChildGroup:
-        group = ChildGroup(target.workflow, target.output, ids)
+    def _add(self, target: Target, ids: bytearray, *, keyed: bool) -> ChildGroup:
+        group = ChildGroup(target.workflow, target.output, ids, keyed=keyed)
         self.groups.append(group)
         return group
 

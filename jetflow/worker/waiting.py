@@ -22,7 +22,7 @@ from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
 from jetflow.runs import points
 from jetflow.runs.telling import Telling
-from jetflow.runs.values import with_output
+from jetflow.runs.values import with_readable_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id
 from jetflow.worker.slots import Slots
@@ -192,7 +192,7 @@ class Waiting:
         outcome = decode_outcome(self._ended[child])
         if outcome.status != "succeeded":
             self.excused.add(child.hex())
-        return await with_output(self._session, self._task.root, outcome)
+        return await with_readable_output(self._session, self._task.root, outcome)
 
     def cancel(self) -> None:
         """End the waits of a cancelled run."""

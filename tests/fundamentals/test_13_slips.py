@@ -86,6 +86,31 @@ async def test_one_key_for_many_children_is_refused(client: Client, worker: Call
     assert error.endswith("a str is for spawn_workflow")
 
 
+async def test_equal_inputs_are_said_to_be_one_child(
+    client: Client, worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each step, however often it runs, and not if there are keys."""
+    caplog.set_level("INFO", "jetflow.worker")
+
+    @workflow("equal-inputs")
+    async def equal_inputs(_: int, ctx: Context) -> list[int]:
+        return await ctx.join(await ctx.spawn_workflows(echo, [5, 5, 5, 6]))
+
+    @workflow("equal-keys")
+    async def equal_keys(_: int, ctx: Context) -> list[int]:
+        return await ctx.join(await ctx.spawn_workflows(echo, [5, 5], key=str))
+
+    async with worker([equal_inputs, equal_keys, echo]):
+        for number in range(3):
+            assert await (await client.trigger(equal_inputs, number)).result(PATIENCE) == [5, 5, 5, 6]
+        assert await (await client.trigger(equal_keys, 1)).result(PATIENCE) == [5, 5]
+    told = [record.getMessage() for record in caplog.records if "equal inputs are one child" in record.getMessage()]
+    assert told == [
+        "step 'run' of 'equal-inputs' has spawned 'echo' with 4 inputs, 2 children: equal inputs are one child; "
+        "give key= if each is to have its own"
+    ]
+
+
 async def test_a_function_is_no_workflow(client: Client, worker: Callable[..., Worker]) -> None:
     """Neither where a run is triggered nor where a child is spawned."""
     with pytest.raises(InvalidDeclaration, match=r"what is started takes workflows, and <function plain .*@workflow"):
