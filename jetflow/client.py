@@ -261,4 +261,4 @@ def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:
         return None
     if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
         raise InvalidInput(f"metadata is a mapping with JSON values, not {type(metadata).__name__}")
-    return ANY.encode(dict(metadata))
+    return ANY.named("metadata").encode(dict(metadata))

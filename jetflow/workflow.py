@@ -366,7 +366,7 @@ def workflow(
         InvalidName: the name does not fit the token rule.
         InvalidDeclaration: a type cannot travel as JSON, what is decorated cannot be a step, or no name is given.
     """
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a function, if it stands bare
+    if callable(name):  # the function itself, where the decorator stands bare
         called = getattr(name, "__name__", "name")
         raise InvalidDeclaration(f'a workflow has a name of its own: write @workflow("{called.replace("_", "-")}")')
 

@@ -7,30 +7,31 @@ has its keys sorted, and says the value whole: what JSON cannot hold is refused,
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from jetflow.engine.identity import input_digest
 from jetflow.errors import InvalidDeclaration, InvalidInput, InvalidOutput
+from jetflow.wire import models
 from jetflow.wire.canonical import Canonical
-from jetflow.wire.schemas import custom_types, is_pydantic, schema_of
-from jetflow.wire.unwritable import DEEPEST, first_unwritable, too_deep, whole
+from jetflow.wire.sameness import BY_NAME, check_same
+from jetflow.wire.schemas import custom_types, schema_of
+from jetflow.wire.unwritable import DEEPEST, first_too_deep, first_too_large, told, why_not
 
 T = TypeVar("T")
 
-_TROUBLE = (TypeError, ValueError, OverflowError, RecursionError)
-
 
 def _encode_other(value: Any) -> Any:
-    if is_pydantic(type(value)):  # by the names that it is read by, and without what is computed
-        return value.model_dump(mode="json", by_alias=True, round_trip=True)
-    raise TypeError(f"a value of type {type(value).__qualname__} cannot be written as JSON")
+    if models.is_pydantic(type(value)):
+        return models.written(value)
+    raise TypeError(why_not(value))
 
 
 def _decode_other(kind: type[Any], value: Any) -> Any:
-    if is_pydantic(kind):
-        return kind.model_validate(value)  # pydantic's ValidationError is a ValueError: msgspec adds the path
+    if models.is_pydantic(kind):
+        return models.read(kind, value)  # msgspec adds the path to a ValueError
     if kind is object:
         return value
     raise TypeError(f"JSON cannot be read as {kind.__qualname__}")
@@ -38,6 +39,14 @@ def _decode_other(kind: type[Any], value: Any) -> Any:
 
 _encode = msgspec.json.Encoder(order="sorted", enc_hook=_encode_other).encode
 _parse = msgspec.json.Decoder().decode
+
+
+def _write(value: Any) -> bytes:
+    """Write what the sorting encoder does not take: keys that are no text, and sets of what has no order."""
+    try:
+        return _encode(value)
+    except TypeError:
+        return _encode(msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_other))
 
 
 class Codec(Generic[T]):
@@ -50,22 +59,24 @@ class Codec(Generic[T]):
     """
 
     def __init__(self, kind: type[T] | Any, where: str, *, schema: bytes | None = None) -> None:
-        self.kind: Any = kind
+        self.kind: Any = Any if kind is object else kind
         self.where = where
         try:
-            custom = custom_types(kind)
-            for one in custom:
-                if not is_pydantic(one):
-                    raise TypeError(f"{one!r} is neither a msgspec type, a dataclass, a TypedDict nor a pydantic model")
-            self._decode = msgspec.json.Decoder(kind, dec_hook=_decode_other).decode
-            self.schema: bytes = _encode(schema_of(kind)) if schema is None else schema
+            custom = custom_types(self.kind)
+            self._decode = msgspec.json.Decoder(self.kind, dec_hook=_decode_other).decode
+            self.schema: bytes = _encode(schema_of(self.kind)) if schema is None else schema
+            self._type: Any = msgspec.inspect.type_info(self.kind) if schema is None else BY_NAME
         except (TypeError, NameError, ValueError) as error:
             raise InvalidDeclaration(f"{where}: the type {kind!r} cannot travel as JSON: {error}") from error
-        self._has_custom = bool(custom)
         self._canonical = Canonical(_parse(self.schema), exact=schema is None and not custom)
-        self._may_change = self._canonical.nullable or not self._canonical.bounded
         self.digest: Callable[[bytes], str] = input_digest if self._canonical.as_written else self._digest
         """Returns the digest of an input that `encode` has written (``docs/wire.md``, section Identity)."""
+
+    def named(self, where: str) -> Codec[T]:
+        """Return a codec of the same type for values that stand elsewhere."""
+        other = copy(self)
+        other.where = where
+        return other
 
     def decode(self, data: bytes | msgspec.Raw) -> T:
         """Return the value that JSON holds.
@@ -75,8 +86,10 @@ class Codec(Generic[T]):
         """
         try:
             return self._decode(data)
-        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so is that of wrong UTF-8
-            raise InvalidInput(f"{self.where}: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a type's own code may raise whatever it likes
+            raise InvalidInput(f"{self.where}: {_misfit(error)}") from error
 
     def decode_output(self, data: bytes | msgspec.Raw) -> T:
         """Return an output that was stored.
@@ -99,13 +112,12 @@ class Codec(Generic[T]):
         """
         try:
             data = _encode(value)
-            fitted = self._decode(data)
-            if type(value) is not self.kind and self.kind is not Any:
-                data = _encode(fitted)
-            if self._may_change:
-                self._check(value, data, fitted)
-        except _TROUBLE as error:
-            raise InvalidInput(f"{self.where}: {_reason(value, error)}") from error
+            if self._decode(data) != value:
+                data = self._fitted(value)
+        except Exception:  # it is looked at again, for what is wrong with it
+            data = self._refused_or_fitted(value, InvalidInput, ": was the input forgotten?")
+        if not self._canonical.bounded and (too_deep := _too_deep(data)):
+            raise InvalidInput(f"{self.where}: {too_deep}")
         return data
 
     def canonical(self, data: bytes) -> bytes:
@@ -116,8 +128,8 @@ class Codec(Generic[T]):
         """
         try:
             return self._canonical.text(data)
-        except _TROUBLE as error:
-            raise InvalidInput(f"{self.where}: {error}") from error
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise InvalidInput(f"{self.where}: {error}{first_too_large(_parse(data))}") from error
 
     def encode_output(self, value: T | Any) -> bytes:
         """Return a step's output as JSON, checked against the type.
@@ -127,42 +139,49 @@ class Codec(Generic[T]):
         """
         try:
             data = _encode(value)
-            if self.kind is not Any:
-                self._decode(data)
-            if self._canonical.nullable:
-                _check_finite(value, data)
-        except _TROUBLE as error:
-            raise InvalidOutput(f"{self.where}: {_reason(value, error)}") from error
-        return data
+            return data if self._decode(data) == value else self._fitted(value)
+        except Exception:  # it is looked at again, for what is wrong with it
+            return self._refused_or_fitted(value, InvalidOutput)
 
     def _digest(self, data: bytes) -> str:
         return input_digest(self.canonical(data))
 
-    def _check(self, value: Any, data: bytes, fitted: Any) -> None:
-        """Refuse a value that would not arrive as it is."""
-        if not self._canonical.as_written or fitted != value:  # where no double can be, None is all that is null
-            _check_finite(value, data)
-        if len(data) > 2 * DEEPEST and data.count(b"[") + data.count(b"{") > DEEPEST and too_deep(_parse(data)):
-            raise ValueError(f"more than {DEEPEST} arrays and objects stand in one another")
-        if self._has_custom and (again := _encode(fitted)) != data and self.canonical(again) != self.canonical(data):
-            raise ValueError("it is another value when it is read again: by which names, and validators, is it read?")
+    def _refused_or_fitted(self, value: Any, refused: type[InvalidInput | InvalidOutput], if_null: str = "") -> bytes:
+        try:
+            return self._fitted(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # a type's own code may raise whatever it likes
+            raise refused(f"{self.where}: {_reason(value, error)}{if_null if value is None else ''}") from error
+
+    def _fitted(self, value: Any) -> bytes:
+        """Return the JSON of a value that is not equal to what is read of it, brought to the type.
+
+        Raises:
+            Exception: it would come back as another value.
+        """
+        fitted = self._decode(_write(value))
+        check_same(value, fitted, self._type)
+        return _write(fitted)
 
 
-def _check_finite(value: Any, data: bytes) -> None:
-    if data.find(b"null") >= 0 and not whole(_plain(value)):  # msgspec writes NaN and the infinities as null
-        raise ValueError("a number is not finite")
+def _too_deep(data: bytes) -> str:
+    if len(data) > 2 * DEEPEST and data.count(b"[") + data.count(b"{") > DEEPEST:
+        return first_too_deep(_parse(data))
+    return ""
+
+
+def _misfit(error: Exception) -> str:
+    """Return why JSON does not fit a type, with the path inside, which msgspec leaves out for the whole value."""
+    text = str(error) or type(error).__name__
+    malformed = isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
+    return text if malformed or "`$" in text else f"{text} - at `$`"
 
 
 def _reason(value: Any, error: Exception) -> str:
-    """Return why a value cannot be written, by its name if it is one that JSON does not have."""
-    try:
-        return first_unwritable(_plain(value)) or str(error)
-    except _TROUBLE:
-        return str(error)
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_other)
+    """Return why a value cannot travel: by its name if it is one that JSON does not have."""
+    found = "" if "`$" in str(error) and not isinstance(error, msgspec.ValidationError) else told(value, _write)
+    return found or _misfit(error)
 
 
 ANY: Codec[Any] = Codec(Any, "value")

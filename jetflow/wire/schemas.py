@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from msgspec import inspect
+
+from jetflow.wire.models import is_pydantic
 
 _DEFS: Final = "#/$defs/"
 _PYDANTIC: Final = "pydantic."
@@ -24,18 +26,41 @@ _EMPTY: Final[dict[Any, Any]] = {list: [], tuple: [], set: [], frozenset: [], di
 _ANYTHING: Final = {"title": "Any"}
 """Says nothing of a value: msgspec takes no empty schema."""
 
+_NO_KEYS: Final = (
+    inspect.BoolType,
+    inspect.NoneType,
+    inspect.ListType,
+    inspect.TupleType,
+    inspect.VarTupleType,
+    inspect.SetType,
+    inspect.FrozenSetType,
+    inspect.DictType,
+    inspect.StructType,
+    inspect.DataclassType,
+    inspect.TypedDictType,
+    inspect.NamedTupleType,
+)
+"""What msgspec reads as a key, and never writes as one."""
+
 _Fields: TypeAlias = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType
 
 
-def is_pydantic(kind: Any) -> bool:
-    """Tell whether a type is a pydantic model."""
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
-
-
 def custom_types(kind: Any) -> list[Any]:
-    """Return the types inside a type that msgspec leaves to a hook."""
-    return [part.cls for part in _parts(kind) if isinstance(part, inspect.CustomType) and part.cls is not object]
+    """Return the types inside a type that msgspec leaves to a hook: all are pydantic models.
+
+    Raises:
+        TypeError: a type inside it cannot be read, or a dict has keys that cannot be written.
+    """
+    parts = list(_parts(kind))
+    custom = [part.cls for part in parts if isinstance(part, inspect.CustomType) and part.cls is not object]
+    for one in custom:
+        if not is_pydantic(one):
+            hint = ": use str" if issubclass(one, PurePath) else ""
+            raise TypeError(f"{one!r} is neither a msgspec type, a dataclass, a TypedDict nor a pydantic model{hint}")
+    for part in parts:
+        if isinstance(part, inspect.DictType) and isinstance(part.key_type, _NO_KEYS):
+            raise TypeError("the keys of a dict have to be text or numbers, or what is written as text")
+    return custom
 
 
 def schema_of(kind: Any) -> dict[str, Any]:

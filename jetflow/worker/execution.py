@@ -200,7 +200,7 @@ class Execution(Body):
             value = function(*args)
             if inspect.isawaitable(value):
                 value = await value
-            body = ANY.encode_output(value)
+            body = ANY.named(f"the value of once({name!r})").encode_output(value)
             if is_large(session, body):
                 raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
             points.before("store_once")
