@@ -17,6 +17,16 @@ def written(model: Any) -> Any:
     return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
 
 
+def first_unwritten(model: Any) -> list[str]:
+    """Return the name of the first field of a model that cannot be written, if it is one of them."""
+    for name in fields_of(model):
+        try:
+            model.model_dump(mode="json", include={name}, round_trip=True, warnings=False)
+        except Exception:  # whatever it raises, it is this field
+            return [name]
+    return []
+
+
 def read(kind: Any, value: Any) -> Any:
     """Return the model that JSON's own types stand for.
 

@@ -162,9 +162,10 @@ def _check_given_members(given: Mapping[Any, Any], read: Any, kind: Any, path: s
 
 def _check_array(given: Any, read: Any, kind: Any, path: str) -> None:
     if isinstance(read, set | frozenset):
+        untyped = _is_untyped(getattr(kind, "item_type", None))
         for one in cast("Iterable[Any]", given):
-            if isinstance(one, float) and one not in read:
-                raise ValueError(f"{one} comes back as another value - at `{path}`")
+            if one not in read and (untyped or not isinstance(one, str | int)):
+                raise ValueError(f"{_an(one)} in it comes back as another value - at `{path}`")
         return
     if isinstance(given, list | tuple):
         for at, one, again in _pairs(given, read):

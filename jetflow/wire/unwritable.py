@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from jetflow.wire.models import fields_of, is_pydantic
+from jetflow.wire.models import fields_of, first_unwritten, is_pydantic
 
 DEEPEST: Final = 100
 """Arrays and objects that may stand in one another in an input: what the JSON readers of all languages take."""
@@ -69,6 +69,8 @@ def _first(value: Any, write: Callable[[Any], Any] | None, path: str, depth: int
         found = _first(part, write, inner, depth + 1)
         if found is not None:
             return found
+    if reason is not None and is_pydantic(type(value)):
+        path = f"{path}{''.join(f'.{name}' for name in first_unwritten(value))}"
     return None if reason is None else (path, _reason(value, reason))
 
 

@@ -67,9 +67,9 @@ def failure_of(error: BaseException, step: str) -> Failure:
 def _hint(error: BaseException) -> str:
     """Return what has most likely been forgotten, where Python's own words do not say it."""
     if isinstance(error, TypeError | AttributeError):
-        if "'coroutine' object" in str(error):
+        if "'coroutine'" in str(error):
             return " (is an await missing? in a plain def step, which cannot await: ctx.block_on(...))"
-        if "'async_generator' object" in str(error):
+        if "'async_generator'" in str(error):
             return " (is it an async for that is meant?)"
     return ""
 

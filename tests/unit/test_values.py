@@ -125,6 +125,10 @@ class WithJson(pydantic.BaseModel):
     numbers: pydantic.Json[list[int]]
 
 
+class WithBytes(pydantic.BaseModel):
+    data: bytes
+
+
 class Login(pydantic.BaseModel):
     user: str
     password: pydantic.SecretStr
@@ -192,6 +196,8 @@ SCALARS: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (float, floats),
     (float | None, floats | st.none()),
     (bytes, st.binary(max_size=5)),
+    (WithBytes, st.builds(WithBytes, data=st.binary(max_size=3))),
+    (frozenset, st.frozensets(ints | text | st.binary(max_size=2), max_size=3)),
     (Decimal, st.decimals() | st.just(Decimal("sNaN"))),
     (UUID, st.uuids()),
     (datetime, st.datetimes(timezones=zones)),
@@ -345,12 +351,14 @@ def flat(value: Any) -> list[Any]:
             r".* asterisks: .* - at `\$\.logins\[0\]\.password`",
         ),
         (Any, {"a": {"b": [object()]}}, r"a value of type object cannot be written as JSON - at `\$\.a\.b\[0\]`"),
+        (frozenset, frozenset([b"x"]), r"a bytes in it comes back as another value - at `\$`"),
+        (list[WithBytes], [WithBytes(data=b"\xff")], r"'utf-8' codec can't decode byte .* - at `\$\[0\]\.data`"),
         (Any, {"f": (n for n in "ab")}, r"generator cannot be written as JSON: collect .* - at `\$\.f`"),
         (datetime, datetime(1850, 1, 1, tzinfo=BERLIN), r"its offset from UTC has seconds, .* - at `\$`"),
         (Any, {"n": [10**5000]}, r"Exceeds the limit \(4300 digits\) .* - at `\$\.n\[0\]`"),
         (Point, None, r"Expected `object`, got `null` - at `\$`"),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_what_would_change_is_refused_by_name(kind: Any, value: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"^input of w: {message}"):
@@ -431,6 +439,13 @@ def test_a_value_may_be_given_as_its_json() -> None:
     assert Codec(Account, "").encode({"login": {"user": "u", "password": "p"}}) == (
         b'{"login":{"password":"p","user":"u"},"logins":[]}'
     )
+
+
+def test_what_is_given_as_json_comes_back_as_the_type_has_read_it() -> None:
+    with pytest.raises(InvalidInput, match=r"a SecretStr is written as asterisks: .* - at `\$\.password`"):
+        Codec(Login, "w").encode({"user": "u", "password": "hunter2"})
+    with pytest.raises(InvalidInput, match=r"it is another value when it is read again: .* - at `\$\.width`"):
+        Codec(Doubling, "w").encode({"width": 1})
 
 
 @settings(max_examples=200)
