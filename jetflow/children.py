@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.tasks import Failure, Outcome, Status
-from jetflow.errors import ChildFailed, InvalidOutput, StepFailed
+from jetflow.errors import ChildFailed, InvalidInput, InvalidOutput, StepFailed
 from jetflow.wire.codec import Codec
 
 O_co = TypeVar("O_co", covariant=True)
@@ -271,7 +271,13 @@ def errors_of(outcome: Outcome) -> list[StepFailed]:
 
 
 def groups_of(children: Children[Any] | Iterable[Child[Any]]) -> list[ChildGroup]:
-    """Return children as groups."""
+    """Return children as groups.
+
+    Raises:
+        InvalidInput: it is a single child.
+    """
     if isinstance(children, Children):
         return [children.group]
+    if isinstance(children, Child):
+        raise InvalidInput(f"a join takes several children: put {children!r} into a list, or await its result()")
     return [child.group for child in children]

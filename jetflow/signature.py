@@ -49,8 +49,7 @@ class Signature:
         self._read(function, _bound_by(function))
 
     def _read(self, function: Callable[..., Any], bound: Mapping[str, Any]) -> None:
-        named = _Names(function, self._where)
-        for at, parameter in enumerate(named.parameters):
+        for name, parameter in _parameters(function, self._where):
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise InvalidDeclaration(
                     f"{self._where}: parameter {parameter} must be a plain one: (input) or (input, ctx); "
@@ -59,9 +58,9 @@ class Signature:
             if parameter.name in bound:
                 continue
             if self._is_context(parameter):
-                self.context_name = named.called(at)
+                self.context_name = name
             elif self.input_name is None:
-                self.input_name, self._input_hint = named.called(at), parameter.name
+                self.input_name, self._input_hint = name, parameter.name
             elif parameter.default is parameter.empty:
                 raise InvalidDeclaration(
                     f"{self._where} takes more than (input, ctx): what would {parameter.name!r} be?"
@@ -87,35 +86,26 @@ class Signature:
         return Codec(self._hints.get("return", Any), where)
 
 
-class _Names:
-    """The parameters of a callable, and by which names they are handed over.
+def _parameters(function: Any, where: str) -> list[tuple[str, inspect.Parameter]]:
+    """Return by which names a callable is handed its arguments, and what is known of each.
 
-    A decorator that keeps the signature of what it decorates (``functools.wraps``) may call its own otherwise.
+    A decorator tells the signature of what it decorates (``functools.wraps``), and may take its own.
     """
-
-    def __init__(self, function: Callable[..., Any], where: str) -> None:
-        self._where = where
-        try:
-            self.parameters = tuple(inspect.signature(function).parameters.values())
-            self._own = tuple(inspect.signature(function, follow_wrapped=False).parameters.values())
-        except (TypeError, ValueError) as error:
-            raise InvalidDeclaration(f"{where}: its parameters cannot be read: {error}") from error
-
-    def called(self, at: int) -> str:
-        """Return the name by which a parameter is handed over.
-
-        Raises:
-            InvalidDeclaration: there is none.
-        """
-        parameter = self.parameters[at]
-        if any(one.name == parameter.name or one.kind is one.VAR_KEYWORD for one in self._own):
-            return parameter.name
-        plain = [one for one in self._own if one.kind is one.POSITIONAL_OR_KEYWORD]
-        if at >= len(plain):
+    try:
+        known = list(inspect.signature(function).parameters.values())
+        own = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise InvalidDeclaration(f"{where}: its parameters cannot be read: {error}") from error
+    names = {parameter.name: parameter for parameter in known}
+    if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in own):
+        return [(one.name, names.get(one.name, known[at] if at < len(known) else one)) for at, one in enumerate(own)]
+    if not any(one.kind is one.VAR_KEYWORD for one in own):
+        missing = next((name for name in names if name not in {one.name for one in own}), None)
+        if missing is not None:
             raise InvalidDeclaration(
-                f"{self._where}: a decorator of it takes no {parameter.name!r}: let it take **kwargs, and pass them on"
+                f"{where}: a decorator of it takes no {missing!r}: let it take **kwargs, and pass them on"
             )
-        return plain[at].name
+    return [(parameter.name, parameter) for parameter in known]
 
 
 def called_by(function: Any) -> Any:

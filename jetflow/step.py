@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from difflib import get_close_matches
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -18,6 +19,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OUT = TypeVar("OUT")
 OUT_co = TypeVar("OUT_co", covariant=True)
+
+
+_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join")
 
 
 class Step(Generic[P, R, OUT_co]):
@@ -153,6 +157,11 @@ class StepDecorator(Generic[I]):
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""
+        for name in options:
+            if name not in _OPTIONS:
+                near = get_close_matches(name, _OPTIONS, 1)
+                hint = f"did you mean {near[0]}=?" if near else f"there are {', '.join(_OPTIONS)}"
+                raise InvalidDeclaration(f"a step has no option {name!r}: {hint}")
         options = {**self._options, **options}
         return StepDecorator[I](self._declare, options) if function is None else self._declare(function, **options)
 

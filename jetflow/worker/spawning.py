@@ -40,6 +40,8 @@ TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
 
 
+_ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
+
 _TOLD: Final[set[tuple[str, str, str]]] = set()
 """The steps, and what they spawn, of which this process has said that equal inputs are one child."""
 
@@ -165,6 +167,11 @@ class Spawner:
             raise InvalidInput(
                 f"the key of spawn_workflows is a function of the input, such as key=lambda x: x.id, not {key!r}: "
                 "one key for all would make one child of them; a str is for spawn_workflow"
+            )
+        if isinstance(inputs, str | bytes) or not any(hasattr(inputs, how) for how in _ITERATED):
+            raise InvalidInput(
+                f"the inputs of spawn_workflows are a list or the like, not one {type(inputs).__name__}: "
+                "ctx.spawn_workflow spawns one child"
             )
         target = await self._resolve(workflow)
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)

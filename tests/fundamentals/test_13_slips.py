@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -84,6 +85,35 @@ async def test_one_key_for_many_children_is_refused(client: Client, worker: Call
         error = await error_of(client, one_key)
     assert error.startswith("InvalidInput: the key of spawn_workflows is a function of the input, such as key=lambda")
     assert error.endswith("a str is for spawn_workflow")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind"), [("abc", "str"), (b"abc", "bytes"), (5, "int"), (None, "NoneType")], ids=repr
+)
+async def test_one_input_for_many_children_is_refused(
+    client: Client, worker: Callable[..., Worker], inputs: Any, kind: str
+) -> None:
+    """A text would be one child a character."""
+
+    @workflow("one-input", retry=ONCE)
+    async def one_input(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(echo, inputs)
+
+    async with worker([one_input]):
+        error = await error_of(client, one_input)
+    assert error.startswith(f"InvalidInput: the inputs of spawn_workflows are a list or the like, not one {kind}: ")
+
+
+async def test_one_child_is_no_list_of_children(client: Client, worker: Callable[..., Worker]) -> None:
+    @workflow("joins-one", retry=ONCE)
+    async def joins_one(_: None, ctx: Context) -> None:
+        child = await ctx.spawn_workflow(echo, 1)
+        await child.result()
+        await ctx.join(child)
+
+    async with worker([joins_one, echo]):
+        error = await error_of(client, joins_one)
+    assert re.match(r"InvalidInput: a join takes several children: put <Child \w+ of 'echo'> into a list, or", error)
 
 
 async def test_equal_inputs_are_said_to_be_one_child(

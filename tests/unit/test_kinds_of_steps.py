@@ -67,6 +67,20 @@ def renaming(function: Callable[..., Any]) -> Callable[..., Any]:
     return inner
 
 
+def supplying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Supply what a worker does not."""
+
+    @functools.wraps(function)
+    def inner(number: int) -> Any:
+        return function(number, 3)
+
+    return inner
+
+
+def scale_by(number: int, factor: int) -> int:
+    return number * factor
+
+
 async def run(step: Any, value: Any) -> Any:
     """Call a step as a worker does."""
     result = step.function(**step.arguments(value, None))
@@ -86,9 +100,10 @@ async def run(step: Any, value: Any) -> Any:
         (staticmethod(Scaler.static), True),
         (Scaler.of_class, True),
         (renaming(Scaler()), True),
+        (supplying(scale_by), False),
         (lambda number: number * 3, False),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 async def test_whatever_takes_the_input_can_be_a_step(function: Any, is_async: bool) -> None:
     step = Workflow("w", input=int).step(name="s")(function)
@@ -208,6 +223,13 @@ def test_options_of_the_wrong_type(options: dict[str, Any]) -> None:
         Workflow("w", **options)
     with pytest.raises(InvalidDeclaration, match=r"write retry=Retry\(attempts=3\)|must be above 0"):
         Workflow("w").step(name="s", **options)(scale)
+
+
+def test_an_option_that_a_step_does_not_have() -> None:
+    with pytest.raises(InvalidDeclaration, match=r"a step has no option 'retries': did you mean retry=\?"):
+        Workflow("w").step(name="s", retries=3)
+    with pytest.raises(InvalidDeclaration, match=r"a step has no option 'x': there are name, after, retry"):
+        Workflow("w").step(x=3)
 
 
 # --- the input of a step is its workflow's
