@@ -16,9 +16,10 @@ from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Outcome, Status, Task
 from jetflow.errors import BrokerTimeout, InvalidInput, JetStreamUnavailable, ResultTimeout, RunFailed, UnknownRun
 from jetflow.runs.cancelling import cancel_run, delete_tree
+from jetflow.runs.describing import read_trace
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
-from jetflow.runs.trace import RunTrace, read_trace
+from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome

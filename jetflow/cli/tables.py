@@ -14,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jetflow.engine.tasks import Failure
-from jetflow.runs.trace import ChildTrace, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildTrace, LargeValue, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
+
+SHORT_VALUE: Final = 60
+"""Characters of a step's output that are shown in its row."""
 
 _STYLES: Final = {
     "succeeded": "green",
@@ -75,6 +78,7 @@ def _facts(trace: RunTrace) -> Table:
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
         ("root", None if trace.root == trace.id else trace.root),
         ("metadata", None if trace.metadata is None else _value(trace.metadata)),
+        ("input", _large(trace.large_input) or (None if trace.input is None else _value(trace.input))),
         ("output", _value(trace.output) if trace.status == "succeeded" else None),
         ("error", Text("\n".join(_error(error, of_step=True) for error in trace.errors), "red")),
     ]
@@ -85,7 +89,7 @@ def _facts(trace: RunTrace) -> Table:
 
 
 def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
-    table = _table("step", "status", "attempts", "began", "took", "worker", "error")
+    table = _table("step", "status", "attempts", "began", "took", "worker", "output or error")
     for step in steps:
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
@@ -95,7 +99,7 @@ def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
             Text(_offset(triggered, step.started)),
             Text(_took(step.started, step.ended)),
             Text(step.worker or ""),
-            Text(_error(step.error) or _again(step.again), "red" if step.error else "yellow"),
+            _came_of(step),
         )
         for failure in step.failures:
             table.add_row(
@@ -108,6 +112,14 @@ def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
                 Text(_error(failure.error), "red"),
             )
     return table
+
+
+def _came_of(step: StepTrace) -> Text:
+    if step.error is not None:
+        return Text(_error(step.error), "red")
+    if step.again is not None:
+        return Text(f"tried again at {_time(step.again)}", "yellow")
+    return Text(_large(step.large_output) or ("" if step.output is None else _value(step.output, SHORT_VALUE)), "dim")
 
 
 def _children(children: tuple[ChildTrace, ...]) -> Table:
@@ -152,15 +164,13 @@ def _error(error: Failure | None, *, of_step: bool = False) -> str:
     return f"{where}{error.type}: {error.message}"
 
 
-def _again(again: float | None) -> str:
-    return "" if again is None else f"tried again at {_time(again)}"
-
-
-def _value(value: Any) -> str:
+def _value(value: Any, longest: int = LONGEST_VALUE) -> str:
     text = msgspec.json.encode(value).decode()
-    return (
-        text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text):,} characters; all with --json)"
-    )
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters; all with --json)"
+
+
+def _large(value: LargeValue | None) -> str:
+    return "" if value is None else f"{value.size:,} bytes of JSON, as value {value.reference}"
 
 
 def _time(seconds: float | None) -> str:

@@ -18,9 +18,9 @@ from jetflow.broker.session import Session
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import Procedure, conclude
 from jetflow.errors import UnknownRun
-from jetflow.runs.tasks import count_children, find_first_task, task_of
+from jetflow.runs.tasks import count_children, find_first_task, task_of, triggered_at
 from jetflow.wire.records import decode_outcome, encode, header_block, task_headers
-from jetflow.wire.subjects import run_of_task
+from jetflow.wire.subjects import Header, run_of_task
 
 CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
 
@@ -123,10 +123,14 @@ async def _mark_tree(session: Session, first: Task) -> list[str]:
 
 async def _note_removed(session: Session, first: Task) -> None:
     """Store how many children of a run are about to lose their tasks: afterwards nobody could tell."""
-    removed = await count_children(session, first.root, first.run)
-    if removed:
+    await note_removed(session, first, await count_children(session, first.root, first.run))
+
+
+async def note_removed(session: Session, task: Task, children: int) -> None:
+    """Store how many children a cancelled run had, write-once, if it had any."""
+    if children:
         await session.publisher.store(
-            session.names.once(StepAddress(first.root, first.run, CANCEL), REMOVED), encode(removed)
+            session.names.once(StepAddress(task.root, task.run, CANCEL), REMOVED), encode(children)
         )
 
 
@@ -144,9 +148,10 @@ async def _remove_queued(session: Session, first: Task, parents: list[str]) -> N
     """Remove the queued tasks of what cancelled runs have spawned."""
     names, root = session.names, first.root
     if parents == [root] and first.parent == NONE:
+        stored = await session.store.leader_last(names.tasks_stream, names.task_of(first))
         await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
         await _purge(session, names.timers_stream, [names.timers_of_tree(root)])
-        await _keep_first(session, first)
+        await _keep_first(session, first, None if stored is None else triggered_at(stored))
     else:
         await _remove_queued_below(session, root, parents)
         await _purge(session, names.timers_stream, [names.timers_of_run(root, first.run)])
@@ -191,11 +196,13 @@ async def _parents_below(session: Session, root: str, runs: Iterable[str]) -> li
     return found
 
 
-async def _keep_first(session: Session, first: Task) -> None:
+async def _keep_first(session: Session, first: Task, triggered: float | None) -> None:
     """Put back the task that the root run's identity rests on; workers drop it, for its tree is cancelled."""
     # Each time by another message id: the one of a cancel before would have the server take it for stored.
-    headers = header_block(task_headers(first, f"{first.run}.kept.{time():.6f}"))
-    await session.publisher.store(session.names.task_of(first), first.input, headers)
+    headers = task_headers(first, f"{first.run}.kept.{time():.6f}")
+    if triggered is not None:
+        headers[Header.TRIGGERED] = f"{triggered:.3f}"
+    await session.publisher.store(session.names.task_of(first), first.input, header_block(headers))
 
 
 async def _families(session: Session, root: str) -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from math import isfinite
 from typing import Final
 
 from msgspec.structs import replace
@@ -35,6 +36,16 @@ def task_of(stored: Stored) -> Task | None:
     except MalformedTask as error:
         _log.error("a stored task is malformed: %s", error)
         return None
+
+
+def triggered_at(first: Stored) -> float:
+    """Return when a run was asked for: the first task of a root run is put back when its tree is cancelled."""
+    told = first.headers.get(Header.TRIGGERED, "")
+    try:
+        seconds = float(told)
+    except ValueError:
+        return first.time
+    return seconds if isfinite(seconds) else first.time
 
 
 async def find_first_task(session: Session, run: str, root: str = "*") -> Task | None:

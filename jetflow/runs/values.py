@@ -104,6 +104,17 @@ async def get(session: Session, root: str, reference: str) -> bytes:
     return data
 
 
+async def size_of(session: Session, root: str, reference: str) -> int:
+    """Return how many bytes of JSON the value has that a reference names; 0 if it is gone."""
+    name, _, count = reference.partition(".")
+    size = name.partition("-")[2]
+    if not (count.isdecimal() and size.isdecimal() and int(count)):
+        return 0
+    last = int(count) - 1
+    stored = await session.store.leader_last(session.names.values_stream, session.names.value(root, name, last))
+    return 0 if stored is None else last * int(size) + len(stored.body)
+
+
 async def with_output(session: Session, root: str, outcome: Outcome) -> Outcome:
     """Return an outcome with its output at hand."""
     if outcome.value is None:

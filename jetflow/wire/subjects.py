@@ -39,6 +39,7 @@ class Header:
     EAGER: Final = "Jf-Eager"
     VALUE: Final = "Jf-Value"
     ATTEMPT: Final = "Jf-Attempt"
+    TRIGGERED: Final = "Jf-Triggered"
     TRACE: Final = "traceparent"
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"

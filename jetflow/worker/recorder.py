@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.graph import Graph
-from jetflow.engine.joins import JoinRecord, failed_join
+from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import Procedure, conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
@@ -26,7 +26,7 @@ from jetflow.errors import (
     UnknownVersion,
 )
 from jetflow.runs import points
-from jetflow.runs.cancelling import cancelled
+from jetflow.runs.cancelling import cancelled, note_removed
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LostValue
 from jetflow.wire.records import decode_outcome
@@ -190,6 +190,8 @@ class Recorder:
             points.before("store_cancelled_mark")
             await self._session.publisher.store(mark, b"", timeout=30)
             points.after("store_cancelled_mark")
+        if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
+            await note_removed(self._session, task, len(work.body.spawner.owned()) // ID_BYTES)
         self.drive(work, conclude(task, cancelled(task, self._worker)))
 
     async def _read_end(self, task: Task) -> Stored | None:

@@ -171,7 +171,7 @@ async def test_a_run_that_is_cancelled_alone_has_removed_nothing(
         await client.cancel(run.id, tree=False)
     assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
     counted = stored.names.once(StepAddress(run.id, run.id, "_cancel"), "removed")
-    assert (await stored.session.publisher.store(counted, b"3")).stored
+    await stored.session.publisher.store(counted, b"3")  # unless the step that was stopped has counted them
     assert (await client.describe(run.id)).totals == Totals(spawned=3, open=3)
     async with worker([child]):
         await until(stored.is_idle)

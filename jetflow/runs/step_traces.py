@@ -1,0 +1,189 @@
+"""Where the steps of a run stand, from their tasks, outcomes, join records and recorded attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored, collect
+from jetflow.engine.graph import Graph, Node
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
+from jetflow.errors import BrokerRefused, MalformedRecord
+from jetflow.runs.tasks import triggered_at
+from jetflow.runs.trace import LOST, AttemptTrace, LargeValue, State, StepTrace
+from jetflow.runs.values import size_of
+from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
+from jetflow.wire.subjects import last_token
+
+Turn: TypeAlias = tuple[Task, Stored]
+"""A task, and the message that it stands in."""
+
+_OPEN: Final = ("pending", "queued", "running", "waiting", "retrying")
+
+
+class StepRecords:
+    """What is stored of the steps of one run, by step; join records and times of the next attempt by turn."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self.joins: dict[tuple[str, int], JoinRecord | None] = {}
+        self.attempts: dict[str, list[Attempt]] = {}
+        self.again: dict[tuple[str, int], float] = {}
+
+    @classmethod
+    async def read(cls, session: Session, root: str, run: str) -> StepRecords:
+        """Read all of them."""
+        names, store, found = session.names, session.store, cls()
+        ended, joined, tried = await asyncio.gather(
+            collect(store.pages(names.records_stream, names.steps_of_run(root, run))),
+            collect(store.pages(names.records_stream, names.joins_of_run(root, run))),
+            collect(store.pages(names.records_stream, names.attempts_of_run(root, run))),
+        )
+        for message in ended:
+            found.outcomes[last_token(message.subject)] = decode_outcome(message.body)
+        for message in joined:
+            found.joins[message.subject.split(".")[5], int(last_token(message.subject))] = _join(message)
+        for message in tried:
+            step, turn = message.subject.split(".")[5:7]
+            attempt = decode_attempt(message.body)
+            if attempt.again is not None:
+                found.again[step, int(turn)] = attempt.again
+            if not attempt.returned:
+                found.attempts.setdefault(step, []).append(attempt)
+        return found
+
+    def spawned(self) -> int:
+        """Return how many children the join records speak of: no fewer were spawned, though their tasks be gone."""
+        most: dict[str, int] = {}
+        for (step, _), record in self.joins.items():
+            if record is not None:
+                most[step] = max(most.get(step, 0), max(record.total, record.needed) - len(record.borrowed))
+        return sum(most.values())
+
+
+async def read_steps(
+    session: Session, graph: Graph, tasks: list[Turn], outcome: Outcome | None
+) -> tuple[tuple[StepTrace, ...], int]:
+    """Return where the steps of a run stand, and how many children they have spawned at least.
+
+    ``outcome`` is the run's, as it is stored.
+    """
+    root, run = tasks[0][0].root, tasks[0][0].run
+    records = await StepRecords.read(session, root, run)
+    if outcome is not None and graph.sinks == (outcome.step,):
+        records.outcomes.setdefault(outcome.step, outcome)  # the end of the only last step is the run's
+    traces: list[StepTrace] = []
+    for node in _shown(graph, tasks):
+        turns = [turn for turn in tasks if turn[0].step == node.name]
+        trace = await _step(session, node, turns, records, root)
+        if outcome is not None and trace.status in _OPEN and node.name != graph.on_failure:
+            trace = msgspec.structs.replace(trace, status="cancelled", again=None)  # as a whole, or by a failing fast
+        traces.append(trace)
+    return tuple(traces), records.spawned()
+
+
+def _shown(graph: Graph, tasks: list[Turn]) -> list[Node]:
+    """Return the steps to tell of: one on failure is among them once it was started."""
+    sequel = graph.on_failure
+    started = sequel is not None and any(task.step == sequel for task, _ in tasks)
+    return [*graph.nodes, Node(sequel)] if sequel is not None and started else list(graph.nodes)
+
+
+async def _step(session: Session, node: Node, turns: list[Turn], records: StepRecords, root: str) -> StepTrace:
+    outcome = records.outcomes.get(node.name)
+    output, large = (None, None) if outcome is None else await _output(session, root, outcome)
+    failed = records.attempts.get(node.name, [])
+    key = node.name, turns[-1][0].turn if turns else 0
+    record, again = records.joins.get(key), records.again.get(key)
+    status = await _status(session, turns, outcome, key in records.joins, again)
+    attempts = _attempts(status, outcome, record, turns, failed)
+    last = outcome or record
+    return StepTrace(
+        name=node.name,
+        status=status,
+        after=node.after,
+        turns=len(turns),
+        attempts=attempts,
+        queued=triggered_at(turns[0][1]) if turns else None,
+        started=None if last is None else last.started or None,
+        ended=None if outcome is None else outcome.ended or None,
+        worker=None if last is None else last.worker or None,
+        error=None if outcome is None else outcome.error,
+        output=output,
+        large_output=large,
+        again=again if status == "retrying" else None,
+        failures=_failures(failed, attempts - (status != "retrying"), outcome),
+    )
+
+
+async def _status(
+    session: Session, turns: list[Turn], outcome: Outcome | None, joined: bool, again: float | None
+) -> State:
+    if outcome is not None:
+        return outcome.status
+    if not turns:
+        return "pending"
+    if joined:
+        return "waiting" if again is None else "retrying"
+    return "running" if await _is_delivered(session, *turns[-1]) else "queued"
+
+
+def _attempts(
+    status: State, outcome: Outcome | None, record: JoinRecord | None, turns: list[Turn], failed: list[Attempt]
+) -> int:
+    """Return how many attempts were begun, as far as it is recorded."""
+    if outcome is not None:
+        # One too many deliveries is what told that a task is poison: it was not run.
+        return outcome.attempt - (outcome.error is not None and outcome.error.type == "Poisoned")
+    if status == "retrying" and record is not None:
+        return record.attempt
+    if status == "waiting" and record is not None and record.kind == "sealed":
+        return record.attempt
+    known = max(turns[-1][0].tried if turns else 0, max((attempt.attempt for attempt in failed), default=0))
+    return known + (status in ("running", "waiting"))
+
+
+def _failures(failed: list[Attempt], before: int, outcome: Outcome | None) -> tuple[AttemptTrace, ...]:
+    """Return the attempts before the last one, in their order: those that were recorded, and those that were lost."""
+    rows = {
+        attempt.attempt: AttemptTrace(
+            attempt=attempt.attempt,
+            worker=attempt.worker,
+            started=attempt.started,
+            ended=attempt.ended,
+            error=attempt.error,
+        )
+        for attempt in failed
+    }
+    if outcome is not None and outcome.error is not None and outcome.error.type == "Poisoned":
+        before += 1  # the last one was lost as well
+    lost = Failure(LOST, "its worker was lost before it could record an outcome")
+    for number in range(1, before + 1):
+        rows.setdefault(number, AttemptTrace(attempt=number, error=lost))
+    return tuple(rows[number] for number in sorted(rows))
+
+
+async def _output(session: Session, root: str, outcome: Outcome) -> tuple[Any, LargeValue | None]:
+    if outcome.value is not None:
+        return None, LargeValue(outcome.value, await size_of(session, root, outcome.value))
+    return None if outcome.output == NULL else msgspec.json.decode(outcome.output), None
+
+
+def _join(message: Stored) -> JoinRecord | None:
+    try:
+        return decode_join(message.body)
+    except MalformedRecord:
+        return None
+
+
+async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
+    consumer = session.names.consumer(task.workflow, task.step)
+    try:
+        info = await session.connection.api(f"CONSUMER.INFO.{session.names.tasks_stream}.{consumer}")
+    except BrokerRefused:
+        return False
+    return int(info["delivered"]["stream_seq"]) >= message.sequence
