@@ -20,7 +20,7 @@ from jetflow.errors import InvalidDeclaration
 from jetflow.kinds import is_untyped, shown, takes
 from jetflow.signature import named_like
 from jetflow.step import Step, StepDecorator, checked_positive, checked_retry
-from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.codec import ANY, Codec, OutputsByStep
 from jetflow.wire.records import Declaration
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -276,7 +276,9 @@ class Workflow(Generic[I, O]):
         sinks = self.graph.sinks
         if self._output is not None:
             return self._output
-        return self.steps[sinks[0]].output if len(sinks) == 1 else ANY
+        if len(sinks) == 1:
+            return self.steps[sinks[0]].output
+        return OutputsByStep(f"output of workflow {self.name!r}", {name: self.steps[name].output for name in sinks})
 
     @cached_property
     def declaration(self) -> Declaration:

@@ -6,7 +6,7 @@ has its keys sorted, and says the value whole: what JSON cannot hold is refused,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ def _decode_other(kind: type[Any], value: Any) -> Any:
 
 _encode = msgspec.json.Encoder(order="sorted", enc_hook=_encode_other).encode
 _parse = msgspec.json.Decoder().decode
+_parse_by_name = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _write(value: Any) -> bytes:
@@ -166,6 +167,22 @@ class Codec(Generic[T]):
         data = _write(fitted)
         check_same(fitted, self._decode(data), self._type)
         return data
+
+
+class OutputsByStep(Codec[dict[str, Any]]):
+    """Reads the output of a run with several last steps: an object of theirs by name, each as its step's type."""
+
+    def __init__(self, where: str, codecs: Mapping[str, Codec[Any]]) -> None:
+        super().__init__(Any, where)
+        self._codecs = codecs
+
+    def decode(self, data: bytes | msgspec.Raw) -> dict[str, Any]:
+        """See `Codec.decode`. An output that no step of now is known for is plain JSON."""
+        try:
+            outputs = _parse_by_name(data)
+        except ValueError as error:
+            raise InvalidInput(f"{self.where}: {_misfit(error)}") from error
+        return {name: self._codecs.get(name, ANY).decode(output) for name, output in outputs.items()}
 
 
 def _is_part(members: Any, fitted: Any) -> bool:

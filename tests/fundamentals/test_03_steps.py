@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -232,3 +233,33 @@ async def test_a_step_needs_neither_input_nor_context(client: Client, worker: Ca
 
     async with worker([flow]):
         assert await (await client.trigger(flow)).result(PATIENCE) == 2
+
+
+class Counted(msgspec.Struct):
+    day: date
+    lines: int
+
+
+async def test_outputs_of_several_last_steps_have_their_types(client: Client, worker: Callable[..., Worker]) -> None:
+    """For a client, and for a parent that joins the run. By name it is plain JSON."""
+    flow = Workflow("two-ends")
+
+    @flow.step
+    def count() -> Counted:
+        return Counted(date(2026, 1, 1), 3)
+
+    @flow.step
+    def name() -> str:
+        return "a"
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> bool:
+        return await (await ctx.spawn_workflow(flow)).result() == expected
+
+    expected = {"count": Counted(date(2026, 1, 1), 3), "name": "a"}
+    async with worker([flow, parent]):
+        run = await client.trigger(flow)
+        assert await run.result(PATIENCE) == expected
+        assert await (await client.trigger(parent)).result(PATIENCE)
+        plain = {"count": {"day": "2026-01-01", "lines": 3}, "name": "a"}
+        assert await client.run(run.id).result(PATIENCE) == plain
