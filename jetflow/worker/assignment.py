@@ -14,39 +14,25 @@ from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
 
 
-class Assignment:
+class Assignment(msgspec.Struct, eq=False):
     """One delivery of a task to this worker, from its message to its acknowledgement.
 
     The executor finds ``graph``, ``workflow`` and ``step``, and counts the ``attempt``. ``body`` runs from ``started``
-    (seconds since the epoch) on, and leaves an ``output`` or an ``error``. The slot that was taken for it is its own.
+    (seconds since the epoch) on, and leaves an ``output`` or an ``error``. ``slots`` are those of which one was taken
+    for it, until that is given back.
     """
 
-    __slots__ = (
-        "_slots",
-        "attempt",
-        "body",
-        "delivery",
-        "error",
-        "graph",
-        "output",
-        "started",
-        "step",
-        "task",
-        "workflow",
-    )
-
-    def __init__(self, delivery: Delivery, task: Task, graph: Graph | None = None, slots: Slots | None = None) -> None:
-        self.delivery: Delivery = delivery
-        self.task: Task = task
-        self.graph: Graph | None = graph
-        self.workflow: Workflow[Any, Any] | None = None
-        self.step: Step[..., Any, Any] | None = None
-        self.attempt: int = task.tried + delivery.count
-        self.body: Body | None = None
-        self.started: float = 0.0
-        self.output: msgspec.Raw = NULL
-        self.error: BaseException | None = None
-        self._slots = slots
+    delivery: Delivery
+    task: Task
+    attempt: int
+    slots: Slots | None = None
+    graph: Graph | None = None
+    workflow: Workflow[Any, Any] | None = None
+    step: Step[..., Any, Any] | None = None
+    body: Body | None = None
+    started: float = 0.0
+    output: msgspec.Raw = NULL
+    error: BaseException | None = None
 
     @property
     def known_graph(self) -> Graph:
@@ -79,6 +65,6 @@ class Assignment:
 
     def give_back_slot(self) -> None:
         """Give the slot back, unless that was done, or the body has done it by itself. Safe to call twice."""
-        slots, self._slots = self._slots, None
+        slots, self.slots = self.slots, None
         if slots is not None and (self.body is None or self.body.holds_slot):
             slots.give_back()

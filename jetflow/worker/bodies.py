@@ -26,6 +26,7 @@ from jetflow.worker.inputs import Inputs
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
+from jetflow.workflow import Step
 
 
 class Bodies:
@@ -53,12 +54,9 @@ class Bodies:
 
     # --- one body
 
-    async def prepare(self, work: Assignment) -> Body:
-        """Return what runs an assignment's step, with what it is given."""
-        task, step = work.task, work.known_step
-        if step.context_name is None:
-            return Body(task, work.delivery.running, is_async=step.is_async)
-        graph = work.known_graph
+    async def execution(self, work: Assignment) -> Execution:
+        """Return the body of a step that has a context, with what it is given."""
+        task, step, graph = work.task, work.known_step, work.known_graph
         return Execution(
             self._session,
             work,
@@ -71,10 +69,9 @@ class Bodies:
             errors=await self._inputs.errors(task) if work.is_sequel else (),
         )
 
-    async def run(self, work: Assignment, body: Body) -> None:
+    async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
         """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
-        task, step = work.task, work.known_step
-        work.body = body
+        task, work.body = work.task, body
         self._running[work] = body
         self._counts.executed += 1
         work.started, began = time(), monotonic()
@@ -83,11 +80,11 @@ class Bodies:
             arguments = step.arguments(step.input.decode(data), Context(body) if isinstance(body, Execution) else None)
             points.before("body")
             if step.timeout is None and task.deadline is None:
-                result = await self._call(work, body, arguments)
+                result = await self._call(step, body, arguments)
             else:
-                result = await self._call_in_time(work, body, arguments)
+                result = await self._call_in_time(step, body, arguments, task.deadline)
             points.after("body")
-            work.output = _encode(work, result)
+            work.output = _encode(work, step, result)
         except BaseException as error:  # whatever it is, it is how the step has ended
             work.error = error
         finally:
@@ -99,9 +96,8 @@ class Bodies:
         work.give_back_slot()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
 
-    def _call(self, work: Assignment, body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
+    def _call(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
         """Call a step's function, here or in a thread."""
-        step = work.known_step
         function: Callable[..., Any] = step.function
         if step.is_async:
             return function(**arguments)
@@ -119,15 +115,16 @@ class Bodies:
         result.close()
         raise asyncio.CancelledError
 
-    async def _call_in_time(self, work: Assignment, body: Body, arguments: dict[str, Any]) -> Any:
+    async def _call_in_time(
+        self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any], deadline: float | None
+    ) -> Any:
         """Call a step's function, and end it when its time is over."""
-        step, deadline = work.known_step, work.task.deadline
         timeout = asyncio.timeout(step.timeout)
         end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
         try:
             async with end, timeout:
                 body.bound(timeout)
-                return await self._call(work, body, arguments)
+                return await self._call(step, body, arguments)
         except TimeoutError:
             if timeout.expired():
                 raise StepTimeout(step.name, step.timeout or 0.0) from None
@@ -165,9 +162,9 @@ class Bodies:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _encode(work: Assignment, result: Any) -> msgspec.Raw:
-    workflow, step = work.workflow, work.known_step
-    is_the_runs = workflow is not None and work.known_graph.sinks == (step.name,)
+def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec.Raw:
+    workflow, graph = work.workflow, work.graph
+    is_the_runs = workflow is not None and graph is not None and graph.sinks == (step.name,)
     codec = workflow.output if workflow is not None and is_the_runs else step.output
     output = codec.encode_output(result)
     if len(output) > LARGEST:

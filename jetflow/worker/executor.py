@@ -8,7 +8,7 @@ from typing import Any
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
-from jetflow.engine.graph import START
+from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
 from jetflow.runs import points
@@ -17,6 +17,7 @@ from jetflow.runs.tasks import TaskReader
 from jetflow.wire.records import MalformedTask
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
+from jetflow.worker.body import Body
 from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
@@ -25,7 +26,7 @@ from jetflow.worker.failures import failure_of, poisoned, too_late
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
 from jetflow.worker.slots import Slots
-from jetflow.workflow import Workflow
+from jetflow.workflow import Step, Workflow
 
 
 class Executor:
@@ -65,7 +66,7 @@ class Executor:
         if task is None:
             self._slots.give_back()
             return
-        work = Assignment(delivery, task, slots=self._slots)
+        work = Assignment(delivery, task, task.tried + delivery.count, self._slots)
         self._deliveries.begin(delivery, task)
         try:
             await self._execute(work)
@@ -82,7 +83,8 @@ class Executor:
         task = self._read(delivery)
         if task is None:
             return
-        work = Assignment(delivery, task, self._session.registry.cached_graph(task.workflow, task.version))
+        work = Assignment(delivery, task, task.tried + delivery.count)
+        work.graph = self._session.registry.cached_graph(task.workflow, task.version)
         if self._is_cancelled(work):
             await self.recorder.drop(work)
         else:
@@ -99,9 +101,10 @@ class Executor:
     async def _execute(self, work: Assignment) -> None:
         points.after("receive")
         delivery, task = work.delivery, work.task
-        if not await self._find(work):
+        work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
+        if not self._find(work):
             await self.recorder.unknown(work, self._grace)
-        elif self._is_cancelled(work):
+        elif self.cancellations.stops(task, work.graph):
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
@@ -114,19 +117,22 @@ class Executor:
         elif work.attempt > work.step.retry.attempts:
             self.recorder.end(work, poisoned(delivery, task, work.step))
         else:
-            await self._run(work)
+            await self._run(work, work.step)
 
-    async def _find(self, work: Assignment) -> bool:
-        """Find what a task needs. Returns False if the workflow or the graph is not known, or lacks the task's step."""
-        task, registry = work.task, self._session.registry
-        work.graph = registry.cached_graph(task.workflow, task.version)
-        if work.graph is None:
-            points.before("read_graph")
-            work.graph = await registry.graph(task.workflow, task.version)
-            points.after("read_graph")
-        work.workflow = self._workflows.get(task.workflow)
-        work.step = None if work.workflow is None else work.workflow.find_step(task.step)
-        return work.graph is not None and work.workflow is not None and work.graph.has(task.step)
+    async def _read_graph(self, task: Task) -> Graph | None:
+        points.before("read_graph")
+        graph = await self._session.registry.graph(task.workflow, task.version)
+        points.after("read_graph")
+        return graph
+
+    def _find(self, work: Assignment) -> bool:
+        """Find the workflow and the step. Returns False if one of them, or the graph, is not known here."""
+        task = work.task
+        work.workflow = workflow = self._workflows.get(task.workflow)
+        if workflow is None:
+            return False
+        work.step = workflow.find_step(task.step)
+        return work.graph is not None and work.graph.has(task.step)
 
     async def _is_done(self, work: Assignment) -> bool:
         """Go on from what earlier deliveries of a task have led to. Returns False if it must run (again)."""
@@ -136,13 +142,18 @@ class Executor:
         work.attempt = await self._deliveries.attempt(work.delivery, work.task)
         return False
 
-    async def _run(self, work: Assignment) -> None:
-        body = await self.bodies.prepare(work)
-        if (isinstance(body, Execution) or work.delivery.again) and self._is_cancelled(work):  # since it was looked at
+    async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        if step.context_name is None:
+            body = Body(work.task, work.delivery.running, is_async=step.is_async)
+        else:
+            body = await self.bodies.execution(work)
+        if (step.context_name is not None or work.delivery.again) and self._is_cancelled(
+            work
+        ):  # since it was looked at
             await body.close()
             await self.recorder.drop(work)
             return
-        await self.bodies.run(work, body)
+        await self.bodies.run(work, step, body)
         if body.cancelled:
             await self.recorder.drop(work)
         elif body.parked and isinstance(body, Execution):

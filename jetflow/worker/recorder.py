@@ -92,7 +92,8 @@ class Recorder:
             ended=ended,
             worker=self._worker,
         )
-        self.drive(work, finish(task, work.known_graph, outcome, spawned=work.has_spawned))
+        spawned = isinstance(work.body, Execution) and work.has_spawned
+        self.drive(work, finish(task, work.known_graph, outcome, spawned=spawned))
 
     def parked(self, work: Assignment, body: Execution) -> None:
         """Record what a step waits for."""
