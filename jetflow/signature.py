@@ -40,9 +40,10 @@ class Signature:
         function = function.__func__ if isinstance(function, staticmethod) else function
         called = called_by(function)
         _check_kind(function, called, where)
-        self._hints = _resolved_hints(called, where)
+        self._hints = _resolved_hints(function if hasattr(function, "__wrapped__") else called, where)
         self.is_async: bool = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-        self.wraps_async: bool = not self.is_async and inspect.iscoroutinefunction(inspect.unwrap(called))
+        wrapped = map(inspect.unwrap, (function, called))
+        self.wraps_async: bool = not self.is_async and any(map(inspect.iscoroutinefunction, wrapped))
         self.input_name: str | None = None
         self.context_name: str | None = None
         self._input_hint: str | None = None
@@ -176,7 +177,9 @@ def _resolved_hints(called: Any, where: str) -> dict[str, Any]:
             unknown = error
         except Exception as error:  # an annotation is the user's code: it may raise whatever it likes
             raise InvalidDeclaration(f"{where}: an annotation cannot be resolved: {error}") from error
-    raise InvalidDeclaration(f"{where}: an annotation cannot be resolved: {unknown}") from unknown
+    raise InvalidDeclaration(
+        f"{where}: an annotation cannot be resolved: {unknown} (is it imported for type checkers only?)"
+    ) from unknown
 
 
 def _scopes(frame: FrameType | None, called: Any) -> Iterator[Mapping[str, Any]]:

@@ -108,11 +108,12 @@ class Bodies:
     async def _awaited(self, body: Body, called: Awaitable[Any]) -> Any:
         """Return what a decorated coroutine function gives: the decorator may have run it, or hand it over."""
         result = await called
-        if not inspect.iscoroutine(result):
+        if not inspect.isawaitable(result):
             return result
         if body.comes_to_the_loop():
             return await result
-        result.close()
+        if inspect.iscoroutine(result):
+            result.close()
         raise asyncio.CancelledError
 
     async def _call_in_time(

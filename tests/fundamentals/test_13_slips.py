@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 from collections.abc import Callable
@@ -54,6 +55,26 @@ async def test_a_decorator_that_knows_nothing_of_async_does_no_harm(
     flow = workflow("sum")(sum_of_children)
     async with worker([flow, echo]):
         assert await (await client.trigger(flow, 4)).result(PATIENCE) == 6
+
+
+async def test_what_a_decorator_hands_over_can_be_cancelled(client: Client, worker: Callable[..., Worker]) -> None:
+    """As any async step: by CancelledError, and not only by ``ctx.cancelled``."""
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    @logged
+    async def wait(_: None) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    flow = workflow("waits")(wait)
+    async with worker([flow]):
+        run = await client.trigger(flow)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        assert await client.cancel(run.id)
+        await asyncio.wait_for(cancelled.wait(), PATIENCE)
 
 
 async def test_a_forgotten_await_is_pointed_out(client: Client, worker: Callable[..., Worker]) -> None:

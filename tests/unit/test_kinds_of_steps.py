@@ -59,6 +59,19 @@ def logged(function: Callable[..., Any]) -> Callable[..., Any]:
     return inner
 
 
+class Counting:
+    """Decorate by an object, which keeps what it decorates."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self.function(*args, **kwargs)
+
+
 def renaming(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def inner(value: Any) -> Any:
@@ -118,6 +131,14 @@ async def test_a_decorator_may_hand_over_a_coroutine() -> None:
     step = Workflow("w", input=int).step(name="s")(logged(scale))
     assert (step.is_async, step.wraps_async) == (False, True)
     assert await run(step, 2) == 2
+
+
+async def test_a_decorator_may_be_an_object() -> None:
+    for function, wraps_async in ((scale, True), (scale_here, False)):
+        step = Workflow("w").step(Counting(function))
+        assert (step.is_async, step.wraps_async) == (False, wraps_async)
+        assert (step.name, step.input.kind, step.output.kind) == (function.__name__, int, int)
+        assert await run(step, 2) == 2
 
 
 def test_what_a_partial_has_bound_is_not_the_input() -> None:
