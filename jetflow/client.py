@@ -177,7 +177,7 @@ class Client:
             PayloadTooLarge: the input is larger than the server accepts.
             BrokerTimeout: the broker did not take it in time.
         """
-        target = await resolve(self._session, workflow)
+        target = await resolve(self._session, workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
         task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
         await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)

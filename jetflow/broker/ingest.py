@@ -15,7 +15,8 @@ import msgspec
 
 from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.connection import Connection, Message
-from jetflow.broker.publisher import BUSY_DELAY, IN_FLIGHT, RESEND_AFTER, subject_taken
+from jetflow.broker.publisher import BUSY_DELAY, RESEND_AFTER
+from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PermissionDenied
 
 BATCH: Final = 500
@@ -44,7 +45,7 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class _Batch:
-    __slots__ = ("at", "done", "existing", "items", "lost", "refused")
+    __slots__ = ("at", "done", "existing", "items", "lost", "reason", "refused")
 
     def __init__(self, items: list[Item], done: asyncio.Future[list[int]], at: float) -> None:
         self.items = items
@@ -52,6 +53,7 @@ class _Batch:
         self.at = at
         self.existing: list[int] = []
         self.lost = False
+        self.reason = ""
         self.refused: BrokerError | None = None
 
 
@@ -141,7 +143,7 @@ class Ingest:
         answer = _decode(message.data)
         error = answer.error
         if answer.type == "err" and error is not None:
-            if subject_taken(error.err_code, error.description):
+            if refusal_of(error.code, error.err_code, error.description) is Refusal.TAKEN:
                 batch.existing.append(answer.seq - 1)
             else:
                 self._on_error(batch, error)
@@ -161,8 +163,15 @@ class Ingest:
                 self._close(number, batch)
 
     def _on_error(self, batch: _Batch, error: _Error) -> None:
-        if error.code >= 500 or error.err_code in IN_FLIGHT:
+        if refusal_of(error.code, error.err_code, error.description) is Refusal.PASSING:
             batch.lost = True
+            if batch.reason != error.description:
+                _log.warning(
+                    "a bulk publish of %d messages is sent again until it is taken: %s",
+                    len(batch.items),
+                    error.description,
+                )
+            batch.reason = error.description
         else:
             batch.refused = BrokerRefused("bulk publish", error.code, error.err_code, error.description)
 
@@ -193,6 +202,7 @@ class Ingest:
             self._send_again(number, batch)
 
     def _send_again(self, number: int, batch: _Batch) -> None:
-        _log.warning("a bulk publish of %d messages is sent again", len(batch.items))
+        if not batch.reason:
+            _log.warning("a bulk publish of %d messages is sent again", len(batch.items))
         del self._open[number]
         self._send(batch)

@@ -17,6 +17,7 @@ import msgspec
 
 from jetflow.broker.connection import Connection, Message
 from jetflow.engine.joins import SEAL
+from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header
@@ -26,15 +27,6 @@ RESEND_AFTER: Final = 5.0
 
 BUSY_DELAY: Final = 0.25
 """Seconds before a publish that the server could not take just now is sent again."""
-
-_WRONG_LAST_SEQUENCE: Final = 10071
-_STORE_FAILED: Final = 10077
-_SUBJECT_TAKEN: Final = "maximum messages per subject exceeded"
-
-IN_FLIGHT: Final = frozenset({10158, 10164})
-"""Errors that say that the same message, or one on the same subject, is being stored just now: nothing is decided."""
-
-_PERMANENT_UNAVAILABLE: Final = frozenset({10076, 10039})  # JetStream not enabled (for this account)
 
 _log = logging.getLogger("jetflow.broker")
 
@@ -199,9 +191,11 @@ class Publisher:
         if error is None:
             value = None if answer.val is None else int(answer.val)
             self._settle(token, Receipt(stored=not answer.duplicate, sequence=answer.seq, value=value))
-        elif subject_taken(error.err_code, error.description):
+            return
+        refusal = refusal_of(error.code, error.err_code, error.description)
+        if refusal is Refusal.TAKEN:
             self._settle(token, Receipt(stored=False))
-        elif error.err_code in IN_FLIGHT or (error.code >= 500 and error.err_code not in _PERMANENT_UNAVAILABLE):
+        elif refusal is Refusal.PASSING:
             self._again(token, error.description)
         else:
             sent = self._sent.get(token)
@@ -246,15 +240,6 @@ class Publisher:
     def _send_again(self, token: int, sent: _Sent, now: float) -> None:
         sent.at = now
         self._connection.send(sent.subject, sent.body, reply=f"{self._inbox}.{token}", headers=sent.headers)
-
-
-def subject_taken(err_code: int, description: str) -> bool:
-    """Tell whether an error says that a message with this subject is stored already.
-
-    The server's 10077 says that the message was not stored, for a reason that only its description tells: a full
-    stream has the same code, and there the message must be sent again.
-    """
-    return err_code == _WRONG_LAST_SEQUENCE or (err_code == _STORE_FAILED and description == _SUBJECT_TAKEN)
 
 
 def _too_late(subject: str) -> BrokerTimeout:

@@ -45,27 +45,31 @@ class Registry:
         if stored is None or stored.body != body:
             await self._publisher.store(self._names.workflow(name), body)
 
-    async def ensure(self, declaration: Declaration) -> None:
+    async def ensure(self, declaration: Declaration, *, timeout: float | None = None) -> None:
         """Store a graph for a run to be pinned to. What the newest declaration is stays for workers to say.
 
         Only a workflow that nobody has declared is declared here, so that a run may be triggered before any worker.
+        ``timeout`` is seconds for each message.
+
+        Raises:
+            BrokerTimeout: the server did not take one in time.
         """
         key = declaration.graph.workflow, declaration.version
         if key in self._known:
             return
         stream = self._names.workflows_stream
         if await self._store.leader_last(stream, self._names.workflow_version(*key)) is None:
-            await self._store_version(declaration)
+            await self._store_version(declaration, timeout=timeout)
             newest = self._names.workflow(declaration.graph.workflow)
             if await self._store.leader_last(stream, newest) is None:
-                await self._publisher.store(newest, encode(declaration))
+                await self._publisher.store(newest, encode(declaration), timeout=timeout)
         self._graphs[key] = declaration.graph
         self._known.add(key)
 
-    async def _store_version(self, declaration: Declaration) -> None:
+    async def _store_version(self, declaration: Declaration, *, timeout: float | None = None) -> None:
         name = declaration.graph.workflow
         subject = self._names.workflow_version(name, declaration.version)
-        await self._publisher.store(subject, encode(declaration.graph))
+        await self._publisher.store(subject, encode(declaration.graph), timeout=timeout)
         self._know(declaration)
         self._known.add((name, declaration.version))
 

@@ -36,16 +36,17 @@ class Target(NamedTuple):
     """Seconds that a run may take in all."""
 
 
-async def resolve(session: Session, workflow: Workflow[Any, Any] | str) -> Target:
-    """Return what is needed to start a run of ``workflow``.
+async def resolve(session: Session, workflow: Workflow[Any, Any] | str, *, timeout: float | None = None) -> Target:
+    """Return what is needed to start a run of ``workflow``. ``timeout`` is seconds for what has to be stored first.
 
     Raises:
+        BrokerTimeout: the server did not take that in time.
         UnknownWorkflow: a name that nobody has declared.
         InvalidDeclaration: it is neither a workflow nor a name.
         MalformedRecord: what is declared under the name cannot be read.
     """
     if isinstance(workflow, Workflow):
-        await session.registry.ensure(workflow.declaration)
+        await session.registry.ensure(workflow.declaration, timeout=timeout)
         graph = workflow.graph
         return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
     if not isinstance(workflow, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
@@ -102,7 +103,7 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
     """
     if is_large(session, task.input):
         check_size(f"the input of a run of {task.workflow!r}", task.input)
-        value = await put(session, task.root, task.input)
+        value = await put(session, task.root, task.input, timeout=timeout)
         task = msgspec.structs.replace(task, input=b"", value=value)
     if len(task.metadata or b"") > METADATA_LIMIT:
         raise PayloadTooLarge("the metadata of a run", len(task.metadata or b""), METADATA_LIMIT)

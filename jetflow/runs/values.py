@@ -70,13 +70,20 @@ def check_size(what: str, data: bytes) -> None:
         raise PayloadTooLarge(what, len(data), LARGEST)
 
 
-async def put(session: Session, root: str, data: bytes) -> str:
-    """Store a value, and return its reference."""
+async def put(session: Session, root: str, data: bytes, *, timeout: float | None = None) -> str:
+    """Store a value, and return its reference. ``timeout`` is seconds for each of its messages.
+
+    Raises:
+        BrokerTimeout: the server did not take one in time.
+    """
     reference, chunks = chunks_of(data, threshold(session))
     name = reference.partition(".")[0]
     names = session.names
     await asyncio.gather(
-        *(session.publisher.store(names.value(root, name, number), chunk) for number, chunk in enumerate(chunks))
+        *(
+            session.publisher.store(names.value(root, name, number), chunk, timeout=timeout)
+            for number, chunk in enumerate(chunks)
+        )
     )
     return reference
 

@@ -282,6 +282,101 @@ async def test_a_trigger_into_a_full_stream_says_so(
     await client.trigger(square, 2)
 
 
+# --- a full account --------------------------------------------------------------------------------------------
+
+SMALL_ACCOUNT = """
+accounts { A: { jetstream: { max_file: 4M }, users: [ { user: a, password: a } ] } }
+no_auth_user: a
+"""
+
+
+async def fill(client: Client) -> None:
+    """Store in a stream of somebody else until the account takes nothing more, not even one byte."""
+    connection = client._session.connection
+    await connection.api("STREAM.CREATE.filler", {"name": "filler", "subjects": ["filler"], "storage": "file"})
+    for size in (256 * 1024, 4 * 1024, 64, 1):
+        answer = msgspec.json.decode((await connection.request("filler", b"x" * size)).data)
+        while "error" not in answer:
+            answer = msgspec.json.decode((await connection.request("filler", b"x" * size)).data)
+        assert answer["error"]["err_code"] == 10002
+
+
+async def make_room(client: Client) -> None:
+    await client._session.connection.api("STREAM.DELETE.filler")
+
+
+@pytest.mark.parametrize("count", [1, 200])
+async def test_what_is_known_waits_for_room_in_a_full_account(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    """Outcomes, one by one and in batches: no body runs again, no attempt is counted, and the runs end well."""
+    began, attempts, go = asyncio.Event(), list[int](), asyncio.Event()
+    caplog.set_level(logging.WARNING, "jetflow.broker")
+
+    @workflow("careful", retry=Retry(attempts=1))
+    async def careful(_: int, ctx: Context) -> int:
+        attempts.append(ctx.attempt)
+        if len(attempts) == count:
+            began.set()
+        await go.wait()
+        return ctx.attempt
+
+    server = NatsServer(tmp_path / "store", ServerOptions(config=SMALL_ACCOUNT))
+    async with (
+        server,
+        jetflow.connect(server.url) as client,
+        Worker([careful], server=server.url, slots=count, options=OPTIONS) as worker,
+    ):
+        runs = [await client.trigger(careful, number) for number in range(count)]
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        await fill(client)
+        go.set()
+        await until(lambda: _true("until it is taken: resource limits exceeded for account" in caplog.text))
+        await make_room(client)
+        assert {await run.result(PATIENCE) for run in runs} == {1}
+        await until(Stored(client).is_idle)
+    assert (worker.counts.executed, worker.counts.handed_back, worker.counts.failed) == (count, 0, 0)
+
+
+async def test_a_spawn_waits_for_room_in_a_full_account(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full, attempts, began = asyncio.Event(), list[int](), asyncio.Event()
+    caplog.set_level(logging.WARNING, "jetflow.broker")
+
+    @workflow("parent", retry=Retry(attempts=1))
+    async def parent(count: int, ctx: Context) -> int:
+        attempts.append(ctx.attempt)
+        began.set()
+        await full.wait()
+        return sum(await ctx.join(await ctx.spawn_workflows(square, range(count))))
+
+    server = NatsServer(tmp_path / "store", ServerOptions(config=SMALL_ACCOUNT))
+    async with (
+        server,
+        jetflow.connect(server.url) as client,
+        Worker([parent, square], server=server.url, options=OPTIONS),
+    ):
+        run = await client.trigger(parent, 100)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        await fill(client)
+        full.set()
+        await until(lambda: _true("until it is taken: resource limits exceeded for account" in caplog.text))
+        await make_room(client)
+        assert await run.result(PATIENCE) == expected(100)
+        await until(Stored(client).is_idle)
+    assert attempts == [1]
+
+
+async def test_a_trigger_into_a_full_account_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    server = NatsServer(tmp_path / "store", ServerOptions(config=SMALL_ACCOUNT))
+    async with server, jetflow.connect(server.url) as client:
+        await fill(client)
+        with pytest.raises(BrokerTimeout, match="resource limits exceeded for account"):
+            await client.trigger(square, 2)
+        await make_room(client)
+        await client.trigger(square, 2)
+
+
 # --- missing streams -------------------------------------------------------------------------------------------
 
 
