@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from jetflow.broker.connection import Message, Server
+from jetflow.broker.connection import Server
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention
 from jetflow.children import errors_of
 from jetflow.engine.identity import is_run_id
-from jetflow.engine.tasks import Outcome, Status, Task
-from jetflow.errors import BrokerTimeout, InvalidInput, JetStreamUnavailable, ResultTimeout, RunFailed, UnknownRun
+from jetflow.engine.tasks import Status, Task
+from jetflow.errors import InvalidInput, RunFailed, UnknownRun
 from jetflow.runs.cancelling import cancel_run, delete_tree
 from jetflow.runs.describing import read_trace
+from jetflow.runs.following import Following
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
-from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -30,11 +28,6 @@ O = TypeVar("O")  # noqa: E741
 O_co = TypeVar("O_co", covariant=True)
 
 RunStatus: TypeAlias = Literal["queued", "running"] | Status
-
-_log = logging.getLogger("jetflow.client")
-
-CHECK_EVERY = 1.0
-"""Seconds between two reads of an outcome that is waited for, in case its live copy was lost."""
 
 TRIGGER_TIMEOUT = 30.0
 """Seconds for which a trigger waits for the broker."""
@@ -62,61 +55,23 @@ class Run(Generic[O_co]):
         return trace.status
 
     async def result(self, timeout: float | None = None) -> O_co:
-        """Wait for the run to end, and return its output. ``timeout`` is seconds; None waits for ever.
+        """Wait for the run to end, and return its output.
 
-        An outage of the broker is waited through.
+        ``timeout`` is seconds: None waits for ever, 0 returns what is there. An outage of the broker is waited through.
+        What waits for a worker that is not there is said once in the log, after five seconds.
 
         Raises:
+            UnknownRun: no run with this id is stored, or it was deleted meanwhile.
             RunFailed: the run ended without an output: a group of the errors of its steps.
             InvalidOutput: its output does not fit the type that is asked for.
             ResultTimeout: it has not ended in time; it goes on.
             BrokerTimeout: the broker does not answer.
         """
-        root, outcome = await self._outcome(timeout)
+        root, outcome = await Following(self._session, self.id, self._task).outcome(timeout)
         outcome = await with_output(self._session, root, outcome)
         if outcome.status == "succeeded":
             return self._codec.decode_output(outcome.output)
         raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
-
-    async def _outcome(self, timeout: float | None) -> tuple[str, Outcome]:
-        """Return the id of the tree's root and how the run ended."""
-        names, connection = self._session.names, self._session.connection
-        ended: asyncio.Future[tuple[str, Outcome]] = asyncio.get_running_loop().create_future()
-
-        def on_live(message: Message) -> None:
-            if not ended.done():
-                ended.set_result((message.subject.split(".")[-4], decode_outcome(message.data)))
-
-        subscription = await connection.subscribe(names.live_run_by_id(self.id), on_live)
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    stored = await self._outcome_if_reachable()
-                    if stored is not None:
-                        return stored
-                    await asyncio.wait({ended}, timeout=CHECK_EVERY)
-                    if ended.done():
-                        return ended.result()
-        except TimeoutError:
-            raise ResultTimeout(self.id, timeout or 0.0) from None
-        finally:
-            await connection.unsubscribe(subscription)
-
-    async def _outcome_if_reachable(self) -> tuple[str, Outcome] | None:
-        """Read the outcome, if it is stored and the broker can be asked: whoever waits, waits through an outage."""
-        try:
-            return await self._stored_outcome()
-        except (BrokerTimeout, JetStreamUnavailable) as error:
-            _log.info("the outcome of run %s cannot be read at this moment: %s", self.id, error)
-            return None
-
-    async def _stored_outcome(self) -> tuple[str, Outcome] | None:
-        names, store = self._session.names, self._session.store
-        if self._task is not None:
-            stored = await store.last(names.records_stream, names.run_of(self._task))
-        else:
-            stored = await store.leader_last(names.records_stream, names.run_by_id(self.id))
-        return None if stored is None else (stored.subject.split(".")[-4], decode_outcome(stored.body))
 
 
 class Client:

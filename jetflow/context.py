@@ -20,7 +20,7 @@ from jetflow.children import (
 )
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.tasks import Failure, Outcome
+from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
 from jetflow.errors import ChildFailed, ChildrenFailed
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
@@ -290,7 +290,9 @@ class Context:
             except ChildFailed as error:
                 results.append(failed.setdefault(child, error))
         if failed and not return_exceptions:
-            raise ChildrenFailed(f"{len(failed)} of {len(ids)} children failed", list(failed.values()))
+            errors = list(failed.values())
+            first = str(errors[0])[:LONGEST_CAUSE]
+            raise ChildrenFailed(f"{len(failed)} of {len(ids)} children failed, first {first}", errors)
         return results
 
     async def _decide(self, ids: list[bytes], codecs: list[Codec[Any]], policy: JoinPolicy) -> JoinResult[Any]:

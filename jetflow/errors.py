@@ -269,12 +269,13 @@ class MalformedRecord(JetflowError, ValueError):
 
 
 class ResultTimeout(JetflowError, TimeoutError):
-    """The run had not ended within the time given (seconds); it goes on."""
+    """The run had not ended within the time given (seconds); it goes on, or ``reason`` tells what it waits for."""
 
-    def __init__(self, run_id: str, seconds: float) -> None:
-        super().__init__(f"run {run_id} has not ended within {seconds:g} s; it goes on")
+    def __init__(self, run_id: str, seconds: float, reason: str = "") -> None:
+        super().__init__(f"run {run_id} has not ended within {seconds:g} s; {reason or 'it goes on'}")
         self.run_id = run_id
         self.seconds = seconds
+        self.reason = reason
 
 
 # --- the broker ------------------------------------------------------------------------------------------------

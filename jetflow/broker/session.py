@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from jetflow.broker.atomic import AtomicBatches
+from jetflow.broker.attendance import Attendance
 from jetflow.broker.connection import Connection, Server
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.ingest import Ingest
@@ -32,6 +33,7 @@ class Session:
         self.tasks: GroupCommit = GroupCommit(names.tasks_stream, connection, self.publisher, self.ingest)
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
+        self.attendance: Attendance = Attendance(connection, names)
 
     @classmethod
     async def open(
@@ -70,6 +72,7 @@ class Session:
         """Wait for what is under way, and close. Safe to call twice."""
         if self.connection.is_closed:
             return
+        await self.attendance.stop()
         await self.publisher.stop()
         await self.ingest.stop()
         await self.connection.close()

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jetflow.engine.tasks import Failure
+from jetflow.runs.missing import told
 from jetflow.runs.trace import ChildTrace, LargeValue, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
@@ -50,7 +51,7 @@ def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
     """Return all that is known of a run: facts, steps, and a page of children."""
     parts: list[RenderableType] = [_facts(trace)]
     if trace.steps:
-        parts += [Text(), _steps(trace.steps, trace.triggered)]
+        parts += [Text(), _steps(trace.workflow, trace.steps, trace.triggered)]
     if trace.totals.spawned:
         parts += [Text(), _totals(trace.totals)]
     if trace.children:
@@ -72,7 +73,7 @@ def _facts(trace: RunTrace) -> Table:
     facts: list[tuple[str, Any]] = [
         ("run", trace.id),
         ("workflow", trace.workflow),
-        ("status", Text.assemble(_status(trace.status), f" in {took}" if took else "")),
+        ("status", Text.assemble(_status(trace.status, trace.unattended), f" in {took}" if took else "")),
         ("triggered", _time(trace.triggered)),
         ("key", trace.key),
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
@@ -88,13 +89,13 @@ def _facts(trace: RunTrace) -> Table:
     return table
 
 
-def _steps(steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
+def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
     table = _table("step", "status", "attempts", "began", "took", "worker", "output or error")
     for step in steps:
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
             Text.assemble(step.name, (after, "dim")),
-            _status(step.status),
+            _status(step.status, (workflow,) if step.unattended else ()),
             Text(str(step.attempts or "")),
             Text(_offset(triggered, step.started)),
             Text(_took(step.started, step.ended)),
@@ -129,7 +130,7 @@ def _children(children: tuple[ChildTrace, ...]) -> Table:
             Text(child.id),
             Text(child.workflow),
             Text(child.key or ""),
-            _status(child.status),
+            _status("queued", (child.workflow,)) if child.unattended else _status(child.status),
             Text(_took(child.started, child.ended)),
             Text(child.worker or ""),
             Text(_error(child.error), "red"),
@@ -153,8 +154,9 @@ def _totals(totals: Totals) -> Text:
     return text
 
 
-def _status(status: str) -> Text:
-    return Text(status.replace("_", " "), _STYLES[status])
+def _status(status: str, unattended: tuple[str, ...] = ()) -> Text:
+    text = Text(status.replace("_", " "), _STYLES[status])
+    return text.append(f": {told(unattended)}", "bold yellow") if unattended else text
 
 
 def _error(error: Failure | None, *, of_step: bool = False) -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,8 +18,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     worker. ``initial`` and ``max_delay`` are seconds; the delay before attempt ``n + 1`` is
     ``min(initial * multiplier ** (n - 1), max_delay)``, shortened at random by up to the fraction ``jitter``.
 
+    ``on`` holds the types of errors after which a step is tried again; `RetryAfter` is always one of them. None: all
+    but `ChildrenFailed` and `ChildFailed`, for the children that have failed are not run again, and another attempt
+    would find them as they are. What no attempt can mend, such as `NonRetryable`, is final in any case.
+
     Raises:
         ValueError: a field is out of range.
+        TypeError: ``on`` holds something else than types of errors.
     """
 
     attempts: int = 3
@@ -21,8 +32,12 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: float = 2.0
     max_delay: float = 60.0
     jitter: float = 0.1
+    on: tuple[type[BaseException], ...] | None = None
 
     def __post_init__(self) -> None:
+        on: Any = self.on  # it comes from the user
+        if on is not None and not (type(on) is tuple and all(map(_is_error, self.on or ()))):
+            raise TypeError(f"Retry(on={on!r}): a tuple of types of errors, such as (TimeoutError, OSError)")
         if self.attempts < 1:
             raise ValueError(f"Retry(attempts={self.attempts}): at least 1")
         if self.initial < 0 or self.max_delay < 0:

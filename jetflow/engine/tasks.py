@@ -13,6 +13,10 @@ Status = Literal["succeeded", "failed", "cancelled", "timed_out", "skipped"]
 NULL: Final = msgspec.Raw(b"null")
 
 
+LONGEST_CAUSE: Final = 1000
+"""Characters of what a child says that its parent's error repeats: parents have parents."""
+
+
 class StepAddress(msgspec.Struct, frozen=True, gc=False):
     """One step of one run: also the address of its join."""
 

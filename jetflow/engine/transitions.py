@@ -20,7 +20,7 @@ import msgspec
 from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
-from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, StepAddress, Task
+from jetflow.engine.tasks import LONGEST_CAUSE, NULL, Attempt, Failure, Outcome, StepAddress, Task
 
 # --- effects ---------------------------------------------------------------------------------------------------
 
@@ -416,9 +416,10 @@ def children_failed(step: str, total: int, failed: tuple[tuple[str, Outcome], ..
         return Failure(type="ChildrenFailed", message=f"too few of {total} children succeeded in time", step=step)
     child, outcome = failed[0]
     error = outcome.error or Failure("Cancelled", "cancelled")
+    key = "" if outcome.key is None else f" (key {outcome.key!r})"
     return Failure(
         type="ChildrenFailed",
-        message=f"{len(failed)} of {total} children failed, among them {child} of {outcome.workflow!r}: "
-        f"{error.type}: {error.message}",
+        message=f"{len(failed)} of {total} children failed, first run {child} of {outcome.workflow!r}{key}: "
+        f"{error.type}: {error.message[:LONGEST_CAUSE]}",
         step=step,
     )

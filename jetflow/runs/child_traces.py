@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from time import time
 
+from jetflow.broker.attendance import WAITED
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored, collect
 from jetflow.engine.graph import START
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.cancelling import removed_children
+from jetflow.runs.missing import is_missed
 from jetflow.runs.tasks import count_children
 from jetflow.runs.trace import ChildTrace, Totals
 from jetflow.wire.records import MalformedTask, decode_outcome, parse_task
@@ -64,10 +67,22 @@ async def read_children(
         last_token(message.subject): decode_outcome(message.body)
         for message in await collect(store.many(names.records_stream, [names.run_of(task) for task, _ in page]))
     }
-    return tuple(_child(task, message, ended.get(task.run)) for task, message in page), next_page
+    missed = await _missed(session, [one for one in page if one[0].run not in ended])
+    traces = [
+        _child(task, message, ended.get(task.run), unattended=(task.workflow, task.version) in missed)
+        for task, message in page
+    ]
+    return tuple(traces), next_page
 
 
-def _child(task: Task, message: Stored, outcome: Outcome | None) -> ChildTrace:
+async def _missed(session: Session, open_ones: list[tuple[Task, Stored]]) -> set[tuple[str, str]]:
+    """Return the workflows, by name and version, of which children have waited for long and no worker runs them."""
+    waiting = {(task.workflow, task.version) for task, message in open_ones if time() - message.time > WAITED}
+    missed = await asyncio.gather(*(is_missed(session, workflow, version) for workflow, version in waiting))
+    return {one for one, is_one in zip(waiting, missed, strict=True) if is_one}
+
+
+def _child(task: Task, message: Stored, outcome: Outcome | None, *, unattended: bool) -> ChildTrace:
     return ChildTrace(
         id=task.run,
         workflow=task.workflow,
@@ -79,6 +94,7 @@ def _child(task: Task, message: Stored, outcome: Outcome | None) -> ChildTrace:
         ended=None if outcome is None else outcome.ended or None,
         worker=None if outcome is None else outcome.worker or None,
         error=None if outcome is None else outcome.error,
+        unattended=unattended and outcome is None,
     )
 
 

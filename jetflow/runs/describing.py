@@ -19,7 +19,7 @@ from jetflow.errors import MalformedRecord, UnknownRun
 from jetflow.runs.child_traces import read_children, read_totals
 from jetflow.runs.step_traces import StepRecords, Turn, read_steps
 from jetflow.runs.tasks import triggered_at
-from jetflow.runs.trace import LargeValue, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildTrace, LargeValue, RunTrace, StepTrace, Totals
 from jetflow.runs.values import size_of, with_output
 from jetflow.wire.records import MalformedTask, decode_outcome, parse_task
 
@@ -51,7 +51,7 @@ async def read_trace(
     first, message = tasks[0]
     graph = await _graph(session, first)
     steps, spawned = ((), 0) if graph is None else await read_steps(session, graph, tasks, stored)
-    totals, page, next_page = Totals(), (), None
+    totals, page, next_page = Totals(), tuple[ChildTrace, ...](), None
     if children > 0:
         totals, (page, next_page) = await asyncio.gather(
             read_totals(session, first.root, run, at_least=spawned),
@@ -79,11 +79,17 @@ async def read_trace(
         totals=totals,
         children=page,
         next_page=next_page,
+        unattended=_unattended(first.workflow, steps, page),
     )
 
 
 def _has_begun(steps: tuple[StepTrace, ...]) -> bool:
     return any(step.status not in _NOT_BEGUN or step.turns > 1 for step in steps)
+
+
+def _unattended(workflow: str, steps: tuple[StepTrace, ...], children: tuple[ChildTrace, ...]) -> tuple[str, ...]:
+    own = {workflow} if any(step.unattended for step in steps) else set[str]()
+    return tuple(sorted(own | {child.workflow for child in children if child.unattended}))
 
 
 def _input(task: Task) -> object:

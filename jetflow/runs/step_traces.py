@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from time import time
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from jetflow.broker.attendance import WAITED
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored, collect
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
+from jetflow.runs.missing import is_missed
 from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import LOST, AttemptTrace, LargeValue, State, StepTrace
 from jetflow.runs.values import size_of
@@ -102,6 +105,7 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
     status = await _status(session, turns, outcome, key in records.joins, again)
     attempts = _attempts(status, outcome, record, turns, failed)
     last = outcome or record
+    waits = status == "queued" and time() - turns[-1][1].time > WAITED
     return StepTrace(
         name=node.name,
         status=status,
@@ -115,6 +119,7 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         error=None if outcome is None else outcome.error,
         output=output,
         large_output=large,
+        unattended=waits and await is_missed(session, turns[-1][0].workflow, turns[-1][0].version),
         again=again if status == "retrying" else None,
         failures=_failures(failed, attempts - (status != "retrying"), outcome),
     )

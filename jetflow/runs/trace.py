@@ -43,7 +43,8 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     ``waiting`` means that its function has returned or was parked, and children are still open; ``retrying`` that it
     has failed, and is tried again at ``again``. ``turns`` counts how often it was begun, parked turns included;
     ``failures`` are the attempts that failed, or were lost with their workers, and were tried again. An output that is
-    too large for its record is told by its ``large_output``, and not read.
+    too large for its record is told by its ``large_output``, and not read. An ``unattended`` one has been queued for
+    five seconds and more, and no worker runs it.
     """
 
     name: str
@@ -59,11 +60,15 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     output: Any = None
     large_output: LargeValue | None = None
     again: float | None = None
+    unattended: bool = False
     failures: tuple[AttemptTrace, ...] = ()
 
 
 class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one child run stands. Times are seconds since the epoch."""
+    """Where one child run stands. Times are seconds since the epoch.
+
+    An ``unattended`` one has been open for five seconds and more, and no worker runs its workflow.
+    """
 
     id: str
     workflow: str
@@ -75,6 +80,7 @@ class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     worker: str | None = None
     error: Failure | None = None
+    unattended: bool = False
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +101,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     ``children`` is one page; give ``next_page`` to the next call to go on. ``totals`` counts all children. ``errors``
     holds the errors of all steps that failed, and ``error`` the first of them. An input that is too large for its task
     is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started.
+    ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
     """
 
     id: str
@@ -118,3 +125,4 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals = Totals()
     children: tuple[ChildTrace, ...] = ()
     next_page: str | None = None
+    unattended: tuple[str, ...] = ()

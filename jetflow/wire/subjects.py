@@ -311,6 +311,10 @@ class Subjects:
         """Return what stands behind the inbox's own tokens."""
         return subject.removeprefix(f"{self.prefix}.in.").split(".")
 
+    def who(self, workflow: str) -> str:
+        """Asks the workers of one workflow whether they are there."""
+        return f"{self.prefix}.who.{workflow}"
+
     # --- timers
 
     @property

@@ -23,6 +23,7 @@ from jetflow.worker.body import Body
 from jetflow.worker.counts import Counts
 from jetflow.worker.execution import Execution
 from jetflow.worker.inputs import Inputs
+from jetflow.worker.lookout import Lookout
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
@@ -36,12 +37,19 @@ class Bodies:
     """
 
     def __init__(
-        self, session: Session, performer: Performer, slots: Slots, counts: Counts, options: WorkerOptions
+        self,
+        session: Session,
+        performer: Performer,
+        slots: Slots,
+        counts: Counts,
+        lookout: Lookout,
+        options: WorkerOptions,
     ) -> None:
         self._session = session
         self._performer = performer
         self._slots = slots
         self._counts = counts
+        self.lookout: Lookout = lookout
         self._inputs = Inputs(session)
         self._limits = Limits(options.max_depth, options.max_descendants, set())
         self._max_waiting = options.max_waiting
@@ -63,6 +71,7 @@ class Bodies:
             slots=self._slots,
             crowd=self,
             limits=self._limits,
+            lookout=self.lookout,
             telling=self._performer.telling if step.name in graph.in_line else None,
             cancel_open=self._performer.cancel_open,
             outputs=await self._inputs.outputs(task, graph),

@@ -16,7 +16,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
 from jetflow.engine.identity import cut_hash, once_token
-from jetflow.engine.joins import Borrowed, JoinRecord, id_sum, split_ids
+from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
 from jetflow.errors import PayloadTooLarge
@@ -29,6 +29,7 @@ from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
+from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.waiting import Crowd, Decision, Waiting
@@ -52,6 +53,7 @@ class Execution(Body):
         slots: Slots,
         crowd: Crowd,
         limits: Limits,
+        lookout: Lookout,
         telling: Telling | None,
         cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
@@ -64,6 +66,8 @@ class Execution(Body):
         self._outputs = outputs
         self._policy = step.join
         self._cancel_open = cancel_open
+        self._lookout = lookout
+        self._watched: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt: int = work.attempt
@@ -101,6 +105,7 @@ class Execution(Body):
 
     async def close(self) -> None:
         """See `Body.close`."""
+        self._lookout.left(self._watched)
         await self.waiting.close()
 
     # --- the host of the context
@@ -160,13 +165,17 @@ class Execution(Body):
         key: Callable[[Any], str] | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
-        return await self.spawner.spawn(workflow, inputs, key)
+        return self._look_out(await self.spawner.spawn(workflow, inputs, key))
 
     async def spawn_one(
         self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
-        return await self.spawner.spawn_one(workflow, input, key, detached=detached)
+        return self._look_out(await self.spawner.spawn_one(workflow, input, key, detached=detached))
+
+    def _look_out(self, group: ChildGroup) -> ChildGroup:
+        self._lookout.spawned(self._task, group.workflow, len(group.ids) // ID_BYTES, self._watched)
+        return group
 
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""

@@ -23,6 +23,7 @@ from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
 from jetflow.worker.failures import failure_of, poisoned, too_late
+from jetflow.worker.lookout import Lookout
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
 from jetflow.worker.slots import Slots
@@ -52,7 +53,7 @@ class Executor:
         self._tasks = TaskReader()
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
-        self.bodies: Bodies = Bodies(session, performer, slots, counts, options)
+        self.bodies: Bodies = Bodies(session, performer, slots, counts, Lookout(session, workflows), options)
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
         performer.timers.may_hold = self._may_hold

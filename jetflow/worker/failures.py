@@ -10,8 +10,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
+from jetflow.engine.retries import Retry
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
+    ChildFailed,
+    ChildrenFailed,
     DepthExceeded,
     InvalidDeclaration,
     InvalidInput,
@@ -21,6 +24,7 @@ from jetflow.errors import (
     NonRetryable,
     PayloadTooLarge,
     Poisoned,
+    RetryAfter,
     RunTimeout,
     TreeTooLarge,
 )
@@ -46,6 +50,19 @@ FINAL: Final = (
     TreeTooLarge,
 )
 """Errors that another attempt would only repeat."""
+
+
+OF_CHILDREN: Final = (ChildFailed, ChildrenFailed)
+"""Errors that another attempt would find again, for children end once; a step may ask for another all the same."""
+
+
+def is_final(error: BaseException, retry: Retry) -> bool:
+    """Tell whether a step that raised an error is not tried again, however many attempts are left."""
+    if isinstance(error, FINAL):
+        return True
+    if retry.on is None:
+        return isinstance(error, OF_CHILDREN)
+    return not isinstance(error, (*retry.on, RetryAfter))
 
 
 def failure_of(error: BaseException, step: str) -> Failure:

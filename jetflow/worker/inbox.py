@@ -90,6 +90,7 @@ class Inbox:
             target = await resolve(self._session, workflow)
             body = target.input.encode(target.input.decode(delivery.body or b"null"))
         except (UnknownWorkflow, MalformedRecord, InvalidInput) as error:
+            _log.warning("the trigger at sequence %d of the inbox ends as run %s: %s", delivery.sequence, run, error)
             await self._fail(_nowhere(workflow, run, key), error)
             return
         metadata = headers.get(Header.METADATA)

@@ -35,7 +35,7 @@ from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
-from jetflow.worker.failures import FINAL, failure_of
+from jetflow.worker.failures import failure_of, is_final
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
@@ -113,9 +113,10 @@ class Recorder:
     @staticmethod
     def _delay(work: Assignment, error: BaseException) -> float | None:
         """Return after how many seconds a step is tried again; None for never."""
-        if isinstance(error, FINAL):
+        retry = work.known_step.retry
+        if is_final(error, retry):
             return None
-        delay = work.known_step.retry.delay(work.attempt, random.random())
+        delay = retry.delay(work.attempt, random.random())
         if delay is not None and isinstance(error, RetryAfter):
             delay = error.seconds
         deadline = None if work.is_sequel else work.task.deadline

@@ -19,6 +19,7 @@ from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.inbox import INBOX_WINDOW, Inbox
 from jetflow.worker.options import WorkerOptions
+from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
 from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
@@ -53,6 +54,7 @@ class Services:
         self.sweeper: Sweeper = Sweeper(
             session, self.performer, self.counts, every=options.sweep_every, keep=options.keep
         )
+        self.presence: Presence = Presence(session, workflows, name)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
     def _inbox(self, options: WorkerOptions) -> Errands:
@@ -89,6 +91,7 @@ class Services:
         for errands in self.errands:
             await errands.start()
         await self.sweeper.start()
+        await self.presence.start()
         self.fetcher.begin()
 
     async def stop(self, hurry: asyncio.Event) -> None:
@@ -96,6 +99,7 @@ class Services:
 
         ``hurry`` ends the grace time.
         """
+        await self.presence.stop()
         await self.fetcher.stop()
         await self.sweeper.stop()
         for errands in self.errands:
@@ -109,6 +113,7 @@ class Services:
         await self.pullers.stop()
         await self.heartbeat.stop()
         await self.executor.cancellations.stop()
+        await self.executor.bodies.lookout.stop()
         self.executor.bodies.close()
         await self._session.close()
 

@@ -225,10 +225,44 @@ async def test_a_failed_child_fails_a_step_that_did_not_look(client: Client, wor
         raise AssertionError("not reached")
 
     async with worker([flow, divide]):
-        with pytest.raises(RunFailed, match=r"1 of 3 children failed, among them .* division by zero") as caught:
+        with pytest.raises(RunFailed, match=r"1 of 3 children failed, first run .* division by zero") as caught:
             await (await client.trigger(flow)).result(PATIENCE)
     assert (caught.value.step, caught.value.error_type) == ("scan", "ChildrenFailed")
     assert attempts == [1]
+
+
+async def test_a_join_that_failed_is_final(client: Client, worker: Callable[..., Worker]) -> None:
+    """Children end once: another attempt of their parent would only find them again. Its error names the first."""
+    attempts: list[int] = []
+
+    @workflow("parent", retry=Retry(attempts=3, initial=0))
+    async def parent(_: None, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        await ctx.join(await ctx.spawn_workflows(divide, [1, 0, 2], key=str))
+
+    async with worker([parent, divide]):
+        with pytest.raises(RunFailed, match=r"1 of 3 children failed, first .* division by zero \(key '0'\)"):
+            await (await client.trigger(parent)).result(PATIENCE)
+    assert attempts == [1]
+
+
+async def test_a_step_may_say_after_which_errors_it_is_tried_again(
+    client: Client, worker: Callable[..., Worker]
+) -> None:
+    """One that goes another way when its children have failed asks for that; what it does not name is final."""
+    attempts: list[int] = []
+
+    @workflow("parent", retry=Retry(attempts=3, initial=0, on=(ChildrenFailed,)))
+    async def parent(_: None, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if ctx.attempt == 2:
+            raise ValueError("not named")
+        await ctx.join(await ctx.spawn_workflows(divide, [0]))
+
+    async with worker([parent, divide]):
+        with pytest.raises(RunFailed, match="ValueError: not named"):
+            await (await client.trigger(parent)).result(PATIENCE)
+    assert attempts == [1, 2]
 
 
 async def test_a_failure_that_was_seen_is_forgiven(client: Client, worker: Callable[..., Worker]) -> None:

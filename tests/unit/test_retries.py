@@ -1,5 +1,7 @@
 """How often a step is tried, and how long it waits between."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,12 @@ def test_delays_never_shrink(retry: Retry, attempt: int, chance: float) -> None:
     delay, following = retry.delay(attempt, chance), retry.delay(attempt + 1, chance)
     if delay is not None and following is not None:
         assert delay <= following
+
+
+@pytest.mark.parametrize("on", [ValueError, [ValueError], (1,), ("ValueError",)], ids=str)
+def test_what_is_no_tuple_of_types_of_errors_is_refused(on: Any) -> None:
+    with pytest.raises(TypeError, match="tuple of types of errors"):
+        Retry(on=on)
 
 
 @pytest.mark.parametrize(
