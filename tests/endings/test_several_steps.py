@@ -437,7 +437,8 @@ async def test_failing_fast_ends_the_run_at_once(client: Client, worker: MakeWor
     async with worker([queued]) as late:
         await until(stored.is_idle)
     assert [(one.step, one.error_message) for one in failed.errors] == [("fails", "the first")]
-    assert statuses(trace) == {"fails": "failed", "runs": "cancelled", "never": "cancelled"}
+    expected = {"fails": "failed", "runs": "cancelled", "never": "cancelled", "mend": "succeeded"}
+    assert statuses(trace) == expected
     assert late.counts.executed == 0
 
 
