@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 env: $(STAMP)  ## Make .venv, or bring it up to date
 
-demo: $(STAMP)  ## Index a directory tree with child workflows, on a server of its own
+demo: $(STAMP)  ## Parse and index the standard library with child workflows, on a server of its own
 	@$(BIN)/python examples/02_index_tree.py
 
 test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses

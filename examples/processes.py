@@ -143,18 +143,25 @@ async def in_background(work: Coroutine[Any, Any, T]) -> AsyncGenerator[asyncio.
 class Progress:
     """One line that is written over and over on a terminal, and a line a second anywhere else."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, what: str = "child runs have ended") -> None:
         self._total = total
+        self._what = what
+        self._steps = 0
         self._began = time.monotonic()
         self._every = 0.1 if sys.stdout.isatty() else 1.0
         self._next = 0.0
+
+    def step(self) -> None:
+        """Show that one more is done."""
+        self._steps += 1
+        self.show(self._steps)
 
     def show(self, ended: int, remark: str = "") -> None:
         now = time.monotonic()
         if now < self._next and not remark:
             return
         self._next = now + self._every
-        line = f"{now - self._began:5.1f} s  {ended:,} of {self._total:,} child runs have ended{remark}"
+        line = f"{now - self._began:5.1f} s  {ended:,} of {self._total:,} {self._what}{remark}"
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="\n" if remark else "", flush=True)
         else:

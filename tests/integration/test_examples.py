@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BOUND = 90.0  # seconds
 SMALL = "--limit=200"
+VERIFIED = "verified: identical to the result of a plain loop in one process, byte for byte"
 
 # What a web server does with an application's lifespan.
 OPENED = """
@@ -99,14 +100,31 @@ def test_index_tree_finds_what_one_process_finds() -> None:
     code, lines, errors = finish(start("02_index_tree.py", SMALL))
 
     assert code == 0, (lines, errors)
-    assert lines[-1] == "verified: identical to the single-process result"
+    assert VERIFIED in lines
 
 
 def test_index_tree_uses_the_server_that_is_named(nats_server: NatsServer) -> None:
     code, lines, errors = finish(start("02_index_tree.py", SMALL, server=nats_server.url))
 
     assert code == 0, (lines, errors)
-    assert lines[-1] == "verified: identical to the single-process result"
+    assert VERIFIED in lines
+
+
+def test_index_tree_tells_which_was_faster() -> None:
+    code, lines, errors = finish(start("02_index_tree.py", SMALL))
+
+    assert code == 0, (lines, errors)
+    times = re.fullmatch(r"the plain loop took ([\d.]+) s, jetflow ([\d.]+) s on \d+ cores: (.*)", lines[-1])
+    assert times, lines[-1]
+    assert ("times as fast" in times[3]) == (float(times[2]) < float(times[1]))
+
+
+def test_index_tree_shows_how_far_it_is() -> None:
+    code, lines, errors = finish(start("02_index_tree.py", SMALL))
+
+    assert code == 0, (lines, errors)
+    assert any("child runs have ended" in line for line in lines)
+    assert any("files are indexed by a plain loop" in line for line in lines)
 
 
 def test_survive_finds_the_same_when_a_worker_is_killed() -> None:
