@@ -42,6 +42,7 @@ from jetflow.engine.transitions import (
 )
 from jetflow.errors import BrokerError
 from jetflow.runs import points
+from jetflow.runs.announcing import announce_end
 from jetflow.runs.cancelling import cancel_children, rest_but
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
@@ -196,6 +197,8 @@ class Performer:
         self, effect: StoreRun, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt
     ) -> None:
         task = effect.task
+        if receipt.stored and (effect.outcome.status != "succeeded" or _log.isEnabledFor(logging.INFO)):
+            announce_end(task, effect.outcome)
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
             self.telling.tell(task, child, item)
@@ -273,6 +276,7 @@ class Performer:
         item = Item(subject, b"", encode(outcome))
         stored = await self._confirm((self._names.records_stream, item, outcome))
         if isinstance(effect, StoreRun):
+            announce_end(task, outcome)
             self.telling.tell(task, bytes.fromhex(task.run), item)
         return stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
 from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
+
+_log = logging.getLogger("jetflow.worker")
 
 
 class Executor:
@@ -140,7 +143,16 @@ class Executor:
         self.counts.redelivered += 1
         if await self._performer.run(redelivered(work.task, work.known_graph)):
             return True
-        work.attempt = await self._deliveries.attempt(work.delivery, work.task)
+        task = work.task
+        work.attempt = await self._deliveries.attempt(work.delivery, task)
+        if work.attempt > task.tried + 1:
+            _log.warning(
+                "run %s: step %r of %r is taken over from a worker that was lost: attempt %d",
+                task.run,
+                task.step,
+                task.workflow,
+                work.attempt,
+            )
         return False
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:

@@ -33,6 +33,9 @@ from jetflow.workflow import Step
 TRACEBACK_LIMIT: Final = 16_000
 """Characters of a traceback that are kept, from its end."""
 
+FRAMES: Final = 5
+"""Frames of the user's code that a line of the log has, the innermost."""
+
 _JETFLOW: Final = str(Path(__file__).parents[1] / "_")[:-1]
 _STANDARD: Final = str(Path(asyncio.__file__).parents[1] / "_")[:-1]
 _INSTALLED: Final = ("site-packages", "dist-packages")
@@ -100,6 +103,18 @@ def _place(frames: TracebackType | None) -> str:
             place = f"{Path(code.co_filename).name}:{code.co_name}"
         frames = frames.tb_next
     return place
+
+
+def frames_of(error: BaseException) -> str:
+    """Return the user's own frames of an error, innermost last, as they stand in a line of the log."""
+    own: list[str] = []
+    frames = error.__traceback__
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if _is_the_users(code.co_filename):
+            own.append(f"{Path(code.co_filename).name}:{frames.tb_lineno} in {code.co_name}")
+        frames = frames.tb_next
+    return f" ({', '.join(own[-FRAMES:])})" if own else ""
 
 
 def _is_the_users(file: str) -> bool:

@@ -26,6 +26,7 @@ from jetflow.errors import (
     UnknownVersion,
 )
 from jetflow.runs import points
+from jetflow.runs.announcing import one_line
 from jetflow.runs.cancelling import cancelled, note_removed
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LostValue
@@ -35,7 +36,7 @@ from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
-from jetflow.worker.failures import failure_of, is_final
+from jetflow.worker.failures import failure_of, frames_of, is_final
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
@@ -102,8 +103,19 @@ class Recorder:
 
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
-        failure = failure_of(error, work.task.step)
+        task, failure = work.task, failure_of(error, work.task.step)
         delay = self._delay(work, error)
+        _log.warning(
+            "run %s: attempt %d of step %r of %r failed: %s: %s%s; %s",
+            task.run,
+            work.attempt,
+            task.step,
+            task.workflow,
+            failure.type,
+            one_line(failure.message),
+            frames_of(error),
+            "it is the last one" if delay is None else f"next in {delay:.1f} s",
+        )
         if delay is None:
             status = "timed_out" if isinstance(error, StepTimeout | RunTimeout) else "failed"
             self.end(work, failure, status)
@@ -125,16 +137,6 @@ class Recorder:
     def _postpone(self, work: Assignment, failure: Failure, delay: float) -> None:
         task, now = work.task, time()
         self._counts.retried += 1
-        _log.info(
-            "run %s: attempt %d of step %r of %r failed (%s: %s), next in %.1f s",
-            task.run,
-            work.attempt,
-            task.step,
-            task.workflow,
-            failure.type,
-            failure.message,
-            delay,
-        )
         tried = Attempt(
             attempt=work.attempt,
             worker=self._worker,
@@ -244,9 +246,6 @@ class Recorder:
     def _without_output(self, work: Assignment, failure: Failure, status: Literal["failed", "timed_out"]) -> Outcome:
         task = work.task
         self._counts.failed += 1
-        _log.warning(
-            "run %s of %r failed in step %r: %s: %s", task.run, task.workflow, task.step, failure.type, failure.message
-        )
         return Outcome(
             status=status,
             error=failure,
