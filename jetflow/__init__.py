@@ -1,5 +1,6 @@
 """jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
 
+from jetflow.broker.auth import Auth
 from jetflow.children import Child, Children, ChildResult, JoinResult
 from jetflow.client import Client, Run, connect
 from jetflow.context import Context
@@ -28,6 +29,7 @@ from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Step, Workflow, workflow
 
 __all__ = [
+    "Auth",
     "Child",
     "ChildFailed",
     "ChildResult",

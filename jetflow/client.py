@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from jetflow.broker.connection import Server
+from jetflow.broker.access import Server, access_of
+from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention
 from jetflow.children import errors_of
@@ -51,7 +52,7 @@ class Run(Generic[O_co]):
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        trace = await read_trace(self._session, self.id, children=0, values=False)
+        trace = await read_trace(self._session.usable(), self.id, children=0, values=False)
         return trace.status
 
     async def result(self, timeout: float | None = None) -> O_co:
@@ -67,7 +68,7 @@ class Run(Generic[O_co]):
             ResultTimeout: it has not ended in time; it goes on.
             BrokerTimeout: the broker does not answer.
         """
-        root, outcome = await Following(self._session, self.id, self._task).outcome(timeout)
+        root, outcome = await Following(self._session.usable(), self.id, self._task).outcome(timeout)
         outcome = await with_output(self._session, root, outcome)
         if outcome.status == "succeeded":
             return self._codec.decode_output(outcome.output)
@@ -75,7 +76,10 @@ class Run(Generic[O_co]):
 
 
 class Client:
-    """Triggers runs and follows them. Made by `connect`."""
+    """Triggers runs and follows them. Made by `connect`.
+
+    All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -132,7 +136,7 @@ class Client:
             PayloadTooLarge: the input is larger than the server accepts.
             BrokerTimeout: the broker did not take it in time.
         """
-        target = await resolve(self._session, workflow, timeout=TRIGGER_TIMEOUT)
+        target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
         task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
         await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)
@@ -162,7 +166,7 @@ class Client:
         """
         if not is_run_id(run_id):
             raise UnknownRun(run_id)
-        return await read_trace(self._session, run_id, children=children, after=after)
+        return await read_trace(self._session.usable(), run_id, children=children, after=after)
 
     async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
         """Cancel a run, and all its descendants unless ``tree`` is false. Returns False if it had ended already.
@@ -175,7 +179,7 @@ class Client:
         """
         if not is_run_id(run_id):
             raise UnknownRun(run_id)
-        return await cancel_run(self._session, self._performer.run, run_id, tree=tree)
+        return await cancel_run(self._session.usable(), self._performer.run, run_id, tree=tree)
 
     async def delete(self, run_id: str) -> None:
         """Cancel a root run that is under way, and delete all that is stored of it and its descendants.
@@ -185,29 +189,42 @@ class Client:
         """
         if not is_run_id(run_id):
             raise UnknownRun(run_id)
-        await delete_tree(self._session, run_id)
+        await delete_tree(self._session.usable(), run_id)
 
     async def workflows(self) -> list[str]:
         """Return the names of all workflows that are declared in the namespace."""
-        return await self._session.registry.workflows()
+        return await self._session.usable().registry.workflows()
 
 
 @asynccontextmanager
 async def connect(
-    server: Server = None, *, namespace: str = "default", timeout: float = 5.0, replicas: int = 1
+    server: Server = None,
+    *,
+    namespace: str = "default",
+    timeout: float = 5.0,
+    replicas: int = 1,
+    auth: Auth | None = None,
+    domain: str | None = None,
+    inbox_prefix: str | None = None,
+    context: str | None = None,
 ) -> AsyncGenerator[Client]:
     """Connect to a namespace, for triggering and following runs.
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.
-    ``timeout`` is seconds; ``replicas`` counts for streams that do not exist yet.
+    ``timeout`` is seconds; ``replicas`` counts for streams that do not exist yet. ``auth`` says who connects,
+    ``domain`` is a JetStream domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of
+    the ``nats`` command line, by name or file: it says what is not said here.
 
     Raises:
-        ServerUnreachable: no server answered in time.
+        InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
+        AccessDenied: the server refused who connects.
+        ServerUnreachable: no server answered in time, or all refused.
         ServerTooOld: the server is older than jetflow needs.
         JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
     """
+    access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
     async with await Session.open(
-        server, namespace, timeout=timeout, retention=Retention(replicas=replicas)
+        access, namespace, timeout=timeout, retention=Retention(replicas=replicas)
     ) as session:
         yield Client(session)
 

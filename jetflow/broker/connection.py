@@ -9,31 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
-from nats.aio.client import Server as PoolServer
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from jetflow.broker.access import Access, Server, access_of
+from jetflow.broker.dialing import borrow, dial, give_back, is_refusal
 from jetflow.broker.parser import Deliver, DirectParser, Message
+from jetflow.broker.requests import Requests
 from jetflow.errors import (
     BrokerRefused,
     BrokerTimeout,
+    ClientClosed,
     JetStreamUnavailable,
+    PermissionDenied,
     ServerTooOld,
-    ServerUnreachable,
+    WrongEventLoop,
 )
 
 Listening: TypeAlias = Subscription
-Server: TypeAlias = "str | Sequence[str] | Client | None"
 
 OLDEST_SERVER: Final = (2, 14, 3)
 """Earlier servers could corrupt counters, or lack fast ingest."""
@@ -47,58 +48,55 @@ CLOSED_WITHIN: Final = 5.0
 _WRITE_HIGH: Final = 4 * 1024 * 1024
 """Bytes in the write buffer above which bulk senders wait."""
 
-RECONNECT_FIRST: Final = 0.05
-RECONNECT_LAST: Final = 2.0
-"""Seconds before the first and, doubling, before the last of many attempts to reconnect, shortened at random."""
-
-_DENIED: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+_DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
 _log = logging.getLogger("jetflow.broker")
-
-
-class _Request(NamedTuple):
-    subject: str
-    body: bytes
-    answer: asyncio.Future[Message]
 
 
 class Connection:
     """A NATS connection that jetflow may use.
 
-    It reconnects for ever. ``server`` is a URL, several, or a connected client, which is used and left open.
+    It reconnects for ever. A connected client that was handed over is used, and left open.
     """
 
-    def __init__(self, client: Client, *, owned: bool, servers: Sequence[str] = ()) -> None:
+    def __init__(self, client: Client, access: Access) -> None:
         self.client = client
-        self.servers: tuple[str, ...] = tuple(servers)
-        self._owned = owned
+        self.access: Access = access
+        self._owned = access.client is None
         self._closed = False
+        self._refused = False
         self._loop = asyncio.get_running_loop()
         self._outgoing: list[bytes] = []
         self._gathering: list[Callable[[], None]] = []
         self._flushes_soon = False
-        self._answers = client.new_inbox()
-        self._asking: asyncio.Task[None] | None = None
-        self._asked = 0
-        self._open_requests: dict[int, _Request] = {}
+        self._requests = Requests(self)
         self._parser: DirectParser | None = None
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
         self._denials: list[Callable[[str], None]] = []
 
     @classmethod
-    async def open(cls, server: Server, *, timeout: float = 5.0, name: str = "jetflow") -> Connection:
+    async def open(
+        cls, server: Server | Access, *, timeout: float = 5.0, name: str = "jetflow", patient: bool = False
+    ) -> Connection:
         """Connect, and check that the server can carry jetflow. ``timeout`` is seconds.
 
+        A server that refuses connections is not waited for, unless ``patient``.
+
         Raises:
-            ServerUnreachable: no server answered in time.
+            InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
+            AccessDenied: the server refused who connects.
+            ServerUnreachable: no server answered in time, or all refused.
             ServerTooOld: the server is older than jetflow needs.
             JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
+            ClientClosed, WrongEventLoop: a client that was handed over cannot be used, or not here.
         """
-        if isinstance(server, Client):
-            connection = cls(server, owned=False)
+        access = access_of(server)
+        if access.client is None:
+            connection = await cls._dial(access, timeout, name, patient=patient)
         else:
-            connection = await cls._dial([server] if isinstance(server, str) else list(server or ()), timeout, name)
+            connection = cls(access.client, access)
+            borrow(access.client, connection)
         try:
             await connection.check_server()
         except BaseException:
@@ -107,58 +105,43 @@ class Connection:
         return connection
 
     @classmethod
-    async def _dial(cls, servers: list[str], timeout: float, name: str) -> Connection:
+    async def _dial(cls, access: Access, timeout: float, name: str, *, patient: bool) -> Connection:
         client = Client()
-        connection = cls(client, owned=True, servers=servers)
-        last_error: list[Exception] = []
-
-        async def on_error(error: Exception) -> None:
-            last_error[:] = [error]
-            denied = _DENIED.search(str(error))
-            if denied is not None:
-                for denial in connection._denials:
-                    denial(denied[1])
-            if client.is_connected:
-                _log.warning("NATS reports: %s", error)
-
-        async def on_reconnect() -> None:
-            _log.warning("connected to NATS again, at %s", client.connected_url and client.connected_url.netloc)
-            connection._ask_again()
-            for callback in connection._reconnected:
-                callback()
-
-        async def on_disconnect() -> None:
-            if not connection.is_closed:
-                _log.warning("lost the connection to NATS")
-
-        shown = ", ".join(servers)
-        try:
-            async with asyncio.timeout(timeout):
-                await client.connect(
-                    servers,
-                    name=name,
-                    error_cb=on_error,
-                    reconnected_cb=on_reconnect,
-                    disconnected_cb=on_disconnect,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    connect_timeout=max(1, int(timeout)),
-                    pending_size=256 * 1024 * 1024,
-                    ping_interval=20,
-                    reconnect_to_server_handler=_next_server,
-                )
-        except asyncio.CancelledError:
-            await client.close()
-            raise
-        except (OSError, nats.errors.Error, TimeoutError) as error:
-            await client.close()
-            reason = last_error[0] if last_error else error
-            raise ServerUnreachable(
-                f"no NATS server answers at {shown} within {timeout:g} s ({reason or type(reason).__name__}): "
-                "start one, or set NATS_URL"
-            ) from None
+        connection = cls(client, access)
+        await dial(client, access, connection, timeout=timeout, name=name, patient=patient)
         connection._parser = DirectParser.install(client)
         return connection
+
+    # --- what nats-py reports
+
+    def on_error(self, error: Exception) -> None:
+        """Tell those who asked what this user may not do."""
+        denied = _DENIED.search(str(error))
+        if denied is not None:
+            action, subject = denied[1].lower(), denied[2]
+            self._requests.refuse(subject, action)
+            if action == "publish":
+                for denial in self._denials:
+                    denial(subject)
+        if self.client.is_connected:
+            _log.warning("NATS reports: %s", error)
+        elif is_refusal(error) and not self._refused:
+            self._refused = True
+            _log.error("the NATS server does not let this user in again (%s); it is tried on", error)
+
+    def on_connected_again(self) -> None:
+        """Ask again what was lost, and tell those who want to know."""
+        url = self.client.connected_url
+        _log.warning("connected to NATS again, at %s", url and f"{url.hostname}:{url.port}")
+        self._refused = False
+        self._requests.ask_again()
+        for callback in self._reconnected:
+            callback()
+
+    def on_disconnected(self) -> None:
+        """Say so, unless it is the end."""
+        if not self.is_closed:
+            _log.warning("lost the connection to NATS")
 
     async def check_server(self) -> None:
         """Check that the server can carry jetflow.
@@ -173,6 +156,8 @@ class Connection:
             raise ServerTooOld(f"the NATS server is version {version}, and jetflow needs {oldest} or newer: upgrade it")
         try:
             await self.api("INFO", timeout=5.0)
+        except PermissionDenied:  # the streams will tell
+            _log.info("this user may not ask about the account, which is not needed")
         except (BrokerRefused, BrokerTimeout, JetStreamUnavailable) as error:
             raise JetStreamUnavailable(
                 f"the NATS server does not offer JetStream to this account ({error}): start it with -js"
@@ -190,9 +175,11 @@ class Connection:
                 _log.warning("the server did not take what was sent last within %g s", CLOSED_WITHIN)
             except (OSError, RuntimeError) as error:  # RuntimeError is uvloop's
                 _log.info("the connection was lost while it was closed: %s", error)
-        elif self.client.is_connected:
-            for subscription in self._subscriptions:
-                await subscription.unsubscribe()
+        elif not self._owned:
+            give_back(self.client, self)
+            if self.client.is_connected:
+                for subscription in self._subscriptions:
+                    await subscription.unsubscribe()
         self._subscriptions.clear()
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -236,6 +223,26 @@ class Connection:
     def is_connected(self) -> bool:
         """Whether the connection stands at this moment."""
         return self.client.is_connected
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs that were named, without user info."""
+        return self.access.servers
+
+    def api_subject(self, operation: str) -> str:
+        """Return the subject on which the JetStream API, that of our domain, takes an operation."""
+        return f"{self.access.api}.{operation}"
+
+    def check_usable(self) -> None:
+        """Check that it is open, and used from the event loop that it belongs to.
+
+        Raises:
+            ClientClosed, WrongEventLoop: it is not.
+        """
+        if self.is_closed:
+            raise ClientClosed("this client was closed: use it inside `async with jetflow.connect()`")
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoop("this client belongs to another event loop: make one where it is used")
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each reconnect. Returns what ends that."""
@@ -321,41 +328,9 @@ class Connection:
         Raises:
             BrokerTimeout: no answer in time.
             JetStreamUnavailable: nobody listens on the subject.
+            PermissionDenied: this user may not ask there, or not hear the answer.
         """
-        if self._asking is None:
-            self._asking = self._loop.create_task(self._listen_for_answers())
-        await asyncio.shield(self._asking)
-        self._asked += 1
-        token = self._asked
-        answer: asyncio.Future[Message] = self._loop.create_future()
-        self._open_requests[token] = _Request(subject, body, answer)
-        self.send(subject, body, reply=f"{self._answers}.{token}")
-        try:
-            async with asyncio.timeout(timeout):
-                message = await answer
-        except TimeoutError:
-            raise BrokerTimeout(f"no answer on {subject} within {timeout:g} s") from None
-        finally:
-            del self._open_requests[token]
-        if not message.data and message.headers.get("Status") == "503":
-            raise JetStreamUnavailable(f"nobody answers on {subject}")
-        return message
-
-    async def _listen_for_answers(self) -> None:
-        try:
-            await self.subscribe(f"{self._answers}.*", self._on_answer)
-        except (OSError, nats.errors.Error) as error:
-            self._asking = None
-            raise BrokerTimeout(f"the connection to NATS cannot be used: {error}") from error
-
-    def _on_answer(self, message: Message) -> None:
-        request = self._open_requests.get(int(message.subject.rpartition(".")[2]))
-        if request is not None and not request.answer.done():
-            request.answer.set_result(message)
-
-    def _ask_again(self) -> None:
-        for token, request in self._open_requests.items():
-            self.send(request.subject, request.body, reply=f"{self._answers}.{token}")
+        return await self._requests.ask(subject, body, timeout)
 
     async def api(self, operation: str, body: Any = None, *, timeout: float = API_TIMEOUT) -> dict[str, Any]:
         """Ask the JetStream API, and return its answer as a dict. ``timeout`` is seconds.
@@ -366,7 +341,7 @@ class Connection:
             JetStreamUnavailable: JetStream is not there.
         """
         message = await self.request(
-            f"$JS.API.{operation}", b"" if body is None else orjson.dumps(body), timeout=timeout
+            self.api_subject(operation), b"" if body is None else orjson.dumps(body), timeout=timeout
         )
         return answer_of(operation, message.data)
 
@@ -386,13 +361,6 @@ def _guarded(callback: Deliver) -> Deliver:
             _log.exception("a message on %s could not be handled", message.subject)
 
     return deliver
-
-
-def _next_server(servers: list[PoolServer], _: dict[str, Any]) -> tuple[PoolServer, float]:
-    """Choose the server that was tried least, and how long to wait before: longer each time, and never in step."""
-    server = min(servers, key=lambda one: one.reconnects)
-    delay = min(RECONNECT_FIRST * 2.0 ** min(server.reconnects, 16), RECONNECT_LAST)
-    return server, delay * random.uniform(0.5, 1.0)
 
 
 def answer_of(operation: str, data: bytes) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Puller:
         recreate: Callable[[], None],
     ) -> None:
         self._connection = connection
-        self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._request_subject = connection.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
         self._consumer = consumer
         self._deliver = deliver
         self._recreate = recreate

@@ -71,7 +71,9 @@ class Scan:
         finally:
             forget_reconnect()
             await self._connection.unsubscribe(subscription)
-            self._connection.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", reply=inbox)
+            self._connection.send(
+                self._connection.api_subject(f"CONSUMER.DELETE.{self._stream}.{self._consumer}"), reply=inbox
+            )
 
     async def _make_consumer(self) -> None:
         """Make a consumer that goes on behind the last message that was read."""
@@ -96,7 +98,7 @@ class Scan:
     def _ask(self, inbox: str, count: int) -> None:
         self._asked += count
         request = {"batch": count, "expires": int(API_TIMEOUT * SECOND)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
+        subject = self._connection.api_subject(f"CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}")
         self._connection.send(subject, orjson.dumps(request), reply=inbox)
 
     async def _wait(self) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
-from typing import Final
 
+from jetflow.broker.access import Access, Server
 from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.attendance import Attendance
-from jetflow.broker.connection import Connection, Server
+from jetflow.broker.connection import Connection
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.ingest import Ingest
 from jetflow.broker.publisher import Publisher
@@ -16,8 +15,6 @@ from jetflow.broker.registry import Registry
 from jetflow.broker.store import Store
 from jetflow.broker.topology import Retention, ensure_streams
 from jetflow.wire.subjects import Subjects
-
-DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
 
 
 class Session:
@@ -38,23 +35,26 @@ class Session:
     @classmethod
     async def open(
         cls,
-        server: Server,
+        server: Server | Access,
         namespace: str,
         *,
         timeout: float = 5.0,
         retention: Retention | None = None,
         durable: bool = False,
+        patient: bool = False,
     ) -> Session:
         """Connect, and make the namespace's streams. ``timeout`` is seconds.
 
         A ``durable`` session publishes in atomic batches: for servers that flush before they acknowledge.
 
         Raises:
-            ServerUnreachable, ServerTooOld, JetStreamUnavailable: see `Connection.open`.
+            InvalidConnection, AccessDenied, ServerUnreachable, ServerTooOld, JetStreamUnavailable: see
+                `Connection.open`; so is ``patient``.
+            PermissionDenied: this user may not do what is needed.
             InvalidName: the namespace does not fit the token rule.
         """
         names = Subjects(namespace)
-        connection = await Connection.open(server_or_default(server), timeout=timeout)
+        connection = await Connection.open(server, timeout=timeout, patient=patient)
         session = cls(connection, names, durable=durable)
         try:
             await ensure_streams(connection, names, retention or Retention())
@@ -67,6 +67,15 @@ class Session:
             await connection.close()
             raise
         return session
+
+    def usable(self) -> Session:
+        """Return the session itself, if it is open and its event loop is the one that runs.
+
+        Raises:
+            ClientClosed, WrongEventLoop: it is not.
+        """
+        self.connection.check_usable()
+        return self
 
     async def close(self) -> None:
         """Wait for what is under way, and close. Safe to call twice."""
@@ -84,11 +93,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def server_or_default(server: Server) -> Server:
-    """Return ``server``, or what ``NATS_URL`` names, or the local default."""
-    if server is not None:
-        return server
-    named = os.environ.get("NATS_URL", "")
-    return [url.strip() for url in named.split(",") if url.strip()] or [DEFAULT_SERVER]

@@ -75,7 +75,7 @@ class Store:
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the message on one subject, as any replica has it."""
-        message = await self._connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
+        message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}.{subject}"))
         return None if _is_status(message) else _from_replica(message)
 
     # --- counts and ids
@@ -92,7 +92,9 @@ class Store:
         offset = 0
         while True:
             body = orjson.dumps({"subjects_filter": subject, "offset": offset})
-            message = await self._connection.request(f"$JS.API.STREAM.INFO.{stream}", body, timeout=60)
+            message = await self._connection.request(
+                self._connection.api_subject(f"STREAM.INFO.{stream}"), body, timeout=60
+            )
             packed = bytes.fromhex(b"".join(_ID_AT_END.findall(message.data)).decode())
             if packed:
                 yield packed
@@ -182,7 +184,9 @@ class Store:
         token = self._next
         replies: asyncio.Queue[Message | None] = asyncio.Queue()
         self._replies[token] = replies
-        self._connection.send(f"$JS.API.DIRECT.GET.{stream}", body, reply=f"{self._inbox}.{token}")
+        self._connection.send(
+            self._connection.api_subject(f"DIRECT.GET.{stream}"), body, reply=f"{self._inbox}.{token}"
+        )
         page: list[Stored] = []
         try:
             while (message := await replies.get()) is not None:

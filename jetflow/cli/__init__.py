@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in EXTRA:
             raise
-        print(f"error: the jetflow command needs {missing.name}: run `pip install jetflow-nats[cli]`", file=sys.stderr)
+        print(
+            f"error: the jetflow command needs {missing.name}: run `pip install 'jetflow-nats[cli]'`", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

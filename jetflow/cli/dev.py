@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from jetflow.broker.addresses import shown
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import directory_of, load_workflows
@@ -51,7 +52,8 @@ def dev(
     flags.options()
     given = place.server or os.environ.get("NATS_URL")
     if given and (store is not None or port is not None):
-        raise UsageError(f"--store and --port are for an embedded server, and {given} is to be used: unset NATS_URL")
+        urls = shown(given.split(","))
+        raise UsageError(f"--store and --port are for an embedded server, and {urls} is to be used: unset NATS_URL")
     if port is not None and not 0 <= port <= 65535:
         raise UsageError(f"--port is {port}: it must be from 0 to 65535")
     if not targets:
@@ -77,9 +79,9 @@ async def _dev(
 ) -> None:
     async with server as url:
         if manner.as_json:
-            print_json({"url": url})
+            print_json({"url": shown(url.split(","))})
         else:
-            print(f"NATS_URL={url}", flush=True)
+            print(f"NATS_URL={shown(url.split(','))}", flush=True)
         os.environ["NATS_URL"] = url  # for the user's own clients in these modules
         if manner.reload:
             arguments = ["worker", *targets, "--namespace", place.namespace, *flags.arguments()]

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+import msgspec
+
 from jetflow.broker.connection import Connection
 from jetflow.errors import BrokerError
 
@@ -29,7 +31,7 @@ _log = logging.getLogger("jetflow.worker")
 class Heartbeat:
     """Sends in-progress acks for every task held longer than a third of ``ack_wait`` (seconds).
 
-    Where the worker uses a connection that was handed to it, whose credentials are not known here, they leave on that.
+    Where the worker uses a connection that was handed to it, this one is made with the same options.
 
     ``held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event loop and read
     here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call twice.
@@ -40,6 +42,7 @@ class Heartbeat:
     ) -> None:
         self._name_of = name_of
         self._main = main
+        self._access = msgspec.structs.replace(main.access, client=None)  # a connection of its own, like that one
         self._held = held
         self._every = ack_wait / 3
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,7 +95,7 @@ class Heartbeat:
                 if now >= next_beat and self._held:
                     next_beat = now + self._every
                     due = [reply for reply, since in list(self._held.items()) if now - since >= self._every]
-                    if due and connection is None and self._main.servers:
+                    if due and connection is None:
                         connection = await self._connect()
                     if connection is not None:
                         _send(connection, due)
@@ -105,7 +108,7 @@ class Heartbeat:
 
     async def _connect(self) -> Connection | None:
         try:
-            return await Connection.open(self._main.servers, name="jetflow heartbeat")
+            return await Connection.open(self._access, name="jetflow heartbeat", patient=True)
         except BrokerError as error:
             _log.warning("held tasks are kept alive by the event loop alone: %s", error)
             return None

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from jetflow.broker.connection import Server
+from jetflow.broker.access import Server, access_of
+from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention
 from jetflow.errors import InvalidDeclaration
@@ -34,7 +35,8 @@ class Worker:
     """Runs the steps of some workflows.
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then the local default. ``slots`` is
-    how many step bodies run at once. Everything else is in ``options``. ``counts`` tells what it has done.
+    how many step bodies run at once. ``auth``, ``domain``, ``inbox_prefix`` and ``context`` are those of
+    `jetflow.connect`. Everything else is in ``options``. ``counts`` tells what it has done.
 
     Raises:
         InvalidDeclaration: no workflow, or two of one name.
@@ -48,6 +50,10 @@ class Worker:
         namespace: str = "default",
         slots: int | None = None,
         options: WorkerOptions | None = None,
+        auth: Auth | None = None,
+        domain: str | None = None,
+        inbox_prefix: str | None = None,
+        context: str | None = None,
     ) -> None:
         given = [workflows] if isinstance(workflows, Workflow) or callable(workflows) else list(workflows)
         declared = [checked_workflow("a worker", one) for one in given]
@@ -59,7 +65,9 @@ class Worker:
         options = options or WorkerOptions()
         self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)
         self.name: str = f"{socket.gethostname()}-{os.getpid()}"
-        self._server = server
+        self._access = lambda: access_of(  # a closure: what it holds may have a password, and is in no repr
+            server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context
+        )
         self._namespace = namespace
         self._services: Services | None = None
         self._hurry = asyncio.Event()
@@ -80,17 +88,20 @@ class Worker:
         """Connect, declare the workflows, and begin to pull.
 
         Raises:
+            InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
+            AccessDenied, PermissionDenied: this user may not connect, or not do what a worker does.
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: there is no server to work with.
         """
         if self._services is not None:
             return
         options = self.options
         session = await Session.open(
-            self._server,
+            self._access(),
             self._namespace,
             timeout=options.connect_timeout,
             retention=Retention(replicas=options.replicas),
             durable=options.durable,
+            patient=True,
         )
         self._services = services = Services(session, self.workflows, options, self.name)
         self.counts = services.counts

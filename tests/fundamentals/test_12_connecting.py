@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import nats
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client
 from patience import PATIENCE
 
 import jetflow
 from jetflow import JetflowError, Worker, WorkerOptions, workflow
-from jetflow.errors import JetStreamUnavailable, ServerUnreachable
+from jetflow.errors import ClientClosed, InvalidConnection, JetStreamUnavailable, ServerUnreachable, WrongEventLoop
 from jetflow.server import NatsServer, ServerOptions
 
 
@@ -42,9 +45,23 @@ async def test_an_unreachable_server_is_one_clear_error(nowhere: str) -> None:
     with pytest.raises(ServerUnreachable, match=nowhere) as caught:
         async with jetflow.connect(nowhere, timeout=0.5):
             pass
-    assert "start one, or set NATS_URL" in str(caught.value)
+    assert "start one (`jetflow dev` does), or set NATS_URL" in str(caught.value)
     assert isinstance(caught.value, ConnectionError)
     assert isinstance(caught.value, JetflowError)
+
+
+async def test_a_refused_connection_is_not_waited_for(nowhere: str) -> None:
+    """Nobody listens there: the time that a slow server would get is not spent."""
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ServerUnreachable, match=nowhere):
+            async with jetflow.connect(nowhere, timeout=10 * PATIENCE):
+                pass
+
+
+async def test_a_url_of_another_scheme_is_refused(nowhere: str) -> None:
+    with pytest.raises(InvalidConnection, match=r"begins with nats://, tls://, ws:// or wss://"):
+        async with jetflow.connect(nowhere.replace("nats://", "http://")):
+            pass
 
 
 async def test_a_worker_says_the_same(nowhere: str) -> None:
@@ -83,6 +100,57 @@ async def test_a_connected_client_can_be_handed_over(nats_server: NatsServer, na
             assert await (await client.trigger(hello, "you")).result(PATIENCE) == "hello you"
         assert connection.is_connected
         await connection.flush()
+
+
+async def test_a_client_that_was_closed_says_so(nats_server: NatsServer, namespace: str) -> None:
+    """At once, whatever it is asked: nobody would ever answer."""
+    async with jetflow.connect(nats_server.url, namespace=namespace) as client:
+        run = client.run(32 * "0")
+    for using in (client.trigger(hello, "you"), client.describe(run.id), client.cancel(run.id), client.workflows()):
+        with pytest.raises(ClientClosed, match="use it inside"):
+            await using
+    for using in (run.result(), run.status()):
+        with pytest.raises(ClientClosed, match="was closed"):
+            await using
+
+
+async def test_a_client_of_another_event_loop_says_so(nats_server: NatsServer, namespace: str) -> None:
+    """It goes on in its own."""
+    async with jetflow.connect(nats_server.url, namespace=namespace) as client:
+        with pytest.raises(WrongEventLoop, match="belongs to another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(client.trigger(hello, "you")))
+        assert await client.workflows() == []
+
+
+async def test_a_client_that_is_handed_over_belongs_to_the_loop_that_runs(nats_server: NatsServer) -> None:
+    async def borrow(connection: Client) -> None:
+        async with jetflow.connect(connection):
+            pass
+
+    async with await nats.connect(nats_server.url) as connection:
+        with pytest.raises(WrongEventLoop, match="handed over belongs to another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(borrow(connection)))
+    with pytest.raises(ClientClosed, match="handed over is not connected"):
+        await borrow(connection)
+
+
+async def test_a_client_that_is_handed_over_outlives_an_outage(tmp_path: Path) -> None:
+    """As a URL does: what was asked when the server went is asked again. Its owner's callbacks are called, too."""
+    again = asyncio.Event()
+
+    async def on_reconnect() -> None:
+        again.set()
+
+    async with (
+        NatsServer(tmp_path) as server,
+        await nats.connect(server.url, reconnected_cb=on_reconnect, reconnect_time_wait=0) as connection,
+    ):
+        async with jetflow.connect(connection) as client, Worker([hello], server=connection):
+            await server.kill()
+            await server.start()
+            assert await (await client.trigger(hello, "you")).result(PATIENCE) == "hello you"
+            await again.wait()
+        assert connection._reconnected_cb is on_reconnect
 
 
 async def test_namespaces_do_not_see_each_other(nats_server: NatsServer, namespace: str) -> None:

@@ -343,7 +343,7 @@ async def test_a_missing_extra_is_named(start: Start) -> None:
     program = "import sys; sys.modules['cyclopts'] = None; from jetflow.cli import main; sys.exit(main())"
     ended = await run(start, "--help", program=program)
     assert ended.status == 1
-    assert "pip install jetflow-nats[cli]" in one_line(ended.errors)
+    assert "pip install 'jetflow-nats[cli]'" in one_line(ended.errors)
 
 
 # --- how commands end ------------------------------------------------------------------------------------------

@@ -1,0 +1,98 @@
+"""Asking and being answered on one connection: all answers come to one subject, and are told apart by their last token.
+
+What was asked before a connection was lost is asked again when it is back. What this user may not ask, or not hear the
+answer of, fails when the server says so, and not when the time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol
+
+import nats.errors
+from nats.aio.subscription import Subscription
+
+from jetflow.broker.parser import Deliver, Message
+from jetflow.errors import BrokerTimeout, JetStreamUnavailable, PermissionDenied
+
+
+class Asker(Protocol):
+    """What is needed of a connection."""
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else uses."""
+        ...
+
+    def send(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+        """Send one message."""
+        ...
+
+    async def subscribe(self, subject: str, callback: Deliver) -> Subscription:
+        """Call back for each message."""
+        ...
+
+
+class _Request(NamedTuple):
+    subject: str
+    body: bytes
+    answer: asyncio.Future[Message]
+
+
+class Requests:
+    """The open requests of one connection."""
+
+    def __init__(self, connection: Asker) -> None:
+        self._connection = connection
+        self._answers = connection.new_inbox()
+        self._listening: asyncio.Task[None] | None = None
+        self._asked = 0
+        self._open: dict[int, _Request] = {}
+
+    async def ask(self, subject: str, body: bytes, timeout: float) -> Message:
+        """Ask, and return the answer. ``timeout`` is seconds.
+
+        Raises:
+            BrokerTimeout, JetStreamUnavailable, PermissionDenied: see `Connection.request`.
+        """
+        if self._listening is None:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        await asyncio.shield(self._listening)
+        self._asked += 1
+        token = self._asked
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._open[token] = _Request(subject, body, answer)
+        self._connection.send(subject, body, reply=f"{self._answers}.{token}")
+        try:
+            async with asyncio.timeout(timeout):
+                message = await answer
+        except TimeoutError:
+            raise BrokerTimeout(f"no answer on {subject} within {timeout:g} s") from None
+        finally:
+            del self._open[token]
+        if not message.data and message.headers.get("Status") == "503":
+            raise JetStreamUnavailable(f"nobody answers on {subject}")
+        return message
+
+    def ask_again(self) -> None:
+        """Ask all that is open once more."""
+        for token, request in self._open.items():
+            self._connection.send(request.subject, request.body, reply=f"{self._answers}.{token}")
+
+    def refuse(self, subject: str, action: str) -> None:
+        """Fail what is asked on a subject that is denied for publishing, or all if the answers may not be heard."""
+        asked = action == "publish"
+        for request in self._open.values():
+            if (request.subject if asked else f"{self._answers}.*") == subject and not request.answer.done():
+                request.answer.set_exception(PermissionDenied(subject, "publish on" if asked else "subscribe to"))
+
+    async def _listen(self) -> None:
+        try:
+            await self._connection.subscribe(f"{self._answers}.*", self._on_answer)
+        except (OSError, nats.errors.Error) as error:
+            self._listening = None
+            raise BrokerTimeout(f"the connection to NATS cannot be used: {error}") from error
+
+    def _on_answer(self, message: Message) -> None:
+        request = self._open.get(int(message.subject.rpartition(".")[2]))
+        if request is not None and not request.answer.done():
+            request.answer.set_result(message)
