@@ -7,11 +7,12 @@ pinned to. Graphs never change under their version, so they are cached for ever.
 from __future__ import annotations
 
 import difflib
+import logging
 from time import monotonic
 from typing import Final
 
 from jetflow.broker.publisher import Publisher
-from jetflow.broker.store import Store
+from jetflow.broker.store import Store, Stored
 from jetflow.engine.graph import Graph
 from jetflow.errors import MalformedRecord, UnknownWorkflow
 from jetflow.wire.records import Declaration, decode_declaration, decode_graph, encode
@@ -19,6 +20,8 @@ from jetflow.wire.subjects import Subjects
 
 FRESH: Final = 5.0
 """Seconds for which a declaration that was read is used without reading it again."""
+
+_log = logging.getLogger("jetflow.broker")
 
 
 class Registry:
@@ -43,7 +46,18 @@ class Registry:
         stored = await self._store.leader_last(self._names.workflows_stream, self._names.workflow(name))
         body = encode(declaration)
         if stored is None or stored.body != body:
+            self._tell_of_replaced(declaration, stored)
             await self._publisher.store(self._names.workflow(name), body)
+
+    def _tell_of_replaced(self, declaration: Declaration, stored: Stored | None) -> None:
+        """Log that another version is the newest from now on: new runs begin with it, on every worker that has it."""
+        try:
+            before = declaration.version if stored is None else decode_declaration(stored.body).version
+        except MalformedRecord:
+            return
+        if before != declaration.version:
+            name = declaration.graph.workflow
+            _log.info("workflow %r: version %s replaces %s", name, declaration.version, before)
 
     async def ensure(self, declaration: Declaration, *, timeout: float | None = None) -> None:
         """Store a graph for a run to be pinned to. What the newest declaration is stays for workers to say.

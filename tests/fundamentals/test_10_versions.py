@@ -69,6 +69,20 @@ async def test_a_new_run_takes_the_newest_graph(client: Client, worker: Callable
         assert len((await client.describe(run.id)).steps) == 3
 
 
+async def test_a_version_that_replaces_another_is_logged(
+    client: Client, worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two versions on workers side by side are seldom meant. A worker that starts with the newest one says nothing."""
+    caplog.set_level("INFO", "jetflow.broker")
+    versions = Versions()
+    for version in (versions.old, versions.new, versions.new):
+        async with worker([version]):
+            pass
+    told = [record.getMessage() for record in caplog.records if "replaces" in record.getMessage()]
+    old, new = versions.old.graph.version, versions.new.graph.version
+    assert told == [f"workflow 'report': version {new} replaces {old}"]
+
+
 async def test_an_old_client_does_not_bring_back_the_old_graph(client: Client, worker: Callable[..., Worker]) -> None:
     """A client that still has the old code triggers the old graph for itself, and changes nothing for others."""
     versions = Versions()
