@@ -20,6 +20,7 @@ from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
+from jetflow.engine.failures import fitted
 from jetflow.engine.joins import JoinRecord, split_ids
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import (
@@ -190,6 +191,10 @@ class Performer:
         if len(body) > SMALL and is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
+            if len(body) > self._session.connection.max_payload // 2:  # the errors of many steps
+                room = self._session.connection.max_payload // 2
+                effect = msgspec.structs.replace(effect, outcome=fitted(effect.outcome, room))
+                body = encode(effect.outcome)
             item = Item(self._names.run_of(effect.task), b"", body)
             self._session.records.publish(item, partial(self._on_run_stored, effect, item, procedure, done))
 

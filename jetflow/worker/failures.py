@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import traceback
 from pathlib import Path
 from time import time
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
+from jetflow.engine.failures import LARGEST, clipped
 from jetflow.engine.retries import Retry
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
@@ -35,6 +37,8 @@ TRACEBACK_LIMIT: Final = 16_000
 
 FRAMES: Final = 5
 """Frames of the user's code that a line of the log has, the innermost."""
+
+_LINE_LIMIT: Final = 200
 
 _JETFLOW: Final = str(Path(__file__).parents[1] / "_")[:-1]
 _STANDARD: Final = str(Path(asyncio.__file__).parents[1] / "_")[:-1]
@@ -68,28 +72,71 @@ def is_final(error: BaseException, retry: Retry) -> bool:
     return not isinstance(error, (*retry.on, RetryAfter))
 
 
-def failure_of(error: BaseException, step: str) -> Failure:
-    """Return an error as it is recorded."""
+def failure_of(error: BaseException, step: str, *, room: int = LARGEST) -> Failure:
+    """Return an error as it is recorded, in at most ``room`` bytes. It never raises, whatever the error is."""
+    name, message, place = _name(type(error)), _words(error), _writable(_place(error.__traceback__))
+    if not message.strip():
+        message = _without_words(error, name, place)
+    failure = Failure(name, message + _hint(error, message), step, traceback=_trace(error), place=place)
+    return clipped(failure, room)
+
+
+def _name(kind: type[BaseException]) -> str:
+    """Return the name of an error's class, or of the nearest that has one."""
+    for one in type.mro(kind):
+        name = type.__getattribute__(one, "__name__") or type.__getattribute__(one, "__qualname__")
+        if name:
+            return _writable(name)
+    return BaseException.__name__
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says; what its own ``__str__`` raises is said instead."""
+    try:
+        return _writable(str(error)[:TRACEBACK_LIMIT])
+    except BaseException as trouble:  # it is the user's code, and must not keep the failure from being told
+        return f"(its __str__ raised {_name(type(trouble))})"
+
+
+def _without_words(error: BaseException, name: str, place: str) -> str:
+    """Return what stands for an error that says nothing: how it is written, where it was raised, and by which line."""
+    try:
+        written = _writable(repr(error)[:TRACEBACK_LIMIT])
+    except BaseException:  # as in `_words`
+        written = ""
+    line = _line(error.__traceback__)
+    if written in ("", "()"):
+        written = f"{name}()"
+    return written + (f" at {place}" if place else "") + (f": {line}" if line else "")
+
+
+def _line(frames: TracebackType | None) -> str:
+    """Return the innermost line of the user's code; empty if there is none, or its source is not at hand."""
+    line = ""
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if _is_the_users(code.co_filename):
+            line = linecache.getline(code.co_filename, frames.tb_lineno).strip()
+        frames = frames.tb_next
+    return _writable(line[:_LINE_LIMIT])
+
+
+def _trace(error: BaseException) -> str:
+    """Return the end of an error's traceback; empty for jetflow's own, which say what there is to say."""
     if isinstance(error, JetflowError) and not isinstance(error, ExceptionGroup):
-        text = ""
-    else:
-        text = "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]
-    message = str(error)[:TRACEBACK_LIMIT] + _hint(error)
-    return Failure(
-        type=type(error).__name__,
-        message=_writable(message),
-        step=step,
-        traceback=_writable(text),
-        place=_writable(_place(error.__traceback__)),
-    )
+        return ""
+    try:
+        return _writable("".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:])
+    except BaseException:  # as in `_words`; or a chain of causes that is too deep
+        return _writable("".join(traceback.format_tb(error.__traceback__))[-TRACEBACK_LIMIT:])
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, message: str) -> str:
     """Return what has most likely been forgotten, where Python's own words do not say it."""
     if isinstance(error, TypeError | AttributeError):
-        if "'coroutine'" in str(error):
+        if "'coroutine'" in message:
             return " (is an await missing? in a plain def step, which cannot await: ctx.block_on(...))"
-        if "'async_generator'" in str(error):
+        if "'async_generator'" in message:
             return " (is it an async for that is meant?)"
     return ""
 
@@ -126,7 +173,7 @@ def _is_the_users(file: str) -> bool:
 
 def _writable(text: str) -> str:
     """Return text that JSON can hold: names of files that are not UTF-8 stand in errors, too."""
-    return text.encode("utf-8", "replace").decode()
+    return str.encode(text, "utf-8", "replace").decode()  # a subclass of str may have an encode of its own
 
 
 def too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.failures import room_for
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
@@ -103,7 +104,7 @@ class Recorder:
 
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
-        task, failure = work.task, failure_of(error, work.task.step)
+        task, failure = work.task, self._failure_of(error, work)
         delay = self._delay(work, error)
         _log.warning(
             "run %s: attempt %d of step %r of %r failed: %s: %s%s; %s",
@@ -121,6 +122,9 @@ class Recorder:
             self.end(work, failure, status)
         else:
             self._postpone(work, failure, delay)
+
+    def _failure_of(self, error: BaseException, work: Assignment) -> Failure:
+        return failure_of(error, work.task.step, room=room_for(self._session.connection.max_payload))
 
     @staticmethod
     def _delay(work: Assignment, error: BaseException) -> float | None:
@@ -213,7 +217,7 @@ class Recorder:
 
     def unreadable(self, work: Assignment, error: JetflowError) -> None:
         """End the run of a task that rests on what cannot be read."""
-        task, outcome = work.task, self._without_output(work, failure_of(error, work.task.step), "failed")
+        task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
             self.drive(work, finish(task, work.graph, outcome))
         else:

@@ -377,6 +377,37 @@ async def test_a_trigger_into_a_full_account_says_so(tmp_path: Path, monkeypatch
         await client.trigger(square, 2)
 
 
+# --- a server that takes only small messages -------------------------------------------------------------------
+
+
+async def test_a_failure_fits_into_what_the_server_takes(tmp_path: Path) -> None:
+    """Of one step, after an attempt, and of many steps in one record."""
+    several = Workflow[int, dict[str, None]]("several", input=int, output=dict[str, None])
+
+    async def fail(count: int) -> None:
+        raise ValueError("é" * count)
+
+    for number in range(10):
+        several.step(name=f"step-{number}", retry=Retry(attempts=1))(fail)
+
+    @workflow("one", retry=Retry(attempts=2, initial=0.01))
+    async def one(count: int) -> None:
+        await fail(count)
+
+    server = NatsServer(tmp_path / "store", ServerOptions(max_payload=16 * 1024))
+    async with (
+        server,
+        jetflow.connect(server.url) as client,
+        Worker([one, several], server=server.url, options=OPTIONS) as worker,
+    ):
+        for flow in (one, several):
+            with pytest.raises(RunFailed, match="ééé") as caught:
+                await (await client.trigger(flow, 20_000)).result(PATIENCE)
+            assert caught.value.error_type == "ValueError"
+        await until(Stored(client).is_idle)
+    assert worker.counts.executed == 12
+
+
 # --- missing streams -------------------------------------------------------------------------------------------
 
 
