@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jetflow.broker.puller import Delivery
@@ -113,7 +114,7 @@ class Executor:
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
         elif task.step == START:
-            self.recorder.drive(work, begin(task, work.known_graph))
+            self.recorder.drive(work, partial(begin, task, work.known_graph))
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
         elif (late := too_late(delivery, task, work.step, work.attempt)) is not None:

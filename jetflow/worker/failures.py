@@ -12,9 +12,13 @@ from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.engine.failures import LARGEST, clipped
+from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.engine.retries import Retry
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
+    BrokerError,
+    BrokerRefused,
+    BrokerTimeout,
     ChildFailed,
     ChildrenFailed,
     DepthExceeded,
@@ -22,6 +26,7 @@ from jetflow.errors import (
     InvalidInput,
     InvalidOutput,
     JetflowError,
+    JetStreamUnavailable,
     KeyConflict,
     NonRetryable,
     PayloadTooLarge,
@@ -39,6 +44,7 @@ FRAMES: Final = 5
 """Frames of the user's code that a line of the log has, the innermost."""
 
 _LINE_LIMIT: Final = 200
+_NOT_FOUND: Final = 404
 
 _JETFLOW: Final = str(Path(__file__).parents[1] / "_")[:-1]
 _STANDARD: Final = str(Path(asyncio.__file__).parents[1] / "_")[:-1]
@@ -79,6 +85,20 @@ def failure_of(error: BaseException, step: str, *, room: int = LARGEST) -> Failu
         message = _without_words(error, name, place)
     failure = Failure(name, message + _hint(error, message), step, traceback=_trace(error), place=place)
     return clipped(failure, room)
+
+
+def passes(error: BaseException) -> bool:
+    """Tell whether an error is a state of the broker that ends: what it did not do may be asked of it again."""
+    if isinstance(error, BrokerRefused):
+        return refusal_of(error.code, error.err_code, error.description) is Refusal.PASSING
+    return isinstance(error, BrokerTimeout | JetStreamUnavailable)
+
+
+def refused_for_good(error: BaseException) -> bool:
+    """Tell whether an error says that the broker will never take a message as it is. A missing stream may come back."""
+    if isinstance(error, BrokerRefused):
+        return error.code != _NOT_FOUND and refusal_of(error.code, error.err_code, error.description) is Refusal.FINAL
+    return isinstance(error, BrokerError) and isinstance(error.__cause__, PayloadTooLarge)
 
 
 def _name(kind: type[BaseException]) -> str:

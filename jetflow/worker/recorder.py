@@ -18,6 +18,7 @@ from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import Procedure, conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
+    BrokerError,
     JetflowError,
     MalformedRecord,
     RetryAfter,
@@ -37,10 +38,13 @@ from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
-from jetflow.worker.failures import failure_of, frames_of, is_final
+from jetflow.worker.failures import failure_of, frames_of, is_final, passes, refused_for_good
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
+
+AGAIN_AFTER: Final = 0.5
+"""Seconds after which is recorded again what the broker could not do."""
 
 UNREADABLE: Final = (MalformedRecord, LostValue)
 """Errors of what an earlier step or delivery has stored: no later delivery will read it."""
@@ -80,7 +84,7 @@ class Recorder:
         if isinstance(work.body, Execution):
             record = work.body.sealing(work, ended=ended, worker=self._worker)
             if record is not None:
-                self.drive(work, seal(work.task, record))
+                self.drive(work, partial(seal, work.task, record))
                 return
         task = work.task
         outcome = Outcome(
@@ -95,12 +99,12 @@ class Recorder:
             worker=self._worker,
         )
         spawned = isinstance(work.body, Execution) and work.has_spawned
-        self.drive(work, finish(task, work.known_graph, outcome, spawned=spawned))
+        self.drive(work, partial(finish, task, work.known_graph, outcome, spawned=spawned))
 
     def parked(self, work: Assignment, body: Execution) -> None:
         """Record what a step waits for."""
         self._counts.parked += 1
-        self.drive(work, seal(work.task, body.parking()))
+        self.drive(work, partial(seal, work.task, body.parking()))
 
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
@@ -161,7 +165,7 @@ class Recorder:
             ended=now,
             worker=self._worker,
         )
-        self.drive(work, postpone(task, work.delivery.count, tried, parked))
+        self.drive(work, partial(postpone, task, work.delivery.count, tried, parked))
 
     # --- ends without an output
 
@@ -169,12 +173,12 @@ class Recorder:
         """End a step without an output; where its graph is not known, its run."""
         outcome, task, graph = self._without_output(work, failure, status), work.task, work.graph
         if graph is None:
-            self.drive(work, conclude(task, outcome))
+            self.drive(work, partial(conclude, task, outcome))
         elif len(graph.nodes) > 1 and work.may_have_spawned:
             # A step beside this one may wait for a child of it, and is woken by its join.
-            self.drive(work, seal(task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
+            self.drive(work, partial(seal, task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
         else:
-            self.drive(work, finish(task, graph, outcome))
+            self.drive(work, partial(finish, task, graph, outcome))
 
     async def drop(self, work: Assignment) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
@@ -189,7 +193,7 @@ class Recorder:
         ended = await self._read_end(task)
         if ended is not None:
             if ended.subject == self._session.names.run_of(task):
-                self.drive(work, repeat_end(task, work.graph, decode_outcome(ended.body)))
+                self.drive(work, partial(repeat_end, task, work.graph, decode_outcome(ended.body)))
             else:
                 self._deliveries.ack(work.delivery)
             return
@@ -200,7 +204,7 @@ class Recorder:
             points.after("store_cancelled_mark")
         if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
             await note_removed(self._session, task, len(work.body.spawner.owned()) // ID_BYTES)
-        self.drive(work, conclude(task, cancelled(task, self._worker)))
+        self.drive(work, partial(conclude, task, cancelled(task, self._worker)))
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.
@@ -219,9 +223,9 @@ class Recorder:
         """End the run of a task that rests on what cannot be read."""
         task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
-            self.drive(work, finish(task, work.graph, outcome))
+            self.drive(work, partial(finish, task, work.graph, outcome))
         else:
-            self.drive(work, conclude(task, outcome, work.graph))
+            self.drive(work, partial(conclude, task, outcome, work.graph))
 
     async def unknown(self, work: Assignment, grace: float) -> None:
         """Leave a step that this worker does not know to others for ``grace`` seconds, then fail it by name.
@@ -264,19 +268,39 @@ class Recorder:
 
     # --- performing
 
-    def drive(self, work: Assignment, procedure: Procedure) -> None:
-        """Have a procedure performed, and acknowledge its delivery behind it."""
-        self.recording += 1
-        self._performer.drive(procedure, partial(self._driven, work))
+    def drive(self, work: Assignment, make: Callable[[], Procedure]) -> None:
+        """Have a procedure performed, and acknowledge its delivery behind it.
 
-    def _driven(self, work: Assignment, _: Any, error: BaseException | None) -> None:
+        What the broker cannot do at this moment is asked of it again, from the procedure's beginning: all of it is
+        write-once, or may be counted twice. Meanwhile the task is kept alive, and its body is not run again.
+        """
+        self.recording += 1
+        self._performer.drive(make(), partial(self._driven, work, make, ""))
+
+    def _driven(
+        self, work: Assignment, make: Callable[[], Procedure], said: str, _: Any, error: BaseException | None
+    ) -> None:
+        if error is not None and passes(error):
+            if said != str(error):
+                _log.warning("how a task on %s has ended is recorded again: %s", work.delivery.subject, error)
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._drive_again, work, make, str(error))
+            return
         self._record_less()
         if error is None:
             self._deliveries.ack(work.delivery)
         elif isinstance(error, UNREADABLE):
             self.unreadable(work, error)
+        elif refused_for_good(error) and not isinstance(work.error, BrokerError):
+            work.error = error
+            self.end(work, self._failure_of(error.__cause__ or error, work))
         else:
             self._deliveries.leave(work.delivery, error)
+
+    def _drive_again(self, work: Assignment, make: Callable[[], Procedure], said: str) -> None:
+        if self._session.connection.is_closed:  # the worker has stopped: the task is delivered again
+            self._record_less()
+        else:
+            self._performer.drive(make(), partial(self._driven, work, make, said))
 
     def _on_holding(self, change: int) -> None:
         """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""
