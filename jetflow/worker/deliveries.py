@@ -21,7 +21,10 @@ ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"
 
 BROKER_TROUBLE_DELAY: Final = 1.0
-"""Seconds before a task is delivered again whose outcome the broker did not take."""
+"""Seconds before a task is delivered again whose outcome the broker did not take, doubled each time."""
+
+BROKER_TROUBLE_LONGEST: Final = 60.0
+"""Seconds up to which it is: what this user may not store, another worker's may."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -105,8 +108,9 @@ class Deliveries:
         trace = None if trouble else error
         _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=trace)
         if trouble and self._session.connection.is_connected:
+            delay = min(BROKER_TROUBLE_DELAY * 2.0 ** min(delivery.count - 1, 16), BROKER_TROUBLE_LONGEST)
             # Recorded, so that it does not count as an attempt: trouble with the broker is no poison.
-            task = asyncio.get_running_loop().create_task(self.hand_back(delivery, delay=BROKER_TROUBLE_DELAY))
+            task = asyncio.get_running_loop().create_task(self.hand_back(delivery, delay=delay))
             self._handing_back.add(task)
             task.add_done_callback(self._handing_back.discard)
         else:

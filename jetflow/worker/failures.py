@@ -30,6 +30,7 @@ from jetflow.errors import (
     KeyConflict,
     NonRetryable,
     PayloadTooLarge,
+    PermissionDenied,
     Poisoned,
     RetryAfter,
     RunTimeout,
@@ -95,10 +96,11 @@ def passes(error: BaseException) -> bool:
 
 
 def refused_for_good(error: BaseException) -> bool:
-    """Tell whether an error says that the broker will never take a message as it is. A missing stream may come back."""
+    """Tell whether the broker will never take a message, or not from this user. A missing stream may return."""
     if isinstance(error, BrokerRefused):
-        return error.code != _NOT_FOUND and refusal_of(error.code, error.err_code, error.description) is Refusal.FINAL
-    return isinstance(error, BrokerError) and isinstance(error.__cause__, PayloadTooLarge)
+        return error.code != _NOT_FOUND
+    too_large = isinstance(error, BrokerError) and isinstance(error.__cause__, PayloadTooLarge)
+    return too_large or isinstance(error, PermissionDenied)
 
 
 def _name(kind: type[BaseException]) -> str:

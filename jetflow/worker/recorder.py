@@ -19,7 +19,6 @@ from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import Procedure, conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
     BrokerError,
-    JetflowError,
     MalformedRecord,
     RetryAfter,
     RunTimeout,
@@ -219,8 +218,8 @@ class Recorder:
         points.after("read_end")
         return stored
 
-    def unreadable(self, work: Assignment, error: JetflowError) -> None:
-        """End the run of a task that rests on what cannot be read."""
+    def unreadable(self, work: Assignment, error: BaseException) -> None:
+        """End the run of a task that rests on what cannot be read, or leads to what the broker never takes."""
         task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
             self.drive(work, partial(finish, task, work.graph, outcome))
@@ -291,8 +290,8 @@ class Recorder:
         elif isinstance(error, UNREADABLE):
             self.unreadable(work, error)
         elif refused_for_good(error) and not isinstance(work.error, BrokerError):
-            work.error = error
-            self.end(work, self._failure_of(error.__cause__ or error, work))
+            work.error = error  # a second one, of this very end, is left to a worker that may
+            self.unreadable(work, error.__cause__ or error)
         else:
             self._deliveries.leave(work.delivery, error)
 

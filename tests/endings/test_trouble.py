@@ -14,7 +14,14 @@ import pytest
 
 import jetflow
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
-from jetflow.errors import BrokerError, BrokerTimeout, PermissionDenied, ServerUnreachable
+from jetflow.errors import (
+    BrokerError,
+    BrokerRefused,
+    BrokerTimeout,
+    JetStreamUnavailable,
+    PermissionDenied,
+    ServerUnreachable,
+)
 from jetflow.server import NatsServer, ServerOptions
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
 from tests.inside import recording, services
@@ -377,6 +384,53 @@ async def test_a_trigger_into_a_full_account_says_so(tmp_path: Path, monkeypatch
         await client.trigger(square, 2)
 
 
+# --- trouble behind a body -------------------------------------------------------------------------------------
+
+
+@workflow("large", retry=Retry(attempts=1))
+async def large() -> str:
+    return "x" * 300_000  # travels by reference, which is read again before it counts
+
+
+def trouble_behind_the_body(monkeypatch: pytest.MonkeyPatch, errors: list[BrokerError]) -> None:
+    """Let the broker fail in so many ways, one after the other, once the output of a body is stored."""
+
+    def after(point: str) -> None:
+        if point == "store_output" and errors:
+            raise errors.pop()
+
+    monkeypatch.setattr("jetflow.runs.points.after", after)
+
+
+async def test_trouble_that_passes_costs_no_attempt_and_no_other_body(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [
+        BrokerTimeout("no answer"),
+        BrokerRefused("STREAM.MSG.GET", 503, 10008, "JetStream system temporarily unavailable"),
+        JetStreamUnavailable("nobody answers"),
+    ]
+    trouble_behind_the_body(monkeypatch, errors)
+    async with worker([large]) as one:
+        assert len(await (await client.trigger(large)).result(PATIENCE)) == 300_000
+        await until(stored.is_idle)
+    assert not errors
+    assert (one.counts.executed, one.counts.handed_back, one.counts.failed) == (1, 0, 0)
+
+
+async def test_what_the_server_never_takes_fails_the_step_by_name(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried for ever."""
+    trouble_behind_the_body(monkeypatch, [BrokerRefused("publish", 400, 10054, "message size exceeds maximum allowed")])
+    async with worker([large]) as one:
+        with pytest.raises(RunFailed, match="message size exceeds maximum allowed") as caught:
+            await (await client.trigger(large)).result(PATIENCE)
+        await until(stored.is_idle)
+    assert caught.value.error_type == "BrokerRefused"
+    assert (one.counts.executed, one.counts.handed_back) == (1, 0)
+
+
 # --- a server that takes only small messages -------------------------------------------------------------------
 
 
@@ -470,6 +524,20 @@ async def test_spawning_what_is_not_allowed_fails_the_step_by_name(tmp_path: Pat
             with pytest.raises(RunFailed, match="may not publish") as caught:
                 await (await client.trigger(flow)).result(PATIENCE)
             assert caught.value.error_type == "PermissionDenied"
+
+
+async def test_a_next_step_that_may_not_be_started_fails_the_run_by_name(tmp_path: Path) -> None:
+    """The body runs once, and the step on its way is told; it is not tried for ever."""
+    server, operator, limited = await serve_with(tmp_path, '"jf.default.task.sum-of-squares.gather.>"')
+    async with (
+        server,
+        jetflow.connect(operator) as client,
+        Worker([sum_of_squares, square], server=limited, options=OPTIONS) as worker,
+    ):
+        with pytest.raises(RunFailed, match=r"may not publish on jf\.default\.task\.sum-of-squares\.gather") as caught:
+            await (await client.trigger(sum_of_squares, 0)).result(PATIENCE)
+        assert caught.value.error_type == "PermissionDenied"
+    assert worker.counts.executed == 1
 
 
 async def test_records_that_may_not_be_written_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
