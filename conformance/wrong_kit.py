@@ -173,8 +173,8 @@ def count_before_outcome() -> None:
 def ack_before_outcome() -> None:
     """A task is acknowledged while its outcome is on its way."""
 
-    def wrong(self: Any, work: Any, procedure: Any) -> None:
-        right(self, work, procedure)
+    def wrong(self: Any, work: Any, make: Any) -> None:
+        right(self, work, make)
         self._session.connection.send(work.delivery.reply, ACK)
 
     right = put(Recorder, "drive", wrong)
@@ -788,12 +788,12 @@ class MalformedDelay(Exception):
 
 
 def _driven_with_delay(right: Any) -> Any:
-    def wrong(self: Any, work: Any, result: Any, error: Any) -> None:
-        if isinstance(error, MalformedDelay):
+    def wrong(self: Any, work: Any, *given: Any) -> None:
+        if isinstance(given[-1], MalformedDelay):
             self._record_less()
             self._deliveries.nak(work.delivery, 0.5)
         else:
-            right(self, work, result, error)
+            right(self, work, *given)
 
     return wrong
 
