@@ -19,7 +19,7 @@ from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
-from jetflow.errors import PayloadTooLarge
+from jetflow.errors import PayloadTooLarge, StepEnded
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
@@ -68,6 +68,7 @@ class Execution(Body):
         self._cancel_open = cancel_open
         self._lookout = lookout
         self._watched: set[str] = set()
+        self._over = False
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt: int = work.attempt
@@ -105,10 +106,20 @@ class Execution(Body):
 
     async def close(self) -> None:
         """See `Body.close`."""
+        self._over = True
         self._lookout.left(self._watched)
         await self.waiting.close()
 
     # --- the host of the context
+
+    def _check_open(self) -> None:
+        """Refuse a context that outlives its step: what it spawns would be in no join, and waited for by nobody.
+
+        Raises:
+            StepEnded: the step's function has ended.
+        """
+        if self._over:
+            raise StepEnded(self._task.step, self._task.run)
 
     @property
     def run_id(self) -> str:
@@ -165,12 +176,14 @@ class Execution(Body):
         key: Callable[[Any], str] | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
+        self._check_open()
         return self._look_out(await self.spawner.spawn(workflow, inputs, key))
 
     async def spawn_one(
         self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
+        self._check_open()
         return self._look_out(await self.spawner.spawn_one(workflow, input, key, detached=detached))
 
     def _look_out(self, group: ChildGroup) -> ChildGroup:
@@ -183,10 +196,12 @@ class Execution(Body):
 
     async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
         """See `Context.join`."""
+        self._check_open()
         return await self.waiting.all(ids)
 
     async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
         """See `Context.join`."""
+        self._check_open()
         deadline = None
         if policy.seconds is not None:
             joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
@@ -200,6 +215,7 @@ class Execution(Body):
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`."""
+        self._check_open()
         names, session = self._session.names, self._session
         subject = names.once(self._task.join, once_token(name))
         points.before("read_once")
@@ -222,6 +238,7 @@ class Execution(Body):
 
     async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
         """See `Context.as_completed`."""
+        self._check_open()
         return await self.waiting.some(ids)
 
     def block_on(self, awaitable: Awaitable[Any]) -> Any:

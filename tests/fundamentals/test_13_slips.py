@@ -16,6 +16,7 @@ import pytest
 from patience import PATIENCE
 
 from jetflow import Client, Context, InvalidDeclaration, InvalidInput, Retry, RunFailed, Worker, Workflow, workflow
+from jetflow.errors import StepEnded
 
 ONCE = Retry(attempts=1)
 
@@ -180,3 +181,28 @@ async def test_a_key_of_a_run_is_text(client: Client) -> None:
         await client.trigger(echo, 1, key=7)
     with pytest.raises(InvalidInput, match=r"a function of the input is for spawn_workflows"):
         await client.trigger(echo, 1, key=str)
+
+
+async def test_a_context_that_outlives_its_step_says_so(client: Client, worker: Callable[..., Worker]) -> None:
+    """What it spawned would be in no join: its run would end, and nobody would wait for it."""
+    told: asyncio.Future[Context] = asyncio.get_running_loop().create_future()
+
+    @workflow("hasty")
+    async def hasty(number: int, ctx: Context) -> int:
+        child = await ctx.spawn_workflow(echo, number)
+        told.set_result(ctx)
+        return await child.result()
+
+    async with worker([hasty, echo]):
+        run = await client.trigger(hasty, 1)
+        assert await run.result(PATIENCE) == 1
+        ctx = await told
+        for using in (
+            ctx.spawn_workflow(echo, 2),
+            ctx.spawn_workflows(echo, [2]),
+            ctx.join(),
+            ctx.once("now", lambda: 1),
+        ):
+            with pytest.raises(StepEnded, match=f"step 'run' of run {run.id} has ended"):
+                await using
+    assert (await client.describe(run.id)).totals.spawned == 1
