@@ -13,12 +13,25 @@ import uvloop
 from benchmarks import machine, plot
 from benchmarks.options import Options
 from benchmarks.report import publish
-from benchmarks.workloads import boundary, chain, fanout, idle, latency, recovery, resume, retries, spawn, timers, tree
+from benchmarks.workloads import (
+    boundary,
+    chain,
+    fanout,
+    gather,
+    idle,
+    latency,
+    recovery,
+    resume,
+    retries,
+    spawn,
+    timers,
+    tree,
+)
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: Final[dict[str, Workload]] = {
     module.WORKLOAD.name: module.WORKLOAD
-    for module in (fanout, boundary, latency, resume, chain, tree, spawn, retries, timers, recovery, idle)
+    for module in (fanout, gather, boundary, latency, resume, chain, tree, spawn, retries, timers, recovery, idle)
 }
 
 _EXAMPLES: Final = """\

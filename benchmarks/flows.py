@@ -89,6 +89,13 @@ async def fanout(count: int, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(leaf, leaves(count))))
 
 
+@workflow("bench-gather")
+async def gather(count: int, ctx: Context) -> int:
+    """Spawn, wait for each child in a place of its own, and sum."""
+    children = await ctx.spawn_workflows(leaf, leaves(count))
+    return sum(await asyncio.gather(*(child.result() for child in children)))
+
+
 boundary: Workflow[int, int] = Workflow("bench-boundary", input=int, output=int)
 
 
@@ -244,6 +251,7 @@ def _idle_workflow(number: int) -> Workflow[Leaf, int]:
 
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
+    "gather": [fanout, gather, leaf],
     "boundary": [boundary, leaf],
     "latency": [one_step],
     "resume": [resume, resume_boundary, pause],

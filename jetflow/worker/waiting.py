@@ -26,12 +26,10 @@ from jetflow.runs.values import with_readable_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id
 from jetflow.worker.slots import Slots
+from jetflow.worker.waits import Need, Wait, Waits
 
 CHECK_EVERY: Final = 1.0
 """Seconds of silence after which a wait looks at the counter, with up to a hundred waits in one worker."""
-
-SUCCEEDED: Final = b'"succeeded"'
-"""Stands at the beginning of the record of an outcome that has an output."""
 
 NEAR: Final = 1.0
 """Seconds before its deadline from which on a wait stays in memory."""
@@ -59,40 +57,14 @@ class Crowd(Protocol):
         ...
 
 
-class Need(msgspec.Struct, frozen=True):
-    """What a parked step needs before it can go on: at least ``at_least`` of ``children``, or a decided policy.
+class _Round:
+    """Children whose outcomes are read together: those of all that began to wait while others were being read."""
 
-    At ``until`` (seconds since the epoch) it goes on in any case.
-    """
+    __slots__ = ("children", "is_read")
 
-    children: frozenset[bytes]
-    at_least: int
-    policy: JoinPolicy | None = None
-    until: float | None = None
-
-
-class _Wait:
-    """One wait: ``left`` is how many more children must end before it is worth going on.
-
-    Under an early ``policy`` one that did not end well is worth it, too. At its ``deadline`` it is over.
-    """
-
-    __slots__ = ("children", "deadline", "left", "missing", "moved", "policy")
-
-    def __init__(
-        self,
-        children: set[bytes],
-        missing: set[bytes],
-        enough: int,
-        policy: JoinPolicy | None,
-        deadline: float | None,
-    ) -> None:
-        self.policy = policy
-        self.deadline = deadline
-        self.children = children
-        self.missing = missing
-        self.left = enough - (len(children) - len(missing))
-        self.moved = asyncio.Event()
+    def __init__(self) -> None:
+        self.children: set[bytes] = set()
+        self.is_read = False
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -125,14 +97,19 @@ class Waiting:
         self._telling = telling
         self._cold = cold
         self._cancelled = False
-        self._ended: dict[bytes, bytes] = {}
-        self._waits: list[_Wait] = []
+        self._waits = Waits()
+        self._ended = self._waits.ended
+        self._round = _Round()
+        self._reading: asyncio.Event | None = None
+        self._scanned = False
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self._reads: set[asyncio.Task[None]] = set()
         self._last_arrival = 0.0
+        self._last_check = 0.0
         self._counter_seen: bytes | None = None
         self._outside = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._time_left: float | None = None
         self.holds_slot: bool = True
         self.pause: asyncio.Timeout | None = None
@@ -197,8 +174,7 @@ class Waiting:
     def cancel(self) -> None:
         """End the waits of a cancelled run."""
         self._cancelled = True
-        for wait in self._waits:
-            wait.moved.set()
+        self._waits.wake()
 
     async def some(self, children: set[bytes]) -> list[bytes]:
         """Wait until at least one of the children has ended, and return those that have."""
@@ -208,8 +184,8 @@ class Waiting:
     def park(self) -> None:
         """Unwind the step where it waits; or at its next wait, if it does not."""
         self._cold = True
-        waits = [wait for wait in self._waits if wait.left > 0]
-        if not waits or len(waits) < len(self._waits) or self.parked:
+        waits = [] if self.parked else self._waits.standing
+        if not waits:
             return
         until = min((wait.deadline for wait in waits if wait.deadline is not None), default=None)
         if until is not None and until - time() < NEAR:
@@ -219,8 +195,7 @@ class Waiting:
         policy = waits[0].policy if len(waits) == 1 else None
         nearest = min(1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits)
         self.need = Need(union, len(union & self._ended.keys()) + nearest, policy, until)
-        for wait in waits:
-            wait.moved.set()
+        self._waits.wake()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -236,50 +211,55 @@ class Waiting:
     async def _until(
         self, children: set[bytes], enough: int, policy: JoinPolicy | None = None, deadline: float | None = None
     ) -> None:
+        self._check_goes_on()
+        missing = children - self._ended.keys()
+        left = enough - (len(children) - len(missing))
+        if left <= 0:
+            return
+        wait = Wait(children, left, policy, deadline)
+        self._waits.add(wait)
+        try:
+            await self._read_together(missing)
+            if wait.left > 0:
+                await self._wait_outside_slot(wait)
+        finally:
+            self._waits.remove(wait)
+
+    def _check_goes_on(self) -> None:
         if self.parked:
             raise StepParked
         if self._cancelled:
             raise asyncio.CancelledError
-        missing = children - self._ended.keys()
-        wait = _Wait(children, missing, enough, policy, deadline)
-        if wait.left <= 0:
-            return
-        self._waits.append(wait)
-        try:
-            first = self._subscription is None
-            if first and not self._cold:
-                points.before("listen")
-                await self._listen()
-                points.after("listen")
-            points.before("read_ended_children")
-            await self._try(self._read(set(missing), in_pages=first and len(missing) >= READ_ALL_FROM))
-            points.after("read_ended_children")
-            if wait.left > 0:
-                await self._wait_outside_slot(wait, deadline)
-        finally:
-            self._waits.remove(wait)
 
-    async def _wait_outside_slot(self, wait: _Wait, deadline: float | None) -> None:
-        if self._cold or not self._crowd.has_room():
+    async def _wait_outside_slot(self, wait: Wait) -> None:
+        # However many places a step waits in, it is one that waits.
+        if self._cold or (not self._outside and not self._crowd.has_room()):
             self.park()
-        if self.parked:
-            raise StepParked
+        self._check_goes_on()
         if self.holds_slot:
             self.holds_slot = False
             self._slots.give_back()
-        self._crowd.waiting += 1
-        self._stop_clock()
         self._outside += 1
-        park_timer = asyncio.get_running_loop().call_later(self._crowd.park_after, self.park)
+        if self._outside == 1:
+            self._crowd.waiting += 1
+            self._stop_clock()
+            self._set_timer()
         try:
-            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time())):
-                points.before("wait")
-                await self._wait_warm(wait)
-                points.after("wait")
+            points.before("wait")
+            if wait.deadline is None:
+                await wait.moved
+            else:
+                async with asyncio.timeout(max(0.0, wait.deadline - time())):
+                    await wait.moved
+            points.after("wait")
+            if wait.left > 0:
+                self._check_goes_on()
         finally:
-            park_timer.cancel()
-            self._crowd.waiting -= 1
             self._outside -= 1
+            if not self._outside:
+                self._crowd.waiting -= 1
+                if self._timer is not None:
+                    self._timer.cancel()
             await self._take_slot()
             self._start_clock()
 
@@ -311,20 +291,27 @@ class Waiting:
             self.pause.reschedule(asyncio.get_running_loop().time() + self._time_left)
             self._time_left = None
 
-    async def _wait_warm(self, wait: _Wait) -> None:
+    def _silence(self) -> float:
+        """Return after how many seconds without an outcome the counter is looked at."""
+        return CHECK_EVERY * max(1.0, self._crowd.waiting / 100)
+
+    def _set_timer(self) -> None:
+        """Look at the waits again when they may have been missed, or when it is time to park."""
         loop = asyncio.get_running_loop()
-        while wait.left > 0:
-            if self.parked:
-                raise StepParked
-            if self._cancelled:
-                raise asyncio.CancelledError
-            silence = CHECK_EVERY * max(1.0, self._crowd.waiting / 100)
-            try:
-                async with asyncio.timeout(silence):
-                    await wait.moved.wait()
-            except TimeoutError:
-                if loop.time() - self._last_arrival >= silence:
-                    await self._try(self._check(wait))
+        left = self._waits.oldest.began + self._crowd.park_after - loop.time()
+        delay = self._silence() if self._cold else min(self._silence(), max(0.0, left))
+        self._timer = loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._cold or now - self._waits.oldest.began >= self._crowd.park_after:
+            self.park()
+        if self.parked or self._cancelled:
+            return
+        if now - max(self._last_arrival, self._last_check) >= self._silence():
+            self._last_check = now
+            self._in_background(self._check())
+        self._set_timer()
 
     # --- outcomes
 
@@ -342,24 +329,13 @@ class Waiting:
         """Take the record of an outcome that has just been stored."""
         if self._waits:
             self._last_arrival = asyncio.get_running_loop().time()
-            self._take(child, body)
-
-    def _take(self, child: bytes | None, body: bytes) -> None:
-        if child is None:
-            return
-        for wait in self._waits:
-            if child in wait.missing:
-                wait.missing.discard(child)
-                wait.left -= 1
-                self._ended[child] = body
-                if wait.policy is not None and wait.policy.early and SUCCEEDED not in body[:64]:
-                    wait.left = 0
-                if wait.left <= 0:
-                    wait.moved.set()
+            self._waits.take(child, body)
 
     def _catch_up(self) -> None:
-        missing = set[bytes]().union(*(wait.missing for wait in self._waits))
-        task = asyncio.get_running_loop().create_task(self._try(self._read(missing, in_pages=False)))
+        self._in_background(self._read(set(self._waits.open), in_pages=False))
+
+    def _in_background(self, look: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._try(look))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
 
@@ -370,27 +346,53 @@ class Waiting:
         except BrokerError as error:
             _log.warning("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
 
-    async def _check(self, wait: _Wait) -> None:
+    async def _check(self) -> None:
         """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
         names = self._session.names
-        counter = await self._session.store.last(names.counters_stream, names.counter("join", self._task.join))
-        seen, self._counter_seen = self._counter_seen, b"" if counter is None else counter.body
-        if seen != self._counter_seen:
-            await self._read(set(wait.missing), in_pages=False)
+        stored = await self._session.store.last(names.counters_stream, names.counter("join", self._task.join))
+        counter = b"" if stored is None else stored.body
+        if self._counter_seen != counter:
+            await self._read(set(self._waits.open), in_pages=False)
+            self._counter_seen = counter  # not before: what could not be read is looked for again
         else:
             await self._read(
-                {child for child in wait.missing if self._owner_of(child) != self._task.step}, in_pages=False
+                {child for child in self._waits.open if self._owner_of(child) != self._task.step}, in_pages=False
             )
+
+    async def _read_together(self, children: set[bytes]) -> None:
+        """Listen, and read those outcomes that are stored. Waits that begin while others read are read as one."""
+        own = self._round
+        own.children |= children
+        while not own.is_read:
+            if self._reading is not None:
+                await self._reading.wait()
+                continue
+            self._reading = over = asyncio.Event()
+            try:
+                if self._subscription is None and not self._cold:
+                    points.before("listen")
+                    await self._listen()
+                    points.after("listen")
+                self._round = _Round()
+                points.before("read_ended_children")
+                in_pages = len(own.children) >= READ_ALL_FROM and (self._cold or not self._scanned)
+                await self._try(self._read(own.children, in_pages=in_pages))
+                points.after("read_ended_children")
+                self._scanned = self._scanned or in_pages
+                own.is_read = True
+            finally:  # another one reads what the end of this one has left
+                self._reading = None
+                over.set()
 
     async def _read(self, children: set[bytes], *, in_pages: bool) -> None:
         names, store = self._session.names, self._session.store
         if in_pages:
             async for page in store.scan(names.records_stream, names.runs_of_join(self._task.join)):
                 for subject, body in page:
-                    self._take(last_id(subject), body)
+                    self._waits.take(last_id(subject) or b"", body)
             children = {child for child in children if self._owner_of(child) != self._task.step}
         task = self._task
         subjects = [names.run(task.root, task.run, self._owner_of(child), child.hex()) for child in children]
         async for page in store.many(names.records_stream, subjects):
             for stored in page:
-                self._take(last_id(stored.subject), stored.body)
+                self._waits.take(last_id(stored.subject) or b"", stored.body)

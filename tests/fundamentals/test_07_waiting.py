@@ -280,3 +280,26 @@ async def test_max_running_holds_for_one_step_of_many(client: Client, worker: Ca
         runs = [await client.trigger(flow, number) for number in range(6)]
         await asyncio.gather(*(run.result(PATIENCE) for run in runs))
     assert most == 2
+
+
+async def test_a_step_that_waits_in_many_places_is_one_that_waits(
+    client: Client, worker: Callable[..., Worker]
+) -> None:
+    """Three places more than may wait in memory are no reason to park: they are all of one step."""
+    began = 0
+
+    @workflow("child")
+    async def child(number: int) -> int:
+        return number
+
+    @workflow("parent")
+    async def parent(count: int, ctx: Context) -> list[int]:
+        nonlocal began
+        began += 1
+        children = await ctx.spawn_workflows(child, range(count))
+        return await asyncio.gather(*(kid.result() for kid in children))
+
+    async with worker([parent, child], slots=1, options=WorkerOptions(max_waiting=1)) as here:
+        assert await (await client.trigger(parent, 4)).result(PATIENCE) == [0, 1, 2, 3]
+        assert here.counts.parked == 0
+    assert began == 1
