@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from itertools import islice
+from collections.abc import AsyncIterable, Callable, Iterable
 from time import time
 from typing import Any, Final, NamedTuple
 
@@ -28,13 +27,11 @@ from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
 from jetflow.wire.records import header_block, shown_key
 from jetflow.wire.subjects import Header
+from jetflow.worker.pace import AT_ONCE, BATCH_BYTES, Pace, paced
 from jetflow.workflow import Workflow
 
 BATCHES_UNDER_WAY: Final = 8
-"""Batches of one bulk spawn that may wait for their acknowledgement; bounds what a spawn holds in memory."""
-
-AT_ONCE: Final = 100
-"""Children that a bulk spawn plans in one pass of the event loop: others have their turn, and the socket is served."""
+"""Batches of one bulk spawn that may wait for their acknowledgement; with `BATCH_BYTES`, bounds what it holds."""
 
 TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
@@ -178,15 +175,19 @@ class Spawner:
         group = self._add(target, bytearray(), keyed=key is not None)
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         batch: list[Planned] = []
+        size, pace = 0, Pace()
         try:
-            async for values in _some(inputs):
+            async for values in paced(inputs, pace):
                 planned = [planner.plan(value, None if key is None else key(value)) for value in values]
                 if planner.large:
                     planned = [await planner.settled(one) for one in planned]
                 batch += planned
-                if len(batch) >= BATCH or len(values) < AT_ONCE:  # nothing more is ready
+                size += (added := sum([len(one.item.body) for one in planned]))
+                nothing_more = len(values) < pace.at_once
+                if len(batch) > BATCH - AT_ONCE or size >= BATCH_BYTES or nothing_more:
                     under_way.append(self._send(batch))
-                    batch = []
+                    batch, size = [], 0
+                pace.set(added, len(values))
                 if len(under_way) == BATCHES_UNDER_WAY:
                     await self._confirm(target, group, *under_way.popleft())
                 else:
@@ -344,43 +345,3 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
     if policy.early:
         headers[Header.EAGER] = "1"
     return headers
-
-
-async def _some(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    """Yield the inputs, ``AT_ONCE`` at a time; fewer, if no more are ready."""
-    if isinstance(inputs, AsyncIterable):
-        async for values in _as_they_come(inputs):
-            yield values
-    else:
-        iterator = iter(inputs)
-        while values := list(islice(iterator, AT_ONCE)):
-            yield values
-
-
-async def _as_they_come(inputs: AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    """Yield what has come: an input that takes its time does not hold up those that are there."""
-    there: list[Any] = []
-    moved, room = asyncio.Event(), asyncio.Event()
-
-    async def take() -> None:
-        async for value in inputs:
-            there.append(value)
-            moved.set()
-            if len(there) == AT_ONCE:
-                room.clear()
-                await room.wait()
-
-    taking = asyncio.get_running_loop().create_task(take())
-    taking.add_done_callback(lambda _: moved.set())
-    try:
-        while there or not taking.done():
-            await moved.wait()
-            moved.clear()
-            values, there[:] = there[:], []
-            room.set()
-            if values:
-                yield values
-        taking.result()
-    finally:
-        taking.cancel()
-        await asyncio.gather(taking, return_exceptions=True)

@@ -261,3 +261,20 @@ async def test_the_child_that_finds_an_output_of_its_parent_lost_is_well(
         await until(stored.all_acknowledged)
     assert (caught.value.error_type, caught.value.step) == ("LostValue", "large")
     assert (await client.describe(run.id)).totals == Totals(spawned=1, succeeded=1)
+
+
+async def test_a_bulk_spawn_of_inputs_of_all_sizes(client: Client, worker: MakeWorker) -> None:
+    """Batches end by their bytes or their number: each input arrives in its place."""
+    sizes = [1, 200 * KIB, 30, 900 * KIB] * 40 + [10] * 700
+
+    @workflow("measure")
+    async def measure(text: str) -> int:
+        return len(text) - 5
+
+    @workflow("spawner", retry=Retry(attempts=1))
+    async def spawner(_: None, ctx: Context) -> list[int]:
+        texts = (f"{at:05d}" + "x" * size for at, size in enumerate(sizes))
+        return await ctx.join(await ctx.spawn_workflows(measure, texts))
+
+    async with worker([spawner, measure]):
+        assert await (await client.trigger(spawner)).result(PATIENCE) == sizes
