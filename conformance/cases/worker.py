@@ -184,17 +184,34 @@ async def its_outcome_exists_when_redelivered(lab: Lab) -> None:
 
 @case("W15", "child")
 async def its_workers_were_lost_too_often(lab: Lab) -> None:
-    """A task past its attempts is not run: its run fails as Poisoned (Running, 3)."""
+    """A task past its attempts is not run: its run fails as Poisoned (Running, 7)."""
     parent = await lab.parent()
     child = lab.child(parent, "square")
-    lab.lost_before(child.run, 3)
+    lab.lost_before(child.run, 4)
+    for delivery in (2, 3, 4):
+        begun = {"attempt": delivery - 1, "worker": "another", "started": 1}
+        await lab.broker.store(lab.subject("try", **child.tokens, turn=0, delivery=f"begun-{delivery}"), encode(begun))
     await lab.spawn_as(child, 3)
     await lab.expect(
         parent,
         mark(child, "failed"),
         outcome(child, "failed", error=lambda error: error["type"] == "Poisoned"),
         counted(parent),
-        ack(child, delivery=4),
+        ack(child, delivery=5),
+    )
+
+
+@case("W37", "child")
+async def its_deliveries_reached_nobody(lab: Lab) -> None:
+    """A delivery is an attempt when its body has begun, and by nothing else (Running, 6)."""
+    parent = await lab.parent()
+    child = lab.child(parent, "slow")
+    lab.lost_before(child.run, 5)
+    await lab.spawn_as(child, 0)
+    await lab.expect(
+        parent,
+        outcome(child, "succeeded", output=1, attempt=1),
+        ack(child, delivery=6),
     )
 
 

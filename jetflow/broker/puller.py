@@ -18,10 +18,10 @@ from nats.aio.subscription import Subscription
 from jetflow.broker.connection import Connection, Message
 from jetflow.broker.times import SECOND
 
-PULL_EXPIRES: Final = 30.0
-"""Seconds for which the server keeps a pull request."""
+PULL_EXPIRES: Final = 5.0
+"""Seconds for which the server keeps a pull request. One that is paused swallows what comes meanwhile."""
 
-IDLE_HEARTBEAT: Final = 5.0
+IDLE_HEARTBEAT: Final = 2.5
 """Seconds between the server's signs of life while a request waits."""
 
 _RETRY_AFTER: Final = 0.5

@@ -14,8 +14,9 @@ def _is_error(kind: Any) -> bool:
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often a step is tried, and how long it waits between.
 
-    ``attempts`` counts every delivery to a worker that ended without an outcome: a raised error, a timeout, a lost
-    worker. ``initial`` and ``max_delay`` are seconds; the delay before attempt ``n + 1`` is
+    ``attempts`` counts the bodies that have begun and ended without an outcome: a raised error, a timeout, a worker
+    that was lost in one that is known to have begun, as each is but that of a first delivery. ``initial`` and
+    ``max_delay`` are seconds; the delay before attempt ``n + 1`` is
     ``min(initial * multiplier ** (n - 1), max_delay)``, shortened at random by up to the fraction ``jitter``.
 
     ``on`` holds the types of errors after which a step is tried again; `RetryAfter` is always one of them. None: all

@@ -21,6 +21,7 @@ POINTS: Final = (
     "receive",
     "read_graph",
     "read_attempts",
+    "begin",
     "read_outputs_before",
     "read_errors",
     "read_input",

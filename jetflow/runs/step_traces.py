@@ -20,7 +20,7 @@ from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import LOST, AttemptTrace, LargeValue, State, StepTrace
 from jetflow.runs.values import size_of
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
-from jetflow.wire.subjects import last_token
+from jetflow.wire.subjects import BEGUN, last_token
 
 Turn: TypeAlias = tuple[Task, Stored]
 """A task, and the message that it stands in."""
@@ -35,6 +35,7 @@ class StepRecords:
         self.outcomes: dict[str, Outcome] = {}
         self.joins: dict[tuple[str, int], JoinRecord | None] = {}
         self.attempts: dict[str, list[Attempt]] = {}
+        self.begun: dict[str, list[Attempt]] = {}
         self.again: dict[tuple[str, int], float] = {}
 
     @classmethod
@@ -53,6 +54,9 @@ class StepRecords:
         for message in tried:
             step, turn = message.subject.split(".")[5:7]
             attempt = decode_attempt(message.body)
+            if last_token(message.subject).startswith(BEGUN):
+                found.begun.setdefault(step, []).append(attempt)
+                continue
             if attempt.again is not None:
                 found.again[step, int(turn)] = attempt.again
             if not attempt.returned:
@@ -103,7 +107,8 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
     key = node.name, turns[-1][0].turn if turns else 0
     record, again = records.joins.get(key), records.again.get(key)
     status = await _status(session, turns, outcome, key in records.joins, again)
-    attempts = _attempts(status, outcome, record, turns, failed)
+    begun = records.begun.get(node.name, [])
+    attempts = _attempts(status, outcome, record, turns, failed, begun)
     last = outcome or record
     waits = status == "queued" and time() - turns[-1][1].time > WAITED
     return StepTrace(
@@ -121,7 +126,7 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         large_output=large,
         unattended=waits and await is_missed(session, turns[-1][0].workflow, turns[-1][0].version),
         again=again if status == "retrying" else None,
-        failures=_failures(failed, attempts - (status != "retrying"), outcome),
+        failures=_failures(failed, begun, attempts - (status != "retrying"), outcome),
     )
 
 
@@ -138,7 +143,12 @@ async def _status(
 
 
 def _attempts(
-    status: State, outcome: Outcome | None, record: JoinRecord | None, turns: list[Turn], failed: list[Attempt]
+    status: State,
+    outcome: Outcome | None,
+    record: JoinRecord | None,
+    turns: list[Turn],
+    failed: list[Attempt],
+    begun: list[Attempt],
 ) -> int:
     """Return how many attempts were begun, as far as it is recorded."""
     if outcome is not None:
@@ -149,10 +159,13 @@ def _attempts(
     if status == "waiting" and record is not None and record.kind == "sealed":
         return record.attempt
     known = max(turns[-1][0].tried if turns else 0, max((attempt.attempt for attempt in failed), default=0))
-    return known + (status in ("running", "waiting"))
+    last_begun = max((attempt.attempt for attempt in begun), default=0)
+    return max(last_begun, known + (status in ("running", "waiting")))
 
 
-def _failures(failed: list[Attempt], before: int, outcome: Outcome | None) -> tuple[AttemptTrace, ...]:
+def _failures(
+    failed: list[Attempt], begun: list[Attempt], before: int, outcome: Outcome | None
+) -> tuple[AttemptTrace, ...]:
     """Return the attempts before the last one, in their order: those that were recorded, and those that were lost."""
     rows = {
         attempt.attempt: AttemptTrace(
@@ -167,6 +180,10 @@ def _failures(failed: list[Attempt], before: int, outcome: Outcome | None) -> tu
     if outcome is not None and outcome.error is not None and outcome.error.type == "Poisoned":
         before += 1  # the last one was lost as well
     lost = Failure(LOST, "its worker was lost before it could record an outcome")
+    for one in begun:
+        if one.attempt <= before:
+            row = AttemptTrace(attempt=one.attempt, worker=one.worker, started=one.started, error=lost)
+            rows.setdefault(one.attempt, row)
     for number in range(1, before + 1):
         rows.setdefault(number, AttemptTrace(attempt=number, error=lost))
     return tuple(rows[number] for number in sorted(rows))

@@ -19,6 +19,9 @@ EDITION: Final = "2"
 EDITION_KEY: Final = "jetflow_edition"
 """The name under which the metadata of a stream hold the edition."""
 
+BEGUN: Final = "begun-"
+"""Stands before the delivery in the subject of a record that its body has begun."""
+
 RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
 
@@ -205,12 +208,16 @@ class Subjects:
         """How one delivery of a task ended without an outcome."""
         return f"{self.prefix}.try.{join.root}.{join.run}.{join.step}.{turn}.{delivery}"
 
+    def begun(self, join: StepAddress, turn: int, delivery: int) -> str:
+        """That the body of a task which was delivered again has begun under one delivery."""
+        return f"{self.prefix}.try.{join.root}.{join.run}.{join.step}.{turn}.{BEGUN}{delivery}"
+
     def attempts_of_turn(self, join: StepAddress, turn: int) -> str:
-        """How the deliveries of one turn ended without an outcome."""
+        """How the deliveries of one turn ended without an outcome, and which of them began."""
         return f"{self.prefix}.try.{join.root}.{join.run}.{join.step}.{turn}.*"
 
     def attempts_of_run(self, root: str, run: str) -> str:
-        """How deliveries of a run's tasks ended without an outcome."""
+        """How deliveries of a run's tasks ended without an outcome, and which of them began."""
         return f"{self.prefix}.try.{root}.{run}.*.*.*"
 
     def once(self, join: StepAddress, name: str) -> str:

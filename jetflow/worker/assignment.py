@@ -17,9 +17,9 @@ from jetflow.workflow import Step, Workflow
 class Assignment(msgspec.Struct, eq=False):
     """One delivery of a task to this worker, from its message to its acknowledgement.
 
-    The executor finds ``graph``, ``workflow`` and ``step``, and counts the ``attempt``. ``body`` runs from ``started``
-    (seconds since the epoch) on, and leaves an ``output`` or an ``error``. ``slots`` are those of which one was taken
-    for it, until that is given back.
+    The executor finds ``graph``, ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that
+    no body of this turn can have begun before. ``body`` runs from ``started`` (seconds since the epoch) on, and leaves
+    an ``output`` or an ``error``. ``slots`` are those of which one was taken for it, until that is given back.
     """
 
     delivery: Delivery
@@ -33,6 +33,7 @@ class Assignment(msgspec.Struct, eq=False):
     started: float = 0.0
     output: msgspec.Raw = NULL
     error: BaseException | None = None
+    is_fresh: bool = True
 
     @property
     def known_graph(self) -> Graph:

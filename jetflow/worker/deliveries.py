@@ -11,11 +11,14 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
 from jetflow.broker.times import SECOND
+from jetflow.engine.attempts import Recorded
 from jetflow.engine.tasks import Attempt, Failure, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.wire.records import MalformedTask, decode_attempt, encode, parse_task
+from jetflow.wire.subjects import BEGUN, last_token
 from jetflow.worker.counts import Counts
+from jetflow.worker.failures import failure_of
 
 ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"
@@ -36,7 +39,7 @@ class Deliveries:
         self._session = session
         self._counts = counts
         self._worker = worker
-        self._under_way: dict[str, tuple[Delivery, Task]] = {}
+        self._here: dict[str, Delivery] = {}
         self._handing_back: set[asyncio.Task[None]] = set()
         self.held: dict[str, float] = {}
 
@@ -44,33 +47,29 @@ class Deliveries:
         """Keep a delivery's task alive from now on."""
         self.held[delivery.reply] = monotonic()
 
-    def begin(self, delivery: Delivery, task: Task) -> None:
-        """Note that the body of a task is under way."""
-        self._under_way[delivery.subject] = delivery, task
+    def receive(self, delivery: Delivery) -> bool:
+        """Hold a task that was delivered. Returns False if it is here already, and goes on under this delivery.
 
-    def end(self, delivery: Delivery) -> None:
-        """Note that it is not any more."""
-        self._under_way.pop(delivery.subject, None)
-
-    def take_over(self, delivery: Delivery) -> bool:
-        """Go on under a new delivery with a task that is under way here.
-
-        A server that was away for longer than ``ack_wait`` delivers again what its workers are still busy with. That is
-        no other attempt, and must not be counted as one.
+        A server that was away for longer than ``ack_wait``, or thinks that this worker was, delivers again what is
+        fetched, running or being recorded here. To run it a second time beside itself would help nobody.
         """
-        if delivery.subject not in self._under_way:
-            return False
-        first, task = self._under_way[delivery.subject]
-        if first.sequence != delivery.sequence:  # another message: the first task of a cancelled tree is put back
-            return False
-        self.held.pop(first.reply, None)
-        first.reply = delivery.reply
-        self.hold(first)
-        now = time()
-        record = Attempt(attempt=delivery.count, worker=self._worker, started=now, ended=now, returned=True)
-        subject = self._session.names.attempt(task.join, task.turn, delivery.count)
-        self._session.publisher.publish(subject, encode(record), b"", lambda _: None)
-        return True
+        here = self._here.get(delivery.subject)
+        # Another message on the subject is another task: the first task of a cancelled tree is put back.
+        if here is None or here.sequence != delivery.sequence:
+            self._here[delivery.subject] = delivery
+            self.hold(delivery)
+            return True
+        self.held.pop(here.reply, None)
+        here.reply = delivery.reply
+        if here.running is None:  # another worker may have begun it meanwhile: it is looked at before it runs
+            here.count, here.again = delivery.count, delivery.again
+        self.hold(here)
+        return False
+
+    def _release(self, delivery: Delivery) -> None:
+        self.held.pop(delivery.reply, None)
+        if self._here.get(delivery.subject) is delivery:
+            del self._here[delivery.subject]
 
     async def drained(self) -> None:
         """Wait until what is being handed back is."""
@@ -80,14 +79,14 @@ class Deliveries:
 
     def ack(self, delivery: Delivery) -> None:
         """End a delivery whose task is done."""
-        self.held.pop(delivery.reply, None)
+        self._release(delivery)
         points.before("ack")
         self._session.connection.send(delivery.reply, ACK)
         points.after("ack")
 
     def nak(self, delivery: Delivery, delay: float) -> None:
         """Have the task delivered again in ``delay`` seconds."""
-        self.held.pop(delivery.reply, None)
+        self._release(delivery)
         body = f'-NAK {{"delay":{int(delay * SECOND)}}}' if delay > 0 else "-NAK"
         points.before("nak")
         self._session.connection.send(delivery.reply, body.encode())
@@ -96,32 +95,41 @@ class Deliveries:
     def reject(self, delivery: Delivery, error: MalformedTask) -> None:
         """End a delivery that is no task: it would not be one the next time either."""
         self._counts.rejected += 1
-        self.held.pop(delivery.reply, None)
+        self._release(delivery)
         _log.error("a message that is not a task is rejected: %s", error)
         points.before("reject")
         self._session.connection.send(delivery.reply, TERM)
         points.after("reject")
 
-    def leave(self, delivery: Delivery, error: BaseException) -> None:
-        """Leave a task to a later delivery, since an error that is not the step's own kept it from its end."""
+    def leave(self, delivery: Delivery, error: BaseException, attempt: int) -> None:
+        """Leave a task to a later delivery, since an error that is not the step's own kept it from its end.
+
+        Trouble with the broker is no attempt. An error of the worker itself is one, or it could go on for ever.
+        """
         trouble = isinstance(error, BrokerError)
         trace = None if trouble else error
         _log.error("a task on %s is left to a later delivery: %s", delivery.subject, error, exc_info=trace)
-        if trouble and self._session.connection.is_connected:
-            delay = min(BROKER_TROUBLE_DELAY * 2.0 ** min(delivery.count - 1, 16), BROKER_TROUBLE_LONGEST)
-            # Recorded, so that it does not count as an attempt: trouble with the broker is no poison.
-            task = asyncio.get_running_loop().create_task(self.hand_back(delivery, delay=delay))
-            self._handing_back.add(task)
-            task.add_done_callback(self._handing_back.discard)
-        else:
-            self.nak(delivery, BROKER_TROUBLE_DELAY)
+        now = time()
+        failed = Attempt(attempt=attempt, worker=self._worker, started=now, ended=now, error=failure_of(error, ""))
+        delay = min(BROKER_TROUBLE_DELAY * 2.0 ** min(delivery.count - 1, 16), BROKER_TROUBLE_LONGEST)
+        leaving = self.hand_back(delivery, record=None if trouble else failed, delay=delay)
+        task = asyncio.get_running_loop().create_task(leaving)
+        self._handing_back.add(task)
+        task.add_done_callback(self._handing_back.discard)
 
     async def hand_back(
-        self, delivery: Delivery, task: Task | None = None, *, failure: Failure | None = None, delay: float = 0.0
+        self,
+        delivery: Delivery,
+        task: Task | None = None,
+        *,
+        failure: Failure | None = None,
+        record: Attempt | None = None,
+        delay: float = 0.0,
     ) -> None:
         """Give a task back that was not run to its end here through no fault of its own.
 
-        ``failure`` tells why, if there is more to say; ``delay`` is seconds until the next delivery.
+        ``failure`` tells why, if there is more to say; ``delay`` is seconds until the next delivery. ``record`` is what
+        is recorded instead of a return that is no attempt.
         """
         if task is None:
             try:
@@ -131,12 +139,13 @@ class Deliveries:
                 return
         self._counts.handed_back += 1
         if not self._session.connection.is_connected:
-            self.held.pop(delivery.reply, None)  # it is redelivered when the server is back and ack_wait is over
+            self._release(delivery)  # it is redelivered when the server is back and ack_wait is over
             return
-        now = time()
-        record = Attempt(
-            attempt=delivery.count, worker=self._worker, started=now, ended=now, error=failure, returned=True
-        )
+        if record is None:
+            now = time()
+            record = Attempt(
+                attempt=delivery.count, worker=self._worker, started=now, ended=now, error=failure, returned=True
+            )
         try:
             await self.store_attempt(delivery, task, record)
         except BrokerError as error:
@@ -152,15 +161,21 @@ class Deliveries:
         await self._session.publisher.store(subject, encode(record), timeout=30)
         points.after("hand_back")
 
-    async def attempt(self, delivery: Delivery, task: Task) -> int:
-        """Return which attempt a redelivery is: deliveries that were handed back do not count."""
-        return task.tried + delivery.count - sum(record.returned for record in await self.tried(task))
+    async def begin(self, delivery: Delivery, task: Task, attempt: int) -> None:
+        """Record that the body of a task that was delivered again begins: see `jetflow.engine.attempts`."""
+        record = Attempt(attempt=attempt, worker=self._worker, started=time())
+        points.before("begin")
+        subject = self._session.names.begun(task.join, task.turn, delivery.count)
+        await self._session.publisher.store(subject, encode(record), timeout=30)
+        points.after("begin")
 
-    async def tried(self, task: Task) -> list[Attempt]:
-        """Return how earlier deliveries of a turn ended without an outcome."""
+    async def tried(self, task: Task) -> list[Recorded]:
+        """Return what is recorded of earlier deliveries of a turn."""
         names, store = self._session.names, self._session.store
         points.before("read_attempts")
         attempts = names.attempts_of_turn(task.join, task.turn)
         tried = await collect(store.pages(names.records_stream, attempts))
         points.after("read_attempts")
-        return [decode_attempt(stored.body) for stored in tried]
+        return [
+            Recorded(last_token(stored.subject).removeprefix(BEGUN), decode_attempt(stored.body)) for stored in tried
+        ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.attempts import attempts_made, has_only_queued
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
@@ -71,16 +72,14 @@ class Executor:
         if task is None:
             self._slots.give_back()
             return
-        work = Assignment(delivery, task, task.tried + delivery.count, self._slots)
-        self._deliveries.begin(delivery, task)
+        work = Assignment(delivery, task, task.tried + 1, self._slots)
         try:
             await self._execute(work)
         except UNREADABLE as error:
             self.recorder.unreadable(work, error)
         except Exception as error:  # a step's errors are recorded: this is the broker's, or a rule's
-            self._deliveries.leave(delivery, error)
+            self._deliveries.leave(delivery, error, work.attempt)
         finally:
-            self._deliveries.end(delivery)
             work.give_back_slot()
 
     async def dismiss(self, delivery: Delivery) -> None:
@@ -88,7 +87,7 @@ class Executor:
         task = self._read(delivery)
         if task is None:
             return
-        work = Assignment(delivery, task, task.tried + delivery.count)
+        work = Assignment(delivery, task, task.tried + 1)
         work.graph = self._session.registry.cached_graph(task.workflow, task.version)
         if self._is_cancelled(work):
             await self.recorder.drop(work)
@@ -117,10 +116,10 @@ class Executor:
             self.recorder.drive(work, partial(begin, task, work.known_graph))
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
-        elif (late := too_late(delivery, task, work.step, work.attempt)) is not None:
+        elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
-            self.recorder.end(work, poisoned(delivery, task, work.step))
+            self.recorder.end(work, poisoned(task, work.step))
         else:
             await self._run(work, work.step)
 
@@ -144,9 +143,11 @@ class Executor:
         self.counts.redelivered += 1
         if await self._performer.run(redelivered(work.task, work.known_graph)):
             return True
-        task = work.task
-        work.attempt = await self._deliveries.attempt(work.delivery, task)
-        if work.attempt > task.tried + 1:
+        task, delivery = work.task, work.delivery
+        tried = await self._deliveries.tried(task)
+        work.attempt = task.tried + attempts_made(tried) + 1
+        work.is_fresh = has_only_queued(tried, delivery.count)
+        if not work.is_fresh and delivery.count > 1:
             _log.warning(
                 "run %s: step %r of %r is taken over from a worker that was lost: attempt %d",
                 task.run,
@@ -157,6 +158,8 @@ class Executor:
         return False
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        if work.delivery.again:
+            await self._deliveries.begin(work.delivery, work.task, work.attempt)
         if step.context_name is None:
             body = Body(work.task, work.delivery.running, is_async=step.is_async)
         else:

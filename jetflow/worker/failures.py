@@ -198,21 +198,21 @@ def _writable(text: str) -> str:
     return str.encode(text, "utf-8", "replace").decode()  # a subclass of str may have an encode of its own
 
 
-def too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], attempt: int) -> RunTimeout | None:
+def too_late(delivery: Delivery, task: Task, step: Step[..., Any, Any], *, is_first: bool) -> RunTimeout | None:
     """Return why a task must not be run any more, if its time is over."""
     if task.deadline is not None and time() >= task.deadline:
         return RunTimeout("the deadline of the run passed before this step could run")
-    if step.schedule_timeout is not None and attempt == 1 and time() - delivery.time > step.schedule_timeout:
+    if step.schedule_timeout is not None and is_first and time() - delivery.time > step.schedule_timeout:
         return RunTimeout(
             f"the task was in the queue for longer than its schedule_timeout of {step.schedule_timeout:g} s"
         )
     return None
 
 
-def poisoned(delivery: Delivery, task: Task, step: Step[..., Any, Any]) -> Failure:
+def poisoned(task: Task, step: Step[..., Any, Any]) -> Failure:
     """Return the failure of a task that was lost by its workers more often than its attempts allow."""
     error = Poisoned(
-        f"step {task.step!r} of {task.workflow!r} was delivered {delivery.count} times and ended its worker, or was "
-        f"lost by it, more often than its {step.retry.attempts} attempts allow"
+        f"step {task.step!r} of {task.workflow!r} was begun and lost, or ended its worker, more often than its "
+        f"{step.retry.attempts} attempts allow"
     )
     return failure_of(error, task.step)

@@ -67,9 +67,8 @@ class Fetcher:
 
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery, and start it if there is a slot."""
-        if self._deliveries.take_over(delivery):
+        if not self._deliveries.receive(delivery):
             return
-        self._deliveries.hold(delivery)
         self._ready.append(delivery)
         self.dispatch()
 

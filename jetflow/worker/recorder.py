@@ -241,7 +241,7 @@ class Recorder:
         tried = await self._deliveries.tried(task) if delivery.count > 1 else []
         since = [
             record.started
-            for record in tried
+            for record in (one.attempt for one in tried)
             if record.error is not None and record.error.type == failure.type and record.started
         ]
         if time() - min(since, default=time()) < grace:
@@ -293,7 +293,7 @@ class Recorder:
             work.error = error  # a second one, of this very end, is left to a worker that may
             self.unreadable(work, error.__cause__ or error)
         else:
-            self._deliveries.leave(work.delivery, error)
+            self._deliveries.leave(work.delivery, error, work.attempt)
 
     def _drive_again(self, work: Assignment, make: Callable[[], Procedure], said: str) -> None:
         if self._session.connection.is_closed:  # the worker has stopped: the task is delivered again

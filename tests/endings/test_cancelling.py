@@ -23,8 +23,8 @@ from jetflow import (
     Workflow,
     workflow,
 )
-from jetflow.broker.puller import Delivery
 from jetflow.cli.tables import page_of
+from jetflow.engine.attempts import Recorded
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import RunCancelled
 from jetflow.runs.trace import Totals
@@ -61,14 +61,14 @@ async def test_a_task_that_is_delivered_again_while_its_run_is_cancelled_does_no
     survivor = worker([endless], options=options)
     async with survivor:
         executor = services(survivor).executor
-        attempt = executor._deliveries.attempt
+        tried = executor._deliveries.tried
 
-        async def cancelled_meanwhile(delivery: Delivery, task: Task) -> int:
+        async def cancelled_meanwhile(task: Task) -> list[Recorded]:
             await client.cancel(run.id)
             await until(lambda: _knows(executor.cancellations, task))
-            return await attempt(delivery, task)
+            return await tried(task)
 
-        monkeypatch.setattr(executor._deliveries, "attempt", cancelled_meanwhile)
+        monkeypatch.setattr(executor._deliveries, "tried", cancelled_meanwhile)
         with pytest.raises(RunFailed, match="cancelled"):
             await run.result(PATIENCE)
         await until(Stored(client).all_acknowledged)

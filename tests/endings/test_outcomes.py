@@ -20,10 +20,11 @@ from jetflow import (
     workflow,
 )
 from jetflow.broker.connection import Message
+from jetflow.broker.puller import Delivery
 from jetflow.broker.store import collect
 from jetflow.engine.tasks import NONE
 from jetflow.runs.trace import RunTrace
-from jetflow.wire.records import decode_mark, header_block
+from jetflow.wire.records import decode_mark, header_block, parse_task
 from jetflow.wire.subjects import Header
 from tests.endings.stored import PATIENCE, Stored, until
 
@@ -235,7 +236,7 @@ async def test_cancellation(client: Client, worker: MakeWorker) -> None:
 
 
 async def test_poison(client: Client, worker: MakeWorker) -> None:
-    """Deliveries that led to nothing count: after the last attempt the task is not run again."""
+    """Bodies that began and led to nothing count, but for the first: after the last attempt there is none again."""
     deadly_options = WorkerOptions(ack_wait=0.2)
 
     @workflow("deadly", retry=Retry(attempts=2))
@@ -245,7 +246,7 @@ async def test_poison(client: Client, worker: MakeWorker) -> None:
     async with worker([deadly], options=deadly_options):
         pass  # from now on the consumer exists
     run = await client.trigger(deadly)
-    await take_and_die(client, "deadly", "run", times=2)
+    await take_and_die(client, "deadly", "run", times=3)
     async with worker([deadly], options=deadly_options) as survivor:
         trace = await end_of(client, run.id)
     assert (trace.status, survivor.counts.executed) == ("failed", 0)
@@ -253,8 +254,8 @@ async def test_poison(client: Client, worker: MakeWorker) -> None:
     assert trace.error.type == "Poisoned"
 
 
-async def take_and_die(client: Client, workflow: str, step: str, *, times: int) -> None:
-    """Take a step's only task like a worker that is killed at once."""
+async def take_and_die(client: Client, workflow: str, step: str, *, times: int, begins: bool = True) -> None:
+    """Take a step's only task like a worker that is killed in its body, or, unless it ``begins``, before that."""
     session, taken = client._session, asyncio.Queue[Message]()
     inbox = session.connection.new_inbox()
     subscription = await session.connection.subscribe(inbox, taken.put_nowait)
@@ -262,7 +263,10 @@ async def take_and_die(client: Client, workflow: str, step: str, *, times: int) 
     for _ in range(times):
         session.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", reply=inbox)
         async with asyncio.timeout(PATIENCE):
-            assert (await taken.get()).data
+            delivery = Delivery(await taken.get())
+        if begins and delivery.count > 1:
+            task = parse_task(delivery.subject, delivery.headers, delivery.body)
+            await session.publisher.store(session.names.begun(task.join, task.turn, delivery.count), b"{}")
     await session.connection.unsubscribe(subscription)
 
 

@@ -165,7 +165,7 @@ async def _parked(worker: Worker) -> bool:
 
 
 async def test_a_worker_that_is_lost_in_a_later_turn_counts_as_an_attempt(client: Client, worker: MakeWorker) -> None:
-    """One attempt failed, two workers were lost: of three attempts none is left."""
+    """One attempt failed, two bodies were lost that are known to have begun: of three attempts none is left."""
     options = WorkerOptions(ack_wait=0.2)
 
     @workflow("deadly", retry=Retry(attempts=3))
@@ -179,7 +179,7 @@ async def test_a_worker_that_is_lost_in_a_later_turn_counts_as_an_attempt(client
         run = await client.trigger(deadly)
         await until(lambda: retrying(client, run.id))
     async with worker([bystander]):  # it wakes what others have parked
-        await take_and_die(client, "deadly", "run", times=2)
+        await take_and_die(client, "deadly", "run", times=3)
     async with worker([deadly], options=options) as survivor:
         trace = await end_of(client, run.id)
     assert (trace.status, survivor.counts.executed) == ("failed", 0)

@@ -244,18 +244,29 @@ class Task:
     async def tried(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for delivery in range(1, self.delivery):
-            body = await self.worker.leader_last(RECORDS, f"{self.attempts}.{delivery}")
-            if body is not None:
-                try:
-                    record = json.loads(body)
-                except ValueError:
-                    record = {}
-                found.append(record if isinstance(record, dict) else {})
+            record = await self.record(f"{delivery}")
+            if record is not None:
+                found.append(record)
         return found
 
+    async def record(self, delivery: str) -> dict[str, Any] | None:
+        body = await self.worker.leader_last(RECORDS, f"{self.attempts}.{delivery}")
+        if body is None:
+            return None
+        try:
+            record = json.loads(body)
+        except ValueError:
+            return {}
+        return record if isinstance(record, dict) else {}
+
     async def run_body(self) -> None:
-        returned = sum(record.get("returned", False) for record in await self.tried())
-        self.attempt = int(self.headers.get("Jf-Attempt", "0")) + self.delivery - returned
+        made = 0
+        for delivery in range(1, self.delivery):
+            ended = await self.record(f"{delivery}")
+            made += (
+                not ended.get("returned") if ended is not None else await self.record(f"begun-{delivery}") is not None
+            )
+        self.attempt = int(self.headers.get("Jf-Attempt", "0")) + made + 1
         if float(self.headers.get("Jf-Deadline", "inf")) < time.time():
             await self.end("timed_out", error=failure("RunTimeout", "the deadline has passed"))
             return
@@ -263,6 +274,9 @@ class Task:
             await self.end("failed", error=failure("Poisoned", "it was lost too often"))
             return
         self.started = time.time()
+        if self.delivery > 1:
+            begun = {"attempt": self.attempt, "started": self.started}
+            await self.worker.store(RECORDS, f"{self.attempts}.begun-{self.delivery}", begun)
         try:
             output = await WORKFLOWS[self.workflow](json.loads(await self.input() or b"null"), self.attempt)
         except Final as error:

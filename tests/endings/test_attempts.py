@@ -1,0 +1,93 @@
+"""What counts as an attempt: a body that has begun, and neither an outage nor a delivery that reached nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import jetflow
+from jetflow import Client, Context, Retry, Worker, WorkerOptions, workflow
+from jetflow.broker.store import collect
+from jetflow.server import NatsServer
+from jetflow.wire.records import decode_attempt
+from tests.endings.stored import PATIENCE, Stored, until
+from tests.endings.test_outcomes import end_of, take_and_die
+
+MakeWorker = Callable[..., Worker]
+
+SHORT = WorkerOptions(ack_wait=0.2)
+
+
+async def test_deliveries_that_reach_nobody_are_no_attempts(client: Client, worker: MakeWorker) -> None:
+    """As if a paused worker had swallowed them: the body begins for the first time, and so it is the first attempt."""
+
+    @workflow("swallowed", retry=Retry(attempts=1))
+    async def swallowed(_: None, ctx: Context) -> int:
+        return ctx.attempt
+
+    async with worker([swallowed], options=SHORT):
+        pass  # from now on the consumer exists
+    run = await client.trigger(swallowed)
+    await take_and_die(client, "swallowed", "run", times=5, begins=False)
+    async with worker([swallowed], options=SHORT):
+        trace = await end_of(client, run.id)
+    assert (trace.status, trace.output) == ("succeeded", 1)
+
+
+async def test_what_is_delivered_again_is_recorded_as_it_begins(client: Client, worker: MakeWorker) -> None:
+    """Before its body; and a first delivery is not."""
+    seen: dict[int, list[Any]] = {}
+
+    @workflow("recorded", retry=Retry(attempts=1))
+    async def recorded(number: int, ctx: Context) -> None:
+        names, store = client._session.names, client._session.store
+        kept = await collect(store.pages(names.records_stream, names.attempts_of_run(ctx.run_id, ctx.run_id)))
+        seen[number] = [(one.subject.rpartition(".")[2], decode_attempt(one.body).attempt) for one in kept]
+
+    async with worker([recorded], options=SHORT):
+        pass
+    first = await client.trigger(recorded, 1)
+    await take_and_die(client, "recorded", "run", times=1)
+    async with worker([recorded], options=SHORT):
+        await first.result(PATIENCE)
+        await (await client.trigger(recorded, 2)).result(PATIENCE)
+    assert seen == {1: [("begun-2", 1)], 2: []}
+
+
+async def test_an_outage_is_no_attempt(own_server: NatsServer) -> None:
+    """What was running, fetched or being recorded is delivered again after it, and none of it fails."""
+    ran: Counter[int] = Counter()
+    go = asyncio.Event()
+
+    @workflow("once", retry=Retry(attempts=1))
+    async def once(number: int) -> int:
+        ran[number] += 1
+        if number % 2:
+            await go.wait()
+        return number
+
+    @workflow("all", retry=Retry(attempts=1))
+    async def everything(count: int, ctx: Context) -> int:
+        return sum(await ctx.join(await ctx.spawn_workflows(once, range(count))))
+
+    async with (
+        jetflow.connect(own_server.url) as client,
+        Worker([once, everything], server=own_server.url, slots=10, options=WorkerOptions(ack_wait=1.0)),
+    ):
+        run = await client.trigger(everything, 200)
+        await until(lambda: _holds(len(ran) >= 10))
+        await own_server.kill()
+        away = monotonic() + 2.0
+        await until(lambda: _holds(monotonic() > away))
+        go.set()
+        await own_server.start()
+        assert await run.result(PATIENCE) == sum(range(200))
+        await until(Stored(client).is_idle)
+    assert set(ran) == set(range(200))
+
+
+async def _holds(value: bool) -> bool:
+    return value

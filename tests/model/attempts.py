@@ -1,0 +1,101 @@
+"""Every history of one task that is delivered again and again: which of its deliveries count as attempts.
+
+The broker may deliver to nobody: into a lost connection, or to a worker that is paused. Workers may die before their
+body has begun or in it, hand the task back, and stop a body that runs. Checked is what is promised: a task is
+poisoned only if as many bodies were lost as it has attempts, and a body that ends its worker ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from jetflow.engine.attempts import Recorded, attempts_made
+from jetflow.engine.tasks import Attempt
+
+ATTEMPTS: Final = (1, 2, 3)
+OUTAGES, RETURNS = 4, 2
+BEGUN: Final = Attempt(attempt=1)
+RETURNED: Final = Attempt(attempt=1, returned=True)
+
+Kept = tuple[tuple[str, bool], ...]
+"""What is recorded: the delivery, and whether it was handed back."""
+
+
+class Life(NamedTuple):
+    """Where the task stands. ``lost`` are bodies that began and ended with their workers."""
+
+    deliveries: int = 0
+    lost: int = 0
+    outages: int = OUTAGES
+    returns: int = RETURNS
+    kept: Kept = ()
+    poisoned: bool = False
+
+
+@dataclass(frozen=True)
+class Counting:
+    """How attempts are counted. The right one is `RIGHT`; each other is a planted bug."""
+
+    made: Callable[[Iterable[Recorded], int], int] = lambda recorded, _: attempts_made(recorded)
+    records_from: int = 2
+    records_first: bool = True
+    records_returns: bool = True
+
+
+RIGHT: Final = Counting()
+BUGS: Final = {
+    "every delivery is an attempt": Counting(made=lambda _, deliveries: deliveries - 1),
+    "deliveries less those that were returned": Counting(
+        made=lambda recorded, deliveries: deliveries - 1 - sum(one.attempt.returned for one in recorded)
+    ),
+    "a return counts": Counting(made=lambda recorded, _: len({one.delivery for one in recorded})),
+    "records are attempts, two of one delivery are two": Counting(
+        made=lambda recorded, _: sum(1 if not one.attempt.returned else 0 for one in recorded)
+    ),
+    "a beginning is recorded nowhere": Counting(records_from=1000),
+    "a beginning is recorded from the third delivery on": Counting(records_from=3),
+    "a beginning is recorded behind the body": Counting(records_first=False),
+    "a body that is stopped leaves no record": Counting(records_returns=False),
+}
+
+
+def violations(attempts: int, counting: Counting = RIGHT) -> Iterator[str]:
+    """Explore all that can become of a task whose step has so many attempts, and yield what must not be."""
+    seen: set[Life] = set()
+    ahead = [Life()]
+    while ahead:
+        life = ahead.pop()
+        if life in seen:
+            continue
+        seen.add(life)
+        if life.poisoned and life.lost < attempts:
+            yield f"poisoned after {life.lost} of {attempts} attempts: {life}"
+        elif life.lost > attempts + 1:
+            yield f"{life.lost} bodies were lost of {attempts} attempts and one: {life}"
+        elif not life.poisoned:
+            ahead += _next(life, attempts, counting)
+
+
+def _next(life: Life, attempts: int, counting: Counting) -> Iterator[Life]:
+    given = life._replace(deliveries=life.deliveries + 1)
+    if life.outages:
+        yield given._replace(outages=life.outages - 1)  # to nobody, or to one that dies before its body begins
+    if life.returns:
+        yield _keep(given, returned=True)._replace(returns=life.returns - 1)
+    recorded = [Recorded(number, RETURNED if returned else BEGUN) for number, returned in life.kept]
+    if counting.made(recorded, given.deliveries) + 1 > attempts:
+        yield given._replace(poisoned=True)
+        return
+    begun = given
+    if given.deliveries >= counting.records_from and counting.records_first:
+        begun = _keep(given)
+    yield begun._replace(lost=life.lost + 1)
+    if life.returns:  # it is stopped, and its worker with it
+        stopped = begun._replace(returns=life.returns - 1)
+        yield _keep(stopped, returned=True) if counting.records_returns else stopped
+
+
+def _keep(life: Life, *, returned: bool = False) -> Life:
+    return life._replace(kept=(*life.kept, (str(life.deliveries), returned)))
