@@ -194,6 +194,11 @@ async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wa
 async def _ensure_consumer(
     connection: Connection, stream: str, name: str, subject: str, *, ack_wait: float, max_ack_pending: int
 ) -> float:
+    """Make a consumer that is not there, and leave what somebody has set of one that is.
+
+    Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
+    them alive by their own.
+    """
     config: dict[str, Any] = {
         "durable_name": name,
         "name": name,
@@ -205,8 +210,26 @@ async def _ensure_consumer(
         "max_deliver": -1,
         "max_waiting": 4096,
     }
-    made = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
-    return seconds_of(made["created"])
+    answer = await _consumer_info(connection, stream, name)
+    if answer is not None:
+        there: dict[str, Any] = answer["config"]
+        config = there | {
+            "ack_wait": max(there["ack_wait"], config["ack_wait"]),
+            "max_ack_pending": max_ack_pending,
+        }
+    if answer is None or config != answer["config"]:
+        request = {"stream_name": stream, "config": config}
+        answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
+    return seconds_of(answer["created"])
+
+
+async def _consumer_info(connection: Connection, stream: str, name: str) -> dict[str, Any] | None:
+    try:
+        return await connection.api(f"CONSUMER.INFO.{stream}.{name}")
+    except BrokerRefused as error:
+        if error.code != 404:
+            raise
+        return None
 
 
 async def consumers_of(connection: Connection, stream: str) -> list[str]:

@@ -29,7 +29,7 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Heartbeat:
-    """Sends in-progress acks for every task held longer than a third of ``ack_wait`` (seconds).
+    """Sends an in-progress ack for every held task in each third of ``ack_wait`` (seconds).
 
     Where the worker uses a connection that was handed to it, this one is made with the same options.
 
@@ -44,7 +44,7 @@ class Heartbeat:
         self._main = main
         self._access = msgspec.structs.replace(main.access, client=None)  # a connection of its own, like that one
         self._held = held
-        self._every = ack_wait / 3
+        self._half = ack_wait / 6
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -85,7 +85,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         connection: Connection | None = None
-        tick = min(self._every, 0.5)
+        beaten: set[str] = set()
         next_beat = 0.0
         self._answered = self._asked = monotonic()
         try:
@@ -93,15 +93,21 @@ class Heartbeat:
                 now = monotonic()
                 self._watch_loop(now)
                 if now >= next_beat and self._held:
-                    next_beat = now + self._every
-                    due = [reply for reply, since in list(self._held.items()) if now - since >= self._every]
+                    next_beat = now + self._half
+                    # Each in every second round: the first comes within a third of ack_wait, and so does the next.
+                    due = [
+                        reply
+                        for reply, since in list(self._held.items())
+                        if now - since >= self._half and reply not in beaten
+                    ]
+                    beaten = set(due)
                     if due and connection is None:
                         connection = await self._connect()
                     if connection is not None:
                         _send(connection, due)
                     elif due and self._loop is not None and not self._loop.is_closed():
                         self._loop.call_soon_threadsafe(_send, self._main, due)
-                await asyncio.sleep(tick)
+                await asyncio.sleep(min(self._half / 2, 0.25))
         finally:
             if connection is not None:
                 await connection.close()

@@ -89,5 +89,56 @@ async def test_an_outage_is_no_attempt(own_server: NatsServer) -> None:
     assert set(ran) == set(range(200))
 
 
+async def test_a_worker_with_a_shorter_ack_wait_takes_nothing_from_others(client: Client, worker: MakeWorker) -> None:
+    """It leaves the consumer's as it is, since the other one's heartbeats go by it."""
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held", retry=Retry(attempts=1))
+    async def held() -> str:
+        began.set()
+        await go.wait()
+        return "done"
+
+    async with worker([held], options=WorkerOptions(ack_wait=30.0)):
+        run = await client.trigger(held)
+        await began.wait()
+        async with worker([held], options=SHORT) as other:
+            later = monotonic() + 1.0
+            await until(lambda: _holds(monotonic() > later))
+            assert (await consumer_of(client, "held"))["ack_wait"] == 30 * 10**9
+            go.set()
+            assert await run.result(PATIENCE) == "done"
+    assert (other.counts.redelivered, other.counts.executed) == (0, 0)
+
+
+async def test_a_consumer_that_somebody_made_is_used(client: Client, worker: MakeWorker) -> None:
+    """Its ``max_waiting`` cannot be changed (10012), and need not be; a longer ``ack_wait`` may be asked for."""
+
+    @workflow("made")
+    async def made() -> str:
+        return "done"
+
+    session, name = client._session, client._session.names.consumer("made", "run")
+    config = {
+        "durable_name": name,
+        "filter_subject": session.names.tasks_of_step("made", "run"),
+        "ack_policy": "explicit",
+        "ack_wait": 10**9,
+        "max_waiting": 100,
+    }
+    stream = session.names.tasks_stream
+    await session.connection.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+    async with worker([made], options=WorkerOptions(ack_wait=2.0)):
+        assert await (await client.trigger(made)).result(PATIENCE) == "done"
+    kept = await consumer_of(client, "made")
+    assert (kept["max_waiting"], kept["ack_wait"]) == (100, 2 * 10**9)
+
+
+async def consumer_of(client: Client, flow: str) -> dict[str, Any]:
+    names = client._session.names
+    info = await client._session.connection.api(f"CONSUMER.INFO.{names.tasks_stream}.{names.consumer(flow, 'run')}")
+    return info["config"]
+
+
 async def _holds(value: bool) -> bool:
     return value

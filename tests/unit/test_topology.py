@@ -19,6 +19,7 @@ from jetflow.broker.topology import (
     ensure_step_consumer,
     ensure_streams,
 )
+from jetflow.errors import BrokerRefused
 from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
 from jetflow.worker.options import WorkerOptions
 
@@ -37,8 +38,10 @@ class _Asked:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
-    async def api(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        self.requests.append((operation, body))
+    async def api(self, operation: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        if "INFO" in operation:
+            raise BrokerRefused(operation, 404, 10014, "consumer not found")
+        self.requests.append((operation, body or {}))
         return {"created": ""}
 
 
