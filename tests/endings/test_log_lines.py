@@ -101,5 +101,5 @@ async def test_a_task_that_is_taken_over_from_a_lost_worker_is_a_warning(
     async with worker([fragile], options=options):
         assert (await end_of(client, run.id)).output == 4
     assert lines(caplog, logging.WARNING, run.id) == [
-        f"run {run.id}: step 'run' of 'fragile' is taken over from a worker that was lost: attempt 2"
+        f"run {run.id}: step 'run' of 'fragile' is taken over from a worker that was lost: attempt 1"
     ]
