@@ -27,6 +27,7 @@ import uvloop
 
 import jetflow
 from tests.chaos.checker import Verdict, check, unsettled
+from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
 from tests.chaos.processes import WorkerProcess
@@ -91,7 +92,8 @@ class Chaos:
             await asyncio.gather(progress, driving, return_exceptions=True)
         client = await self.servers.connect()
         try:
-            verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted)
+            died_in = begun(diary for worker in self.workers for diary in worker.deadly_diaries)
+            verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted, died_in)
         finally:
             await client.close()
         await asyncio.gather(*(worker.close(grace=15.0) for worker in self.workers))
@@ -103,8 +105,8 @@ class Chaos:
             self.proxies.append(proxy)
             await proxy.start()
             options = {
-                "slots": 20,
-                "ack_wait": 2.0,
+                "slots": (20, 5, 40)[number % 3],
+                "ack_wait": (2.0, 2.0, 8.0)[number % 3],
                 "grace": 2.0,
                 "sweep_every": SWEEP_EVERY,
                 "park_after": (0.3, 3.0, 60.0)[number % 3],
@@ -205,6 +207,8 @@ class Chaos:
             "children": verdict.children,
             "cancelled_runs": verdict.cancelled,
             "poisoned_runs": verdict.poisoned,
+            "runs_of_one_attempt": verdict.frail + verdict.frail_lost,
+            "of_these_died_with_workers": verdict.frail_lost,
             "joins_sealed": verdict.joins,
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,

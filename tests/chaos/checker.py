@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.chaos.driver import Acknowledged
-from tests.chaos.plan import GRAPHS, POISONED, ending
+from tests.chaos.plan import FRAIL, GRAPHS, POISONED, ending
 from tests.chaos.servers import api
 from tests.chaos.steps import check_steps, check_times
 
@@ -60,6 +60,8 @@ class Verdict:
     joins: int = 0
     parked: int = 0
     poisoned: int = 0
+    frail: int = 0
+    frail_lost: int = 0
     cancelled: int = 0
     timed: int = 0
     across_restarts: int = 0
@@ -196,11 +198,16 @@ async def timers_left(client: Client, namespace: str) -> int:
 
 
 async def check(
-    client: Client, namespace: str, log: dict[str, Acknowledged], restarts: Sequence[float] = ()
+    client: Client,
+    namespace: str,
+    log: dict[str, Acknowledged],
+    restarts: Sequence[float] = (),
+    died_in: Set[str] = frozenset(),
 ) -> Verdict:
     """Compare what is stored with what was acknowledged, and with the model.
 
-    ``restarts`` are when servers were started again, in seconds since the epoch.
+    ``restarts`` are when servers were started again, in seconds since the epoch. ``died_in`` are the runs whose body
+    was begun by a worker that was killed: no other may lose its only attempt.
     """
     streams = Streams(namespace)
     await streams.read(client)
@@ -215,6 +222,9 @@ async def check(
     for run, task in streams.runs.items():
         verdict.runs += 1
         verdict.children += task.parent != "-"
+        if task.workflow == FRAIL and run in died_in and _failed(streams, run):
+            verdict.frail_lost += 1
+            continue
         _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled or task.parent in hasty)
     for run in streams.ended.keys() - streams.runs.keys():
         ended = streams.ended[run][0]
@@ -240,6 +250,7 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
     outcome = ended[0].outcome
     got = outcome["status"], outcome.get("output") if outcome["status"] == "succeeded" else None
     verdict.poisoned += task.workflow == POISONED
+    verdict.frail += task.workflow == FRAIL
     if got[0] == "cancelled" and may_be_cancelled:
         verdict.cancelled += 1
         return

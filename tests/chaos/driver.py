@@ -14,8 +14,8 @@ import nats.errors
 
 import jetflow
 from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
-from tests.chaos.load import TREES
-from tests.chaos.plan import Node, ending
+from tests.chaos.load import LEAVES, TREES
+from tests.chaos.plan import FRAIL, Leaf, Node, ending
 from tests.chaos.progress import say
 from tests.chaos.servers import Servers
 
@@ -28,7 +28,7 @@ class Acknowledged(NamedTuple):
 
     run: str
     workflow: str
-    node: Node
+    node: Node | Leaf
     cancelled: bool = False
 
 
@@ -83,7 +83,9 @@ class Driver:
         workflow = self._rng.choice(list(TREES))
         node = Node(self._rng.randrange(2**40), self._rng.randrange(self._depth + 1))
         way = self._rng.random()
-        if way < 0.1:
+        if self._rng.random() < 0.2:
+            await self._trigger(FRAIL, Leaf(node.seed), None)
+        elif way < 0.1:
             await self._from_outside(workflow, node)
         elif way < 0.3:
             await self._trigger(workflow, node, None)
@@ -129,13 +131,13 @@ class Driver:
         with contextlib.suppress(BrokerError, UnknownRun):  # a trigger from outside may not have been taken yet
             await cancel(run)
 
-    async def _trigger(self, workflow: str, node: Node, key: str | None, *, follow: bool = True) -> bool:
+    async def _trigger(self, workflow: str, node: Node | Leaf, key: str | None, *, follow: bool = True) -> bool:
         client = self._client
         if client is None:
             return False
         self.triggers += 1
         try:
-            run = await client.trigger(TREES[workflow], node, key=key)
+            run = await client.trigger((LEAVES | TREES)[workflow], node, key=key)
         except BrokerError:
             return False  # not acknowledged: nothing is promised
         self._acknowledge(run.id, workflow, node)
@@ -158,7 +160,7 @@ class Driver:
         assert self._client is not None
         await self._follow(self._client.run(run))
 
-    def _acknowledge(self, run: str, workflow: str, node: Node) -> None:
+    def _acknowledge(self, run: str, workflow: str, node: Node | Leaf) -> None:
         self.log.setdefault(run, Acknowledged(run, workflow, node))
 
     async def _follow(self, run: jetflow.Run[Any]) -> None:
@@ -176,6 +178,8 @@ class Driver:
                 except BrokerError:  # the servers are away: ask again
                     await asyncio.sleep(0.5)
                     continue
+                if told.workflow == FRAIL and got[0] == "failed":
+                    return  # the checker knows whether it may
                 if got != expected and not (got[0] == "cancelled" and self.log[run.id].cancelled):
                     self.problems.append(f"the client got {got} of run {run.id}, and {expected} is right")
                 return

@@ -36,6 +36,7 @@ class Faults:
             "worker_sigkill": (12, self._kill_worker),
             "worker_sigkill_all": (2, self._kill_all_workers),
             "worker_sigstop": (3, self._freeze_worker),
+            "worker_long_sigstop": (1, self._freeze_worker_for_long),
             "worker_sigterm": (2, self._stop_worker),
             "connection_cut": (3, self._cut),
             "connection_refused": (2, self._refuse),
@@ -50,6 +51,7 @@ class Faults:
             "server_restart": (2, self._restart_server),
             "server_sigstop": (1, self._freeze_server),
             "full_stop": (1, self._full_stop),
+            "outage": (1, self._outage),
             "full_stream": (2, self._fill_stream),
         }
         if servers.count > 1:
@@ -100,7 +102,15 @@ class Faults:
             worker.kill(self._rng.uniform(0, 1))
 
     async def _freeze_worker(self) -> None:
-        worker, pause = self._worker(), self._rng.choice((0.5, 3.0, 7.0))
+        await self._freeze(self._worker(), self._rng.choice((0.5, 3.0, 7.0)))
+
+    async def _freeze_worker_for_long(self) -> None:
+        """Beside the other faults, for as long as a machine that is moved or overloaded may stand still."""
+        task = asyncio.create_task(self._freeze(self._worker(), self._rng.uniform(10.0, 30.0)))
+        self._driver.adopt(task)
+
+    @staticmethod
+    async def _freeze(worker: WorkerProcess, pause: float) -> None:
         if worker.signal(signal.SIGSTOP):
             try:
                 await asyncio.sleep(pause)
@@ -145,6 +155,10 @@ class Faults:
 
     async def _full_stop(self) -> None:
         await self._servers.stop_all(self._rng.choice((0.5, 3.0)), kill=False)
+        await self._ready()
+
+    async def _outage(self) -> None:
+        await self._servers.stop_all(self._rng.uniform(1.0, 30.0), kill=self._rng.random() < 0.5)
         await self._ready()
 
     async def _full_kill(self) -> None:

@@ -33,7 +33,9 @@ from jetflow import (
     workflow,
 )
 from jetflow.errors import RunTimeout
+from tests.chaos.diary import note_begun
 from tests.chaos.plan import (
+    FRAIL,
     GRAPHS,
     KINDS,
     POISONED,
@@ -106,7 +108,15 @@ async def poison(leaf: Leaf) -> int:
     return leaf.seed
 
 
-LEAVES: dict[str, Workflow[Any, Any]] = {one.name: one for one in (leaf, sync_leaf, late, doomed, poison)}
+@workflow(FRAIL, retry=Retry(attempts=1))
+async def frail(leaf: Leaf, ctx: Context) -> int:
+    """Runs long enough for outages to begin before it, in it, and behind it."""
+    note_begun(ctx.run_id)
+    await work(2.0)
+    return leaf_value(leaf.seed)
+
+
+LEAVES: dict[str, Workflow[Any, Any]] = {one.name: one for one in (leaf, sync_leaf, late, doomed, poison, frail)}
 
 # --- trees -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 POISONED = "poison"
+
+FRAIL = "frail"
+"""A leaf with one attempt: only a death in the middle of its body may cost it that."""
 DOOMED = ("doomed", POISONED)
 
 
@@ -187,7 +190,7 @@ Ending: TypeAlias = tuple[str, Any]
 
 def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
-    if workflow in ("leaf", "sync-leaf", "late", *DOOMED):
+    if workflow in ("leaf", "sync-leaf", "late", FRAIL, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     return _tree(workflow, msgspec.convert(input, Node))
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import diary
 from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
 
@@ -35,6 +36,7 @@ class WorkerProcess:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._generation = 0
+        self.deadly_diaries: list[Path] = []
         self._expected = False
         self._over = False
         self._exited: asyncio.Future[None] | None = None
@@ -59,6 +61,8 @@ class WorkerProcess:
                 await asyncio.sleep(0.05)
             assert self._process is not None
             code = self._process.returncode
+            if code:  # whatever it was in the middle of has died with it
+                self.deadly_diaries.append(self._diary)
             if not self._expected and code == -signal.SIGKILL:
                 self.poisoned += 1
             elif not self._expected and not self._over:
@@ -80,8 +84,18 @@ class WorkerProcess:
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=os.environ | {diary.VARIABLE: str(self._diary)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+
+    @property
+    def _diary(self) -> Path:
+        return self._directory / f"diary-{self.number}-{self._generation}.txt"
 
     def signal(self, number: signal.Signals, *, expected_exit: bool = False) -> bool:
         """Send a signal, if a process runs."""
