@@ -70,7 +70,9 @@ class Child(Generic[O_co]):
         Raises:
             ChildFailed: the child ended without an output.
         """
-        [outcome] = await self._host.wait_for([bytes(self.group.ids)])
+        if self._detached:
+            _ = self.group  # which says why not
+        [outcome] = await self._host.wait_for([self._id])
         return output_of(self.id, outcome, self._codec)
 
 
