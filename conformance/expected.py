@@ -140,6 +140,15 @@ def attempt(run: Run, delivery: int = 1, turn: int = 0, **body: Any) -> Expected
     )
 
 
+def begun(run: Run, delivery: int, turn: int = 0) -> Expected:
+    """Expect the record that the body of a redelivery begins."""
+    found = message("try", root=run.root, run=run.run, step=run.step, turn=turn)
+    return Expected(
+        f"{found.text} delivery=begun-{delivery}",
+        lambda event: found.fits(event) and event.fields["delivery"] == f"begun-{delivery}",
+    )
+
+
 def join(run: Run, kind: str, turn: int = 0, **body: Any) -> Expected:
     """Expect a JoinRecord."""
     return message("join", root=run.root, run=run.run, step=run.step, turn=turn, body={"kind": kind, **body})

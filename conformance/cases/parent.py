@@ -10,6 +10,7 @@ from conformance.expected import (
     Expected,
     Run,
     ack,
+    begun,
     counted,
     delivered,
     gate,
@@ -223,6 +224,9 @@ async def killed_after_spawning(lab: Lab) -> None:
     run = Run(lab.of_kit("crash"), *list(run.tokens.values())[1:])
     await lab.store_task(run, fan(lab, [1, 2], again=[2]), {"Jf-Digest": "2-0"})
     await lab.expect(run, delivered(run))
+    await lab.tested.kill()
+    await lab.start()
+    await lab.expect(run, begun(run, delivery=2), within=25)  # of the first delivery nobody knows whether it began
     await lab.tested.kill()
     await lab.start()
     (record,) = await lab.expect(run, join(run, "sealed", 0, needed=1, total=1, attempt=2), within=25)
