@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
-from jetflow.cli.options import AsJson, Place
+from jetflow.cli.options import AsJson
+from jetflow.cli.place import Place
 
 
 def cancel(
@@ -29,6 +30,7 @@ def cancel(
 
     ```
     jetflow cancel 0199b2c3d4e5f60718293a4b5c6d7e8f --no-tree
+    jetflow cancel 0199b2c3d4e5f60718293a4b5c6d7e8f --server nats.example.com --creds app.creds
     ```
     """
     cancelled, status = loop.run(_cancel(place, run, tree=tree))

@@ -12,15 +12,14 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from jetflow.broker.addresses import shown
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import directory_of, load_workflows
-from jetflow.cli.options import FLAG, AsJson, Place, UsageError, WorkerFlags
+from jetflow.cli.options import FLAG, AsJson, UsageError, WorkerFlags
+from jetflow.cli.place import Place
 from jetflow.cli.reloading import run_reloading
 from jetflow.cli.worker import leave_threads
 from jetflow.server import ServerOptions, local_server
-from jetflow.worker import Worker
 
 USUAL_PORT: Final = 4222
 """Where jetflow looks for a server when nothing is said."""
@@ -41,8 +40,8 @@ def dev(
 ) -> int:
     """Run an embedded NATS server and a worker, until Ctrl-C.
 
-    The server's URL is printed as NATS_URL=..., for other terminals. When NATS_URL is set (or --server given), that
-    server is used, and none is started.
+    The server's URL is printed as NATS_URL=..., for other terminals. When NATS_URL is set (or --server or --context
+    given), that server is used, and none is started.
 
     ```
     jetflow dev flows.indexing --reload --store .jetflow
@@ -50,15 +49,18 @@ def dev(
     """
     flags.start_logging()
     flags.options()
-    given = place.server or os.environ.get("NATS_URL")
-    if given and (store is not None or port is not None):
-        urls = shown(given.split(","))
-        raise UsageError(f"--store and --port are for an embedded server, and {urls} is to be used: unset NATS_URL")
-    if port is not None and not 0 <= port <= 65535:
-        raise UsageError(f"--port is {port}: it must be from 0 to 65535")
+    given = place.server or (None if place.context else os.environ.get("NATS_URL", "").strip())
+    if (given or place.context) and (store is not None or port is not None):
+        raise UsageError(
+            f"--store and --port are for an embedded server, and {place.shown} is to be used: unset NATS_URL"
+        )
+    if not given and not place.context and place.of_a_named_server():
+        raise UsageError(f"{place.of_a_named_server()[0]} is for a server that is named: give --server or --context")
+    if port is not None:
+        _check_port(port)
     if not targets:
         load_workflows(targets)
-    server = _embedded(store, port) if given is None or not given.strip() else _given(given)
+    server = _named(place, given) if given or place.context else _embedded(store, port)
     loop.run(_dev(server, targets, place, flags, _Manner(reload, as_json)))
     leave_threads()
     return 0
@@ -77,23 +79,28 @@ async def _dev(
     flags: WorkerFlags,
     manner: _Manner,
 ) -> None:
-    async with server as url:
+    async with server as urls:
         if manner.as_json:
-            print_json({"url": shown(url.split(","))})
+            print_json({"url": urls})
         else:
-            print(f"NATS_URL={shown(url.split(','))}", flush=True)
-        os.environ["NATS_URL"] = url  # for the user's own clients in these modules
+            print(f"NATS_URL={urls}", flush=True)
         if manner.reload:
-            arguments = ["worker", *targets, "--namespace", place.namespace, *flags.arguments()]
+            arguments = ["worker", *targets, *place.arguments(), *flags.arguments()]
             await run_reloading(arguments, {Path.cwd(), *map(directory_of, targets)})
         else:
             workflows = load_workflows(targets)
-            await Worker(workflows, namespace=place.namespace, options=flags.options()).run()
+            await place.worker(workflows, flags.options()).run()
 
 
 @contextlib.asynccontextmanager
-async def _given(url: str) -> AsyncGenerator[str]:
-    yield url
+async def _named(place: Place, given: str | None) -> AsyncGenerator[str]:
+    """Let the user's own clients in these modules use that server, too."""
+    if given:
+        os.environ["NATS_URL"] = given
+    elif place.context:
+        os.environ.pop("NATS_URL", None)
+        os.environ["NATS_CONTEXT"] = place.context
+    yield place.shown
 
 
 @contextlib.asynccontextmanager
@@ -103,7 +110,15 @@ async def _embedded(store: Path | None, port: int | None) -> AsyncGenerator[str]
         if port == 0:
             print(f"port {USUAL_PORT} is taken; the embedded server takes another", file=sys.stderr)
     async with local_server(store, options=ServerOptions(port=port)) as server:
+        os.environ["NATS_URL"] = server.url
         yield server.url
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port is {port}: it must be from 0 to 65535")
+    if port and not _is_free(port):
+        raise UsageError(f"port {port} is taken")
 
 
 def _is_free(port: int) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from typing import Annotated, Final, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from jetflow.client import Client, connect
 from jetflow.errors import JetflowError
 from jetflow.worker.options import WorkerOptions
 
@@ -24,28 +22,6 @@ _DEFAULTS = WorkerOptions()
 
 class UsageError(JetflowError, ValueError):
     """The command line asks for something that does not exist or does not fit."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where to work: a server and a namespace."""
-
-    server: Annotated[
-        str | None,
-        Parameter(help="URL of the NATS server, or several with commas; else NATS_URL, else nats://127.0.0.1:4222."),
-    ] = None
-    namespace: Annotated[str, Parameter(help="The jetflow namespace.")] = "default"
-
-    @property
-    def servers(self) -> list[str] | None:
-        """The URLs; None leaves the choice to ``NATS_URL`` and the default."""
-        urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
-        return urls or None
-
-    def connect(self) -> AbstractAsyncContextManager[Client]:
-        """Connect as a client."""
-        return connect(self.servers, namespace=self.namespace)
 
 
 @Parameter(name="*")

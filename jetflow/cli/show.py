@@ -10,7 +10,8 @@ from rich.console import Console
 
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
-from jetflow.cli.options import AsJson, Place, UsageError, Verbose
+from jetflow.cli.options import AsJson, UsageError, Verbose
+from jetflow.cli.place import Place
 from jetflow.cli.tables import page_of
 from jetflow.runs.trace import RunTrace
 

@@ -11,7 +11,8 @@ from cyclopts import Parameter
 
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json, read_json
-from jetflow.cli.options import FLAG, AsJson, Place, UsageError, Verbose
+from jetflow.cli.options import FLAG, AsJson, UsageError, Verbose
+from jetflow.cli.place import Place
 from jetflow.cli.progress import following
 from jetflow.client import Run
 from jetflow.errors import ResultTimeout, RunFailed
@@ -42,6 +43,7 @@ def trigger(
 
     ```
     jetflow trigger index-tree '{"root": "/usr/lib"}' --key nightly --wait --timeout 60
+    jetflow trigger index-tree @input.json --context production
     ```
     """
     if timeout is not None and not wait:

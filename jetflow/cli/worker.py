@@ -14,8 +14,8 @@ from cyclopts import Parameter
 
 from jetflow.cli import loop
 from jetflow.cli.loading import load_workflows
-from jetflow.cli.options import Place, WorkerFlags
-from jetflow.worker import Worker
+from jetflow.cli.options import WorkerFlags
+from jetflow.cli.place import Place
 
 THREADS_GRACE: Final = 0.5
 """Seconds that threads of steps get to end after the worker has."""
@@ -36,14 +36,14 @@ def worker(
 
     ```
     jetflow worker flows.indexing:index_tree flows.reports --slots 20
+    NATS_PASSWORD=... jetflow worker flows --server tls://nats.example.com --user ann --tls-ca ca.pem
     ```
     """
     flags.start_logging()
     options = flags.options()
     if tied:
         _end_with_stdin()
-    service = Worker(load_workflows(targets), server=place.servers, namespace=place.namespace, options=options)
-    loop.run(service.run())
+    loop.run(place.worker(load_workflows(targets), options).run())
     leave_threads()
     return 0
 

@@ -8,14 +8,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from jetflow.server import NatsServer
+from jetflow.server import NatsServer, ServerOptions
 
 BOUND = 30.0
 """Seconds that a line of output, or the end of a command, may take."""
@@ -139,9 +139,12 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
 
     @contextlib.asynccontextmanager
     async def start(
-        *arguments: str, server: str | None = nats_server.url, stdin: bytes | None = None, program: str = ""
+        *arguments: str,
+        server: str | None = nats_server.url,
+        stdin: bytes | None = None,
+        program: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Command]:
-        environment = {**os.environ, "COLUMNS": "200", "NATS_URL": server or ""}
         if arguments[0] in ("worker", "trigger", "show", "dev"):
             arguments += ("--namespace", namespace)
         process = await asyncio.create_subprocess_exec(
@@ -149,7 +152,7 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
             *(("-c", program) if program else ("-m", "jetflow.cli")),
             *arguments,
             cwd=tmp_path,
-            env=environment,
+            env={**os.environ, "COLUMNS": "200", "NATS_URL": server or "", **(environment or {})},
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -430,6 +433,84 @@ async def test_dev_reloads_the_worker_when_a_file_changes(start: Start, tmp_path
         ended = await dev.ended()
     assert ended.status == 0
     assert "Traceback" not in ended.errors
+
+
+async def test_dev_says_in_one_line_that_a_port_is_taken(start: Start, nats_server: NatsServer) -> None:
+    port = nats_server.url.rpartition(":")[2]
+    ended = await run(start, "dev", "flows", "--port", port, server=None)
+    assert (ended.status, ended.errors) == (2, f"error: port {port} is taken\n")
+
+
+# --- who connects ----------------------------------------------------------------------------------------------
+
+SECRET = "s3cr3t-w0rd"
+
+
+@pytest.fixture
+def guarded() -> Generator[NatsServer]:
+    """A server that lets only one user in."""
+    options = ServerOptions(config=f'authorization {{ user: "ann", password: "{SECRET}" }}\n')
+    server = NatsServer(options=options)
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(server.start())
+        yield server
+        runner.run(server.stop())
+
+
+async def test_all_commands_connect_as_the_user_that_is_named(start: Start, guarded: NatsServer) -> None:
+    """The password comes from the environment, and is in no output."""
+    environment = {"NATS_PASSWORD": SECRET}
+    place = ("--server", guarded.url, "--user", "ann")
+
+    async def ask(*arguments: str) -> Ended:
+        ended = await run(start, *arguments, *place, environment=environment)
+        assert SECRET not in ended.output + ended.errors
+        return ended
+
+    for reload in ((), ("--reload",)):
+        async with start("dev", "flows", *reload, *place, environment=environment) as dev:
+            assert await dev.line("NATS_URL=") == f"NATS_URL={guarded.url}\n"
+            await dev.line(" runs ")
+            assert (await ask("trigger", "square", "5", "--wait")).output == "25\n"
+            dev.interrupt()
+            ended = await dev.ended()
+        assert (ended.status, SECRET in ended.output + ended.errors) == (0, False)
+    run_id = one_line((await ask("trigger", "square", "6", "--key", "k")).output)
+    assert json.loads((await ask("show", run_id, "--json")).output)["status"] == "queued"
+    async with start("worker", "flows", *place, environment=environment) as worker:
+        await worker.line(" runs ")
+        assert (await ask("trigger", "square", "6", "--key", "k", "--wait")).output == "36\n"
+        worker.interrupt()
+        assert (await worker.ended()).status == 0
+
+
+async def test_who_is_refused_gets_one_line_without_the_password(start: Start, guarded: NatsServer) -> None:
+    place = ("--server", guarded.url, "--user", "ann")
+    refused = await run(start, "trigger", "square", "5", *place, environment={"NATS_PASSWORD": "wr0ng"})
+    assert refused.status == 1
+    assert "refused the user 'ann'" in one_line(refused.errors)
+    assert "wr0ng" not in refused.errors
+    missing = await run(start, "trigger", "square", "5", *place)
+    assert missing == (2, "", "error: --user is ann, and no password is in the environment: set NATS_PASSWORD\n")
+
+
+async def test_a_context_says_who_connects(start: Start, guarded: NatsServer, tmp_path: Path) -> None:
+    """And the server with it, whatever NATS_URL and NATS_TOKEN say."""
+    context = tmp_path / "production.json"
+    context.write_text(json.dumps({"url": guarded.url, "user": "ann", "password": SECRET}))
+    environment = {"NATS_TOKEN": "another"}
+    async with start("dev", "flows", "--context", str(context), environment=environment) as dev:
+        assert await dev.line("NATS_URL=") == f"NATS_URL={guarded.url}\n"
+        await dev.line(" runs ")
+        ended = await run(start, "trigger", "square", "5", "--wait", "--context", str(context), environment=environment)
+        assert ended.output == "25\n"
+        dev.interrupt()
+        assert (await dev.ended()).status == 0
+
+
+async def test_options_of_a_named_server_are_none_of_the_embedded_one(start: Start) -> None:
+    ended = await run(start, "dev", "flows", "--creds", "app.creds", server=None)
+    assert ended == (2, "", "error: --creds is for a server that is named: give --server or --context\n")
 
 
 # --- help ------------------------------------------------------------------------------------------------------

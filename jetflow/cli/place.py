@@ -1,0 +1,124 @@
+"""Where a command works and as whom: the options of all commands that connect.
+
+Passwords and tokens are never options, which other users of the machine and the shell's history would see: they come
+from the environment, or from files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from jetflow.broker.access import access_of
+from jetflow.broker.auth import Auth
+from jetflow.cli.options import UsageError
+from jetflow.client import Client, connect
+from jetflow.worker import Worker
+from jetflow.worker.options import WorkerOptions
+from jetflow.workflow import Workflow
+
+PASSWORD: Final = "NATS_PASSWORD"
+TOKEN: Final = "NATS_TOKEN"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A server, a namespace, and who connects."""
+
+    server: Annotated[
+        str | None,
+        Parameter(help="URL of the NATS server, or several with commas; else NATS_URL, else nats://127.0.0.1:4222."),
+    ] = None
+    namespace: Annotated[str, Parameter(help="The jetflow namespace.")] = "default"
+    context: Annotated[
+        str | None,
+        Parameter(
+            help="A context of the `nats` command, by name or file, for what is not said here; else NATS_CONTEXT."
+        ),
+    ] = None
+    user: Annotated[
+        str | None, Parameter(help="Who connects. The password comes from NATS_PASSWORD, a token from NATS_TOKEN.")
+    ] = None
+    creds: Annotated[str | None, Parameter(help="A credentials file.")] = None
+    nkey: Annotated[str | None, Parameter(help="A file that holds a user's NKey seed.")] = None
+    tls_ca: Annotated[str | None, Parameter(help="A file of the authorities that are trusted.")] = None
+    tls_cert: Annotated[str | None, Parameter(help="A file with the client's own certificate.")] = None
+    tls_key: Annotated[str | None, Parameter(help="The file of that certificate's key.")] = None
+    domain: Annotated[str | None, Parameter(help="A JetStream domain.")] = None
+    inbox_prefix: Annotated[str | None, Parameter(help="The subject below which answers go; else _INBOX.")] = None
+
+    @property
+    def servers(self) -> list[str] | None:
+        """The URLs; None leaves the choice to the context, ``NATS_URL`` and the default."""
+        urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
+        return urls or None
+
+    @property
+    def shown(self) -> str:
+        """The servers, for people: without passwords."""
+        return access_of(self.servers, **self._access()).shown
+
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        """Connect as a client.
+
+        Raises:
+            UsageError: a password is missing.
+        """
+        return connect(self.servers, namespace=self.namespace, **self._access())
+
+    def worker(self, workflows: Iterable[Workflow[Any, Any]], options: WorkerOptions) -> Worker:
+        """Make a worker that connects there.
+
+        Raises:
+            UsageError: a password is missing.
+        """
+        return Worker(workflows, server=self.servers, namespace=self.namespace, options=options, **self._access())
+
+    def arguments(self) -> list[str]:
+        """Return the command line that says the same, but for the server."""
+        return [part for name, value in self._said() if name != "--server" for part in (name, value)]
+
+    def of_a_named_server(self) -> list[str]:
+        """Return the options in use that say how to reach a server of the user's own."""
+        return [name for name, _ in self._said() if name not in ("--server", "--namespace")]
+
+    def _said(self) -> list[tuple[str, str]]:
+        values = [(f"--{field.name.replace('_', '-')}", getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in values if value is not None]
+
+    def _access(self) -> dict[str, Any]:
+        return {
+            "auth": self._auth(),
+            "domain": self.domain,
+            "inbox_prefix": self.inbox_prefix,
+            "context": self.context,
+        }
+
+    def _auth(self) -> Auth | None:
+        password = None if self.user is None else os.environ.get(PASSWORD)
+        if self.user is not None and password is None:
+            raise UsageError(f"--user is {self.user}, and no password is in the environment: set {PASSWORD}")
+        auth = Auth(
+            user=self.user,
+            password=password,
+            token=self._token(),
+            creds=self.creds,
+            nkey_seed=self.nkey,
+            tls_ca=self.tls_ca,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+        )
+        return auth if auth != Auth() else None
+
+    def _token(self) -> str | None:
+        """Return the environment's token, unless somebody is named nearer by."""
+        urls = self.server or os.environ.get("NATS_URL", "")
+        if self.user or self.creds or self.nkey or self.context or "@" in urls:
+            return None
+        return os.environ.get(TOKEN) or None
