@@ -333,10 +333,12 @@ class BrokerTimeout(BrokerError, TimeoutError):
 
 
 class PermissionDenied(BrokerError, PermissionError):
-    """This user may not publish on ``subject``, or subscribe to it."""
+    """This user may not publish on ``subject``, or subscribe to it. ``needed`` says what for, if that is not plain."""
 
-    def __init__(self, subject: str, action: str = "publish on") -> None:
-        super().__init__(f"this NATS user may not {action} {subject}: grant it, or use another namespace or user")
+    def __init__(self, subject: str, action: str = "publish on", *, needed: str = "") -> None:
+        lead = f"{needed}, and " if needed else ""
+        advice = "let a user who may start the same once" if needed else "use another namespace or user"
+        super().__init__(f"{lead}this NATS user may not {action} {subject}: grant it, or {advice}")
         self.subject = subject
 
 

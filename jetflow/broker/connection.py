@@ -118,7 +118,7 @@ class Connection:
         """Tell those who asked what this user may not do."""
         denied = _DENIED.search(str(error))
         if denied is not None:
-            action, subject = denied[1].lower(), denied[2]
+            action, subject = denied[1].lower(), denied[2].lower()  # nats-py hands over errors in lower case only
             self._requests.refuse(subject, action)
             if action == "publish":
                 for denial in self._denials:
@@ -250,7 +250,7 @@ class Connection:
         return lambda: self._reconnected.remove(callback)
 
     def on_denied(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the subject of each publish that this user is not allowed to make."""
+        """Call ``callback`` with the subject, in lower case, of each publish that this user may not make."""
         self._denials.append(callback)
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:

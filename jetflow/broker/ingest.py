@@ -158,8 +158,9 @@ class Ingest:
 
     def _on_denied(self, subject: str) -> None:
         for number, batch in list(self._open.items()):
-            if any(item.subject == subject for item in batch.items):
-                batch.refused = PermissionDenied(subject)
+            denied = next((item.subject for item in batch.items if item.subject.lower() == subject), None)
+            if denied is not None:
+                batch.refused = PermissionDenied(denied)
                 self._close(number, batch)
 
     def _on_error(self, batch: _Batch, error: _Error) -> None:

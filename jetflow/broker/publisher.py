@@ -175,8 +175,8 @@ class Publisher:
 
     def _on_denied(self, subject: str) -> None:
         for token, sent in list(self._sent.items()):
-            if sent.subject == subject:
-                error = PermissionDenied(subject)
+            if sent.subject.lower() == subject:
+                error = PermissionDenied(sent.subject)
                 self._settle(token, Receipt(stored=False, error=error))
 
     # --- answers

@@ -45,6 +45,7 @@ class Requests:
         self._connection = connection
         self._answers = connection.new_inbox()
         self._listening: asyncio.Task[None] | None = None
+        self._is_deaf = False
         self._asked = 0
         self._open: dict[int, _Request] = {}
 
@@ -57,6 +58,8 @@ class Requests:
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
         await asyncio.shield(self._listening)
+        if self._is_deaf:
+            raise self._deafness()
         self._asked += 1
         token = self._asked
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -74,16 +77,24 @@ class Requests:
         return message
 
     def ask_again(self) -> None:
-        """Ask all that is open once more."""
+        """Ask all that is open once more. What this user may hear, the server says anew."""
+        self._is_deaf = False
         for token, request in self._open.items():
             self._connection.send(request.subject, request.body, reply=f"{self._answers}.{token}")
 
     def refuse(self, subject: str, action: str) -> None:
-        """Fail what is asked on a subject that is denied for publishing, or all if the answers may not be heard."""
+        """Fail what is asked on a subject that is denied for publishing, or all if the answers may not be heard.
+
+        ``subject`` is in lower case.
+        """
         asked = action == "publish"
+        self._is_deaf = self._is_deaf or (not asked and f"{self._answers}.*".lower() == subject)
         for request in self._open.values():
-            if (request.subject if asked else f"{self._answers}.*") == subject and not request.answer.done():
-                request.answer.set_exception(PermissionDenied(subject, "publish on" if asked else "subscribe to"))
+            if not request.answer.done() and (request.subject.lower() == subject if asked else self._is_deaf):
+                request.answer.set_exception(PermissionDenied(request.subject) if asked else self._deafness())
+
+    def _deafness(self) -> PermissionDenied:
+        return PermissionDenied(f"{self._answers}.*", "subscribe to")
 
     async def _listen(self) -> None:
         try:

@@ -13,7 +13,7 @@ import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
-from jetflow.errors import BrokerError, BrokerRefused
+from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied
 from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -32,8 +32,11 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 async def ensure_streams(connection: Connection, names: Subjects, retention: Retention) -> None:
     """Make the streams of a namespace that do not exist.
 
+    It asks first: a user who may not make streams works on those that an administrator has made.
+
     Raises:
         BrokerRefused: the server does not make one.
+        PermissionDenied: this user may not ask for one, or not make one that is missing.
         BrokerError: one that exists is of another edition of the wire format, or of somebody else.
     """
     metadata = {EDITION_KEY: EDITION}
@@ -103,22 +106,27 @@ def _republish(subjects: tuple[str, str]) -> dict[str, str]:
 
 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
-    try:
-        await connection.api(f"STREAM.CREATE.{config['name']}", config)
-    except BrokerRefused as error:
-        if error.err_code != _STREAM_EXISTS:
-            raise
-        await _check_stream(connection, config)
+    name: str = config["name"]
+    found = await _found(connection, f"STREAM.INFO.{name}")
+    if found is None:
+        try:
+            found = await connection.api(f"STREAM.CREATE.{name}", config)
+        except PermissionDenied as denied:
+            raise PermissionDenied(denied.subject, needed=f"the stream {name} does not exist") from None
+        except BrokerRefused as error:
+            if error.err_code != _STREAM_EXISTS:  # made meanwhile, with other settings
+                raise
+            found = await connection.api(f"STREAM.INFO.{name}")
+    _check_stream(found["config"], config)
 
 
-async def _check_stream(connection: Connection, config: dict[str, Any]) -> None:
+def _check_stream(found: dict[str, Any], config: dict[str, Any]) -> None:
     """Check that a stream that was made with other settings holds the same: how long and how often is its owner's.
 
     Raises:
         BrokerError: it does not.
     """
     name = config["name"]
-    found = (await connection.api(f"STREAM.INFO.{name}"))["config"]
     metadata: dict[str, str] = found.get("metadata") or {}  # where the server keeps keys of its own, too
     edition = metadata.get(EDITION_KEY)
     if edition != EDITION:
@@ -210,7 +218,8 @@ async def _ensure_consumer(
         "max_deliver": -1,
         "max_waiting": 4096,
     }
-    answer = await _consumer_info(connection, stream, name)
+    answer = await _found(connection, f"CONSUMER.INFO.{stream}.{name}")
+    needed = f"the consumer {name} of {stream} {'does not exist' if answer is None else 'has to be changed'}"
     if answer is not None:
         there: dict[str, Any] = answer["config"]
         config = there | {
@@ -219,13 +228,17 @@ async def _ensure_consumer(
         }
     if answer is None or config != answer["config"]:
         request = {"stream_name": stream, "config": config}
-        answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
+        try:
+            answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
+        except PermissionDenied as denied:
+            raise PermissionDenied(denied.subject, needed=needed) from None
     return seconds_of(answer["created"])
 
 
-async def _consumer_info(connection: Connection, stream: str, name: str) -> dict[str, Any] | None:
+async def _found(connection: Connection, operation: str) -> dict[str, Any] | None:
+    """Return what the server tells of a stream or consumer, or None if there is none."""
     try:
-        return await connection.api(f"CONSUMER.INFO.{stream}.{name}")
+        return await connection.api(operation)
     except BrokerRefused as error:
         if error.code != 404:
             raise

@@ -12,7 +12,7 @@ from patience import PATIENCE
 
 import jetflow
 from jetflow import Auth, Worker, WorkerOptions, workflow
-from jetflow.errors import AccessDenied, BrokerError
+from jetflow.errors import AccessDenied, BrokerError, PermissionDenied
 from jetflow.server import NatsServer, ServerOptions
 
 SECRET = "p@ss/w:rd"
@@ -98,3 +98,51 @@ async def test_no_output_shows_a_secret(guarded: NatsServer, caplog: pytest.LogC
     assert [
         text for text in [*said, caplog.text] for secret in (SECRET, ENCODED, "ss/w", "ss%2F") if secret in text
     ] == []
+
+
+# --- who may not do everything
+
+
+def narrow(*, publish: str = "", subscribe: str = "") -> NatsServer:
+    """A server with a user who may do everything, ``root``, and one who may not, ``app``."""
+    denied = f"{{ publish: {{ deny: [{publish}] }}, subscribe: {{ deny: [{subscribe}] }} }}"
+    users = f"{{ user: root, password: r }}, {{ user: app, password: a, permissions: {denied} }}"
+    return NatsServer(options=ServerOptions(config=f"accounts {{ A: {{ jetstream: enabled, users: [{users}] }} }}\n"))
+
+
+async def test_what_an_administrator_has_made_is_enough() -> None:
+    """Who may not make streams and consumers, nor ask about the account, works on those that are there."""
+    denied = '"$JS.API.STREAM.CREATE.>", "$JS.API.CONSUMER.CREATE.>", "$JS.API.INFO"'
+    async with narrow(publish=denied) as server:
+        async with Worker([hello], server=url_of(server, "root:r")):
+            pass
+        async with asyncio.timeout(PATIENCE):
+            assert await greeting(url_of(server, "app:a")) == "hello you"
+
+
+async def test_what_is_missing_and_may_not_be_made_is_named() -> None:
+    """With the permission that lacks, at once: of a stream, and of a consumer."""
+    denied = '"$JS.API.STREAM.CREATE.>", "$JS.API.CONSUMER.CREATE.>"'
+    async with narrow(publish=denied) as server, asyncio.timeout(PATIENCE):
+        app = url_of(server, "app:a")
+        said = r"the stream (\w+) does not exist, and this NATS user may not publish on \$JS\.API\.STREAM\.CREATE\.\1"
+        with pytest.raises(PermissionDenied, match=said):
+            async with jetflow.connect(app):
+                pass
+        async with jetflow.connect(url_of(server, "root:r")), jetflow.connect(app):
+            pass
+        with pytest.raises(PermissionDenied, match=r"the consumer .* does not exist, .*CONSUMER\.CREATE\.") as caught:
+            async with Worker([hello], server=app):
+                pass
+        assert str(caught.value).endswith("grant it, or let a user who may start the same once")
+
+
+async def test_who_may_not_hear_answers_is_told_at_once() -> None:
+    """Every question of that connection would wait for ever."""
+    async with narrow(subscribe='"_INBOX.>"') as server, asyncio.timeout(PATIENCE):
+        with pytest.raises(PermissionDenied, match=r"may not subscribe to _INBOX\."):
+            async with jetflow.connect(url_of(server, "app:a")):
+                pass
+        with pytest.raises(PermissionDenied, match=r"may not subscribe to _INBOX\."):
+            async with Worker([hello], server=url_of(server, "app:a")):
+                pass
