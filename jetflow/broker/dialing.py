@@ -163,17 +163,23 @@ class _Attempts:
             said = str(error).removeprefix("nats: ").strip("'")
             way = auth.way if not self._access.copied else "the credentials of the client"
             return AccessDenied(f"the NATS server at {shown} refused {way} ({said}): check the credentials")
+        if self._lacks_certificate(error):
+            return AccessDenied(f"the NATS server at {shown} wants a certificate of the client: Auth(tls_cert=...)")
         if isinstance(error, ssl.SSLError):
             return ServerUnreachable(
                 f"TLS with the NATS server at {shown} failed ({error}): name the authority that has signed its "
                 "certificate, Auth(tls_ca=...), and give a certificate of your own if it wants one"
             )
-        wants_certificate = self._client._server_info.get("tls_verify")  # noqa: SLF001
-        if isinstance(error, ConnectionError) and wants_certificate and not auth.tls_cert:
-            return AccessDenied(f"the NATS server at {shown} wants a certificate of the client: Auth(tls_cert=...)")
         if isinstance(error, ImportError):  # websockets
             return InvalidConnection(f"{shown} cannot be used: {error}")
         return None
+
+    def _lacks_certificate(self, error: Exception) -> bool:
+        """Return whether the server hung up, with an alert or without, on a client that has shown no certificate."""
+        wanted = self._client._server_info.get("tls_verify")  # noqa: SLF001
+        hung_up = isinstance(error, ConnectionError | ssl.SSLError)
+        is_ours = isinstance(error, ssl.SSLCertVerificationError)
+        return bool(wanted) and not self._access.auth.tls_cert and hung_up and not is_ours
 
     def unreachable(self, error: Exception) -> ServerUnreachable:
         """Return what is said when the time is over."""

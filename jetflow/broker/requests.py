@@ -43,7 +43,7 @@ class Requests:
 
     def __init__(self, connection: Asker) -> None:
         self._connection = connection
-        self._answers = connection.new_inbox()
+        self._answers = ""  # a client knows its inbox prefix only when it has connected
         self._listening: asyncio.Task[None] | None = None
         self._is_deaf = False
         self._asked = 0
@@ -56,6 +56,7 @@ class Requests:
             BrokerTimeout, JetStreamUnavailable, PermissionDenied: see `Connection.request`.
         """
         if self._listening is None:
+            self._answers = self._answers or self._connection.new_inbox()
             self._listening = asyncio.get_running_loop().create_task(self._listen())
         await asyncio.shield(self._listening)
         if self._is_deaf:

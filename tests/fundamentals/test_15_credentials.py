@@ -1,0 +1,151 @@
+"""Ways in, each against a server that lets nobody else in: NKeys, TLS files, contexts, a domain and an inbox prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nkeys
+import pytest
+from patience import PATIENCE
+
+import jetflow
+from jetflow import Auth, Worker, workflow
+from jetflow.errors import AccessDenied, InvalidConnection, PermissionDenied, ServerUnreachable
+from jetflow.server import NatsServer, ServerOptions
+
+
+@workflow("hello")
+async def hello(name: str) -> str:
+    return f"hello {name}"
+
+
+def serving(config: str) -> NatsServer:
+    return NatsServer(options=ServerOptions(config=config))
+
+
+async def greeting(server: str | None = None, **access: Any) -> str:
+    async with Worker([hello], server=server, **access), jetflow.connect(server, **access) as client:
+        return await (await client.trigger(hello, "you")).result(PATIENCE)
+
+
+# --- NKeys
+
+
+def new_seed() -> str:
+    return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
+
+
+def public_key(seed: str) -> str:
+    return bytes(nkeys.from_seed(bytearray(seed.encode())).public_key).decode()
+
+
+async def test_an_nkey_is_given_as_a_seed_or_as_its_file(tmp_path: Path) -> None:
+    """The seed signs what the server asks for, and never travels."""
+    seed, another = new_seed(), new_seed()
+    file = tmp_path / "app.nk"
+    file.write_text(f"{seed}\n")
+    async with serving(f"authorization {{ users: [ {{ nkey: {public_key(seed)} }} ] }}\n") as server:
+        assert await greeting(server.url, auth=Auth(nkey_seed=seed)) == "hello you"
+        assert await greeting(server.url, auth=Auth(nkey_seed=file)) == "hello you"
+        with pytest.raises(AccessDenied, match="refused the NKey") as refused:
+            await greeting(server.url, auth=Auth(nkey_seed=another))
+        assert another not in str(refused.value)
+
+
+async def test_files_that_say_nothing_are_refused_before_anybody_connects(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    for auth, said in (
+        (Auth(nkey_seed=empty), "holds no seed"),
+        (Auth(creds=empty), "has no line with 'BEGIN NATS USER JWT'"),
+        (Auth(creds=tmp_path / "none"), "cannot be read"),
+        (Auth(tls_ca=empty), "the TLS files '.*empty' cannot be used"),
+    ):
+        with pytest.raises(InvalidConnection, match=said):
+            await greeting("nats://127.0.0.1:1", auth=auth)
+
+
+# --- TLS
+
+
+async def openssl(directory: Path, *arguments: str) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "openssl", *arguments, cwd=directory, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+    except FileNotFoundError:
+        pytest.skip("certificates are made with openssl, which is not here")
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+
+
+async def make_certificate(directory: Path, name: str) -> None:
+    """Make a key and a certificate for 127.0.0.1 that vouches for itself: ``name.key`` and ``name.pem``."""
+    await openssl(
+        directory,
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+        *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-keyout", f"{name}.key", "-out", f"{name}.pem"),
+    )
+
+
+async def test_tls_files_say_whom_to_trust_and_who_connects(tmp_path: Path) -> None:
+    """What is missing is named: the authority, or the client's own certificate."""
+    await make_certificate(tmp_path, "server")
+    await make_certificate(tmp_path, "app")
+    ca, cert, key = tmp_path / "server.pem", tmp_path / "app.pem", tmp_path / "app.key"
+    files = f'cert_file: "{ca}", key_file: "{tmp_path / "server.key"}", ca_file: "{cert}", verify: true'
+    async with serving(f"tls {{ {files} }}\n") as server, asyncio.timeout(PATIENCE):
+        assert await greeting(server.url, auth=Auth(tls_ca=ca, tls_cert=cert, tls_key=key)) == "hello you"
+        with pytest.raises(ServerUnreachable, match=r"Auth\(tls_ca=\.\.\.\)"):
+            await greeting(server.url)
+        with pytest.raises(AccessDenied, match=r"Auth\(tls_cert=\.\.\.\)"):
+            await greeting(server.url, auth=Auth(tls_ca=ca))
+
+
+# --- contexts
+
+
+async def test_a_context_of_the_nats_command_says_where_and_who(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, its file, or the variable; what is said beside it counts before it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("NATS_URL", raising=False)
+    file = tmp_path / "nats" / "context" / "production.json"
+    file.parent.mkdir(parents=True)
+    async with serving('authorization { user: "ann", password: "s3cr3t" }\n') as server:
+        file.write_text(json.dumps({"url": server.url, "user": "ann", "password": "s3cr3t", "description": "ours"}))
+        assert await greeting(context="production") == "hello you"
+        assert await greeting(context=str(file)) == "hello you"
+        monkeypatch.setenv("NATS_CONTEXT", "production")
+        assert await greeting() == "hello you"
+        with pytest.raises(AccessDenied, match="'bob'"):
+            await greeting(context="production", auth=Auth(user="bob", password="s3cr3t"))
+    with pytest.raises(InvalidConnection, match="did you mean 'production'"):
+        await greeting(context="prodution")
+
+
+# --- a domain, and an inbox prefix
+
+
+async def test_a_domain_is_where_the_streams_are() -> None:
+    async with serving("jetstream { domain: hub }\n") as server:
+        assert await greeting(server.url, domain="hub") == "hello you"
+    with pytest.raises(InvalidConnection, match="is no JetStream domain"):
+        await greeting("nats://127.0.0.1:1", domain="a.b")
+
+
+async def test_an_inbox_prefix_is_where_answers_go() -> None:
+    """For users who may not hear those of others."""
+    permissions = '{ publish: { allow: ">" }, subscribe: { deny: "_INBOX.>" } }'
+    user = f"{{ user: app, password: a, permissions: {permissions} }}"
+    async with serving(f"accounts {{ A: {{ jetstream: enabled, users: [ {user} ] }} }}\n") as server:
+        auth = Auth(user="app", password="a")
+        assert await greeting(server.url, auth=auth, inbox_prefix="_INBOX_app") == "hello you"
+        with pytest.raises(PermissionDenied, match=r"subscribe to _INBOX\."):
+            await greeting(server.url, auth=auth)
