@@ -18,11 +18,11 @@ import msgspec
 import jetflow.runs.values
 from conformance import kit
 from jetflow import client
-from jetflow.broker import publisher, registry, topology
-from jetflow.engine import endings, joins, policies, tasks, transitions
+from jetflow.broker import registry, topology
+from jetflow.engine import attempts, endings, joins, policies, refusals, tasks, transitions
 from jetflow.engine.transitions import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
-from jetflow.runs import cancelling, looks, performer, targets, timers
+from jetflow.runs import cancelling, following, looks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
@@ -53,6 +53,9 @@ class Fault:
 
 
 FAULTS: Final[dict[str, Fault]] = {}
+
+FULL: Final = 10077
+"""The server's code for a stream that is full, among others."""
 
 
 def fault(*caught_by: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -237,21 +240,13 @@ def runs_again() -> None:
 @fault("W15")
 def never_poisoned() -> None:
     """A task is run however often its workers were lost."""
-
-    async def wrong(self: Any, delivery: Any, task: Any) -> int:
-        return 1
-
-    put(Deliveries, "attempt", wrong)
+    replace(attempts, "attempts_made", lambda _: 0)
 
 
 @fault("W16")
 def returned_counts() -> None:
     """A delivery that was handed back counts as an attempt."""
-
-    async def wrong(self: Any, delivery: Any, task: Any) -> int:
-        return task.tried + delivery.count
-
-    put(Deliveries, "attempt", wrong)
+    replace(attempts, "attempts_made", lambda recorded: len({one.delivery for one in recorded}))
 
 
 @fault("W17")
@@ -361,7 +356,11 @@ def full_is_taken() -> None:
         return write[2]
 
     put(Performer, "_confirm", wrong)
-    replace(publisher, "subject_taken", lambda err_code, _: err_code in (10071, 10077))
+
+    def taken(code: int, err_code: int, description: str = "") -> Any:
+        return refusals.Refusal.TAKEN if err_code == FULL else right(code, err_code, description)
+
+    right = replace(refusals, "refusal_of", taken)
 
 
 @fault("W29")
@@ -942,14 +941,14 @@ def conflict_unseen() -> None:
 @fault("T02")
 def live_copies_unheard() -> None:
     """A client reads every few seconds, and does not listen."""
-    put(client, "CHECK_EVERY", 3.0)
+    put(following, "CHECK_EVERY", 3.0)
     right = put(Subjects, "live_run_by_id", lambda self, run: right(self, run) + ".never")
 
 
 @fault("T03")
 def live_copies_trusted() -> None:
     """A client waits for the live copy alone."""
-    put(client, "CHECK_EVERY", 1000.0)
+    put(following, "CHECK_EVERY", 1000.0)
 
 
 @fault("T04")
