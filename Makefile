@@ -37,8 +37,9 @@ test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
 	@$(BIN)/python -m tests.model $(ARGS)
 
-mutants: $(STAMP)  ## Plant bugs in the rules, and expect the models to catch each
+mutants: $(STAMP)  ## Plant bugs in the rules for the models to catch, and in the shell for the tests; ARGS=sweeper chooses
 	@$(BIN)/python -m tests.model.mutants $(ARGS)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 crash-points: $(STAMP)  ## Kill a worker before and after every named point on the way of a task
 	@$(BIN)/python -m tests.crash $(ARGS)

@@ -37,7 +37,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"asyncio": asyncio.new_event_loop}
 
 
-TEST_SECONDS = 100
+TEST_SECONDS = int(os.environ.get("JETFLOW_TEST_SECONDS", "100"))
 """The bound of a test. It is less than faulthandler_timeout, which knows neither the test nor its tasks."""
 
 

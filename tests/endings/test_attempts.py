@@ -15,6 +15,7 @@ from jetflow.server import NatsServer
 from jetflow.wire.records import decode_attempt
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.endings.test_outcomes import end_of, take_and_die
+from tests.inside import services
 
 MakeWorker = Callable[..., Worker]
 
@@ -55,6 +56,34 @@ async def test_what_is_delivered_again_is_recorded_as_it_begins(client: Client, 
         await first.result(PATIENCE)
         await (await client.trigger(recorded, 2)).result(PATIENCE)
     assert seen == {1: [("begun-2", 1)], 2: []}
+
+
+async def test_what_is_delivered_again_while_it_runs_goes_on_under_the_new_delivery(
+    client: Client, worker: MakeWorker
+) -> None:
+    """Its body is not run beside itself, and its heartbeats go to the delivery that the broker knows."""
+    ran = 0
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held", retry=Retry(attempts=1))
+    async def held() -> str:
+        nonlocal ran
+        ran += 1
+        began.set()
+        await go.wait()
+        return "done"
+
+    async with worker([held]) as only:
+        run = await client.trigger(held)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        kept_alive = services(only).deliveries.held
+        (first,) = kept_alive
+        client._session.connection.send(first, b"-NAK")  # as a broker sees it that has not heard of the task for long
+        await until(lambda: _holds(list(kept_alive) != [first]))
+        assert len(kept_alive) == 1
+        go.set()
+        assert await run.result(PATIENCE) == "done"
+    assert ran == 1
 
 
 async def test_an_outage_is_no_attempt(own_server: NatsServer) -> None:

@@ -15,6 +15,7 @@ from jetflow import (
     ChildFailed,
     Client,
     Context,
+    KeyConflict,
     Retry,
     RunFailed,
     UnknownRun,
@@ -516,6 +517,19 @@ async def test_a_key_stays_taken(client: Client, worker: MakeWorker) -> None:
             await again.result(PATIENCE)
         await until(Stored(client).is_idle)
     assert late.counts.executed == 0
+
+
+async def test_a_key_of_a_cancelled_run_stays_bound_to_its_input(client: Client) -> None:
+    """Its first task tells which that was: it is put back when the tasks of the tree are removed."""
+
+    @workflow("nightly")
+    async def nightly(day: int) -> int:
+        return day
+
+    run = await client.trigger(nightly, 1, key="monday")
+    await client.cancel(run.id)
+    with pytest.raises(KeyConflict):
+        await client.trigger(nightly, 2, key="monday")
 
 
 async def test_only_the_run_and_not_its_tree(client: Client, worker: MakeWorker) -> None:

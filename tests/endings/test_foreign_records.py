@@ -325,6 +325,23 @@ async def test_the_sweeper_ends_the_run_of_a_join_record_that_cannot_be_read(
         assert only.counts.swept == 2
 
 
+async def test_the_sweeper_goes_on_sweeping(
+    nats_server: NatsServer, namespace: str, client: Client, stored: Stored, foreign: Foreign
+) -> None:
+    """Each join is stuck only when the one before was found."""
+    await foreign.declare()
+    options = WorkerOptions(sweep_every=0.1, grace=GRACE)
+    async with Worker([leaf], server=nats_server.url, namespace=namespace, options=options):
+        for number in (1, 2):
+            run = await client.trigger("foreign", number)
+            join = StepAddress(run.id, run.id, "run")
+            task = stored.names.task("foreign", "run", run.id, NONE, run.id)
+            await foreign.put(stored.names.join(join, 0), sealed(output=number).replace(b"TASK", task.encode()))
+            await foreign.count(join, SEAL - 1)
+            await foreign.put(stored.names.run(run.id, run.id, "run", CHILD), b'{"status":"succeeded"}')
+            assert await run.result(PATIENCE) == number
+
+
 # --- declarations
 
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from jetflow import (
@@ -22,7 +23,9 @@ from jetflow import (
     Workflow,
     workflow,
 )
+from jetflow.engine.tasks import Outcome, StepAddress
 from jetflow.runs.trace import RunTrace
+from jetflow.wire.records import encode
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.inside import recording
 
@@ -377,6 +380,49 @@ async def test_an_outcome_that_nobody_spawned_is_in_no_join(
         run = await client.trigger(flow)
         await asyncio.wait_for(began.wait(), PATIENCE)
         await stored.session.publisher.store(stored.names.run(run.id, run.id, "scatter", forged), b"no outcome")
+        go.set()
+        assert await run.result(PATIENCE) == [0, 1, 2]
+        await until(stored.is_idle)
+
+
+async def test_an_outcome_that_nobody_spawned_stands_in_for_no_child(
+    client: Client, worker: MakeWorker, stored: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even if it was counted, as by a worker that took a retry's other child for its own."""
+    flow = Workflow("flow", retry=ONCE)
+    began, go, forged = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    gathered: list[list[int]] = []
+
+    @workflow("held", retry=ONCE)
+    async def held(n: int) -> int:
+        began.set()
+        await (go if n == 2 else forged).wait()
+        return n
+
+    @flow.step
+    async def scatter(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(held, range(3))
+
+    @flow.step(after=[scatter])
+    async def gather(_: None, ctx: Context) -> list[int]:
+        gathered.append(sorted([result.output async for result in ctx.children(scatter, held)]))
+        return gathered[-1]
+
+    async def decided() -> bool:
+        return bool(gathered) or "outcomes are stored that nobody spawned" in caplog.text
+
+    async with worker([flow, held]):
+        run = await client.trigger(flow)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        names, publisher = stored.names, stored.session.publisher
+        body = encode(Outcome(status="succeeded", output=msgspec.Raw(b"7"), workflow="held", step="run"))
+        await publisher.store(names.run(run.id, run.id, "scatter", "5" * 32), body)
+        counted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        publisher.count(names.counter("join", StepAddress(run.id, run.id, "scatter")), 1, counted.set_result)
+        await counted
+        forged.set()
+        await until(decided)
+        assert gathered == []
         go.set()
         assert await run.result(PATIENCE) == [0, 1, 2]
         await until(stored.is_idle)

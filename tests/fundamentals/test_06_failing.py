@@ -133,7 +133,7 @@ async def test_waiting_for_children_does_not_use_up_the_timeout(client: Client, 
     async def quarter_second() -> None:
         await asyncio.sleep(0.25)
 
-    @workflow("impatient", timeout=0.2)
+    @workflow("impatient", timeout=0.2, retry=ONCE)
     async def impatient(_: None, ctx: Context) -> str:
         await (await ctx.spawn_workflow(quarter_second)).result()
         return "in time"

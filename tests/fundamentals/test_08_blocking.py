@@ -35,7 +35,7 @@ async def test_a_step_that_blocks_the_event_loop_keeps_its_task(
 ) -> None:
     """A mistake, and not a rare one: nothing else of the worker runs for three times ``ack_wait``.
 
-    But the heartbeat has a thread of its own, so the step runs once; and the log names it.
+    But the heartbeat has a thread of its own, so the task is delivered once; and the log names it.
     """
     runs = 0
 
@@ -50,6 +50,9 @@ async def test_a_step_that_blocks_the_event_loop_keeps_its_task(
             run = await client.trigger(mistake)
             await run.result(PATIENCE)
             assert (only.counts.executed, only.counts.redelivered) == (1, 0)
+            names, connection = client._session.names, client._session.connection
+            consumer = f"{names.tasks_stream}.{names.consumer('mistake', 'run')}"
+            assert (await connection.api(f"CONSUMER.INFO.{consumer}"))["delivered"]["consumer_seq"] == 1
     assert runs == 1
     warnings = [record.getMessage() for record in caplog.records if "blocked the event loop" in record.getMessage()]
     assert warnings

@@ -151,6 +151,18 @@ async def test_one_that_is_too_large_is_refused_alone(session: Session) -> None:
     assert session.connection.is_connected
 
 
+# --- counting
+
+
+async def test_each_of_those_who_count_together_is_told(session: Session) -> None:
+    """What is added in one pass of the event loop is one message, with one answer for all."""
+    told = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    for future in told:
+        session.publisher.count(session.names.counter("join", JOIN), 1, future.set_result)
+    async with asyncio.timeout(20):
+        assert [receipt.value for receipt in await asyncio.gather(*told)] == [3, 3, 3]
+
+
 # --- reading many
 
 

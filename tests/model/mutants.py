@@ -409,8 +409,7 @@ def main(wanted: str = "") -> int:
             say(f"{kind:<8} {bug.name}: {report.name}, {report.states:,} states, {report.seconds:.1f} s")
             for step in report.trace if wanted else ():
                 say(f"{'':>12}{step}")
-    say(f"{time.perf_counter() - began:.0f} s")
-    say(f"{len(bugs)} planted bugs, {caught} caught")
+    say(f"engine: {len(bugs)} planted bugs, {caught} caught, in {time.perf_counter() - began:.0f} s")
     return 0 if caught == len(bugs) else 1
 
 

@@ -15,6 +15,17 @@ from jetflow.engine import transitions
 from tests.model.model import Rules
 
 
+def replaced_once(source: str, old: str, new: str, place: str) -> str:
+    """Return a source with one piece replaced; ``place`` names it.
+
+    Raises:
+        ValueError: the piece is not there, or not once.
+    """
+    if source.count(old) != 1:
+        raise ValueError(f"{place} holds {old!r} {source.count(old)} times: plant it anew")
+    return source.replace(old, new)
+
+
 @dataclass(frozen=True)
 class Edit:
     """Replaces ``old`` by ``new`` in the source of one rule of ``jetflow.engine.transitions``."""
@@ -30,10 +41,8 @@ class Edit:
             ValueError: the rule has changed, so that the bug cannot be planted there any more.
         """
         source = textwrap.dedent(inspect.getsource(getattr(transitions, self.rule)))
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.rule} holds {self.old!r} {source.count(self.old)} times: plant the bug anew")
         code = compile(
-            source.replace(self.old, self.new),
+            replaced_once(source, self.old, self.new, self.rule),
             f"<planted in {self.rule}>",
             "exec",
             __future__.annotations.compiler_flag,

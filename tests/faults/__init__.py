@@ -1,0 +1,8 @@
+"""Faults that are planted in the shell (``worker/``, ``runs/``, ``broker/``), each with the tests that must notice.
+
+``python -m tests.faults [part of a name]`` plants them one at a time in a copied tree and runs those tests there. It is
+the second half of ``make mutants``; the first plants bugs in the engine's rules, for the model to catch.
+
+``planted``    the faults
+``playing``    planting one, and running its tests
+"""
