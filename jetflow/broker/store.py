@@ -87,6 +87,17 @@ class Store:
         )
         return int(answer.get("total", 0))
 
+    async def count(self, stream: str, subject: str) -> int:
+        """Return how many messages the filter holds, as any replica has them. It holds up no writers."""
+        page, behind = await self._direct_batch(stream, {"next_by_subj": subject, "batch": 1, "seq": 1})
+        return len(page) + behind
+
+    async def next(self, stream: str, subject: str, *, after: int = 0) -> int | None:
+        """Return the sequence of the first message of a filter behind ``after``, as any replica has it."""
+        body = orjson.dumps({"next_by_subj": subject, "seq": after + 1})
+        message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}"), body)
+        return None if _is_status(message) else _from_replica(message).sequence
+
     async def leader_ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
         """Yield pages of the run ids in which the subjects of the filter end, 16 bytes each."""
         offset = 0

@@ -39,6 +39,11 @@ class WorkerFlags:
     max_waiting: Annotated[int, Parameter(help="Steps that wait for children in memory at once.")] = (
         _DEFAULTS.max_waiting
     )
+    keep: Annotated[float, Parameter(help="Seconds that a finished root run is kept, with its tree.")] = _DEFAULTS.keep
+    keep_failed: Annotated[
+        float | None, Parameter(help="The same for root runs that have not succeeded; as --keep if it is not given.")
+    ] = _DEFAULTS.keep_failed
+    keep_runs: Annotated[int, Parameter(help="Finished root runs that are kept at most.")] = _DEFAULTS.keep_runs
     grace: Annotated[float, Parameter(help="Seconds that running steps may go on at the end.")] = _DEFAULTS.grace
     replicas: Annotated[int, Parameter(help="Replicas of each stream, when it is made.")] = _DEFAULTS.replicas
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(help="What to log on stderr.")] = (
@@ -65,6 +70,7 @@ class WorkerFlags:
         return [
             part
             for field in fields(self)
+            if getattr(self, field.name) is not None
             for part in (f"--{field.name.replace('_', '-')}", str(getattr(self, field.name)))
         ]
 

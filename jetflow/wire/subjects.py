@@ -238,9 +238,9 @@ class Subjects:
         """The live copies of the marks that runs are cancelled."""
         return f"{self.prefix}.live.cancel.*.*"
 
-    def records_of_tree(self, root: str) -> list[str]:
-        """Every record of one root run and its descendants."""
-        return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS]
+    def records_of_tree(self, root: str) -> str:
+        """Every record of one root run and its descendants, of every kind: for the records stream alone."""
+        return f"{self.prefix}.*.{root}.>"
 
     def counters_of_tree(self, root: str) -> str:
         """Every counter of one root run and its descendants."""

@@ -15,6 +15,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``max_depth``: how deep runs may be nested.
     - ``max_descendants``: how many descendants a root run may have.
     - ``keep``: how long the tree of a finished root run is kept before it is deleted.
+    - ``keep_failed``: the same for root runs that have not succeeded; None is as long as ``keep``.
+    - ``keep_runs``: how many finished root runs are kept at most; the oldest go first.
     - ``grace``: how long running steps may go on when the worker is told to stop.
     - ``sweep_every``: pause between two sweeps for joins that nobody moved on.
     - ``unknown_step_grace``: how long a task of an unknown step is left to other workers.
@@ -34,6 +36,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_depth: int = 1000
     max_descendants: int = 1_000_000
     keep: float = 7 * 24 * 3600.0
+    keep_failed: float | None = None
+    keep_runs: int = 1_000_000
     grace: float = 30.0
     sweep_every: float = 30.0
     unknown_step_grace: float = 10.0
@@ -51,9 +55,12 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "max_depth",
             "max_descendants",
             "keep",
+            "keep_failed",
+            "keep_runs",
         ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): above 0")
+            value: float | None = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"WorkerOptions({name}={value!r}): above 0")
         for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):
             if getattr(self, name) < 0:
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")

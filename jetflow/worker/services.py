@@ -17,6 +17,7 @@ from jetflow.worker.errands import Errands
 from jetflow.worker.executor import Executor
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
+from jetflow.worker.history import History
 from jetflow.worker.inbox import INBOX_WINDOW, Inbox
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.presence import Presence
@@ -51,9 +52,8 @@ class Services:
         self.heartbeat: Heartbeat = Heartbeat(
             session.connection, self.deliveries.held, self.executor.bodies.name_of, ack_wait=options.ack_wait
         )
-        self.sweeper: Sweeper = Sweeper(
-            session, self.performer, self.counts, every=options.sweep_every, keep=options.keep
-        )
+        self.sweeper: Sweeper = Sweeper(session, self.performer, self.counts, every=options.sweep_every)
+        self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
@@ -91,6 +91,7 @@ class Services:
         for errands in self.errands:
             await errands.start()
         await self.sweeper.start()
+        await self.history.start()
         await self.presence.start()
         self.fetcher.begin()
 
@@ -102,6 +103,7 @@ class Services:
         await self.presence.stop()
         await self.fetcher.stop()
         await self.sweeper.stop()
+        await self.history.stop()
         for errands in self.errands:
             await errands.stop()
         self.executor.stop()

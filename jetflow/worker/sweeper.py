@@ -15,16 +15,11 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import StepAddress
 from jetflow.engine.transitions import settle
-from jetflow.errors import BrokerError, MalformedRecord, UnknownRun
-from jetflow.runs.cancelling import delete_tree
+from jetflow.errors import BrokerError, MalformedRecord
 from jetflow.runs.joins import read_record
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
-from jetflow.wire.subjects import last_token
 from jetflow.worker.counts import Counts
-
-DELETED_A_SWEEP: Final = 100
-"""Trees that one sweep deletes at most, the oldest first."""
 
 JOINS_A_SWEEP: Final = 500
 """Joins that one sweep looks at, drawn by chance if there are more."""
@@ -35,8 +30,7 @@ _log = logging.getLogger("jetflow.worker")
 class Sweeper:
     """Sweeps every ``every`` seconds, with jitter. `start` and `stop` it; both are safe to call twice."""
 
-    def __init__(self, session: Session, performer: Performer, counts: Counts, *, every: float, keep: float) -> None:
-        self._keep = keep
+    def __init__(self, session: Session, performer: Performer, counts: Counts, *, every: float) -> None:
         self._session = session
         self._performer = performer
         self._counts = counts
@@ -60,7 +54,6 @@ class Sweeper:
             await asyncio.sleep(self._every * random.uniform(0.75, 1.25))
             try:
                 await self.sweep()
-                await self.delete_old()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
             except Exception:
@@ -79,20 +72,6 @@ class Sweeper:
                 except Exception:  # one that cannot be read must not end the net under all others
                     _log.exception("the sweeper cannot visit %s", subject)
         return moved
-
-    async def delete_old(self) -> int:
-        """Delete the trees of root runs that ended longer ago than they are kept, and return how many."""
-        names, deleted = self._session.names, 0
-        async for page in self._session.store.pages(names.records_stream, names.roots_ended, size=DELETED_A_SWEEP):
-            old = [stored for stored in page if time() - stored.time > self._keep]
-            for stored in old:
-                try:
-                    await delete_tree(self._session, last_token(stored.subject))
-                    deleted += 1
-                except UnknownRun:
-                    continue  # another worker was faster
-            break
-        return deleted
 
     async def _visit(self, counter: str) -> bool:
         """Look at one join. Returns whether it had to be moved on."""

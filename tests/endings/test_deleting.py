@@ -9,6 +9,9 @@ import pytest
 
 from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import RecentlyDeleted
+from jetflow.runs import cancelling
+from jetflow.worker import history
+from jetflow.worker.history import History
 from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]
@@ -167,3 +170,85 @@ async def test_trees_that_are_under_way_are_kept(client: Client, worker: MakeWor
         assert await slow.status() == "running"
         go.set()
         await until(lambda: _is_only_a_mark(stored, slow.id))
+
+
+async def ended(client: Client, flow: Workflow[bool, str], succeeds: list[bool]) -> list[str]:
+    """Run one after the other, and return their ids in the order in which they ended."""
+    runs: list[str] = []
+    for one in succeeds:
+        run = await client.trigger(flow, one)
+        await asyncio.wait([asyncio.ensure_future(run.result(PATIENCE))])
+        runs.append(run.id)
+    return runs
+
+
+def succeeds_or_fails() -> Workflow[bool, str]:
+    @workflow("either")
+    async def either(succeeds: bool) -> str:
+        if not succeeds:
+            raise ValueError("no")
+        return "done"
+
+    return either
+
+
+async def gone(stored: Stored, runs: list[str]) -> list[str]:
+    return [run for run in runs if await _is_only_a_mark(stored, run)]
+
+
+async def test_one_sweep_deletes_all_that_is_old(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "TREES_A_PAGE", 3)
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True, False] * 5)
+        await until(stored.is_idle)
+    assert await History(stored.session, WorkerOptions(keep=1e-9)).delete_old() == 10
+    assert await gone(stored, runs) == runs
+
+
+async def test_two_workers_share_what_is_to_be_deleted(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True] * 20)
+        await until(stored.is_idle)
+    both = [History(stored.session, WorkerOptions(keep=1e-9)) for _ in range(2)]
+    shares = await asyncio.gather(*(one.delete_old() for one in both))
+    assert all(shares)
+    assert await gone(stored, runs) == runs
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_how_a_run_ended_decides_how_long_it_is_kept(
+    client: Client, worker: MakeWorker, stored: Stored, kept: bool
+) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        good, bad, best, worst = await ended(client, flow, [True, False, True, False])
+        await until(stored.is_idle)
+    options = WorkerOptions(keep=3600, keep_failed=1e-9) if kept else WorkerOptions(keep=1e-9, keep_failed=3600)
+    assert await History(stored.session, options).delete_old() == 2
+    assert await gone(stored, [good, bad, best, worst]) == ([bad, worst] if kept else [good, best])
+
+
+async def test_no_more_runs_are_kept_than_allowed(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True, False, True, True, False])
+        await until(stored.is_idle)
+    assert await History(stored.session, WorkerOptions(keep_runs=2)).delete_old() == 3
+    assert await gone(stored, runs) == runs[:3]
+
+
+async def test_a_large_tree_is_purged_in_pieces(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancelling, "PURGED_AT_ONCE", 2)
+    flow, leaf = everything()
+    async with worker([flow, leaf]):
+        run = await client.trigger(flow)
+        assert await run.result(PATIENCE) == MIB + 3
+        await until(stored.is_idle)
+    await client.delete(run.id)
+    await deleted(client, run.id)
