@@ -266,17 +266,19 @@ async def delete_tree(session: Session, run: str) -> None:
             raise UnknownRun(run)
     await _purge(session, names.tasks_stream, [names.cancelled(run, "*")])
     await session.publisher.store(names.cancelled(run, run), DELETED)
-    begun = await session.store.next(names.records_stream, names.records_of_tree(run))
+    begun = await session.store.next(names.records_stream, names.any_of_tree(run))
     is_small = ended is not None and begun is not None and ended.sequence - begun < PURGED_AT_ONCE
     purge = _purge if is_small else _purge_in_pieces
+    outcomes, *others = names.records_of_tree(run)
     await asyncio.gather(
+        purge(session, names.records_stream, others),
         purge(session, names.tasks_stream, [names.tasks_of_tree(run)]),
         purge(session, names.counters_stream, [names.counters_of_tree(run)]),
         purge(session, names.values_stream, [names.values_of_tree(run)]),
         purge(session, names.timers_stream, [names.timers_of_tree(run)]),
     )
-    # By the record of its root a tree is found again if whoever deletes it dies: that one goes with the last of them.
-    await purge(session, names.records_stream, [names.records_of_tree(run)])
+    # By the record of its root a tree is found again if whoever deletes it dies: that one goes last.
+    await purge(session, names.records_stream, [outcomes])
 
 
 async def _purge_in_pieces(session: Session, stream: str, subjects: Iterable[str]) -> None:

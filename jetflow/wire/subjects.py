@@ -238,8 +238,12 @@ class Subjects:
         """The live copies of the marks that runs are cancelled."""
         return f"{self.prefix}.live.cancel.*.*"
 
-    def records_of_tree(self, root: str) -> str:
-        """Every record of one root run and its descendants, of every kind: for the records stream alone."""
+    def records_of_tree(self, root: str) -> list[str]:
+        """Every record of one root run and its descendants; how the runs ended comes first."""
+        return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS]
+
+    def any_of_tree(self, root: str) -> str:
+        """Whatever names a root run there: to read, for the mark of a deleted tree is among it."""
         return f"{self.prefix}.*.{root}.>"
 
     def counters_of_tree(self, root: str) -> str:

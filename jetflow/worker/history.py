@@ -16,7 +16,7 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.errors import BrokerError, MalformedRecord, UnknownRun
-from jetflow.runs.cancelling import delete_tree
+from jetflow.runs.cancelling import DELETED, REMEMBERED, delete_tree
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.options import WorkerOptions
@@ -56,6 +56,7 @@ class History:
             await asyncio.sleep(self._options.sweep_every * random.uniform(0.75, 1.25))
             try:
                 await self.delete_old()
+                await self.forget_marks()
             except BrokerError as error:
                 _log.warning("deleting old runs ended early: %s", error)
             except Exception:
@@ -70,6 +71,27 @@ class History:
             deleted = await self._delete_older("succeeded", keep, _has_succeeded)
             deleted += await self._delete_older("failed", keep_failed, lambda stored: not _has_succeeded(stored))
         return deleted + await self._delete_excess()
+
+    async def forget_marks(self) -> int:
+        """Remove the marks of trees that were deleted so long ago that they count no more, and return how many."""
+        # Those of cancelled trees stay: whoever looks at a join reads them, however old they are.
+        names, connection = self._session.names, self._session.connection
+        after, found, removed = self._read_to.get("marks", 0), False, 0
+        async for page in self._session.store.pages(names.tasks_stream, names.all_cancelled, after=after):
+            found = True
+            old = [stored for stored in page if time() - stored.time > REMEMBERED]
+            for stored in old:
+                if stored.body == DELETED:
+                    only_this = {"filter": stored.subject, "seq": stored.sequence + 1}
+                    await connection.api(f"STREAM.PURGE.{names.tasks_stream}", only_this)
+                    removed += 1
+            if old:
+                self._read_to["marks"] = old[-1].sequence
+            if len(old) < len(page):
+                break
+        if not found:
+            self._read_to.pop("marks", None)
+        return removed
 
     async def _delete_older(self, kind: str, keep: float, wanted: Callable[[Stored], bool]) -> int:
         """Delete the trees of one kind that ended more than ``keep`` seconds ago."""

@@ -252,3 +252,18 @@ async def test_a_large_tree_is_purged_in_pieces(
         await until(stored.is_idle)
     await client.delete(run.id)
     await deleted(client, run.id)
+
+
+async def test_only_marks_of_deleted_trees_that_count_no_more_are_removed(
+    client: Client, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, _ = everything()
+    run, other = await client.trigger(flow), await client.trigger(flow)
+    await client.delete(run.id)
+    await client.cancel(other.id)
+    keeper = History(stored.session, WorkerOptions())
+    assert await keeper.forget_marks() == 0
+    monkeypatch.setattr(history, "REMEMBERED", 0)
+    assert await keeper.forget_marks() == 1
+    marks = await stored.subjects(stored.names.tasks_stream, stored.names.all_cancelled)
+    assert marks == [stored.names.cancelled(other.id, other.id)]
