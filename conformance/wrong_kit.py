@@ -249,6 +249,18 @@ def returned_counts() -> None:
     replace(attempts, "attempts_made", lambda recorded: len({one.delivery for one in recorded}))
 
 
+@fault("W37")
+def deliveries_count() -> None:
+    """A delivery that reached nobody counts as an attempt."""
+
+    async def wrong(self: Any, work: Any) -> bool:
+        done = await right(self, work)
+        work.attempt = work.task.tried + work.delivery.count
+        return done
+
+    right = put(Executor, "_is_done", wrong)
+
+
 @fault("W17")
 def malformed_comes_back() -> None:
     """A message that is no task is handed back, to come again."""

