@@ -1,6 +1,7 @@
 """jetflow: workflows on NATS JetStream, with children spawned by steps and joined, and no orchestrator."""
 
 from jetflow.broker.auth import Auth
+from jetflow.broker.topology import Placement
 from jetflow.children import Child, Children, ChildResult, JoinResult
 from jetflow.client import Client, Run, connect
 from jetflow.context import Context
@@ -46,6 +47,7 @@ __all__ = [
     "JoinResult",
     "KeyConflict",
     "NonRetryable",
+    "Placement",
     "ResultTimeout",
     "Retry",
     "RetryAfter",

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
-from jetflow.broker.topology import Retention
+from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Status, Task
@@ -203,6 +203,8 @@ async def connect(
     namespace: str = "default",
     timeout: float = 5.0,
     replicas: int = 1,
+    max_bytes: int | None = None,
+    placement: Placement | None = None,
     auth: Auth | None = None,
     domain: str | None = None,
     inbox_prefix: str | None = None,
@@ -211,9 +213,10 @@ async def connect(
     """Connect to a namespace, for triggering and following runs.
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.
-    ``timeout`` is seconds; ``replicas`` counts for streams that do not exist yet. ``auth`` says who connects,
-    ``domain`` is a JetStream domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of
-    the ``nats`` command line, by name or file: it says what is not said here.
+    ``timeout`` is seconds. ``replicas``, ``max_bytes`` and ``placement`` are those of `WorkerOptions`, and count for
+    streams that do not exist yet. ``auth`` says who connects, ``domain`` is a JetStream
+    domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of the ``nats`` command line,
+    by name or file: it says what is not said here.
 
     Raises:
         InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
@@ -223,9 +226,10 @@ async def connect(
         JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
     """
     access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
-    async with await Session.open(
-        access, namespace, timeout=timeout, retention=Retention(replicas=replicas)
-    ) as session:
+    if max_bytes is not None and max_bytes <= 0:
+        raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
+    retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
+    async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
         yield Client(session)
 
 

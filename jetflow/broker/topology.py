@@ -22,11 +22,36 @@ DUPLICATE_WINDOW: Final = 120.0
 _STREAM_EXISTS: Final = 10058
 
 
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """On which servers streams are made: those of a cluster, and those that have all tags."""
+
+    cluster: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """Return it as a stream's configuration holds it."""
+        cluster = {} if self.cluster is None else {"cluster": self.cluster}
+        return cluster | ({"tags": list(self.tags)} if self.tags else {})
+
+
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How records are kept, when the streams are made. ``max_age`` is seconds."""
+    """How records are kept, when the streams are made. ``max_age`` is seconds, ``max_bytes`` is of each stream."""
 
     replicas: int = 1
     max_age: float = 30 * 24 * 3600.0
+    max_bytes: int | None = None
+    placement: Placement = Placement()
+
+    def applied(self, stream: dict[str, Any]) -> dict[str, Any]:
+        """Return a stream's configuration with the limits that an operator has chosen.
+
+        ``max_bytes`` is only for streams that then refuse what is new. The server refuses that setting for timers and
+        counters, which would lose what is old.
+        """
+        placement = self.placement.settings()
+        limited = self.max_bytes is not None and stream.get("discard") == "new"
+        bound = {"max_bytes": self.max_bytes} if limited else {}
+        return stream | bound | ({"placement": placement} if placement else {})
 
 
 async def ensure_streams(connection: Connection, names: Subjects, retention: Retention) -> None:
@@ -40,7 +65,7 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
         BrokerError: one that exists is of another edition of the wire format, or of somebody else.
     """
     metadata = {EDITION_KEY: EDITION}
-    streams = [stream | {"metadata": metadata} for stream in _streams(names, retention)]
+    streams = [retention.applied(stream) | {"metadata": metadata} for stream in _streams(names, retention)]
     await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from jetflow.broker.topology import Placement, Retention
+
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set of a worker. Times are seconds.
@@ -24,6 +26,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``durable``: set it where the server flushes to the disk before it acknowledges (``sync_interval: always``);
       records that are ready together are then written together.
     - ``replicas``: of each stream, when it is made.
+    - ``max_bytes``: of each of the streams of tasks, records, values and the inbox, when it is made; a stream that is
+      full holds work up, and loses nothing.
+    - ``placement``: where streams are made, by cluster and tags.
 
     Raises:
         ValueError: a value is out of range.
@@ -44,6 +49,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 5.0
     replicas: int = 1
     durable: bool = False
+    max_bytes: int | None = None
+    placement: Placement = Placement()
 
     def __post_init__(self) -> None:
         for name in (
@@ -57,6 +64,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "keep",
             "keep_failed",
             "keep_runs",
+            "max_bytes",
         ):
             value: float | None = getattr(self, name)
             if value is not None and value <= 0:
@@ -64,3 +72,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):
             if getattr(self, name) < 0:
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")
+
+    def retention(self) -> Retention:
+        """Return how streams are made that do not exist yet."""
+        return Retention(replicas=self.replicas, max_bytes=self.max_bytes, placement=self.placement)

@@ -21,7 +21,6 @@ import msgspec
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
-from jetflow.broker.topology import Retention
 from jetflow.errors import InvalidDeclaration
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
@@ -99,7 +98,7 @@ class Worker:
             self._access(),
             self._namespace,
             timeout=options.connect_timeout,
-            retention=Retention(replicas=options.replicas),
+            retention=options.retention(),
             durable=options.durable,
             patient=True,
         )

@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jetflow import Worker, connect, workflow
+from jetflow import Placement, Worker, WorkerOptions, connect, workflow
 from jetflow.broker.atomic import Item
+from jetflow.broker.connection import Connection
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention, ensure_streams
 from jetflow.engine.tasks import StepAddress
 from jetflow.errors import BrokerError
-from jetflow.server import NatsServer
+from jetflow.server import NatsServer, ServerOptions
 
 JOIN = StepAddress("0" * 32, "1" * 32, "scan")
 MANY = 2 * PAGE + 70
@@ -54,6 +55,30 @@ async def test_streams_with_other_settings_are_left_as_they_are(session: Session
     await connection.api(f"STREAM.UPDATE.{names.tasks_stream}", info["config"] | {"max_age": 0})
     await ensure_streams(connection, names, Retention())
     assert (await connection.api(f"STREAM.INFO.{names.tasks_stream}"))["config"]["max_age"] == 0
+
+
+async def test_streams_are_made_within_the_bounds_that_are_given() -> None:
+    """``max_bytes`` is for streams that refuse what is new: a bound would make others lose what is old."""
+    placement = Placement(tags=("ssd",))
+
+    @workflow("w")
+    async def flow() -> None: ...
+
+    async def made(connection: Connection) -> set[tuple[str, int, tuple[str, ...]]]:
+        names = (await connection.api("STREAM.NAMES"))["streams"]
+        configs = [(await connection.api(f"STREAM.INFO.{name}"))["config"] for name in names]
+        return {(config["discard"], config["max_bytes"], tuple(config["placement"]["tags"])) for config in configs}
+
+    expected = {("new", 1 << 20, ("ssd",)), ("old", -1, ("ssd",))}
+    tagged = ServerOptions(config="server_tags: [ssd]\n")
+    async with NatsServer(options=tagged) as server, await Connection.open(server.url) as connection:
+        async with connect(server.url, max_bytes=1 << 20, placement=placement):
+            assert await made(connection) == expected
+        options = WorkerOptions(max_bytes=1 << 20, placement=placement)
+        async with Worker([flow], server=server.url, namespace="other", options=options):
+            assert await made(connection) == expected
+    with pytest.raises(ValueError, match="above 0"):
+        WorkerOptions(max_bytes=0)
 
 
 async def test_streams_that_hold_something_else_are_refused(session: Session) -> None:

@@ -65,16 +65,21 @@ def wait_for_progress(program: subprocess.Popen[str]) -> None:
 
 
 def test_the_programs_of_the_readme_run(nats_server: NatsServer, tmp_path: Path) -> None:
-    flows, service = python_blocks(ROOT / "README.md")
+    flows, connecting, service = python_blocks(ROOT / "README.md")
     (tmp_path / "flows.py").write_text(flows)
+    (tmp_path / "connecting.py").write_text(connecting)
     (tmp_path / "service.py").write_text(service + OPENED)
 
-    for program, expected in (("flows.py", "lines of Python in ."), ("service.py", "opened with jetflow")):
+    for program, expected in (
+        ("flows.py", "lines of Python in ."),
+        ("connecting.py", ""),
+        ("service.py", "opened with jetflow"),
+    ):
         ran = subprocess.run(
             [sys.executable, program],
             check=False,
             cwd=tmp_path,
-            env={**os.environ, "NATS_URL": nats_server.url},
+            env={**os.environ, "NATS_URL": nats_server.url, "APP_PASSWORD": "s3cr3t"},
             capture_output=True,
             text=True,
             timeout=BOUND,
