@@ -23,6 +23,10 @@ _FOR_ONE: Final = (None, ALONE)
 """What says nothing of the runs below."""
 
 
+DELETED_REMEMBERED: Final = 100_000
+"""Deleted trees that a worker remembers at most, the latest: they had ended, and only a late zombie asks for them."""
+
+
 class _Mark(NamedTuple):
     at: float
     body: bytes
@@ -35,6 +39,7 @@ class Cancellations:
         self._session = session
         self.on_cancelled: Callable[[], None] = lambda: None
         self._marks: dict[str, _Mark] = {}
+        self._deleted: dict[str, float] = {}
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self._reads: set[asyncio.Task[None]] = set()
@@ -61,7 +66,7 @@ class Cancellations:
 
         A run that fails fast is marked as cancelled itself, and its step for failures runs then.
         """
-        if not self._marks:
+        if not self._marks and not self._deleted:
             return False
         if graph is not None and task.step == graph.on_failure and graph.fail_fast:
             return self.covers_family(task)
@@ -92,6 +97,12 @@ class Cancellations:
 
     def add(self, run: str, mark: bytes, *, age: float = 0.0) -> None:
         """Note what a mark says of a run, ``age`` seconds ago."""
+        if mark == DELETED:
+            self._marks.pop(run, None)
+            self._deleted[run] = monotonic() - age
+            while len(self._deleted) > DELETED_REMEMBERED:
+                del self._deleted[next(iter(self._deleted))]
+            return
         self._marks.pop(run, None)
         self._marks[run] = _Mark(monotonic() - age, mark)
         oldest = next(iter(self._marks))
@@ -100,6 +111,9 @@ class Cancellations:
             oldest = next(iter(self._marks), run)
 
     def _of(self, run: str) -> bytes | None:
+        deleted = self._deleted.get(run)
+        if deleted is not None and monotonic() - deleted <= REMEMBERED:
+            return DELETED
         mark = self._marks.get(run)
         return None if mark is None or monotonic() - mark.at > REMEMBERED else mark.body
 

@@ -115,15 +115,22 @@ class History:
     async def _delete_excess(self) -> int:
         """Delete the oldest trees, until no more are left than are kept at most."""
         names, store, deleted = self._session.names, self._session.store, 0
-        excess = await store.count(names.records_stream, names.roots_ended) - self._options.keep_runs
-        if excess <= 0:
-            return 0
-        async for page in store.pages(names.records_stream, names.roots_ended, size=TREES_A_PAGE):
-            deleted += await self._delete(page[:excess])
-            excess -= len(page)
-            if excess <= 0:
-                break
+        nothing: list[Stored] = []
+        excess = await self._excess()
+        while excess > 0:
+            oldest = await anext(store.pages(names.records_stream, names.roots_ended, size=TREES_A_PAGE), nothing)
+            # Counted behind the reading: what another worker deletes meanwhile is in this page, or not in the excess.
+            before = await self._excess()
+            here = await self._delete(oldest[: max(0, before)])
+            deleted += here
+            excess = await self._excess()
+            if not here and excess >= before:
+                break  # what cannot be deleted is not tried for ever
         return deleted
+
+    async def _excess(self) -> int:
+        names = self._session.names
+        return await self._session.store.count(names.records_stream, names.roots_ended) - self._options.keep_runs
 
     async def _delete(self, roots: list[Stored]) -> int:
         """Delete some trees, a few at once, and return how many another worker had not deleted."""
@@ -140,9 +147,12 @@ class History:
                 except UnknownRun:
                     continue  # another worker was faster
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(TREES_AT_ONCE, len(left))):
-                group.create_task(delete())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(TREES_AT_ONCE, len(left))):
+                    group.create_task(delete())
+        except* BrokerError as errors:
+            raise errors.exceptions[0] from None
         return deleted
 
 

@@ -10,7 +10,8 @@ import pytest
 from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import RecentlyDeleted
 from jetflow.runs import cancelling
-from jetflow.worker import history
+from jetflow.runs.cancelling import DELETED, TREE
+from jetflow.worker import cancellation, history
 from jetflow.worker.history import History
 from tests.endings.stored import PATIENCE, Stored, until
 
@@ -241,6 +242,30 @@ async def test_no_more_runs_are_kept_than_allowed(client: Client, worker: MakeWo
     assert await gone(stored, runs) == runs[:3]
 
 
+async def test_workers_that_delete_together_leave_as_many_as_are_kept(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "TREES_A_PAGE", 3)
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True] * 20)
+        await until(stored.is_idle)
+    slow, fast = (History(stored.session, WorkerOptions(keep_runs=8)) for _ in range(2))
+    count, counts = stored.session.store.count, 0
+
+    async def then_the_other_deletes(*given: str) -> int:
+        nonlocal counts
+        counts += 1
+        found = await count(*given)
+        if counts == 1:
+            assert await fast.delete_old() == 12
+        return found
+
+    monkeypatch.setattr(stored.session.store, "count", then_the_other_deletes)
+    assert await slow.delete_old() == 0
+    assert await gone(stored, runs) == runs[:12]
+
+
 async def test_a_large_tree_is_purged_in_pieces(
     client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,3 +292,16 @@ async def test_only_marks_of_deleted_trees_that_count_no_more_are_removed(
     assert await keeper.forget_marks() == 1
     marks = await stored.subjects(stored.names.tasks_stream, stored.names.all_cancelled)
     assert marks == [stored.names.cancelled(other.id, other.id)]
+
+
+async def test_a_worker_remembers_a_bounded_number_of_deleted_trees(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every worker hears of each tree that any of them deletes: a thousand a second, where a thousand are triggered."""
+    monkeypatch.setattr(cancellation, "DELETED_REMEMBERED", 3)
+    known = cancellation.Cancellations(stored.session)
+    known.add("cancelled", TREE)
+    for number in range(5):
+        known.add(f"deleted-{number}", DELETED)
+    assert [known.deleted(f"deleted-{number}") for number in range(5)] == [False, False, True, True, True]
+    assert known.knows("cancelled", "cancelled")
