@@ -164,9 +164,8 @@ class Executor:
             body = Body(work.task, work.delivery.running, is_async=step.is_async)
         else:
             body = await self.bodies.execution(work)
-        if (step.context_name is not None or work.delivery.again) and self._is_cancelled(
-            work
-        ):  # since it was looked at
+        waited = step.context_name is not None or work.delivery.again
+        if waited and self._is_cancelled(work):  # since it was looked at first
             await body.close()
             await self.recorder.drop(work)
             return
