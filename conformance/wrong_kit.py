@@ -144,16 +144,16 @@ def streams_updated() -> None:
     """Streams that exist get the worker's own settings."""
 
     async def wrong(connection: Any, config: dict[str, Any]) -> None:
-        await connection.api(f"STREAM.UPDATE.{config['name']}", config)
         await right(connection, config)
+        await connection.api(f"STREAM.UPDATE.{config['name']}", config)
 
-    right = replace(topology, "_check_stream", wrong)
+    right = replace(topology, "_ensure_stream", wrong)
 
 
 @fault("W04")
 def edition_unchecked() -> None:
     """Streams of another edition are used all the same."""
-    replace(topology, "_check_stream", nothing)
+    replace(topology, "_check_stream", lambda *_: None)
 
 
 # --- the order of one task
