@@ -66,6 +66,11 @@ class Deliveries:
         self.hold(here)
         return False
 
+    def runs(self, subject: str) -> bool:
+        """Tell whether the task on a subject runs here, or its end is being recorded."""
+        here = self._here.get(subject)
+        return here is not None and here.running is not None
+
     def _release(self, delivery: Delivery) -> None:
         self.held.pop(delivery.reply, None)
         if self._here.get(delivery.subject) is delivery:

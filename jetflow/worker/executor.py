@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
@@ -34,6 +34,9 @@ from jetflow.workflow import Step, Workflow
 
 _log = logging.getLogger("jetflow.worker")
 
+HELD_ELSEWHERE: Final = 1.0
+"""Seconds before a task comes again that another worker runs."""
+
 
 class Executor:
     """Runs deliveries of the steps of some workflows. The bodies and the recording of their ends are others' rooms."""
@@ -55,6 +58,7 @@ class Executor:
         self._deliveries = deliveries
         self._workflows = workflows
         self._grace = options.unknown_step_grace
+        self._name = name
         self._tasks = TaskReader()
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
@@ -119,7 +123,7 @@ class Executor:
         elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
-            self.recorder.end(work, poisoned(task, work.step))
+            await self._give_up(work, work.step)
         else:
             await self._run(work, work.step)
 
@@ -156,6 +160,14 @@ class Executor:
                 work.attempt,
             )
         return False
+
+    async def _give_up(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        """Fail a task that was begun too often, unless a live worker runs it, which the broker had lost for a while."""
+        delivery, task = work.delivery, work.task
+        if await self._session.attendance.is_held(task.workflow, delivery.subject, self._name):
+            await self._deliveries.hand_back(delivery, task, delay=HELD_ELSEWHERE)
+        else:
+            self.recorder.end(work, poisoned(task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         if work.delivery.again:

@@ -1,8 +1,8 @@
-"""Being there for those who ask: a worker answers whoever wants to know whether anybody runs a workflow."""
+"""Being there for those who ask: a worker answers whoever wants to know whether anybody runs a workflow, or a task."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
@@ -12,8 +12,9 @@ from jetflow.wire.subjects import last_token
 class Presence:
     """Answers for the workflows of one worker. `start` and `stop` it; both are safe to call twice."""
 
-    def __init__(self, session: Session, workflows: Container[str], worker: str) -> None:
+    def __init__(self, session: Session, workflows: Container[str], worker: str, runs: Callable[[str], bool]) -> None:
         self._session = session
+        self._runs = runs
         self._workflows = workflows
         self._answer = worker.encode()
         self._subscription: Listening | None = None
@@ -30,5 +31,8 @@ class Presence:
             await self._session.connection.unsubscribe(subscription)
 
     def _on_asked(self, message: Message) -> None:
-        if message.reply and last_token(message.subject) in self._workflows:
+        if not message.reply or last_token(message.subject) not in self._workflows:
+            return
+        task, _, asker = message.data.partition(b" ")
+        if not task or (asker != self._answer and self._runs(task.decode())):
             self._session.connection.send(message.reply, self._answer)

@@ -54,7 +54,7 @@ class Services:
         )
         self.sweeper: Sweeper = Sweeper(session, self.performer, self.counts, every=options.sweep_every)
         self.history: History = History(session, options)
-        self.presence: Presence = Presence(session, workflows, name)
+        self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
     def _inbox(self, options: WorkerOptions) -> Errands:

@@ -171,3 +171,29 @@ async def consumer_of(client: Client, flow: str) -> dict[str, Any]:
 
 async def _holds(value: bool) -> bool:
     return value
+
+
+async def test_a_worker_that_runs_a_task_says_so_to_others(client: Client, worker: MakeWorker) -> None:
+    """Before it is given up elsewhere: the broker had only lost the worker for a while."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    @workflow("held", retry=Retry(attempts=1))
+    async def held() -> None:
+        begun.set()
+        await may_end.wait()
+
+    attendance, names = client._session.attendance, client._session.names
+    async with worker([held], options=SHORT) as one:
+        run = await client.trigger(held)
+        subject = names.task("held", "run", run.id, "-", run.id, 0)
+        await begun.wait()
+        assert await attendance.is_held("held", subject, "another")
+        assert not await attendance.is_held("held", subject, one.name)
+        may_end.set()
+        await run.result(PATIENCE)
+        await until(lambda: _is_free(one, subject))
+        assert not await attendance.is_held("held", subject, "another")
+
+
+async def _is_free(worker: Worker, subject: str) -> bool:
+    return not services(worker).deliveries.runs(subject)

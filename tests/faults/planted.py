@@ -128,8 +128,8 @@ SERVICES: Final = (
     Fault(
         "the sweeper sweeps once",
         "worker/sweeper.py",
-        "                await self.delete_old()\n",
-        "                await self.delete_old()\n                return\n",
+        "                await self.sweep()\n",
+        "                await self.sweep()\n                return\n",
         (f"{FOREIGN}::test_the_sweeper_goes_on_sweeping",),
     ),
     Fault(
