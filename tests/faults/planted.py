@@ -79,8 +79,7 @@ DELIVERIES: Final = (
     Fault(
         "a task whose run was cancelled meanwhile starts",
         "worker/executor.py",
-        "if (step.context_name is not None or work.delivery.again) and self._is_cancelled(\n"
-        "            work\n        ):",
+        "if waited and self._is_cancelled(work):",
         "if False:",
         (f"{CANCELLING}::test_a_task_that_is_delivered_again_while_its_run_is_cancelled_does_not_start",),
     ),
