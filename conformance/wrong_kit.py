@@ -176,8 +176,8 @@ def count_before_outcome() -> None:
 def ack_before_outcome() -> None:
     """A task is acknowledged while its outcome is on its way."""
 
-    def wrong(self: Any, work: Any, make: Any) -> None:
-        right(self, work, make)
+    def wrong(self: Any, work: Any, *given: Any) -> None:
+        right(self, work, *given)
         self._session.connection.send(work.delivery.reply, ACK)
 
     right = put(Recorder, "drive", wrong)
@@ -799,12 +799,12 @@ class MalformedDelay(Exception):
 
 
 def _driven_with_delay(right: Any) -> Any:
-    def wrong(self: Any, work: Any, *given: Any) -> None:
+    def wrong(self: Any, work: Any, *given: Any, **named: Any) -> None:
         if isinstance(given[-1], MalformedDelay):
             self._record_less()
             self._deliveries.nak(work.delivery, 0.5)
         else:
-            right(self, work, *given)
+            right(self, work, *given, **named)
 
     return wrong
 

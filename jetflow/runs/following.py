@@ -82,17 +82,19 @@ class Following:
         loop = asyncio.get_running_loop()
         look_after = WAITED
         look_at, absent = loop.time() + look_after, False
+        was_asked_for = self._task is not None  # by whoever waits: its trigger has just been acknowledged
         while True:
             try:
                 stored = await self._stored_outcome()
                 if stored is not None:
                     return stored
                 # Twice in a row: a trigger through the inbox is under way for a moment, and so is a cancel.
-                was_absent, absent = absent, not await self._exists()
+                was_absent, absent = absent, not was_asked_for and not await self._exists()
                 if absent and was_absent:
                     raise UnknownRun(self._run)
             except (BrokerTimeout, JetStreamUnavailable) as error:  # whoever waits, waits through an outage
                 _log.info("the outcome of run %s cannot be read at this moment: %s", self._run, error)
+            was_asked_for = False
             if loop.time() >= look_at and not self._is_missed:
                 look_after *= 2
                 look_at = loop.time() + look_after

@@ -191,8 +191,7 @@ class Performer:
         if len(body) > SMALL and is_large(self._session, effect.outcome.output):
             self._store_large(effect, procedure, done)
         else:
-            if len(body) > self._session.connection.max_payload // 2:  # the errors of many steps
-                room = self._session.connection.max_payload // 2
+            if effect.outcome.errors and len(body) > (room := self._session.connection.max_payload // 2):
                 effect = msgspec.structs.replace(effect, outcome=fitted(effect.outcome, room))
                 body = encode(effect.outcome)
             item = Item(self._names.run_of(effect.task), b"", body)

@@ -81,12 +81,13 @@ class Bodies:
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
         """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
         task, work.body = work.task, body
+        context = Context(body) if isinstance(body, Execution) else None
         self._running[work] = body
         self._counts.executed += 1
         work.started, began = time(), monotonic()
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
-            arguments = step.arguments(step.input.decode(data), Context(body) if isinstance(body, Execution) else None)
+            arguments = step.arguments(step.input.decode(data), context)
             points.before("body")
             if step.timeout is None and task.deadline is None:
                 result = await self._call(step, body, arguments)
@@ -98,7 +99,7 @@ class Bodies:
             work.error = error
         finally:
             del self._running[work]
-            if isinstance(body, Execution):
+            if context is not None:
                 points.before("stop_listening")
                 await body.close()
                 points.after("stop_listening")

@@ -57,7 +57,7 @@ class Deliveries:
         # Another message on the subject is another task: the first task of a cancelled tree is put back.
         if here is None or here.sequence != delivery.sequence:
             self._here[delivery.subject] = delivery
-            self.hold(delivery)
+            self.held[delivery.reply] = monotonic()
             return True
         self.held.pop(here.reply, None)
         here.reply = delivery.reply

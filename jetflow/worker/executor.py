@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
@@ -72,8 +71,10 @@ class Executor:
     async def execute(self, delivery: Delivery) -> None:
         """Run one delivery. The caller holds a slot for it, which is given back here."""
         points.before("receive")
-        task = self._read(delivery)
-        if task is None:
+        try:
+            task = self._tasks.read(delivery.message)
+        except MalformedTask as error:
+            self._deliveries.reject(delivery, error)
             self._slots.give_back()
             return
         work = Assignment(delivery, task, task.tried + 1, self._slots)
@@ -84,12 +85,15 @@ class Executor:
         except Exception as error:  # a step's errors are recorded: this is the broker's, or a rule's
             self._deliveries.leave(delivery, error, work.attempt)
         finally:
-            work.give_back_slot()
+            if work.slots is not None:
+                work.give_back_slot()
 
     async def dismiss(self, delivery: Delivery) -> None:
         """Hand back a task that was fetched and cannot start here; end it if its run is cancelled."""
-        task = self._read(delivery)
-        if task is None:
+        try:
+            task = self._tasks.read(delivery.message)
+        except MalformedTask as error:
+            self._deliveries.reject(delivery, error)
             return
         work = Assignment(delivery, task, task.tried + 1)
         work.graph = self._session.registry.cached_graph(task.workflow, task.version)
@@ -98,26 +102,21 @@ class Executor:
         else:
             await self._deliveries.hand_back(delivery, task)
 
-    def _read(self, delivery: Delivery) -> Task | None:
-        """Return the task of a delivery. A message that is none is rejected."""
-        try:
-            return self._tasks.read(delivery.message)
-        except MalformedTask as error:
-            self._deliveries.reject(delivery, error)
-            return None
-
     async def _execute(self, work: Assignment) -> None:
         points.after("receive")
         delivery, task = work.delivery, work.task
         work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
-        if not self._find(work):
+        work.workflow = workflow = self._workflows.get(task.workflow)
+        if workflow is not None:
+            work.step = workflow.find_step(task.step)
+        if workflow is None or work.graph is None or not work.graph.has(task.step):
             await self.recorder.unknown(work, self._grace)
         elif self.cancellations.stops(task, work.graph):
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
         elif task.step == START:
-            self.recorder.drive(work, partial(begin, task, work.known_graph))
+            self.recorder.drive(work, begin, task, work.known_graph)
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
         elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
@@ -132,15 +131,6 @@ class Executor:
         graph = await self._session.registry.graph(task.workflow, task.version)
         points.after("read_graph")
         return graph
-
-    def _find(self, work: Assignment) -> bool:
-        """Find the workflow and the step. Returns False if one of them, or the graph, is not known here."""
-        task = work.task
-        work.workflow = workflow = self._workflows.get(task.workflow)
-        if workflow is None:
-            return False
-        work.step = workflow.find_step(task.step)
-        return work.graph is not None and work.graph.has(task.step)
 
     async def _is_done(self, work: Assignment) -> bool:
         """Go on from what earlier deliveries of a task have led to. Returns False if it must run (again)."""

@@ -50,6 +50,8 @@ UNREADABLE: Final = (MalformedRecord, LostValue)
 
 _log = logging.getLogger("jetflow.worker")
 
+_finish_spawning: Final = partial(finish, spawned=True)
+
 
 class Recorder:
     """Records how deliveries end. ``on_room`` is called when so few are being recorded that more may be fetched."""
@@ -80,11 +82,14 @@ class Recorder:
         """Record the output of a step, or what it waits for at its boundary."""
         self._counts.succeeded += 1
         ended = time()
-        if isinstance(work.body, Execution):
-            record = work.body.sealing(work, ended=ended, worker=self._worker)
+        body, rule = work.body, finish
+        if isinstance(body, Execution):
+            record = body.sealing(work, ended=ended, worker=self._worker)
             if record is not None:
-                self.drive(work, partial(seal, work.task, record))
+                self.drive(work, seal, work.task, record)
                 return
+            if body.spawned():
+                rule = _finish_spawning
         task = work.task
         outcome = Outcome(
             status="succeeded",
@@ -97,13 +102,12 @@ class Recorder:
             ended=ended,
             worker=self._worker,
         )
-        spawned = isinstance(work.body, Execution) and work.has_spawned
-        self.drive(work, partial(finish, task, work.known_graph, outcome, spawned=spawned))
+        self.drive(work, rule, task, work.known_graph, outcome)
 
     def parked(self, work: Assignment, body: Execution) -> None:
         """Record what a step waits for."""
         self._counts.parked += 1
-        self.drive(work, partial(seal, work.task, body.parking()))
+        self.drive(work, seal, work.task, body.parking())
 
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
@@ -164,7 +168,7 @@ class Recorder:
             ended=now,
             worker=self._worker,
         )
-        self.drive(work, partial(postpone, task, work.delivery.count, tried, parked))
+        self.drive(work, postpone, task, work.delivery.count, tried, parked)
 
     # --- ends without an output
 
@@ -172,12 +176,12 @@ class Recorder:
         """End a step without an output; where its graph is not known, its run."""
         outcome, task, graph = self._without_output(work, failure, status), work.task, work.graph
         if graph is None:
-            self.drive(work, partial(conclude, task, outcome))
+            self.drive(work, conclude, task, outcome)
         elif len(graph.nodes) > 1 and work.may_have_spawned:
             # A step beside this one may wait for a child of it, and is woken by its join.
-            self.drive(work, partial(seal, task, failed_join(self._session.names.task_of(task), task.turn, outcome)))
+            self.drive(work, seal, task, failed_join(self._session.names.task_of(task), task.turn, outcome))
         else:
-            self.drive(work, partial(finish, task, graph, outcome))
+            self.drive(work, finish, task, graph, outcome)
 
     async def drop(self, work: Assignment) -> None:
         """End the run of a task as cancelled. Runs that it has spawned are marked too, for others may run them.
@@ -192,7 +196,7 @@ class Recorder:
         ended = await self._read_end(task)
         if ended is not None:
             if ended.subject == self._session.names.run_of(task):
-                self.drive(work, partial(repeat_end, task, work.graph, decode_outcome(ended.body)))
+                self.drive(work, repeat_end, task, work.graph, decode_outcome(ended.body))
             else:
                 self._deliveries.ack(work.delivery)
             return
@@ -203,7 +207,7 @@ class Recorder:
             points.after("store_cancelled_mark")
         if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
             await note_removed(self._session, task, len(work.body.spawner.owned()) // ID_BYTES)
-        self.drive(work, partial(conclude, task, cancelled(task, self._worker)))
+        self.drive(work, conclude, task, cancelled(task, self._worker))
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.
@@ -222,9 +226,9 @@ class Recorder:
         """End the run of a task that rests on what cannot be read, or leads to what the broker never takes."""
         task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
-            self.drive(work, partial(finish, task, work.graph, outcome))
+            self.drive(work, finish, task, work.graph, outcome)
         else:
-            self.drive(work, partial(conclude, task, outcome, work.graph))
+            self.drive(work, conclude, task, outcome, work.graph)
 
     async def unknown(self, work: Assignment, grace: float) -> None:
         """Leave a step that this worker does not know to others for ``grace`` seconds, then fail it by name.
@@ -267,27 +271,37 @@ class Recorder:
 
     # --- performing
 
-    def drive(self, work: Assignment, make: Callable[[], Procedure]) -> None:
-        """Have a procedure performed, and acknowledge its delivery behind it.
+    def drive(self, work: Assignment, rule: Callable[..., Procedure], *given: Any) -> None:
+        """Have a rule's procedure performed, and acknowledge its delivery behind it.
 
         What the broker cannot do at this moment is asked of it again, from the procedure's beginning: all of it is
         write-once, or may be counted twice. Meanwhile the task is kept alive, and its body is not run again.
         """
         self.recording += 1
-        self._performer.drive(make(), partial(self._driven, work, make, ""))
+        self._performer.drive(rule(*given), partial(self._driven, work, rule, given))
 
     def _driven(
-        self, work: Assignment, make: Callable[[], Procedure], said: str, _: Any, error: BaseException | None
+        self,
+        work: Assignment,
+        rule: Callable[..., Procedure],
+        given: tuple[Any, ...],
+        _: Any,
+        error: BaseException | None,
+        said: str = "",
     ) -> None:
-        if error is not None and passes(error):
+        if error is None:
+            self._record_less()
+            self._deliveries.ack(work.delivery)
+        elif passes(error):
             if said != str(error):
                 _log.warning("how a task on %s has ended is recorded again: %s", work.delivery.subject, error)
-            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._drive_again, work, make, str(error))
-            return
-        self._record_less()
-        if error is None:
-            self._deliveries.ack(work.delivery)
-        elif isinstance(error, UNREADABLE):
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._drive_again, work, rule, given, str(error))
+        else:
+            self._record_less()
+            self._not_recorded(work, error)
+
+    def _not_recorded(self, work: Assignment, error: BaseException) -> None:
+        if isinstance(error, UNREADABLE):
             self.unreadable(work, error)
         elif refused_for_good(error) and not isinstance(work.error, BrokerError):
             work.error = error  # a second one, of this very end, is left to a worker that may
@@ -295,11 +309,11 @@ class Recorder:
         else:
             self._deliveries.leave(work.delivery, error, work.attempt)
 
-    def _drive_again(self, work: Assignment, make: Callable[[], Procedure], said: str) -> None:
+    def _drive_again(self, work: Assignment, rule: Callable[..., Procedure], given: tuple[Any, ...], said: str) -> None:
         if self._session.connection.is_closed:  # the worker has stopped: the task is delivered again
             self._record_less()
         else:
-            self._performer.drive(make(), partial(self._driven, work, make, said))
+            self._performer.drive(rule(*given), partial(self._driven, work, rule, given, said=said))
 
     def _on_holding(self, change: int) -> None:
         """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""

@@ -30,15 +30,15 @@ DELIVERIES: Final = (
     Fault(
         "a task is acknowledged although its outcome was not taken",
         "worker/recorder.py",
-        "        if error is None:\n            self._deliveries.ack(work.delivery)",
-        "        if True:\n            self._deliveries.ack(work.delivery)",
+        "        if error is None:\n            self._record_less()\n            self._deliveries.ack(work.delivery)",
+        "        if True:\n            self._record_less()\n            self._deliveries.ack(work.delivery)",
         (f"{TROUBLE}::test_records_that_may_not_be_written_are_logged",),
     ),
     Fault(
         "what is held is not kept alive",
         "worker/deliveries.py",
-        "self.held[delivery.reply] = monotonic()",
-        "pass",
+        "            self.held[delivery.reply] = monotonic()\n            return True",
+        "            return True",
         (f"{BLOCKING}::test_a_step_may_run_longer_than_ack_wait",),
     ),
     Fault(
