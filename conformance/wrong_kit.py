@@ -19,8 +19,8 @@ import jetflow.runs.values
 from conformance import kit
 from jetflow import client
 from jetflow.broker import registry, topology
-from jetflow.engine import attempts, endings, joins, policies, refusals, tasks, transitions
-from jetflow.engine.transitions import Count, Start, StoreMark, StoreRun, StoreStep
+from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
+from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
 from jetflow.runs import cancelling, following, looks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
@@ -213,7 +213,7 @@ def never_counted() -> None:
 @fault("W12", "R01")
 def attempts_not_stored() -> None:
     """Attempts that failed leave no record."""
-    skip(transitions.StoreAttempt)
+    skip(effects.StoreAttempt)
 
 
 @fault("W13")
@@ -231,7 +231,7 @@ def runs_again() -> None:
     """A redelivered task is run, whatever earlier deliveries have left."""
 
     def wrong(task: Any, graph: Any) -> Any:
-        yield transitions.ReadEnded(task)
+        yield effects.ReadEnded(task)
         return False
 
     replace(transitions, "redelivered", wrong)
@@ -349,7 +349,7 @@ def redelivered_without_look() -> None:
     """A redelivered task whose run has ended is counted, and nobody looks."""
 
     def wrong(task: Any, graph: Any) -> Any:
-        ended = yield transitions.ReadEnded(task)
+        ended = yield effects.ReadEnded(task)
         if ended.run is not None:
             yield Count(task.parent_join, "join", 1)
         return ended.run is not None
@@ -564,7 +564,7 @@ def wrong_next_turn() -> None:
 @fault("J14")
 def rest_goes_on() -> None:
     """What is open when a policy is met is not cancelled."""
-    skip(transitions.CancelRest)
+    skip(effects.CancelRest)
 
 
 @fault("J15", "J16")
@@ -658,7 +658,7 @@ def parked_without_record() -> None:
 
     def wrong(task: Any, record: Any) -> Any:
         yield Count(task.join, "join", record.increment)
-        yield transitions.StoreJoin(task, record)
+        yield effects.StoreJoin(task, record)
         yield from transitions.settle(task.join)
 
     replace(transitions, "seal", wrong)
@@ -679,7 +679,7 @@ def failure_step_skipped() -> None:
     """A redelivered on_failure step finds its run ended, and is skipped."""
 
     def wrong(task: Any, graph: Any) -> Any:
-        ended = yield transitions.ReadEnded(task)
+        ended = yield effects.ReadEnded(task)
         return ended.run is not None
 
     replace(transitions, "redelivered", wrong)
@@ -748,7 +748,7 @@ def gates_count_successes() -> None:
 @fault("F05", "F10", "F13")
 def fast_without_cancelling() -> None:
     """fail_fast ends the run, and lets its other steps go on."""
-    skip(transitions.CancelRun)
+    skip(effects.CancelRun)
 
 
 @fault("F05")
@@ -773,7 +773,7 @@ def failed_steps_do_not_seal() -> None:
 @fault("R01", "R07")
 def no_timer() -> None:
     """A step that waits for a time is parked, and no timer is armed."""
-    skip(transitions.Arm, result=0)
+    skip(effects.Arm, result=0)
 
 
 @fault("R01")
@@ -787,7 +787,7 @@ def handed_back_with_delay() -> None:
     """A failed attempt holds its place: -NAK with a delay, and no record."""
 
     def wrong(task: Any, delivery: int, tried: Any, record: Any) -> Any:
-        yield transitions.StoreAttempt(task, delivery, tried)
+        yield effects.StoreAttempt(task, delivery, tried)
         raise MalformedDelay
 
     replace(transitions, "postpone", wrong)
@@ -825,7 +825,7 @@ def not_armed_again() -> None:
     """A redelivered turn that is parked for a time is acknowledged, and no timer is armed."""
 
     def wrong(task: Any, graph: Any) -> Any:
-        ended = yield transitions.ReadEnded(task)
+        ended = yield effects.ReadEnded(task)
         if ended.join is not None and ended.join.until is not None:
             return True
         return (yield from right(task, graph))
@@ -868,7 +868,7 @@ def bounded_joins_not_counted() -> None:
 @fault("R08")
 def not_disarmed() -> None:
     """Who wakes a bounded join by its children leaves its timer."""
-    skip(transitions.Disarm)
+    skip(effects.Disarm)
 
 
 # --- cancelling

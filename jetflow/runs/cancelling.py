@@ -15,8 +15,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from jetflow.broker.session import Session
+from jetflow.engine.effects import Procedure
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import Procedure, conclude
+from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
 from jetflow.runs.tasks import count_children, find_first_task, task_of, triggered_at
 from jetflow.wire.records import decode_outcome, encode, header_block, task_headers

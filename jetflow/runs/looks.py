@@ -15,9 +15,9 @@ from typing import Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
+from jetflow.engine.effects import Broken, JoinView, Look
 from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import Broken, JoinView, Look
 from jetflow.errors import JetflowError, MalformedRecord, UnknownVersion
 from jetflow.runs.cancelling import TREE, cancelled
 from jetflow.runs.joins import spawned_by, unpacked

@@ -20,10 +20,7 @@ from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
-from jetflow.engine.failures import fitted
-from jetflow.engine.joins import JoinRecord, split_ids
-from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import (
+from jetflow.engine.effects import (
     Arm,
     CancelRest,
     CancelRun,
@@ -41,6 +38,9 @@ from jetflow.engine.transitions import (
     StoreRun,
     StoreStep,
 )
+from jetflow.engine.failures import fitted
+from jetflow.engine.joins import JoinRecord, split_ids
+from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.announcing import announce_end

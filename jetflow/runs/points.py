@@ -14,7 +14,7 @@ import signal
 from collections.abc import Generator
 from typing import Any, Final
 
-from jetflow.engine.transitions import Count, Effect, Start
+from jetflow.engine.effects import Count, Effect, Start
 
 POINTS: Final = (
     # a delivery

@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.times import written
+from jetflow.engine.effects import Arm, Disarm
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import Arm, Disarm
 from jetflow.errors import BrokerError
 from jetflow.wire.records import header_block
 from jetflow.wire.subjects import Header

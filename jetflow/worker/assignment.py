@@ -53,16 +53,12 @@ class Assignment(msgspec.Struct, eq=False):
         return self.graph is not None and self.task.step == self.graph.on_failure
 
     @property
-    def has_spawned(self) -> bool:
-        """Whether its body has spawned children."""
-        return self.body is not None and bool(self.body.spawned())
-
-    @property
     def may_have_spawned(self) -> bool:
         """Whether its body has spawned children, or an earlier attempt may have."""
         if self.step is not None and self.step.context_name is None:
             return False
-        return self.has_spawned or self.delivery.again or self.task.turn > 0
+        has_spawned = self.body is not None and bool(self.body.spawned())
+        return has_spawned or self.delivery.again or self.task.turn > 0
 
     def give_back_slot(self) -> None:
         """Give the slot back, unless that was done, or the body has done it by itself. Safe to call twice."""

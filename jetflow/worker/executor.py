@@ -81,7 +81,7 @@ class Executor:
         try:
             await self._execute(work)
         except UNREADABLE as error:
-            self.recorder.unreadable(work, error)
+            self.recorder.end_run(work, error)
         except Exception as error:  # a step's errors are recorded: this is the broker's, or a rule's
             self._deliveries.leave(delivery, error, work.attempt)
         finally:

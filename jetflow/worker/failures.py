@@ -81,7 +81,7 @@ def is_final(error: BaseException, retry: Retry) -> bool:
 
 def failure_of(error: BaseException, step: str, *, room: int = LARGEST) -> Failure:
     """Return an error as it is recorded, in at most ``room`` bytes. It never raises, whatever the error is."""
-    name, message, place = _name(type(error)), _words(error), _writable(_place(error.__traceback__))
+    name, message, place = _name(type(error)), _words(error), _writable(_place(error))
     if not message.strip():
         message = _without_words(error, name, place)
     failure = Failure(name, message + _hint(error, message), step, traceback=_trace(error), place=place)
@@ -126,20 +126,16 @@ def _without_words(error: BaseException, name: str, place: str) -> str:
         written = _writable(repr(error)[:TRACEBACK_LIMIT])
     except BaseException:  # as in `_words`
         written = ""
-    line = _line(error.__traceback__)
+    line = _line(error)
     if written in ("", "()"):
         written = f"{name}()"
     return written + (f" at {place}" if place else "") + (f": {line}" if line else "")
 
 
-def _line(frames: TracebackType | None) -> str:
+def _line(error: BaseException) -> str:
     """Return the innermost line of the user's code; empty if there is none, or its source is not at hand."""
-    line = ""
-    while frames is not None:
-        code = frames.tb_frame.f_code
-        if _is_the_users(code.co_filename):
-            line = linecache.getline(code.co_filename, frames.tb_lineno).strip()
-        frames = frames.tb_next
+    own = _own_frames(error)
+    line = linecache.getline(own[-1].tb_frame.f_code.co_filename, own[-1].tb_lineno).strip() if own else ""
     return _writable(line[:_LINE_LIMIT])
 
 
@@ -163,27 +159,31 @@ def _hint(error: BaseException, message: str) -> str:
     return ""
 
 
-def _place(frames: TracebackType | None) -> str:
+def _place(error: BaseException) -> str:
     """Return the innermost frame of the user's code, without the path of the machine; empty if there is none."""
-    place = ""
-    while frames is not None:
-        code = frames.tb_frame.f_code
-        if _is_the_users(code.co_filename):
-            place = f"{Path(code.co_filename).name}:{code.co_name}"
-        frames = frames.tb_next
-    return place
+    own = _own_frames(error)
+    code = own[-1].tb_frame.f_code if own else None
+    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_name}"
 
 
 def frames_of(error: BaseException) -> str:
     """Return the user's own frames of an error, innermost last, as they stand in a line of the log."""
-    own: list[str] = []
-    frames = error.__traceback__
-    while frames is not None:
-        code = frames.tb_frame.f_code
-        if _is_the_users(code.co_filename):
-            own.append(f"{Path(code.co_filename).name}:{frames.tb_lineno} in {code.co_name}")
-        frames = frames.tb_next
-    return f" ({', '.join(own[-FRAMES:])})" if own else ""
+    own = [
+        f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
+        for frame in _own_frames(error)[-FRAMES:]
+    ]
+    return f" ({', '.join(own)})" if own else ""
+
+
+def _own_frames(error: BaseException) -> list[TracebackType]:
+    """Return the frames of the user's code, innermost last."""
+    own: list[TracebackType] = []
+    frame = error.__traceback__
+    while frame is not None:
+        if _is_the_users(frame.tb_frame.f_code.co_filename):
+            own.append(frame)
+        frame = frame.tb_next
+    return own
 
 
 def _is_the_users(file: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.errors import BrokerError, MalformedRecord, UnknownRun
+from jetflow.errors import BrokerError, UnknownRun
 from jetflow.runs.cancelling import DELETED, REMEMBERED, delete_tree
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
@@ -157,7 +157,4 @@ class History:
 
 
 def _has_succeeded(stored: Stored) -> bool:
-    try:
-        return decode_outcome(stored.body).status == "succeeded"
-    except MalformedRecord:
-        return False
+    return decode_outcome(stored.body).status == "succeeded"

@@ -12,11 +12,12 @@ from typing import Any, Final, Literal
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.effects import Procedure
 from jetflow.engine.failures import room_for
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import Procedure, conclude, finish, postpone, repeat_end, seal
+from jetflow.engine.transitions import conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
     BrokerError,
     MalformedRecord,
@@ -222,7 +223,7 @@ class Recorder:
         points.after("read_end")
         return stored
 
-    def unreadable(self, work: Assignment, error: BaseException) -> None:
+    def end_run(self, work: Assignment, error: BaseException) -> None:
         """End the run of a task that rests on what cannot be read, or leads to what the broker never takes."""
         task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
@@ -302,10 +303,10 @@ class Recorder:
 
     def _not_recorded(self, work: Assignment, error: BaseException) -> None:
         if isinstance(error, UNREADABLE):
-            self.unreadable(work, error)
+            self.end_run(work, error)
         elif refused_for_good(error) and not isinstance(work.error, BrokerError):
             work.error = error  # a second one, of this very end, is left to a worker that may
-            self.unreadable(work, error.__cause__ or error)
+            self.end_run(work, error.__cause__ or error)
         else:
             self._deliveries.leave(work.delivery, error, work.attempt)
 

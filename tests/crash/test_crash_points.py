@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from jetflow.engine import transitions
+from jetflow.engine import effects
 from jetflow.runs import points
 from tests.crash.killing import Killing
 
@@ -22,7 +22,7 @@ QUICK = [
 
 
 def test_every_effect_is_a_point() -> None:
-    plain = {effect.__name__ for effect in get_args(transitions.Effect)} - {"Count", "Start"}
+    plain = {effect.__name__ for effect in get_args(effects.Effect)} - {"Count", "Start"}
     assert {re.sub("(?<!^)(?=[A-Z])", "_", name).lower() for name in plain} <= set(points.POINTS)
 
 

@@ -14,9 +14,9 @@ import jetflow
 from jetflow import Client, Retry, Worker, WorkerOptions, workflow
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention, ensure_streams
+from jetflow.engine.effects import Effect, ReadEnded, StoreRun
 from jetflow.engine.joins import JoinRecord, id_sum
 from jetflow.engine.tasks import NONE, Outcome, Task
-from jetflow.engine.transitions import Effect, ReadEnded, StoreRun
 from jetflow.runs.cancelling import TREE
 from jetflow.runs.looks import Looks
 from jetflow.runs.performer import Performer

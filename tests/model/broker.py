@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally
-from jetflow.engine.tasks import Outcome, StepAddress, Task
-from jetflow.engine.transitions import (
+from jetflow.engine.effects import (
     Arm,
     CancelRest,
     CancelRun,
@@ -30,6 +28,8 @@ from jetflow.engine.transitions import (
     StoreRun,
     StoreStep,
 )
+from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally
+from jetflow.engine.tasks import Outcome, StepAddress, Task
 from tests.model.checks import Checks, Violation
 from tests.model.procedures import Token
 from tests.model.shell import Ack, Await, Due, Spawn

@@ -9,11 +9,11 @@ from unittest.mock import patch
 import msgspec
 
 from jetflow.engine import transitions
+from jetflow.engine.effects import Arm, Look, StoreStep
 from jetflow.engine.endings import ending
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import Outcome, Task
-from jetflow.engine.transitions import Arm, Look, StoreStep
 from tests.model.broker import Broker
 from tests.model.model import Rules
 from tests.model.planting import Bug, Edit

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jetflow.engine.joins import SEAL, JoinRecord
-from jetflow.engine.tasks import Outcome, StepAddress, Task
-from jetflow.engine.transitions import (
+from jetflow.engine.effects import (
     Arm,
     CancelRun,
     Count,
@@ -21,6 +19,8 @@ from jetflow.engine.transitions import (
     StoreRun,
     StoreStep,
 )
+from jetflow.engine.joins import SEAL, JoinRecord
+from jetflow.engine.tasks import Outcome, StepAddress, Task
 from tests.model.model import Model, Step
 from tests.model.shell import Ack, Await, Due, Spawn
 

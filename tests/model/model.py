@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from jetflow.engine.effects import Count, Look
 from jetflow.engine.joins import LookLedger, Tally
-from jetflow.engine.transitions import Count, Look
 from tests.model.broker import BLOCKED, Broker
 from tests.model.checks import Violation
 from tests.model.procedures import Procedures, Token

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
-from jetflow.engine import transitions
+from jetflow.engine import effects, transitions
+from jetflow.engine.effects import Effect, Look, Procedure, StoreRun
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import SEAL, JoinRecord, LookLedger, Tally
 from jetflow.engine.tasks import StepAddress, Task
-from jetflow.engine.transitions import Effect, Look, Procedure, StoreRun
 from tests.model.broker import Broker
 from tests.model.bugs_of_endings import BUGS_OF_ENDINGS
 from tests.model.configurations import CONFIGURATIONS
@@ -192,7 +192,7 @@ class OwnsWhatItBorrows(Shell):
 
 class LeavesRedeliveriesAlone(Shell):
     def go_on(self, task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
-        yield transitions.ReadEnded(task)
+        yield effects.ReadEnded(task)
         return True
 
 

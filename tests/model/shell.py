@@ -19,10 +19,10 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from jetflow.engine import transitions
+from jetflow.engine.effects import Effect, Ended, ReadEnded
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.joins import Borrowed, JoinRecord, failed_join, id_sum
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import Effect, Ended, ReadEnded
 from tests.model.checks import Violation
 from tests.model.scenario import Body
 from tests.model.universe import TIMER, Universe

@@ -16,10 +16,10 @@ import pytest
 
 from conformance import wire
 from conformance.wire import Names
+from jetflow.engine.effects import Start
 from jetflow.engine.endings import decide
 from jetflow.engine.graph import END, Graph
 from jetflow.engine.tasks import StepAddress, Task
-from jetflow.engine.transitions import Start
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target
 from jetflow.wire.codec import ANY

@@ -6,11 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jetflow.engine.graph import END, START, Graph, Node
-from jetflow.engine.joins import SEAL, Borrowed, JoinRecord
-from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Status, StepAddress, Task
-from jetflow.engine.transitions import (
+from jetflow.engine.effects import (
     Arm,
     CancelRest,
     CancelRun,
@@ -28,6 +24,12 @@ from jetflow.engine.transitions import (
     StoreMark,
     StoreRun,
     StoreStep,
+)
+from jetflow.engine.graph import END, START, Graph, Node
+from jetflow.engine.joins import SEAL, Borrowed, JoinRecord
+from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Status, StepAddress, Task
+from jetflow.engine.transitions import (
     begin,
     conclude,
     count_up,

@@ -1,0 +1,186 @@
+"""The effects that the rules ask for: what each does, and what the rule that asked is given as its result."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from jetflow.engine.graph import Graph
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.tasks import Attempt, Outcome, StepAddress, Task
+
+
+class StoreRun(msgspec.Struct, frozen=True, gc=False):
+    """Store how a run ended, write-once. Result: the outcome that is stored."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreMark(msgspec.Struct, frozen=True, gc=False):
+    """Store that a run ended other than well, before its outcome. A hint, never the truth. Result: None."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreStep(msgspec.Struct, frozen=True, gc=False):
+    """Store how a step ended, write-once. Result: the outcome that is stored."""
+
+    task: Task
+    outcome: Outcome
+
+
+class StoreAttempt(msgspec.Struct, frozen=True, gc=False):
+    """Store how one delivery of a task ended without an outcome, write-once. Result: None."""
+
+    task: Task
+    delivery: int
+    attempt: Attempt
+
+
+class StoreJoin(msgspec.Struct, frozen=True, gc=False):
+    """Store a join record, write-once for its turn. Result: the record that is stored."""
+
+    task: Task
+    record: JoinRecord
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Add to a counter. Result: the new value, or None when another procedure of this batch was given it."""
+
+    address: StepAddress
+    kind: Literal["join", "gate"]
+    by: int
+
+
+class Look(msgspec.Struct, frozen=True, gc=False):
+    """Read a join and its outcomes from the leader. ``value`` is the counter value that asks for it.
+
+    Where a child's failure asks for it (``failure``), only a join that one failure may decide is worth it.
+
+    Result: a JoinView, or None when nothing is sealed, the look cannot be worth it, or outcomes are missing; a Broken
+    when no look can ever decide it.
+    """
+
+    join: StepAddress
+    value: int | None
+    failure: bool = False
+
+
+class JoinView(msgspec.Struct, frozen=True):
+    """A join that is decided: its record, its step's task, its run's graph, and the children that did not end well.
+
+    ``met`` tells how its policy was decided; ``rest`` says that children may be open that it does not need.
+    """
+
+    record: JoinRecord
+    task: Task
+    graph: Graph
+    failed: tuple[tuple[str, Outcome], ...] = ()
+    met: bool = True
+    rest: bool = False
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A join that nobody decides any more, for its record or its graph is lost, or its run is cancelled.
+
+    ``outcome`` is how its run ends, or has ended. ``task`` is of the run; ``graph`` is None if it is what is lost.
+    """
+
+    task: Task
+    outcome: Outcome
+    graph: Graph | None = None
+
+
+class Arm(msgspec.Struct, frozen=True, gc=False):
+    """Have the next turn of a parked step published at the time that its record names.
+
+    Result: False once a timer of the broker is armed; True when the time has come already.
+    """
+
+    task: Task
+    record: JoinRecord
+
+
+class Disarm(msgspec.Struct, frozen=True, gc=False):
+    """Remove the timer of a turn that was woken before. Result: None."""
+
+    task: Task
+
+
+class CancelRun(msgspec.Struct, frozen=True, gc=False):
+    """Cancel what the steps of a run that has ended have left open, and what they have spawned. Result: None.
+
+    The step that runs after a failure, ``spared``, and what it spawns go on.
+    """
+
+    task: Task
+    steps: tuple[str, ...]
+    spared: str | None = None
+
+
+class CancelRest(msgspec.Struct, frozen=True, gc=False):
+    """Cancel the children of a decided join that are still open. Result: None."""
+
+    join: StepAddress
+    record: JoinRecord
+
+
+class ReadEnded(msgspec.Struct, frozen=True, gc=False):
+    """Read what a redelivered task has already led to. Result: an Ended.
+
+    A ``sequel`` runs when its run has ended: then the join record of its turn is read all the same.
+    """
+
+    task: Task
+    sequel: bool = False
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What a task has already led to: the outcomes of its run and of its step, the join record of its turn."""
+
+    run: Outcome | None = None
+    step: Outcome | None = None
+    join: JoinRecord | None = None
+
+
+class ReadSteps(msgspec.Struct, frozen=True, gc=False):
+    """Read from the leader how the steps of a run have ended. Result: a dict of outcomes by step name.
+
+    With ``outputs`` those that were too large for their records are read as well.
+    """
+
+    task: Task
+    outputs: bool = False
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Publish a task of the same run, write-once; it counts ``tried`` attempts as made. Result: None."""
+
+    task: Task
+    step: str
+    turn: int
+    tried: int = 0
+
+
+Effect: TypeAlias = (
+    StoreRun
+    | StoreMark
+    | StoreStep
+    | StoreAttempt
+    | StoreJoin
+    | Arm
+    | Disarm
+    | Count
+    | Look
+    | CancelRun
+    | CancelRest
+    | ReadEnded
+    | ReadSteps
+    | Start
+)
+Procedure: TypeAlias = Generator[Effect, Any, None]
+"""Yields effects, receives their results."""
