@@ -90,7 +90,7 @@ class Bodies:
             arguments = step.arguments(step.input.decode(data), context)
             points.before("body")
             if step.timeout is None and task.deadline is None:
-                result = await self._call(step, body, arguments)
+                result = await (step.function(**arguments) if step.is_async else self._in_thread(step, body, arguments))
             else:
                 result = await self._call_in_time(step, body, arguments, task.deadline)
             points.after("body")
@@ -106,11 +106,9 @@ class Bodies:
         work.give_back_slot()
         self.mean_duration += (monotonic() - began - self.mean_duration) / 16
 
-    def _call(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
-        """Call a step's function, here or in a thread."""
+    def _in_thread(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
+        """Call a step's function in a thread."""
         function: Callable[..., Any] = step.function
-        if step.is_async:
-            return function(**arguments)
         call = contextvars.copy_context()
         called = asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
         return self._awaited(body, called) if step.wraps_async else called
@@ -135,7 +133,9 @@ class Bodies:
         try:
             async with end, timeout:
                 body.bound(timeout)
-                return await self._call(step, body, arguments)
+                if step.is_async:
+                    return await step.function(**arguments)
+                return await self._in_thread(step, body, arguments)
         except TimeoutError:
             if timeout.expired():
                 raise StepTimeout(step.name, step.timeout or 0.0) from None

@@ -84,7 +84,9 @@ class Deliveries:
 
     def ack(self, delivery: Delivery) -> None:
         """End a delivery whose task is done."""
-        self._release(delivery)
+        self.held.pop(delivery.reply, None)
+        if self._here.get(delivery.subject) is delivery:
+            del self._here[delivery.subject]
         points.before("ack")
         self._session.connection.send(delivery.reply, ACK)
         points.after("ack")

@@ -188,11 +188,6 @@ class Executor:
 
     # --- with the worker
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether the broker can be reached at this moment."""
-        return self._session.connection.is_connected
-
     def stop(self) -> None:
         """Park every step that waits, and every one that is about to."""
         self.bodies.park()

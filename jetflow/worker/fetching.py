@@ -17,6 +17,7 @@ from contextvars import copy_context
 from time import monotonic
 from typing import Final
 
+from jetflow.broker.connection import Connection
 from jetflow.broker.puller import Delivery, Puller
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import Executor
@@ -42,7 +43,8 @@ HAND_BACK_AFTER: Final = 5.0
 class Fetcher:
     """Runs deliveries on slots. The slots call `dispatch` when one is free."""
 
-    def __init__(self, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
+    def __init__(self, connection: Connection, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
+        self._connection = connection
         self._slots = slots
         self._deliveries = deliveries
         self._executor = executor
@@ -82,7 +84,7 @@ class Fetcher:
 
     def _may_start(self) -> bool:
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        return not self._stopping and self._executor.is_connected
+        return not self._stopping and self._connection.is_connected
 
     def _start_runners(self) -> None:
         if not self._may_start():

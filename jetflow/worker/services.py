@@ -47,7 +47,7 @@ class Services:
         self.executor: Executor = Executor(
             session, self.performer, slots, self.deliveries, self.counts, workflows, options, name
         )
-        self.fetcher: Fetcher = Fetcher(slots, self.deliveries, self.executor)
+        self.fetcher: Fetcher = Fetcher(session.connection, slots, self.deliveries, self.executor)
         self.pullers: StepPullers = StepPullers(session, workflows, self.fetcher.accept, ack_wait=options.ack_wait)
         self.heartbeat: Heartbeat = Heartbeat(
             session.connection, self.deliveries.held, self.executor.bodies.name_of, ack_wait=options.ack_wait

@@ -105,6 +105,7 @@ class Waiting:
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self._reads: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._last_arrival = 0.0
         self._last_check = 0.0
         self._counter_seen: bytes | None = None
@@ -284,13 +285,13 @@ class Waiting:
         """Stop the step's timeout while it waits."""
         deadline = None if self.pause is None else self.pause.when()
         if self.pause is not None and deadline is not None and not self.pause.expired():
-            self._time_left = deadline - asyncio.get_running_loop().time()
+            self._time_left = deadline - self._loop.time()
             self.pause.reschedule(None)
 
     def _start_clock(self) -> None:
         """Let the timeout go on when the step waits nowhere any more."""
         if self.pause is not None and self._time_left is not None and not self._outside:
-            self.pause.reschedule(asyncio.get_running_loop().time() + self._time_left)
+            self.pause.reschedule(self._loop.time() + self._time_left)
             self._time_left = None
 
     def _silence(self) -> float:
@@ -299,13 +300,12 @@ class Waiting:
 
     def _set_timer(self) -> None:
         """Look at the waits again when they may have been missed, or when it is time to park."""
-        loop = asyncio.get_running_loop()
-        left = self._waits.oldest.began + self._crowd.park_after - loop.time()
+        left = self._waits.oldest.began + self._crowd.park_after - self._loop.time()
         delay = self._silence() if self._cold else min(self._silence(), max(0.0, left))
-        self._timer = loop.call_later(delay, self._look)
+        self._timer = self._loop.call_later(delay, self._look)
 
     def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._cold or now - self._waits.oldest.began >= self._crowd.park_after:
             self.park()
         if self.parked or self._cancelled:
@@ -329,15 +329,14 @@ class Waiting:
 
     def told(self, child: bytes, body: bytes) -> None:
         """Take the record of an outcome that has just been stored."""
-        if self._waits:
-            self._last_arrival = asyncio.get_running_loop().time()
-            self._waits.take(child, body)
+        if self._waits.take(child, body):
+            self._last_arrival = self._loop.time()
 
     def _catch_up(self) -> None:
         self._in_background(self._read(set(self._waits.open), in_pages=False))
 
     def _in_background(self, look: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._try(look))
+        task = self._loop.create_task(self._try(look))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
 

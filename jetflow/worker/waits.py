@@ -64,9 +64,6 @@ class Waits:
         self._open: dict[bytes, tuple[Wait, ...]] = {}
         self._moving = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._waits)
-
     @property
     def open(self) -> Set[bytes]:
         """The children that are waited for and have not ended."""
@@ -102,11 +99,11 @@ class Waits:
             else:
                 del self._open[child]
 
-    def take(self, child: bytes, body: bytes) -> None:
-        """Take the record of an outcome, if anybody waits for it."""
+    def take(self, child: bytes, body: bytes) -> bool:
+        """Take the record of an outcome, if anybody waits for it. Returns whether somebody does."""
         waits = self._open.pop(child, None)
         if waits is None:
-            return
+            return False
         self.ended[child] = body
         for wait in waits:
             if wait.left <= 0:
@@ -117,6 +114,7 @@ class Waits:
             if wait.left <= 0:
                 self._moving += 1
                 wait.wake()
+        return True
 
     def wake(self) -> None:
         """Let all of them look at what has become of their step."""

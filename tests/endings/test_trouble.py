@@ -219,7 +219,7 @@ async def _stored_runs(stored: Stored, count: int) -> bool:
 
 
 async def _disconnected(worker: Worker) -> bool:
-    return not services(worker).executor.is_connected
+    return not services(worker).executor._session.connection.is_connected
 
 
 async def _true(value: bool) -> bool:
