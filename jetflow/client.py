@@ -14,7 +14,8 @@ from jetflow.children import errors_of
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Status, Task
 from jetflow.errors import InvalidInput, RunFailed, UnknownRun
-from jetflow.runs.cancelling import cancel_run, delete_tree
+from jetflow.runs.cancelling import cancel_run
+from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
 from jetflow.runs.performer import Performer

@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -27,6 +27,9 @@ MULTI_GET: Final = 1000
 
 PAGE: Final = 1000
 """Messages in one page of a filtered read."""
+
+FEW_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of messages that are read at once to be removed."""
 
 _END_OF_PAGE: Final = frozenset({"204", "404"})
 
@@ -45,6 +48,17 @@ class Stored(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     time: float
+
+
+class Few(NamedTuple):
+    """Some of the messages of some filters, and how many are left behind them."""
+
+    found: list[Stored]
+    left: int
+
+
+class _TooMany(JetStreamUnavailable):
+    """The server does not list so many messages at once."""
 
 
 class Store:
@@ -78,6 +92,12 @@ class Store:
         message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}.{subject}"))
         return None if _is_status(message) else _from_replica(message)
 
+    async def first(self, stream: str, subject: str, *, after: int = 0) -> Stored | None:
+        """Return the first message of a filter behind sequence ``after``, as any replica has it."""
+        body = orjson.dumps({"next_by_subj": subject, "seq": after + 1})
+        message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}"), body)
+        return None if _is_status(message) else _from_replica(message)
+
     # --- counts and ids
 
     async def leader_count(self, stream: str, subject: str) -> int:
@@ -91,12 +111,6 @@ class Store:
         """Return how many messages the filter holds, as any replica has them. It holds up no writers."""
         page, behind = await self._direct_batch(stream, {"next_by_subj": subject, "batch": 1, "seq": 1})
         return len(page) + behind
-
-    async def next(self, stream: str, subject: str, *, after: int = 0) -> int | None:
-        """Return the sequence of the first message of a filter behind ``after``, as any replica has it."""
-        body = orjson.dumps({"next_by_subj": subject, "seq": after + 1})
-        message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}"), body)
-        return None if _is_status(message) else _from_replica(message).sequence
 
     async def leader_ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
         """Yield pages of the run ids in which the subjects of the filter end, 16 bytes each."""
@@ -150,6 +164,21 @@ class Store:
             page, _ = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
             if page:
                 yield page
+
+    async def few(self, stream: str, filters: Sequence[str]) -> Few | None:
+        """Return what some filters hold, as any replica has it; None if that is more than the server tells at once."""
+        try:
+            return Few(*await self._direct_batch(stream, {"multi_last": filters, "max_bytes": FEW_BYTES}))
+        except _TooMany:
+            return None
+
+    async def holds_few(self, stream: str, filters: Sequence[str]) -> bool:
+        """Tell whether some filters hold no more than the server tells at once, as any replica has it."""
+        try:
+            await self._direct_batch(stream, {"multi_last": filters, "batch": 1})
+        except _TooMany:
+            return False
+        return True
 
     async def scan(self, stream: str, subject: str) -> AsyncIterator[list[tuple[str, bytes]]]:
         """Yield pages of the subjects and bodies of a filter, in stream order, as any replica has them: for many."""
@@ -233,7 +262,8 @@ def _left_behind(stream: str, status: Message) -> int:
     headers = status.headers or {}
     if headers["Status"] not in _END_OF_PAGE:
         reason = headers.get("Description", "nobody answers for the stream")
-        raise JetStreamUnavailable(f"a batched read of {stream} was refused: {headers['Status']} {reason}")
+        kind = _TooMany if headers["Status"] == "413" else JetStreamUnavailable
+        raise kind(f"a batched read of {stream} was refused: {headers['Status']} {reason}")
     return int(headers.get("Nats-Num-Pending", "0"))
 
 

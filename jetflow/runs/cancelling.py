@@ -1,4 +1,4 @@
-"""Cancelling a run with its tree, and deleting a tree.
+"""Cancelling a run with its tree.
 
 Cancelling stores a mark that every worker hears of, records the run's outcome (so its parent's join goes on), and
 removes the queued tasks of the tree with one purge for each parent, not one message for each task. What is running is
@@ -40,8 +40,8 @@ REMOVED: Final = "removed"
 
 PURGES_AT_ONCE: Final = 32
 
-PURGED_AT_ONCE: Final = 5000
-"""Messages of a tree that one purge removes at most: 200,000 at once held up writers for 166 ms."""
+REMEMBERED: Final = 3600.0
+"""Seconds for which the mark of a cancelled or deleted run counts."""
 
 Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
@@ -97,7 +97,7 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
     cancelled_ones = set(runs)
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
-        await _purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
+        await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
     await _mark(session, join.root, await _parents_below(session, join.root, runs))
 
 
@@ -153,18 +153,18 @@ async def _remove_queued(session: Session, first: Task, parents: list[str]) -> N
     names, root = session.names, first.root
     if parents == [root] and first.parent == NONE:
         stored = await session.store.leader_last(names.tasks_stream, names.task_of(first))
-        await _purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
-        await _purge(session, names.timers_stream, [names.timers_of_tree(root)])
+        await purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
+        await purge(session, names.timers_stream, [names.timers_of_tree(root)])
         await _keep_first(session, first, None if stored is None else triggered_at(stored))
     else:
         await _remove_queued_below(session, root, parents)
-        await _purge(session, names.timers_stream, [names.timers_of_run(root, first.run)])
+        await purge(session, names.timers_stream, [names.timers_of_run(root, first.run)])
 
 
 async def _remove_queued_below(session: Session, root: str, parents: list[str]) -> None:
     names = session.names
-    await _purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
-    await _purge(session, names.timers_stream, [names.timers_of_parent(root, parent) for parent in parents])
+    await purge(session, names.tasks_stream, [names.tasks_of_parent(root, parent) for parent in parents])
+    await purge(session, names.timers_stream, [names.timers_of_parent(root, parent) for parent in parents])
 
 
 async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
@@ -175,7 +175,7 @@ async def _mark(session: Session, root: str, runs: Iterable[str]) -> None:
         if not (await session.publisher.store(subject, TREE)).stored:
             stored = await session.store.leader_last(session.names.tasks_stream, subject)
             if stored is not None and (stored.body == ALONE or stored.body.startswith(REST)):
-                await _purge(session, session.names.tasks_stream, [subject])
+                await purge(session, session.names.tasks_stream, [subject])
                 await session.publisher.store(subject, TREE)
 
     await asyncio.gather(*(mark(run) for run in runs))
@@ -229,64 +229,13 @@ def _descendants(families: dict[str, set[str]], run: str) -> list[str]:
     return found
 
 
-async def _purge(session: Session, stream: str, subjects: Iterable[str]) -> None:
+async def purge(session: Session, stream: str, subjects: Iterable[str]) -> int:
+    """Remove what some filters hold, and return how many messages that were."""
     gate = asyncio.Semaphore(PURGES_AT_ONCE)
 
-    async def purge(subject: str) -> None:
+    async def purge_one(subject: str) -> int:
         async with gate:
-            await session.connection.api(f"STREAM.PURGE.{stream}", {"filter": subject}, timeout=60)
+            answer = await session.connection.api(f"STREAM.PURGE.{stream}", {"filter": subject}, timeout=60)
+            return int(answer["purged"])
 
-    await asyncio.gather(*(purge(subject) for subject in subjects))
-
-
-REMEMBERED: Final = 3600.0
-"""Seconds for which the mark of a cancelled or deleted run counts."""
-
-
-async def was_deleted(session: Session, run: str) -> bool:
-    """Tell whether a root run was deleted so lately that what may still be under way of it is refused."""
-    names = session.names
-    mark = await session.store.leader_last(names.tasks_stream, names.cancelled(run, run))
-    return mark is not None and mark.body == DELETED and time() - mark.time < REMEMBERED
-
-
-# --- deleting --------------------------------------------------------------------------------------------------
-
-
-async def delete_tree(session: Session, run: str) -> None:
-    """Delete all that is stored of a root run and its descendants. A mark stays, which refuses late zombies.
-
-    Raises:
-        UnknownRun: no root run with this id is stored.
-    """
-    names = session.names
-    ended = await session.store.leader_last(names.records_stream, names.run(run, NONE, NONE, run))
-    if ended is None:
-        first = await find_first_task(session, run)
-        if first is None or first.parent != NONE:
-            raise UnknownRun(run)
-    await _purge(session, names.tasks_stream, [names.cancelled(run, "*")])
-    await session.publisher.store(names.cancelled(run, run), DELETED)
-    begun = await session.store.next(names.records_stream, names.any_of_tree(run))
-    is_small = ended is not None and begun is not None and ended.sequence - begun < PURGED_AT_ONCE
-    purge = _purge if is_small else _purge_in_pieces
-    outcomes, *others = names.records_of_tree(run)
-    await asyncio.gather(
-        purge(session, names.records_stream, others),
-        purge(session, names.tasks_stream, [names.tasks_of_tree(run)]),
-        purge(session, names.counters_stream, [names.counters_of_tree(run)]),
-        purge(session, names.values_stream, [names.values_of_tree(run)]),
-        purge(session, names.timers_stream, [names.timers_of_tree(run)]),
-    )
-    # By the record of its root a tree is found again if whoever deletes it dies: that one goes last.
-    await purge(session, names.records_stream, [outcomes])
-
-
-async def _purge_in_pieces(session: Session, stream: str, subjects: Iterable[str]) -> None:
-    """Purge what may be much, so that the writers of the stream are held up for a moment only, and again."""
-    for subject in subjects:
-        after = 0
-        while (sequence := await session.store.next(stream, subject, after=after)) is not None:
-            after = sequence + PURGED_AT_ONCE
-            await session.connection.api(f"STREAM.PURGE.{stream}", {"filter": subject, "seq": after}, timeout=60)
-        await _purge(session, stream, [subject])
+    return sum(await asyncio.gather(*(purge_one(subject) for subject in subjects)))

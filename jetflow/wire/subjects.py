@@ -228,6 +228,10 @@ class Subjects:
         """The mark that a run is cancelled; where it is the root, its whole tree."""
         return f"{self.prefix}.cancel.{root}.{run}"
 
+    def all_deleted(self, mark: str) -> str:
+        """The mark that many root runs are deleted; ``mark`` tells it from others of its kind."""
+        return f"{self.prefix}.cancel.-.{mark}"
+
     @property
     def all_cancelled(self) -> str:
         """Every mark that a run is cancelled."""
@@ -243,7 +247,7 @@ class Subjects:
         return [f"{self.prefix}.{kind}.{root}.>" for kind in RECORD_KINDS]
 
     def any_of_tree(self, root: str) -> str:
-        """Whatever names a root run there: to read, for the mark of a deleted tree is among it."""
+        """Every record of one root run and its descendants, in the stream of records."""
         return f"{self.prefix}.*.{root}.>"
 
     def counters_of_tree(self, root: str) -> str:

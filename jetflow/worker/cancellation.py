@@ -14,6 +14,7 @@ from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
 from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED, REST, rest_but
+from jetflow.runs.deleting import deleted_by
 from jetflow.wire.subjects import last_token
 
 _log = logging.getLogger("jetflow.worker")
@@ -118,8 +119,16 @@ class Cancellations:
         return None if mark is None or monotonic() - mark.at > REMEMBERED else mark.body
 
     def _on_live(self, message: Message) -> None:
-        self.add(last_token(message.subject), message.data)
+        self._add_all(message.subject, message.data)
         self.on_cancelled()
+
+    def _add_all(self, subject: str, mark: bytes, *, age: float = 0.0) -> None:
+        """Note what a mark says, of its run or of the many that it names."""
+        if mark.startswith(b"["):
+            for run in deleted_by(mark):
+                self.add(run, DELETED, age=age)
+        else:
+            self.add(last_token(subject), mark, age=age)
 
     def _catch_up(self) -> None:
         task = asyncio.get_running_loop().create_task(self._read())
@@ -133,7 +142,7 @@ class Cancellations:
                 names.tasks_stream, names.all_cancelled, after=self._read_to, since=REMEMBERED
             ):
                 for stored in page:
-                    self.add(last_token(stored.subject), stored.body, age=time() - stored.time)
+                    self._add_all(stored.subject, stored.body, age=time() - stored.time)
                     self._read_to = stored.sequence
         except BrokerError as error:
             _log.warning("the marks of cancelled runs could not be read: %s", error)
