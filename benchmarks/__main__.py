@@ -18,6 +18,7 @@ from benchmarks.workloads import (
     chain,
     fanout,
     gather,
+    history,
     idle,
     latency,
     recovery,
@@ -31,7 +32,21 @@ from benchmarks.workloads.workload import Workload
 
 WORKLOADS: Final[dict[str, Workload]] = {
     module.WORKLOAD.name: module.WORKLOAD
-    for module in (fanout, gather, boundary, latency, resume, chain, tree, spawn, retries, timers, recovery, idle)
+    for module in (
+        fanout,
+        gather,
+        boundary,
+        latency,
+        resume,
+        chain,
+        tree,
+        spawn,
+        retries,
+        timers,
+        history,
+        recovery,
+        idle,
+    )
 }
 
 _EXAMPLES: Final = """\
@@ -75,7 +90,9 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
     parser.add_argument("name", choices=[*WORKLOADS, plot.NAME], metavar="NAME", help="one of the workloads below")
     parser.add_argument("--n", type=_positive, help="the size; see below")
     parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; recovery, timers: 2)")
-    parser.add_argument("--rounds", type=_positive, help="how often both sides run (3; recovery: 2; idle, timers: 1)")
+    parser.add_argument(
+        "--rounds", type=_positive, help="how often both sides run (3; recovery: 2; idle, timers, history: 1)"
+    )
     parser.add_argument("--slots", type=_positive, help="steps that a jetflow worker runs at once (100; timers: 1000)")
     parser.add_argument("--durable", action="store_true", help="the server flushes to disk before it acknowledges")
     parser.add_argument("--kill-server", action="store_true", help="timers: kill the server in the middle")

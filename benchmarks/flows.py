@@ -254,6 +254,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "gather": [fanout, gather, leaf],
     "boundary": [boundary, leaf],
     "latency": [one_step],
+    "history": [one_step],
     "resume": [resume, resume_boundary, pause],
     "chain": [one_step, three_steps],
     "tree": [tree],

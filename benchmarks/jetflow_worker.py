@@ -1,4 +1,7 @@
-"""A jetflow worker process under uvloop: ``python -m benchmarks.jetflow_worker URL WORKLOAD SLOTS [durable]``."""
+"""A jetflow worker process under uvloop: ``python -m benchmarks.jetflow_worker URL WORKLOAD SLOTS [OPTION ...]``.
+
+An option is ``durable``, or ``name=number`` of what can be set of a worker.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from typing import Any
 
 import uvloop
 
@@ -14,9 +18,10 @@ from benchmarks.processes import serve
 from jetflow import Worker, WorkerOptions
 
 
-async def _main(url: str, workload: str, slots: str, *durable: str) -> None:
+async def _main(url: str, workload: str, slots: str, *more: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    options = WorkerOptions(slots=int(slots), durable=bool(durable))
+    settings: dict[str, Any] = dict(_setting(one) for one in more if "=" in one)
+    options = WorkerOptions(slots=int(slots), durable="durable" in more, **settings)
     worker = Worker(WORK[workload], server=url, options=options)
     await worker.start()
     running = asyncio.create_task(worker.run())  # as the process of a worker does
@@ -24,6 +29,11 @@ async def _main(url: str, workload: str, slots: str, *durable: str) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+def _setting(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
 
 
 if __name__ == "__main__":

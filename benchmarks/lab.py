@@ -5,7 +5,7 @@ Each measurement has a server of its own, so that neither side inherits what the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Final
@@ -123,11 +123,11 @@ async def bare_bench(options: Options) -> AsyncIterator[tuple[Bench, BareClient]
 
 @asynccontextmanager
 async def jetflow_bench(
-    workload: str, options: Options, *, config: str = "", workers: int | None = None
+    workload: str, options: Options, *, config: str = "", workers: int | None = None, settings: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Bench, Client]]:
-    """Run a server, workers and a client of jetflow."""
+    """Run a server, workers and a client of jetflow. ``settings`` are options of the workers, as ``name=number``."""
     count = options.workers if workers is None else workers
-    how = (workload, str(options.slots), *(["durable"] if options.durable else []))
+    how = (workload, str(options.slots), *(["durable"] if options.durable else []), *settings)
     async with (
         server(options, config) as running,
         worker_processes("benchmarks.jetflow_worker", running.url, *how, count=count) as started,
