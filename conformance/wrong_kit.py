@@ -22,7 +22,7 @@ from jetflow.broker import registry, topology
 from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
 from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
-from jetflow.runs import cancelling, following, looks, performer, targets, timers
+from jetflow.runs import cancelling, deleting, following, looks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
@@ -898,6 +898,12 @@ def deleted_is_cancelled() -> None:
     put(cancellation.Cancellations, "deleted", lambda *_: False)
 
 
+@fault("C13")
+def many_unread() -> None:
+    """A mark of many deleted trees is not understood."""
+    replace(deleting, "deleted_by", lambda _: [])
+
+
 @fault("C04", "M05")
 def running_goes_on() -> None:
     """A step that is running is not told that its run is cancelled."""
@@ -925,7 +931,7 @@ def ends_twice() -> None:
 @fault("C06", "C10")
 def queued_tasks_stay() -> None:
     """Cancelling leaves the queued tasks."""
-    replace(cancelling, "_purge", nothing)
+    replace(cancelling, "purge", nothing)
 
 
 @fault("C11")
@@ -983,7 +989,7 @@ def deleted_keys_taken() -> None:
     async def wrong(*_: Any) -> bool:
         return False
 
-    replace(cancelling, "was_deleted", wrong)
+    replace(deleting, "was_deleted", wrong)
 
 
 @fault("T06")

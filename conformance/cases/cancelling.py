@@ -80,6 +80,16 @@ async def its_tree_is_deleted(lab: Lab) -> None:
     lab.never(parent, message("run"), message("mark"), message("count"), message("cancel"), told(child))
 
 
+@case("C13", "parent")
+async def its_tree_is_deleted_with_others(lab: Lab) -> None:
+    """A mark "deleted" may name many root runs at once (Deleting)."""
+    parent = await lab.parent(deep=True)
+    await lab.cancel("-", new_id(), encode([new_id(), parent.root]))
+    child = await lab.spawn(parent, "square", 3)
+    await lab.expect(parent, ack(child))
+    lab.never(parent, message("run"), message("mark"), message("count"), message("cancel"), told(child))
+
+
 @case("C04", "parent")
 async def it_is_cancelled_while_it_runs(lab: Lab) -> None:
     """A step that is running when its mark comes is told to stop, and its run ends as cancelled (Cancelling)."""

@@ -11,6 +11,7 @@ from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, W
 from jetflow.errors import RecentlyDeleted
 from jetflow.runs import deleting
 from jetflow.runs.cancelling import DELETED, TREE
+from jetflow.runs.deleting import mark_all_deleted
 from jetflow.worker import cancellation, history
 from jetflow.worker.history import History
 from tests.endings.stored import PATIENCE, Stored, until
@@ -221,6 +222,80 @@ async def test_two_workers_share_what_is_to_be_deleted(client: Client, worker: M
     assert await gone(stored, runs) == runs
 
 
+async def test_a_worker_leaves_to_others_what_is_hardly_late(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True] * 3)
+        await until(stored.is_idle)
+    history = History(stored.session, WorkerOptions(keep=1e-9))
+    assert await history.delete_old(patience=3600) == 0
+    assert await gone(stored, runs) == []
+    assert await history.delete_old() == 3
+
+
+async def test_trees_whose_time_is_over_share_a_mark(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        runs = await ended(client, flow, [True] * 3)
+        await until(stored.is_idle)
+    known, heard = cancellation.Cancellations(stored.session), asyncio.Event()
+    await known.start()
+    known.on_cancelled = heard.set
+    assert await History(stored.session, WorkerOptions(keep=1e-9)).delete_old() == 3
+    assert len(await stored.subjects(stored.names.tasks_stream, stored.names.all_cancelled)) == 1
+    await asyncio.wait_for(heard.wait(), PATIENCE)
+    assert all(known.deleted(run) for run in runs)
+    late = cancellation.Cancellations(stored.session)
+    await late.start()
+    assert all(late.deleted(run) for run in runs)
+    for one in (known, late):
+        await one.stop()
+
+
+async def test_trees_that_ended_an_hour_ago_leave_no_mark(
+    client: Client, worker: MakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REMEMBERED", 0)
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        await ended(client, flow, [True] * 3)
+        await until(stored.is_idle)
+    assert await History(stored.session, WorkerOptions(keep=1e-9)).delete_old() == 3
+    assert await stored.subjects(stored.names.tasks_stream, stored.names.all_tasks[1]) == []
+
+
+async def test_a_key_is_refused_while_its_old_run_may_be_under_way(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    flow = succeeds_or_fails()
+    async with worker([flow]):
+        assert await (await client.trigger(flow, True, key="nightly")).result(PATIENCE) == "done"
+        await until(stored.is_idle)
+    assert await History(stored.session, WorkerOptions(keep=1e-9)).delete_old() == 1
+    with pytest.raises(RecentlyDeleted, match="nightly"):
+        await client.trigger(flow, True, key="nightly")
+
+
+async def test_a_tree_of_more_than_one_answer_holds(client: Client, worker: MakeWorker, stored: Stored) -> None:
+    """It is deleted among small ones."""
+
+    @workflow("one")
+    async def one(_: int) -> None: ...
+
+    @workflow("wide")
+    async def wide(width: int, ctx: Context) -> int:
+        return len(await ctx.join(await ctx.spawn_workflows(one, range(width))))
+
+    async with worker([wide, one]):
+        runs = [await client.trigger(wide, width) for width in (1, 1100, 2)]
+        assert [await run.result(PATIENCE) for run in runs] == [1, 1100, 2]
+        await until(stored.is_idle)
+    assert await History(stored.session, WorkerOptions(keep=1e-9)).delete_old() == 3
+    assert await gone(stored, [run.id for run in runs]) == [run.id for run in runs]
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_how_a_run_ended_decides_how_long_it_is_kept(
     client: Client, worker: MakeWorker, stored: Stored, kept: bool
@@ -287,10 +362,11 @@ async def test_only_marks_of_deleted_trees_that_count_no_more_are_removed(
     run, other = await client.trigger(flow), await client.trigger(flow)
     await client.delete(run.id)
     await client.cancel(other.id)
+    await mark_all_deleted(stored.session, [other.id])
     keeper = History(stored.session, WorkerOptions())
     assert await keeper.forget_marks() == 0
     monkeypatch.setattr(history, "REMEMBERED", 0)
-    assert await keeper.forget_marks() == 1
+    assert await keeper.forget_marks() == 2
     marks = await stored.subjects(stored.names.tasks_stream, stored.names.all_cancelled)
     assert marks == [stored.names.cancelled(other.id, other.id)]
 
