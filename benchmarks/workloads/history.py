@@ -153,7 +153,14 @@ def _report(
         server_rss_mb=fmean(server),
         rows=rows,
         goals=goals,
-        figures={"publish_p999_ms": p999 * 1000, "late_s": late, "records": stored, "apart": apart, "keep_s": keep},
+        figures={
+            "publish_p999_ms": p999 * 1000,
+            "late_s": late,
+            "records": stored,
+            "apart": apart,
+            "keep_s": keep,
+            "readings": msgspec.to_builtins(readings),
+        },
     )
 
 
