@@ -156,8 +156,8 @@ SERVICES: Final = (
     Fault(
         "a mark that is heard of is told to nobody",
         "worker/cancellation.py",
-        "        self.add(last_token(message.subject), message.data)\n        self.on_cancelled()",
-        "        self.add(last_token(message.subject), message.data)",
+        "        self._add_all(message.subject, message.data)\n        self.on_cancelled()",
+        "        self._add_all(message.subject, message.data)",
         (f"{CANCELLING}::test_a_running_step_gets_cancelled_error",),
     ),
     Fault(
@@ -306,6 +306,27 @@ EFFECTS: Final = (
         "if task.key is not None and await was_deleted(session, task.run):",
         "if False:",
         (f"{DELETING}::test_a_key_of_a_deleted_run_is_refused_by_name",),
+    ),
+    Fault(
+        "a mark of many deleted trees is not read",
+        "worker/cancellation.py",
+        'if mark.startswith(b"["):',
+        "if False:",
+        (f"{DELETING}::test_trees_whose_time_is_over_share_a_mark",),
+    ),
+    Fault(
+        "trees whose time is over leave no mark",
+        "worker/history.py",
+        "        if lately:",
+        "        if False:",
+        (f"{DELETING}::test_trees_whose_time_is_over_share_a_mark",),
+    ),
+    Fault(
+        "a tree that does not fit into one answer keeps its tasks",
+        "runs/deleting.py",
+        "if tasks is None or not records:",
+        "if False:",
+        (f"{DELETING}::test_a_tree_of_more_than_one_answer_holds",),
     ),
     Fault(
         "a large value is not held against its digest",
