@@ -48,6 +48,9 @@ CLOSED_WITHIN: Final = 5.0
 _WRITE_HIGH: Final = 4 * 1024 * 1024
 """Bytes in the write buffer above which bulk senders wait."""
 
+_SUBJECTS: Final = 4 * 1024
+"""Bytes that a message's subject and its reply may take: what the server accepts in a line."""
+
 _DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
 _log = logging.getLogger("jetflow.broker")
@@ -213,6 +216,11 @@ class Connection:
     def max_payload(self) -> int:
         """Bytes that the server accepts in one message, headers included."""
         return self.client.max_payload
+
+    @property
+    def largest_message(self) -> int:
+        """Bytes that the server counts of the largest message that it delivers: its subjects count, too."""
+        return self.client.max_payload + _SUBJECTS
 
     @property
     def is_closed(self) -> bool:

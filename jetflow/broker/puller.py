@@ -16,10 +16,14 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from jetflow.broker.connection import Connection, Message
+from jetflow.broker.pull_size import PullSize
 from jetflow.broker.times import SECOND
 
 PULL_EXPIRES: Final = 5.0
 """Seconds for which the server keeps a pull request. One that is paused swallows what comes meanwhile."""
+
+PULL_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that one pull request may bring."""
 
 IDLE_HEARTBEAT: Final = 2.5
 """Seconds between the server's signs of life while a request waits."""
@@ -92,6 +96,7 @@ class Puller:
         self._pulls: dict[int, int] = {}  # request -> messages it still asks for, oldest first
         self._asked = 0
         self._wanted = 0
+        self.size: PullSize = PullSize(connection, PULL_BYTES)
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -126,15 +131,14 @@ class Puller:
             self._ask(count - self._asked)
 
     def _ask(self, count: int) -> None:
+        request = self.size.of(count)
+        count = request["batch"]
         self._next += 1
         self._pulls[self._next] = count
         self._asked += count
         self._heard = max(self._heard, self._loop.time())
-        request = {
-            "batch": count,
-            "expires": int(PULL_EXPIRES * SECOND),
-            "idle_heartbeat": int(IDLE_HEARTBEAT * SECOND),
-        }
+        request["expires"] = int(PULL_EXPIRES * SECOND)
+        request["idle_heartbeat"] = int(IDLE_HEARTBEAT * SECOND)
         self._connection.send(self._request_subject, orjson.dumps(request), reply=f"{self._inbox}.{self._next}")
 
     def _on_message(self, message: Message) -> None:
@@ -161,7 +165,7 @@ class Puller:
         if status == "100":
             return
         self._asked -= self._pulls.pop(int(message.subject.rpartition(".")[2]), 0)
-        if status in _ORDINARY:
+        if status in _ORDINARY or self.size.left(headers) is not None:
             self.want(self._wanted)
             return
         description = headers.get("Description", "")

@@ -13,12 +13,16 @@ from typing import Any, Final
 import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message
+from jetflow.broker.pull_size import PullSize
 from jetflow.broker.puller import Delivery
 from jetflow.broker.times import SECOND
 from jetflow.errors import BrokerTimeout
 
 PAGE: Final = 500
 """Messages in one page, and in one pull."""
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that one pull may bring."""
 
 PULLS: Final = 2
 """Pulls under way."""
@@ -42,6 +46,7 @@ class Scan:
         self._last: Message | None = None
         self._left = 0
         self._asked = 0
+        self._size = PullSize(connection, PAGE_BYTES)
         self._moved = asyncio.Event()
         self._broken = True
         self._consumer = ""
@@ -85,6 +90,8 @@ class Scan:
             "num_replicas": 1,
             "inactive_threshold": FORGOTTEN_AFTER * SECOND,
         }
+        if self._page:
+            self._last = self._page[-1]
         if self._last is not None:
             start = Delivery(self._last).sequence + 1
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
@@ -96,8 +103,9 @@ class Scan:
         self._broken = False
 
     def _ask(self, inbox: str, count: int) -> None:
-        self._asked += count
-        request = {"batch": count, "expires": int(API_TIMEOUT * SECOND)}
+        request = self._size.of(count)
+        self._asked += request["batch"]
+        request["expires"] = int(API_TIMEOUT * SECOND)
         subject = self._connection.api_subject(f"CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}")
         self._connection.send(subject, orjson.dumps(request), reply=inbox)
 
@@ -109,8 +117,8 @@ class Scan:
             raise BrokerTimeout(f"reading many of {self._stream} stalled for {API_TIMEOUT:g} s") from None
 
     def _on_message(self, message: Message) -> None:
-        if not message.reply.startswith("$JS.ACK."):  # the consumer or its leader is gone
-            self._on_broken()
+        if not message.reply.startswith("$JS.ACK."):
+            self._on_status(message)
             return
         if self._broken or f".{self._consumer}." not in message.reply:  # it will be read again
             return
@@ -118,6 +126,15 @@ class Scan:
         self._left -= 1
         self._asked -= 1
         if len(self._page) >= PAGE or not self._left:
+            self._moved.set()
+
+    def _on_status(self, message: Message) -> None:
+        """Ask for the rest of a pull whose bytes are used up. Any other status: the consumer or its leader is gone."""
+        left = self._size.left(message.headers)
+        if left is None:
+            self._on_broken()
+        elif left:
+            self._asked -= left
             self._moved.set()
 
     def _on_broken(self) -> None:

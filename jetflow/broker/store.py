@@ -28,6 +28,9 @@ MULTI_GET: Final = 1000
 PAGE: Final = 1000
 """Messages in one page of a filtered read."""
 
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes in one page of any read, and what its last message has more."""
+
 FEW_BYTES: Final = 4 * 1024 * 1024
 """Bytes of messages that are read at once to be removed."""
 
@@ -161,9 +164,12 @@ class Store:
         size = max(1, min(MULTI_GET, self._connection.max_payload // 2 // longest))
         for at in range(0, len(subjects), size):
             chunk = list(subjects[at : at + size])
-            page, _ = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
-            if page:
-                yield page
+            while chunk:
+                page, left = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
+                if page:
+                    yield page
+                found = {stored.subject for stored in page}
+                chunk = [subject for subject in chunk if subject not in found] if left and page else []
 
     async def few(self, stream: str, filters: Sequence[str]) -> Few | None:
         """Return what some filters hold, as any replica has it; None if that is more than the server tells at once."""
@@ -208,7 +214,7 @@ class Store:
 
     async def _direct_batch(self, stream: str, request: dict[str, Any]) -> tuple[list[Stored], int]:
         """Return the messages of one batched direct get, and how many are left behind them."""
-        body = orjson.dumps(request)
+        body = orjson.dumps({"max_bytes": PAGE_BYTES} | request)
         try:
             async with asyncio.timeout(API_TIMEOUT):
                 while True:

@@ -17,14 +17,16 @@ from jetflow.workflow import Step, Workflow
 class Assignment(msgspec.Struct, eq=False):
     """One delivery of a task to this worker, from its message to its acknowledgement.
 
-    The executor finds ``graph``, ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that
-    no body of this turn can have begun before. ``body`` runs from ``started`` (seconds since the epoch) on, and leaves
-    an ``output`` or an ``error``. ``slots`` are those of which one was taken for it, until that is given back.
+    ``size`` is the bytes of its message, and of its output once there is one. The executor finds ``graph``,
+    ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that no body of this turn can have begun
+    before. ``body`` runs from ``started`` (seconds since the epoch) on, and leaves an ``output`` or an ``error``.
+    ``slots`` are those of which one was taken for it, until that is given back.
     """
 
     delivery: Delivery
     task: Task
     attempt: int
+    size: int
     slots: Slots | None = None
     graph: Graph | None = None
     workflow: Workflow[Any, Any] | None = None

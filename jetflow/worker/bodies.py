@@ -180,4 +180,5 @@ def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec
     output = codec.encode_output(result)
     if len(output) > LARGEST:
         raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", len(output), LARGEST)
+    work.size += len(output)
     return msgspec.Raw(output)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from jetflow.broker.puller import Delivery, Puller
 from jetflow.broker.session import Session
 from jetflow.errors import BrokerError
 from jetflow.worker.deliveries import Deliveries
+
+HANDLED_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of messages from which on no more are asked for until some are handled."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -37,6 +40,7 @@ class Errands:
         self._handle = handle
         self._window = window
         self._handling: set[asyncio.Task[None]] = set()
+        self._messages = self._bytes = 0  # under way
         self._puller = Puller(
             session.connection, stream, consumer, self._accept, lambda: self._in_background(self._make_again())
         )
@@ -67,7 +71,10 @@ class Errands:
         await self.drained()
 
     def _accept(self, delivery: Delivery) -> None:
+        self._messages += 1
+        self._bytes += len(delivery.body)
         self._in_background(self._run(delivery))
+        self._ask()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -86,4 +93,9 @@ class Errands:
             await self._handle(delivery)
         finally:
             self._deliveries.held.pop(delivery.reply, None)
-        self._puller.want(self._window)
+            self._messages -= 1
+            self._bytes -= len(delivery.body)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._puller.want(max(0, self._window - self._messages) if self._bytes < HANDLED_BYTES else 0)

@@ -77,7 +77,7 @@ class Executor:
             self._deliveries.reject(delivery, error)
             self._slots.give_back()
             return
-        work = Assignment(delivery, task, task.tried + 1, self._slots)
+        work = Assignment(delivery, task, task.tried + 1, len(delivery.body), self._slots)
         try:
             await self._execute(work)
         except UNREADABLE as error:
@@ -95,7 +95,7 @@ class Executor:
         except MalformedTask as error:
             self._deliveries.reject(delivery, error)
             return
-        work = Assignment(delivery, task, task.tried + 1)
+        work = Assignment(delivery, task, task.tried + 1, len(delivery.body))
         work.graph = self._session.registry.cached_graph(task.workflow, task.version)
         if self._is_cancelled(work):
             await self.recorder.drop(work)
@@ -195,6 +195,8 @@ class Executor:
 
     def _may_hold(self, task: Task) -> bool:
         """Tell whether a task may be held until its time: one of a step with ``max_running`` would hold a place."""
+        if self.bodies.stopping or not self.recorder.may_hold():
+            return False
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
-        return not self.bodies.stopping and step is not None and step.max_running is None
+        return step is not None and step.max_running is None

@@ -18,10 +18,9 @@ from time import monotonic
 from typing import Final
 
 from jetflow.broker.connection import Connection
-from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import Executor
-from jetflow.worker.recorder import RECORDING_AHEAD
 from jetflow.worker.slots import Slots
 
 SOON: Final = 0.05
@@ -35,6 +34,12 @@ ACTIVE_FOR: Final = 5.0
 
 AT_ONCE: Final = 100
 """Deliveries that one runner runs in one pass of the event loop: what they publish then leaves."""
+
+READY_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of fetched tasks from which on no more are asked for until some have begun."""
+
+FETCH_BYTES: Final = 32 * 1024 * 1024
+"""Bytes that the steps' requests may bring, one request of each; at least one message each."""
 
 HAND_BACK_AFTER: Final = 5.0
 """Seconds that a fetched task waits for a slot before another worker may have it."""
@@ -51,6 +56,7 @@ class Fetcher:
         self.pullers: list[Puller] = []
         self.running: set[asyncio.Task[None]] = set()
         self._ready: deque[Delivery] = deque()
+        self._ready_bytes = 0
         self._stopping = False
         self._fresh = 0
         self._latest = 0
@@ -64,6 +70,8 @@ class Fetcher:
 
     def begin(self) -> None:
         """Ask for the first tasks."""
+        for puller in self.pullers:
+            puller.size.share = min(PULL_BYTES, FETCH_BYTES // len(self.pullers))
         self._ask()
         self._timer = self._loop.call_later(1.0, self._tick)
 
@@ -72,6 +80,7 @@ class Fetcher:
         if not self._deliveries.receive(delivery):
             return
         self._ready.append(delivery)
+        self._ready_bytes += len(delivery.body)
         self.dispatch()
 
     def dispatch(self) -> None:
@@ -104,7 +113,7 @@ class Fetcher:
         for _ in range(AT_ONCE):
             if not self._ready or not self._may_start() or not self._slots.take():
                 break
-            delivery = self._ready.popleft()
+            delivery = self._next()
             delivery.running = runner
             if self._ready and not self._fresh:
                 self._start_runners()
@@ -115,22 +124,27 @@ class Fetcher:
                 break
         self.dispatch()
 
+    def _next(self) -> Delivery:
+        delivery = self._ready.popleft()
+        self._ready_bytes -= len(delivery.body)
+        return delivery
+
     async def stop(self) -> None:
         """Fetch nothing more, and hand back what has not started."""
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(puller.stop() for puller in self.pullers))
-        ready, self._ready = self._ready, deque()
+        ready, self._ready, self._ready_bytes = self._ready, deque(), 0
         await asyncio.gather(*(self._executor.dismiss(delivery) for delivery in ready))
 
     def _ask(self) -> None:
         self._asking = False
-        if self._stopping or self._executor.recorder.recording > RECORDING_AHEAD:
+        if self._stopping or not self._executor.recorder.has_room():
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
-        if wanted <= 0:
+        if wanted <= 0 or self._ready_bytes >= READY_BYTES:
             for puller in self.pullers:
                 puller.want(0)
             return
@@ -156,6 +170,6 @@ class Fetcher:
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
         while self._ready and self._deliveries.held.get(self._ready[0].reply, 0.0) < late:
-            task = self._loop.create_task(self._executor.dismiss(self._ready.popleft()))
+            task = self._loop.create_task(self._executor.dismiss(self._next()))
             self.running.add(task)
             task.add_done_callback(self.running.discard)

@@ -43,6 +43,9 @@ from jetflow.worker.failures import failure_of, frames_of, is_final, passes, ref
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
 
+RECORDING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of their inputs and outputs above which nothing more is fetched either."""
+
 AGAIN_AFTER: Final = 0.5
 """Seconds after which is recorded again what the broker could not do."""
 
@@ -55,7 +58,10 @@ _finish_spawning: Final = partial(finish, spawned=True)
 
 
 class Recorder:
-    """Records how deliveries end. ``on_room`` is called when so few are being recorded that more may be fetched."""
+    """Records how deliveries end. ``on_room`` is called when so few are being recorded that more may be fetched.
+
+    ``held_bytes`` are those of the inputs and outputs of the tasks that are being recorded, or held for a retry.
+    """
 
     def __init__(
         self,
@@ -73,7 +79,9 @@ class Recorder:
         self._counts = counts
         self._worker = worker
         self._recorded = asyncio.Event()
+        self._room_is_awaited = False
         self.recording: int = 0
+        self.held_bytes: int = 0
         self.on_room: Callable[[], None] = lambda: None
         performer.timers.on_holding = self._on_holding
 
@@ -279,6 +287,7 @@ class Recorder:
         write-once, or may be counted twice. Meanwhile the task is kept alive, and its body is not run again.
         """
         self.recording += 1
+        self.held_bytes += work.size
         self._performer.drive(rule(*given), partial(self._driven, work, rule, given))
 
     def _driven(
@@ -291,14 +300,14 @@ class Recorder:
         said: str = "",
     ) -> None:
         if error is None:
-            self._record_less()
+            self._record_less(work.size)
             self._deliveries.ack(work.delivery)
         elif passes(error):
             if said != str(error):
                 _log.warning("how a task on %s has ended is recorded again: %s", work.delivery.subject, error)
             asyncio.get_running_loop().call_later(AGAIN_AFTER, self._drive_again, work, rule, given, str(error))
         else:
-            self._record_less()
+            self._record_less(work.size)
             self._not_recorded(work, error)
 
     def _not_recorded(self, work: Assignment, error: BaseException) -> None:
@@ -312,23 +321,34 @@ class Recorder:
 
     def _drive_again(self, work: Assignment, rule: Callable[..., Procedure], given: tuple[Any, ...], said: str) -> None:
         if self._session.connection.is_closed:  # the worker has stopped: the task is delivered again
-            self._record_less()
+            self._record_less(work.size)
         else:
             self._performer.drive(rule(*given), partial(self._driven, work, rule, given, said=said))
 
     def _on_holding(self, change: int) -> None:
         """Note that a step that is held in memory until it is tried again records nothing meanwhile, or goes on."""
         if change > 0:
-            self._record_less()
+            self._record_less(0)  # its bytes are held still
         else:
             self.recording += 1
 
-    def _record_less(self) -> None:
+    def _record_less(self, size: int) -> None:
         self.recording -= 1
+        self.held_bytes -= size
         if not self.recording:
             self._recorded.set()
-        if self.recording == RECORDING_AHEAD:
+        if self._room_is_awaited and self.has_room():
             self.on_room()
+
+    def has_room(self) -> bool:
+        """Tell whether more may be fetched. If not, `on_room` is called when it may."""
+        has_room = self.recording <= RECORDING_AHEAD and self.held_bytes <= RECORDING_BYTES
+        self._room_is_awaited = not has_room
+        return has_room
+
+    def may_hold(self) -> bool:
+        """Tell whether tasks may be held for a retry beside those that are being recorded."""
+        return self.held_bytes <= RECORDING_BYTES // 2
 
     async def drained(self) -> None:
         """Wait until everything that steps have led to is recorded."""
