@@ -153,8 +153,7 @@ class Client:
         Raises:
             UnknownRun: ``run_id`` is not the id of any run.
         """
-        if not is_run_id(run_id):
-            raise UnknownRun(run_id)
+        _check_id(run_id)
         return Run(self._session, run_id, ANY if workflow is None else workflow.output)
 
     async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
@@ -165,8 +164,7 @@ class Client:
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        if not is_run_id(run_id):
-            raise UnknownRun(run_id)
+        _check_id(run_id)
         return await read_trace(self._session.usable(), run_id, children=children, after=after)
 
     async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
@@ -178,8 +176,7 @@ class Client:
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        if not is_run_id(run_id):
-            raise UnknownRun(run_id)
+        _check_id(run_id)
         return await cancel_run(self._session.usable(), self._performer.run, run_id, tree=tree)
 
     async def delete(self, run_id: str) -> None:
@@ -188,8 +185,7 @@ class Client:
         Raises:
             UnknownRun: no root run with this id is stored.
         """
-        if not is_run_id(run_id):
-            raise UnknownRun(run_id)
+        _check_id(run_id)
         await delete_tree(self._session.usable(), run_id)
 
     async def workflows(self) -> list[str]:
@@ -232,6 +228,13 @@ async def connect(
     retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
     async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
         yield Client(session)
+
+
+def _check_id(run_id: Any) -> None:
+    if not isinstance(run_id, str):
+        raise InvalidInput(f"a run is named by its id, a str, and not by {run_id!r}: give its id, as in run.id")
+    if not is_run_id(run_id):
+        raise UnknownRun(run_id)
 
 
 def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:

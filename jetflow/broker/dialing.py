@@ -33,6 +33,9 @@ _REFUSALS: Final = (
 )
 """Words of the server for who may not connect, in lower case."""
 
+_SILENT: Final = "expecting INFO"
+"""nats-py's words for somebody who accepts a connection, and does not begin as a NATS server does."""
+
 _ABANDONED_WITHIN: Final = 0.2
 """Seconds that the end of a connection that never was may take."""
 
@@ -187,10 +190,10 @@ class _Attempts:
 
     def _nobody(self, error: Exception, how_long: str) -> str:
         reason = str(error) or type(error).__name__
-        return (
-            f"no NATS server answers at {self._access.shown}{how_long} ({reason}): "
-            "start one (`jetflow dev` does), or set NATS_URL"
-        )
+        advice = "start one (`jetflow dev` does), or set NATS_URL"
+        if _SILENT in reason and not self._access.auth.tls_first:
+            advice = "if it is one that begins with TLS, say so: Auth(tls_first=True), or --tls-first"
+        return f"no NATS server answers at {self._access.shown}{how_long} ({reason}): {advice}"
 
 
 def _next_server(servers: list[PoolServer], _: dict[str, Any]) -> tuple[PoolServer, float]:

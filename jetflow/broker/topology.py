@@ -19,7 +19,11 @@ from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
 DUPLICATE_WINDOW: Final = 120.0
 """Seconds for which the server remembers message ids. Only the fast path: subjects are the guarantee."""
 
+MOST_STEPS: Final = 100_000
+"""Consumers that the stream of tasks may have. Where nothing is said, the server takes no more than 1,000."""
+
 _STREAM_EXISTS: Final = 10058
+_TOO_MANY_CONSUMERS: Final = 10026
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +94,7 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
         | {
             "name": names.tasks_stream,
             "subjects": list(names.all_tasks),
+            "max_consumers": MOST_STEPS,
             "republish": _republish(names.republished_tasks),
         },
         write_once
@@ -135,7 +140,7 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
     found = await _found(connection, f"STREAM.INFO.{name}")
     if found is None:
         try:
-            found = await connection.api(f"STREAM.CREATE.{name}", config)
+            found = await _made(connection, config)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=f"the stream {name} does not exist") from None
         except BrokerRefused as error:
@@ -143,6 +148,17 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
                 raise
             found = await connection.api(f"STREAM.INFO.{name}")
     _check_stream(found["config"], config)
+
+
+async def _made(connection: Connection, config: dict[str, Any]) -> dict[str, Any]:
+    """Make a stream; with as many consumers as the account may have, if those are fewer."""
+    operation = f"STREAM.CREATE.{config['name']}"
+    try:
+        return await connection.api(operation, config)
+    except BrokerRefused as error:
+        if error.err_code != _TOO_MANY_CONSUMERS or "max_consumers" not in config:
+            raise
+    return await connection.api(operation, {name: value for name, value in config.items() if name != "max_consumers"})
 
 
 def _check_stream(found: dict[str, Any], config: dict[str, Any]) -> None:

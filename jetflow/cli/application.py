@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
@@ -68,5 +68,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _refuse(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    said = str(error)
+    if isinstance(error, UnusedCliTokensError):
+        hint = " Quote JSON for the shell, as in '{\"n\": 5}'" if "trigger" in (error.command_chain or ()) else ""
+        said = f"what is {' '.join(error.unused_tokens or ())!r} for?{hint}"
+    print(f"error: {said}", file=sys.stderr)
     return status

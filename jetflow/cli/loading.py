@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import linecache
 import sys
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from jetflow.cli.options import UsageError
 from jetflow.errors import JetflowError
+from jetflow.worker.failures import own_frames
 from jetflow.workflow import Workflow
-
-_JETFLOW: Final = str(Path(__file__).parents[1])
 
 
 class ImportFailed(JetflowError, ImportError):
@@ -120,8 +119,14 @@ def _module(name: str) -> ModuleType:
 
 
 def _fail(name: str, error: BaseException) -> NoReturn:
-    """Say what a module's import raised, and on which line of the user's code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_JETFLOW, "<frozen", importlib.__file__))]
-    where = "" if not own or isinstance(error, SyntaxError) else f" ({own[-1].filename}:{own[-1].lineno})"
-    raise ImportFailed(f"cannot import {name!r}: {type(error).__name__}: {error}{where}") from error
+    """Say what a module's import raised, and on which lines of the user's code: the last one is where it went wrong."""
+    places = [(frame.tb_frame.f_code.co_filename, frame.tb_lineno) for frame in own_frames(error)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        places.append((error.filename, error.lineno or 1))
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = f"cannot import {name!r}: {type(error).__name__}{said and f': {said}'}"
+    if places:
+        text += f" ({places[-1][0]}:{places[-1][1]})"
+    if len(places) > 1:
+        text += "".join(f"\n  {file}:{line}: {linecache.getline(file, line).strip()}" for file, line in places)
+    raise ImportFailed(text) from error

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from jetflow.broker.access import access_of
 from jetflow.broker.auth import Auth
-from jetflow.cli.options import UsageError
+from jetflow.cli.options import FLAG, UsageError
 from jetflow.client import Client, connect
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
@@ -50,6 +50,7 @@ class Place:
     tls_ca: Annotated[str | None, Parameter(help="A file of the authorities that are trusted.")] = None
     tls_cert: Annotated[str | None, Parameter(help="A file with the client's own certificate.")] = None
     tls_key: Annotated[str | None, Parameter(help="The file of that certificate's key.")] = None
+    tls_first: Annotated[bool, FLAG, Parameter(help="Begin with TLS, for a server with handshake_first.")] = False
     domain: Annotated[str | None, Parameter(help="A JetStream domain.")] = None
     inbox_prefix: Annotated[str | None, Parameter(help="The subject below which answers go; else _INBOX.")] = None
 
@@ -82,15 +83,20 @@ class Place:
 
     def arguments(self) -> list[str]:
         """Return the command line that says the same, but for the server."""
-        return [part for name, value in self._said() if name != "--server" for part in (name, value)]
+        return [
+            part
+            for name, value in self._said()
+            if name != "--server"
+            for part in ((name,) if value is True else (name, value))
+        ]
 
     def of_a_named_server(self) -> list[str]:
         """Return the options in use that say how to reach a server of the user's own."""
         return [name for name, _ in self._said() if name not in ("--server", "--namespace")]
 
-    def _said(self) -> list[tuple[str, str]]:
+    def _said(self) -> list[tuple[str, Any]]:
         values = [(f"--{field.name.replace('_', '-')}", getattr(self, field.name)) for field in fields(self)]
-        return [(name, value) for name, value in values if value is not None]
+        return [(name, value) for name, value in values if value not in (None, False)]
 
     def _access(self) -> dict[str, Any]:
         return {
@@ -113,6 +119,7 @@ class Place:
             tls_ca=self.tls_ca,
             tls_cert=self.tls_cert,
             tls_key=self.tls_key,
+            tls_first=self.tls_first,
         )
         return auth if auth != Auth() else None
 

@@ -25,7 +25,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises:
         ValueError: a field is out of range.
-        TypeError: ``on`` holds something else than types of errors.
+        TypeError: a field is no number, or ``on`` holds something else than types of errors.
     """
 
     attempts: int = 3
@@ -39,6 +39,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         on: Any = self.on  # it comes from the user
         if on is not None and not (type(on) is tuple and all(map(_is_error, self.on or ()))):
             raise TypeError(f"Retry(on={on!r}): a tuple of types of errors, such as (TimeoutError, OSError)")
+        for name in ("attempts", "initial", "multiplier", "max_delay", "jitter"):
+            if not isinstance(getattr(self, name), int if name == "attempts" else int | float):
+                raise TypeError(f"Retry({name}={getattr(self, name)!r}): a number")
         if self.attempts < 1:
             raise ValueError(f"Retry(attempts={self.attempts}): at least 1")
         if self.initial < 0 or self.max_delay < 0:

@@ -24,14 +24,15 @@ def announce_end(task: Task, outcome: Outcome) -> None:
     if outcome.status in ("failed", "timed_out"):
         error = outcome.error or Failure("", "")
         more = f" (and {len(outcome.errors) - 1} more)" if len(outcome.errors) > 1 else ""
+        step = error.step or outcome.step
         told_below = error.type in ("ChildFailed", "ChildrenFailed")  # the child has told where it failed
         _log.error(
-            "run %s of %r %s after %.3f s in step %r: %s: %s%s%s",
+            "run %s of %r %s after %.3f s%s: %s: %s%s%s",
             task.run,
             task.workflow,
             outcome.status.replace("_", " "),
             _seconds(task, outcome),
-            error.step or outcome.step,
+            f" in step {step!r}" if step else "",
             error.type,
             one_line(error.message),
             more,

@@ -33,6 +33,8 @@ def why_not(value: Any) -> str:
         return "a coroutine cannot be written as JSON: an await is missing"
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         return f"{type(value).__name__} cannot be written as JSON: collect what it yields into a list"
+    if isinstance(value, type):
+        return f"the type {value.__qualname__} itself cannot be written as JSON: is a value of it meant?"
     return f"a value of type {type(value).__qualname__} cannot be written as JSON"
 
 

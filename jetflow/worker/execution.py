@@ -19,7 +19,7 @@ from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
-from jetflow.errors import PayloadTooLarge, StepEnded
+from jetflow.errors import InvalidInput, PayloadTooLarge, StepEnded
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
@@ -216,6 +216,11 @@ class Execution(Body):
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`."""
         self._check_open()
+        if not callable(function):
+            raise InvalidInput(
+                f"once({name!r}) calls a function, and {type(function).__name__} is none: write "
+                f"ctx.once({name!r}, function, argument), and not function(argument)"
+            )
         names, session = self._session.names, self._session
         subject = names.once(self._task.join, once_token(name))
         points.before("read_once")

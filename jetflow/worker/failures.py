@@ -134,7 +134,7 @@ def _without_words(error: BaseException, name: str, place: str) -> str:
 
 def _line(error: BaseException) -> str:
     """Return the innermost line of the user's code; empty if there is none, or its source is not at hand."""
-    own = _own_frames(error)
+    own = own_frames(error)
     line = linecache.getline(own[-1].tb_frame.f_code.co_filename, own[-1].tb_lineno).strip() if own else ""
     return _writable(line[:_LINE_LIMIT])
 
@@ -161,7 +161,7 @@ def _hint(error: BaseException, message: str) -> str:
 
 def _place(error: BaseException) -> str:
     """Return the innermost frame of the user's code, without the path of the machine; empty if there is none."""
-    own = _own_frames(error)
+    own = own_frames(error)
     code = own[-1].tb_frame.f_code if own else None
     return "" if code is None else f"{Path(code.co_filename).name}:{code.co_name}"
 
@@ -170,12 +170,12 @@ def frames_of(error: BaseException) -> str:
     """Return the user's own frames of an error, innermost last, as they stand in a line of the log."""
     own = [
         f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
-        for frame in _own_frames(error)[-FRAMES:]
+        for frame in own_frames(error)[-FRAMES:]
     ]
     return f" ({', '.join(own)})" if own else ""
 
 
-def _own_frames(error: BaseException) -> list[TracebackType]:
+def own_frames(error: BaseException) -> list[TracebackType]:
     """Return the frames of the user's code, innermost last."""
     own: list[TracebackType] = []
     frame = error.__traceback__

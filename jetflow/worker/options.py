@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from jetflow.broker.topology import Placement, Retention
@@ -32,6 +34,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises:
         ValueError: a value is out of range.
+        TypeError: it is no number.
     """
 
     slots: int = 100
@@ -66,12 +69,18 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "keep_runs",
             "max_bytes",
         ):
-            value: float | None = getattr(self, name)
+            value: float | None = self._number(name)
             if value is not None and value <= 0:
                 raise ValueError(f"WorkerOptions({name}={value!r}): above 0")
         for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):
-            if getattr(self, name) < 0:
+            if (self._number(name) or 0) < 0:
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")
+
+    def _number(self, name: str) -> float | None:
+        value: Any = getattr(self, name)  # it comes from the user
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(f"WorkerOptions({name}={value!r}): a number")
+        return value
 
     def retention(self) -> Retention:
         """Return how streams are made that do not exist yet."""

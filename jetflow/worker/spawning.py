@@ -108,13 +108,14 @@ class Spawner:
             if children < inputs and case not in _TOLD:
                 _TOLD.add(case)
                 _log.info(
-                    "step %r of %r has spawned %r with %d inputs, %d children: equal inputs are one child; "
+                    "step %r of %r has spawned %r with %d inputs, %d %s: equal inputs are one child; "
                     "give key= if each is to have its own",
                     self._task.step,
                     self._task.workflow,
                     workflow,
                     inputs,
                     children,
+                    "child" if children == 1 else "children",
                 )
 
     def owner_of(self, child: bytes) -> str:

@@ -57,8 +57,12 @@ class Worker:
         given = [workflows] if isinstance(workflows, Workflow) or callable(workflows) else list(workflows)
         declared = [checked_workflow("a worker", one) for one in given]
         self.workflows: dict[str, Workflow[Any, Any]] = {workflow.name: workflow for workflow in declared}
-        if not declared or len(self.workflows) < len(declared):
-            raise InvalidDeclaration("a worker runs at least one workflow, and no two of one name")
+        if not declared:
+            raise InvalidDeclaration("a worker runs at least one workflow: Worker([...])")
+        if len(self.workflows) < len(declared):
+            names = [workflow.name for workflow in declared]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InvalidDeclaration(f"two workflows are named {twice[0]!r}: a worker runs no two of one name")
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
         options = options or WorkerOptions()

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
-from jetflow import Client, Context, InvalidDeclaration, InvalidInput, Retry, RunFailed, Worker, Workflow, workflow
+from jetflow import (
+    Client,
+    Context,
+    InvalidDeclaration,
+    InvalidInput,
+    Retry,
+    RunFailed,
+    Worker,
+    WorkerOptions,
+    Workflow,
+    workflow,
+)
 from jetflow.errors import StepEnded
 
 ONCE = Retry(attempts=1)
@@ -181,6 +192,49 @@ async def test_a_key_of_a_run_is_text(client: Client) -> None:
         await client.trigger(echo, 1, key=7)
     with pytest.raises(InvalidInput, match=r"a function of the input is for spawn_workflows"):
         await client.trigger(echo, 1, key=str)
+
+
+async def test_a_run_is_named_by_its_id(client: Client) -> None:
+    """And not by the object that was got for it."""
+    run = await client.trigger(echo, 1)
+    for using in (client.describe, client.cancel, client.delete, client.run):
+        with pytest.raises(InvalidInput, match=r"^a run is named by its id, a str, and not by <Run \w+>: give its id"):
+            await using(run)
+
+
+async def test_a_type_is_no_value_of_it(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="the type Retry itself cannot be written as JSON: is a value of it meant"):
+        await client.trigger(echo, Retry)
+
+
+async def test_what_happens_once_is_given_as_a_function(client: Client, worker: Callable[..., Worker]) -> None:
+    @workflow("called-already", retry=ONCE)
+    async def called_already(_: None, ctx: Context) -> int:
+        return await ctx.once("number", len("abc"))
+
+    async with worker([called_already]):
+        error = await error_of(client, called_already)
+    assert error == (
+        "InvalidInput: once('number') calls a function, and int is none: write ctx.once('number', function, argument), "
+        "and not function(argument)"
+    )
+
+
+def test_a_worker_runs_workflows_of_different_names() -> None:
+    with pytest.raises(InvalidDeclaration, match=r"^two workflows are named 'echo': a worker runs no two of one name$"):
+        Worker([echo, workflow("echo")(plain)])
+    with pytest.raises(InvalidDeclaration, match=r"^a worker runs at least one workflow: "):
+        Worker([])
+
+
+def test_numbers_are_numbers() -> None:
+    """Not the text of an environment variable."""
+    with pytest.raises(TypeError, match=r"^Retry\(attempts='3'\): a number$"):
+        Retry(attempts="3")
+    with pytest.raises(TypeError, match=r"^WorkerOptions\(slots='20'\): a number$"):
+        Worker([echo], slots="20")
+    with pytest.raises(TypeError, match=r"^WorkerOptions\(grace='1'\): a number$"):
+        WorkerOptions(grace="1")
 
 
 async def test_a_context_that_outlives_its_step_says_so(client: Client, worker: Callable[..., Worker]) -> None:

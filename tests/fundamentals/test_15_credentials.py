@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import sys
 from pathlib import Path
+from time import time
 from typing import Any
 
 import nkeys
@@ -14,7 +17,7 @@ from patience import PATIENCE
 
 import jetflow
 from jetflow import Auth, Worker, workflow
-from jetflow.errors import AccessDenied, InvalidConnection, PermissionDenied, ServerUnreachable
+from jetflow.errors import AccessDenied, InvalidConnection, MissingExtra, PermissionDenied, ServerUnreachable
 from jetflow.server import NatsServer, ServerOptions
 
 
@@ -54,6 +57,96 @@ async def test_an_nkey_is_given_as_a_seed_or_as_its_file(tmp_path: Path) -> None
         with pytest.raises(AccessDenied, match="refused the NKey") as refused:
             await greeting(server.url, auth=Auth(nkey_seed=another))
         assert another not in str(refused.value)
+
+
+# --- credentials files
+
+
+class Identity:
+    """An operator, an account or a user: an NKey that signs JWTs."""
+
+    def __init__(self, prefix: int) -> None:
+        self.seed = bytes(nkeys.encode_seed(os.urandom(32), prefix)).decode()
+        self._pair = nkeys.from_seed(bytearray(self.seed.encode()))
+        self.public = bytes(self._pair.public_key).decode()
+
+    def jwt(self, subject: Identity, claims: dict[str, Any]) -> str:
+        """Vouch for somebody, as the server reads it: https://docs.nats.io, JWT."""
+        body = {"jti": subject.public, "iat": int(time()), "iss": self.public, "sub": subject.public, "name": "test"}
+        parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, body | {"nats": claims | {"version": 2}}]
+        signed = ".".join(_base64(json.dumps(part).encode()) for part in parts)
+        return f"{signed}.{_base64(bytes(self._pair.sign(signed.encode())))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+_CLIENT = {"subs": -1, "data": -1, "payload": -1}
+_ACCOUNT = {**_CLIENT, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
+_JETSTREAM = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
+
+
+class Operator:
+    """Whoever runs a server that trusts accounts by their JWTs, and users by their accounts'."""
+
+    def __init__(self) -> None:
+        self._self = Identity(nkeys.PREFIX_BYTE_OPERATOR)
+        self._account = Identity(nkeys.PREFIX_BYTE_ACCOUNT)
+        self._system = Identity(nkeys.PREFIX_BYTE_ACCOUNT)
+
+    def config(self) -> str:
+        account = {"type": "account", "limits": _ACCOUNT | _JETSTREAM}
+        system = {"type": "account", "limits": _ACCOUNT}
+        return (
+            f"operator: {self._self.jwt(self._self, {'type': 'operator'})}\n"
+            f"system_account: {self._system.public}\n"
+            "resolver: MEMORY\n"
+            "resolver_preload: {\n"
+            f"  {self._account.public}: {self._self.jwt(self._account, account)}\n"
+            f"  {self._system.public}: {self._self.jwt(self._system, system)}\n"
+            "}\n"
+        )
+
+    def credentials(self) -> tuple[str, str]:
+        """Return the text of a new user's credentials file, and the seed in it."""
+        user = Identity(nkeys.PREFIX_BYTE_USER)
+        jwt = self._account.jwt(user, {"type": "user", "pub": {}, "sub": {}, **_CLIENT})
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
+        ), user.seed
+
+
+async def test_a_credentials_file_says_who_connects(tmp_path: Path) -> None:
+    """To a server that trusts an operator: with the file, and not with that of another operator's user."""
+    operator = Operator()
+    file, foreign = tmp_path / "app.creds", tmp_path / "foreign.creds"
+    text, _ = operator.credentials()
+    file.write_text(text)
+    strangers, seed = Operator().credentials()
+    foreign.write_text(strangers)
+    async with serving(operator.config()) as server:
+        assert await greeting(server.url, auth=Auth(creds=file)) == "hello you"
+        assert await greeting(server.url, auth=Auth(creds=str(file))) == "hello you"
+        with pytest.raises(AccessDenied, match=r"refused the credentials in '.*foreign\.creds'") as refused:
+            await greeting(server.url, auth=Auth(creds=foreign))
+        assert seed not in str(refused.value)
+        with pytest.raises(AccessDenied, match="refused a connection without credentials"):
+            await greeting(server.url)
+
+
+@pytest.mark.parametrize("way", ["creds", "nkey_seed"])
+async def test_the_extra_that_reads_keys_is_named_if_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    text, seed = Operator().credentials()
+    file = tmp_path / "app"
+    file.write_text(text if way == "creds" else seed)
+    monkeypatch.setitem(sys.modules, "nkeys", None)
+    auth = Auth(creds=file) if way == "creds" else Auth(nkey_seed=file)
+    with pytest.raises(MissingExtra, match=r"pip install 'jetflow-nats\[nkeys\]'"):
+        await greeting("nats://127.0.0.1:1", auth=auth)
 
 
 async def test_files_that_say_nothing_are_refused_before_anybody_connects(tmp_path: Path) -> None:
@@ -104,6 +197,17 @@ async def test_tls_files_say_whom_to_trust_and_who_connects(tmp_path: Path) -> N
         with pytest.raises(ServerUnreachable, match=r"Auth\(tls_ca=\.\.\.\)"):
             await greeting(server.url)
         with pytest.raises(AccessDenied, match=r"Auth\(tls_cert=\.\.\.\)"):
+            await greeting(server.url, auth=Auth(tls_ca=ca))
+
+
+async def test_a_server_that_begins_with_tls_is_asked_so(tmp_path: Path) -> None:
+    """It says nothing before: who waits for its first word is told what to set."""
+    await make_certificate(tmp_path, "server")
+    ca = tmp_path / "server.pem"
+    files = f'cert_file: "{ca}", key_file: "{tmp_path / "server.key"}", handshake_first: true'
+    async with serving(f"tls {{ {files} }}\n") as server, asyncio.timeout(PATIENCE):
+        assert await greeting(server.url, auth=Auth(tls_ca=ca, tls_first=True)) == "hello you"
+        with pytest.raises(ServerUnreachable, match=r"Auth\(tls_first=True\)"):
             await greeting(server.url, auth=Auth(tls_ca=ca))
 
 

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jetflow import Placement, Worker, WorkerOptions, connect, workflow
+from jetflow import Auth, Placement, Worker, WorkerOptions, connect, workflow
+from jetflow.broker.access import access_of
 from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Connection
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
 from jetflow.broker.session import Session
-from jetflow.broker.topology import Retention, ensure_streams
+from jetflow.broker.topology import MOST_STEPS, Retention, ensure_streams
 from jetflow.engine.tasks import StepAddress
 from jetflow.errors import BrokerError
 from jetflow.server import NatsServer, ServerOptions
@@ -79,6 +80,21 @@ async def test_streams_are_made_within_the_bounds_that_are_given() -> None:
             assert await made(connection) == expected
     with pytest.raises(ValueError, match="above 0"):
         WorkerOptions(max_bytes=0)
+
+
+async def test_a_namespace_may_have_thousands_of_steps(session: Session) -> None:
+    """Each is a consumer, of which the server takes a thousand unless the stream says more."""
+    info = await session.connection.api(f"STREAM.INFO.{session.names.tasks_stream}")
+    assert info["config"]["max_consumers"] == MOST_STEPS
+
+
+async def test_an_account_may_allow_fewer_steps() -> None:
+    account = "jetstream: { max_consumers: 50 }, users: [ { user: app, password: a } ]"
+    async with NatsServer(options=ServerOptions(config=f"accounts {{ A: {{ {account} }} }}\n")) as server:
+        access = access_of(server.url, auth=Auth(user="app", password="a"))
+        async with await Session.open(access, "few") as session:
+            info = await session.connection.api(f"STREAM.INFO.{session.names.tasks_stream}")
+    assert info["config"]["max_consumers"] == -1
 
 
 async def test_streams_that_hold_something_else_are_refused(session: Session) -> None:

@@ -145,7 +145,7 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
         program: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Command]:
-        if arguments[0] in ("worker", "trigger", "show", "dev"):
+        if arguments[0] in ("worker", "trigger", "show", "cancel", "dev"):
             arguments += ("--namespace", namespace)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -300,6 +300,8 @@ async def test_an_unknown_workflow_is_told_with_near_names(start: Start) -> None
     ("arguments", "message"),
     [
         (["trigger", "square", "{a: 1}"], "the input is not JSON"),
+        (["trigger", "square", "{a:", "1}"], "what is '1}' for? Quote JSON for the shell"),
+        (["show", "a", "b"], "what is 'b' for?"),
         (["trigger", "square", "@none.json"], "cannot read 'none.json'"),
         (["trigger", "square", "-"], "the input on stdin is not JSON"),
         (["trigger", "square", "1", "--metadata", "[1]"], "--metadata is a JSON object"),
@@ -334,6 +336,27 @@ async def test_an_error_in_the_users_module_is_told_with_its_line(start: Start, 
     assert ended.status == 1
     assert "cannot import 'wrong': InvalidName" in one_line(ended.errors)
     assert "wrong.py:3)" in ended.errors
+
+
+async def test_an_error_deep_in_imports_is_told_with_the_users_frames(start: Start, tmp_path: Path) -> None:
+    """And without those of Python's own modules, where it was raised."""
+    (tmp_path / "settings.py").write_text("import json\n\n\ndef read(text):\n    return json.loads(text)\n")
+    (tmp_path / "deep.py").write_text("from settings import read\n\nlimits = read('none')\n")
+    ended = await run(start, "worker", "deep")
+    assert ended.status == 1
+    first, *frames = ended.errors.replace(f"{tmp_path}{os.sep}", "").splitlines()
+    assert first.startswith("error: cannot import 'deep': JSONDecodeError: Expecting value")
+    assert first.endswith(" (settings.py:5)")
+    assert frames == ["  deep.py:3: limits = read('none')", "  settings.py:5: return json.loads(text)"]
+
+
+async def test_a_line_that_is_not_python_is_told_with_its_place(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "typo.py").write_text("def f(:\n    pass\n")
+    (tmp_path / "deep.py").write_text("import typo\n")
+    ended = await run(start, "worker", "deep")
+    assert ended.status == 1
+    assert "SyntaxError: invalid syntax (" in ended.errors
+    assert ended.errors.replace(f"{tmp_path}{os.sep}", "").endswith("  deep.py:1: import typo\n  typo.py:1: def f(:\n")
 
 
 async def test_no_server_is_one_line(start: Start) -> None:
@@ -477,6 +500,8 @@ async def test_all_commands_connect_as_the_user_that_is_named(start: Start, guar
         assert (ended.status, SECRET in ended.output + ended.errors) == (0, False)
     run_id = one_line((await ask("trigger", "square", "6", "--key", "k")).output)
     assert json.loads((await ask("show", run_id, "--json")).output)["status"] == "queued"
+    other = one_line((await ask("trigger", "square", "7")).output)
+    assert (await ask("cancel", other)).output == f"run {other} is cancelled\n"
     async with start("worker", "flows", *place, environment=environment) as worker:
         await worker.line(" runs ")
         assert (await ask("trigger", "square", "6", "--key", "k", "--wait")).output == "36\n"
@@ -516,7 +541,7 @@ async def test_options_of_a_named_server_are_none_of_the_embedded_one(start: Sta
 # --- help ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["worker", "trigger", "show", "dev"])
+@pytest.mark.parametrize("command", ["worker", "trigger", "show", "cancel", "dev"])
 async def test_each_help_has_an_example(start: Start, command: str) -> None:
     ended = await run(start, command, "--help")
     assert (ended.status, ended.errors) == (0, "")
