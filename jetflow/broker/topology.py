@@ -38,6 +38,13 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         return cluster | ({"tags": list(self.tags)} if self.tags else {})
 
 
+class Consumer(msgspec.Struct, frozen=True):
+    """What the server has told of a consumer: when it was made, and its shortest ``ack_wait`` in seconds."""
+
+    created: float
+    ack_wait: float
+
+
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How records are kept, when the streams are made. ``max_age`` is seconds, ``max_bytes`` is of each stream."""
 
@@ -205,8 +212,8 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
 
 async def ensure_step_consumer(
     connection: Connection, names: Subjects, workflow: str, step: str, *, ack_wait: float, max_running: int | None
-) -> float:
-    """Make or update the consumer of one step, and return when it was made. ``ack_wait`` is seconds.
+) -> Consumer:
+    """Make or update the consumer of one step, and return what it is. ``ack_wait`` is seconds.
 
     ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
     parents and children share a consumer.
@@ -221,9 +228,9 @@ async def ensure_step_consumer(
     )
 
 
-async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> None:
+async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what comes from outside. ``ack_wait`` is seconds."""
-    await _ensure_consumer(
+    return await _ensure_consumer(
         connection,
         names.inbox_stream,
         names.inbox_consumer,
@@ -233,20 +240,20 @@ async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_
     )
 
 
-async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> None:
+async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what timers have become. ``ack_wait`` is seconds."""
-    await _ensure_consumer(
+    return await _ensure_consumer(
         connection, names.timers_stream, names.due_consumer, names.all_due, ack_wait=ack_wait, max_ack_pending=-1
     )
 
 
 async def _ensure_consumer(
     connection: Connection, stream: str, name: str, subject: str, *, ack_wait: float, max_ack_pending: int
-) -> float:
+) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
-    them alive by their own.
+    them alive by what it was when they started. With a ``backoff`` the server has the first pause of it stand there.
     """
     config: dict[str, Any] = {
         "durable_name": name,
@@ -263,17 +270,21 @@ async def _ensure_consumer(
     needed = f"the consumer {name} of {stream} {'does not exist' if answer is None else 'has to be changed'}"
     if answer is not None:
         there: dict[str, Any] = answer["config"]
-        config = there | {
-            "ack_wait": max(there["ack_wait"], config["ack_wait"]),
-            "max_ack_pending": max_ack_pending,
-        }
+        longest = there["ack_wait"] if there.get("backoff") else max(there["ack_wait"], config["ack_wait"])
+        config = there | {"ack_wait": longest, "max_ack_pending": max_ack_pending}
     if answer is None or config != answer["config"]:
         request = {"stream_name": stream, "config": config}
         try:
             answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=needed) from None
-    return seconds_of(answer["created"])
+    return Consumer(seconds_of(answer["created"]), _shortest_wait(answer["config"]))
+
+
+def _shortest_wait(config: dict[str, Any]) -> float:
+    """Return the seconds after which a consumer delivers again what nobody has kept alive, at the earliest."""
+    backoff: list[int] = config.get("backoff") or []
+    return min(config["ack_wait"], *backoff) / SECOND if backoff else config["ack_wait"] / SECOND
 
 
 async def _found(connection: Connection, operation: str) -> dict[str, Any] | None:

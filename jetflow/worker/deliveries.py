@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from time import monotonic, time
 from typing import Final
 
@@ -33,7 +34,11 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Deliveries:
-    """What a worker has been given and what becomes of it. ``held`` is what the heartbeat keeps alive."""
+    """What a worker has been given and what becomes of it. ``held`` is what the heartbeat keeps alive.
+
+    ``ack_wait`` is after how many seconds without a sign of life the broker gives a task to another worker: the
+    shortest of the consumers that this worker pulls, whatever it has asked for itself.
+    """
 
     def __init__(self, session: Session, counts: Counts, worker: str) -> None:
         self._session = session
@@ -42,6 +47,11 @@ class Deliveries:
         self._here: dict[str, Delivery] = {}
         self._handing_back: set[asyncio.Task[None]] = set()
         self.held: dict[str, float] = {}
+        self.ack_wait: float = inf
+
+    def keep_within(self, ack_wait: float) -> None:
+        """Go by the ``ack_wait`` that a consumer has, in seconds, if it is shorter than those that are known."""
+        self.ack_wait = min(self.ack_wait, ack_wait)
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive from now on."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from jetflow.broker.puller import Delivery, Puller
 from jetflow.broker.session import Session
+from jetflow.broker.topology import Consumer
 from jetflow.errors import BrokerError
 from jetflow.worker.deliveries import Deliveries
 
@@ -30,13 +31,13 @@ class Errands:
         deliveries: Deliveries,
         stream: str,
         consumer: str,
-        ensure: Callable[[], Awaitable[None]],
+        ensure: Callable[[], Awaitable[Consumer]],
         handle: Callable[[Delivery], Awaitable[None]],
         *,
         window: int,
     ) -> None:
         self._deliveries = deliveries
-        self._ensure = ensure
+        self._make = ensure
         self._handle = handle
         self._window = window
         self._handling: set[asyncio.Task[None]] = set()
@@ -69,6 +70,9 @@ class Errands:
         for task in self._handling:
             task.cancel()
         await self.drained()
+
+    async def _ensure(self) -> None:
+        self._deliveries.keep_within((await self._make()).ack_wait)
 
     def _accept(self, delivery: Delivery) -> None:
         self._messages += 1

@@ -19,8 +19,12 @@ import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.errors import BrokerError
+from jetflow.worker.deliveries import Deliveries
 
 IN_PROGRESS: Final = b"+WPI"
+
+ROUNDS: Final = 7
+"""Rounds in each ``ack_wait``. A task is kept alive in every second one: with time to spare within a third."""
 
 BLOCKED_AFTER: Final = 1.0
 """Seconds without an answer of the event loop after which it counts as blocked."""
@@ -29,22 +33,21 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Heartbeat:
-    """Sends an in-progress ack for every held task in each third of ``ack_wait`` (seconds).
+    """Sends an in-progress ack for every held task in each third of the ``ack_wait`` that the broker goes by.
 
-    Where the worker uses a connection that was handed to it, this one is made with the same options.
+    Where the worker uses a connection that was handed to it, this one is made with the same options. Until it is there,
+    the worker's own sends the acks.
 
-    ``held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event loop and read
-    here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call twice.
+    ``deliveries.held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event
+    loop and read here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call
+    twice.
     """
 
-    def __init__(
-        self, main: Connection, held: dict[str, float], name_of: Callable[[asyncio.Task[Any]], str], *, ack_wait: float
-    ) -> None:
+    def __init__(self, main: Connection, deliveries: Deliveries, name_of: Callable[[asyncio.Task[Any]], str]) -> None:
         self._name_of = name_of
         self._main = main
         self._access = msgspec.structs.replace(main.access, client=None)  # a connection of its own, like that one
-        self._held = held
-        self._half = ack_wait / 6
+        self._deliveries = deliveries
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -84,33 +87,42 @@ class Heartbeat:
             await beat
 
     async def _beat(self) -> None:
-        connection: Connection | None = None
+        connecting: asyncio.Task[Connection | None] | None = None
         beaten: set[str] = set()
-        next_beat = 0.0
+        last_round = 0.0
         self._answered = self._asked = monotonic()
         try:
             while True:
                 now = monotonic()
                 self._watch_loop(now)
-                if now >= next_beat and self._held:
-                    next_beat = now + self._half
-                    # Each in every second round: the first comes within a third of ack_wait, and so does the next.
-                    due = [
-                        reply
-                        for reply, since in list(self._held.items())
-                        if now - since >= self._half and reply not in beaten
-                    ]
-                    beaten = set(due)
-                    if due and connection is None:
-                        connection = await self._connect()
-                    if connection is not None:
-                        _send(connection, due)
-                    elif due and self._loop is not None and not self._loop.is_closed():
-                        self._loop.call_soon_threadsafe(_send, self._main, due)
-                await asyncio.sleep(min(self._half / 2, 0.25))
+                pause = self._deliveries.ack_wait / ROUNDS
+                if now - last_round >= pause:
+                    last_round = now
+                    beaten = self._due(now - pause, beaten)
+                    if beaten and (connecting is None or _has_failed(connecting)):
+                        connecting = asyncio.get_running_loop().create_task(self._connect())
+                    self._send(connecting, list(beaten))
+                await asyncio.sleep(min(last_round + pause - now, 0.25))
         finally:
-            if connection is not None:
-                await connection.close()
+            if connecting is not None:
+                connecting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    connection = await connecting
+                    if connection is not None:
+                        await connection.close()
+
+    def _due(self, before: float, beaten: set[str]) -> set[str]:
+        """Return what is held since that time, without what was kept alive in the round before."""
+        held = list(self._deliveries.held.items())
+        return {reply for reply, since in held if since <= before and reply not in beaten}
+
+    def _send(self, connecting: asyncio.Task[Connection | None] | None, due: list[str]) -> None:
+        """Keep alive what is due, on the worker's own connection until there is one for this."""
+        connection = connecting.result() if connecting is not None and connecting.done() else None
+        if connection is not None:
+            _keep_alive(connection, due)
+        elif due and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_keep_alive, self._main, due)
 
     async def _connect(self) -> Connection | None:
         try:
@@ -146,6 +158,10 @@ class Heartbeat:
         self._answered = now
 
 
-def _send(connection: Connection, replies: list[str]) -> None:
+def _has_failed(connecting: asyncio.Task[Connection | None]) -> bool:
+    return connecting.done() and connecting.result() is None
+
+
+def _keep_alive(connection: Connection, replies: list[str]) -> None:
     for reply in replies:
         connection.send(reply, IN_PROGRESS)

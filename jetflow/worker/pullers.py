@@ -17,7 +17,10 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class StepPullers:
-    """Starts the pullers of all steps that a worker runs. What is delivered goes to ``accept``."""
+    """Starts the pullers of all steps that a worker runs. What is delivered goes to ``accept``.
+
+    ``ack_wait`` is what this worker asks for, in seconds; what each consumer has is told to ``on_ack_wait``.
+    """
 
     def __init__(
         self,
@@ -26,11 +29,13 @@ class StepPullers:
         accept: Callable[[Delivery], None],
         *,
         ack_wait: float,
+        on_ack_wait: Callable[[float], None],
     ) -> None:
         self._session = session
         self._workflows = workflows
         self._accept = accept
         self._ack_wait = ack_wait
+        self._on_ack_wait = on_ack_wait
         self._repairs: set[asyncio.Task[None]] = set()
 
     async def start(self) -> list[Puller]:
@@ -61,7 +66,7 @@ class StepPullers:
         declared = self._workflows[workflow].find_step(step)
 
         async def ensure() -> None:
-            puller.consumer_created = await ensure_step_consumer(
+            consumer = await ensure_step_consumer(
                 session.connection,
                 session.names,
                 workflow,
@@ -69,6 +74,8 @@ class StepPullers:
                 ack_wait=self._ack_wait,
                 max_running=None if declared is None else declared.max_running,
             )
+            puller.consumer_created = consumer.created
+            self._on_ack_wait(consumer.ack_wait)
 
         async def repair() -> None:
             try:

@@ -48,10 +48,10 @@ class Services:
             session, self.performer, slots, self.deliveries, self.counts, workflows, options, name
         )
         self.fetcher: Fetcher = Fetcher(session.connection, slots, self.deliveries, self.executor)
-        self.pullers: StepPullers = StepPullers(session, workflows, self.fetcher.accept, ack_wait=options.ack_wait)
-        self.heartbeat: Heartbeat = Heartbeat(
-            session.connection, self.deliveries.held, self.executor.bodies.name_of, ack_wait=options.ack_wait
+        self.pullers: StepPullers = StepPullers(
+            session, workflows, self.fetcher.accept, ack_wait=options.ack_wait, on_ack_wait=self.deliveries.keep_within
         )
+        self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
         self.sweeper: Sweeper = Sweeper(session, self.performer, self.counts, every=options.sweep_every)
         self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)

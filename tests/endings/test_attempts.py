@@ -132,6 +132,7 @@ async def test_a_worker_with_a_shorter_ack_wait_takes_nothing_from_others(client
         run = await client.trigger(held)
         await began.wait()
         async with worker([held], options=SHORT) as other:
+            assert services(other).deliveries.ack_wait == 30.0
             later = monotonic() + 1.0
             await until(lambda: _holds(monotonic() > later))
             assert (await consumer_of(client, "held"))["ack_wait"] == 30 * 10**9
@@ -147,20 +148,36 @@ async def test_a_consumer_that_somebody_made_is_used(client: Client, worker: Mak
     async def made() -> str:
         return "done"
 
-    session, name = client._session, client._session.names.consumer("made", "run")
-    config = {
-        "durable_name": name,
-        "filter_subject": session.names.tasks_of_step("made", "run"),
-        "ack_policy": "explicit",
-        "ack_wait": 10**9,
-        "max_waiting": 100,
-    }
-    stream = session.names.tasks_stream
-    await session.connection.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+    await make_consumer(client, "made", {"ack_policy": "explicit", "ack_wait": 10**9, "max_waiting": 100})
     async with worker([made], options=WorkerOptions(ack_wait=2.0)):
         assert await (await client.trigger(made)).result(PATIENCE) == "done"
     kept = await consumer_of(client, "made")
     assert (kept["max_waiting"], kept["ack_wait"]) == (100, 2 * 10**9)
+
+
+async def test_heartbeats_go_by_what_the_consumer_has(client: Client, worker: MakeWorker) -> None:
+    """And not by what the worker has asked for: a ``backoff`` that an administrator has set counts before it."""
+
+    @workflow("made")
+    async def made() -> None:
+        await asyncio.sleep(1.5)
+
+    config = {"ack_policy": "explicit", "backoff": [5 * 10**8, 10**9], "max_deliver": -1}
+    await make_consumer(client, "made", config)
+    async with worker([made], options=WorkerOptions(ack_wait=30.0)) as only:
+        await (await client.trigger(made)).result(PATIENCE)
+        assert services(only).deliveries.ack_wait == 0.5
+    names = client._session.names
+    consumer = f"{names.tasks_stream}.{names.consumer('made', 'run')}"
+    assert (await client._session.connection.api(f"CONSUMER.INFO.{consumer}"))["delivered"]["consumer_seq"] == 1
+
+
+async def make_consumer(client: Client, flow: str, config: dict[str, Any]) -> None:
+    """Make the consumer of a workflow's only step as an administrator might."""
+    session, name = client._session, client._session.names.consumer(flow, "run")
+    stream = session.names.tasks_stream
+    config = {"durable_name": name, "filter_subject": session.names.tasks_of_step(flow, "run"), **config}
+    await session.connection.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
 
 async def consumer_of(client: Client, flow: str) -> dict[str, Any]:

@@ -42,6 +42,13 @@ DELIVERIES: Final = (
         (f"{BLOCKING}::test_a_step_may_run_longer_than_ack_wait",),
     ),
     Fault(
+        "heartbeats go by what a worker has asked for, and not by what the consumer has",
+        "worker/pullers.py",
+        "self._on_ack_wait(consumer.ack_wait)",
+        "self._on_ack_wait(self._ack_wait)",
+        (f"{ATTEMPTS}::test_heartbeats_go_by_what_the_consumer_has",),
+    ),
+    Fault(
         "a task that is handed back counts as an attempt",
         "worker/deliveries.py",
         "error=failure, returned=True",

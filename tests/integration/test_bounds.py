@@ -16,7 +16,7 @@ from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
 from jetflow.broker.scanning import PAGE_BYTES, PULLS, Scan
 from jetflow.broker.session import Session
 from jetflow.broker.store import PAGE_BYTES as READ_BYTES
-from jetflow.broker.topology import ensure_inbox_consumer
+from jetflow.broker.topology import Consumer, ensure_inbox_consumer
 from jetflow.engine.tasks import StepAddress
 from jetflow.server import NatsServer, ServerOptions
 from jetflow.worker.counts import Counts
@@ -205,8 +205,8 @@ class Held:
 async def errands_of(session: Session, handle: Callable[[Delivery], Awaitable[None]], window: int) -> Errands:
     names = session.names
 
-    async def ensure() -> None:
-        await ensure_inbox_consumer(session.connection, names, ack_wait=30.0)
+    async def ensure() -> Consumer:
+        return await ensure_inbox_consumer(session.connection, names, ack_wait=30.0)
 
     deliveries = Deliveries(session, Counts(), "w")
     errands = Errands(session, deliveries, names.inbox_stream, names.inbox_consumer, ensure, handle, window=window)

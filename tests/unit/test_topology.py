@@ -42,7 +42,7 @@ class _Asked:
         if "INFO" in operation:
             raise BrokerRefused(operation, 404, 10014, "consumer not found")
         self.requests.append((operation, body or {}))
-        return {"created": "", "config": body}
+        return {"created": "", "config": (body or {}).get("config", body)}
 
 
 def written_by_the_code() -> dict[str, Any]:
