@@ -19,6 +19,7 @@ from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
 from jetflow.runs.performer import Performer
+from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import with_output
@@ -187,6 +188,10 @@ class Client:
         """
         _check_id(run_id)
         await delete_tree(self._session.usable(), run_id)
+
+    async def storage(self) -> Storage:
+        """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""
+        return await read_storage(self._session.usable())
 
     async def workflows(self) -> list[str]:
         """Return the names of all workflows that are declared in the namespace."""

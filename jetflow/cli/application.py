@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
 from jetflow.cli.dev import dev
+from jetflow.cli.doctor import doctor
 from jetflow.cli.options import UsageError
 from jetflow.cli.show import show
 from jetflow.cli.trigger import trigger
@@ -38,6 +39,7 @@ app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
+app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
 
 

@@ -31,6 +31,9 @@ async def main(wanted: str = "") -> int:
     """Plant the faults whose names contain ``wanted``; return the exit code."""
     began, gate = monotonic(), asyncio.Semaphore(AT_ONCE)
     faults = [fault for fault in FAULTS if wanted in fault.name]
+    if not faults:
+        say(f"no fault's name contains {wanted!r}")
+        return 2
     for fault in faults:
         planted(fault)  # all can be, before any is
     problem = await sound(test for fault in faults for test in fault.noticed_by)

@@ -145,7 +145,7 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
         program: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Command]:
-        if arguments[0] in ("worker", "trigger", "show", "cancel", "dev"):
+        if arguments[0] in ("worker", "trigger", "show", "cancel", "doctor", "dev"):
             arguments += ("--namespace", namespace)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -213,6 +213,18 @@ async def test_a_run_is_triggered_awaited_and_shown(start: Start) -> None:
         assert "spread" in page
         assert "report after spread" in page
         assert "3 children  3 succeeded" in page
+
+
+async def test_what_is_stored_is_told_with_its_cost(start: Start) -> None:
+    async with working(start):
+        assert (await run(start, "trigger", "square", "5", "--wait")).output == "25\n"
+        storage = json.loads((await run(start, "doctor", "--json")).output)
+        page = (await run(start, "doctor")).output
+    stored = {stream["name"].rpartition("_")[2]: stream["messages"] for stream in storage["streams"]}
+    assert (stored["tasks"], stored["records"], stored["timers"]) == (1, 1, 0)
+    assert storage["memory"] > 0
+    assert "history: about 0 MB of the server's memory" in page
+    assert "JF_" in page
 
 
 async def test_children_come_in_pages(start: Start) -> None:
@@ -541,7 +553,7 @@ async def test_options_of_a_named_server_are_none_of_the_embedded_one(start: Sta
 # --- help ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["worker", "trigger", "show", "cancel", "dev"])
+@pytest.mark.parametrize("command", ["worker", "trigger", "show", "cancel", "doctor", "dev"])
 async def test_each_help_has_an_example(start: Start, command: str) -> None:
     ended = await run(start, command, "--help")
     assert (ended.status, ended.errors) == (0, "")
