@@ -24,8 +24,8 @@ _FOR_ONE: Final = (None, ALONE)
 """What says nothing of the runs below."""
 
 
-DELETED_REMEMBERED: Final = 100_000
-"""Deleted trees that a worker remembers at most, the latest: they had ended, and only a late zombie asks for them."""
+DELETED_REMEMBERED: Final = 50_000
+"""Deleted trees that a worker remembers at most, the latest and half of that at least: only late zombies ask."""
 
 
 class _Mark(NamedTuple):
@@ -41,6 +41,7 @@ class Cancellations:
         self.on_cancelled: Callable[[], None] = lambda: None
         self._marks: dict[str, _Mark] = {}
         self._deleted: dict[str, float] = {}
+        self._deleted_before: dict[str, float] = {}
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
         self._reads: set[asyncio.Task[None]] = set()
@@ -67,7 +68,7 @@ class Cancellations:
 
         A run that fails fast is marked as cancelled itself, and its step for failures runs then.
         """
-        if not self._marks and not self._deleted:
+        if not self._marks and not self._deleted and not self._deleted_before:
             return False
         if graph is not None and task.step == graph.on_failure and graph.fail_fast:
             return self.covers_family(task)
@@ -99,10 +100,7 @@ class Cancellations:
     def add(self, run: str, mark: bytes, *, age: float = 0.0) -> None:
         """Note what a mark says of a run, ``age`` seconds ago."""
         if mark == DELETED:
-            self._marks.pop(run, None)
-            self._deleted[run] = monotonic() - age
-            while len(self._deleted) > DELETED_REMEMBERED:
-                del self._deleted[next(iter(self._deleted))]
+            self._add_deleted(run, monotonic() - age)
             return
         self._marks.pop(run, None)
         self._marks[run] = _Mark(monotonic() - age, mark)
@@ -111,8 +109,14 @@ class Cancellations:
             del self._marks[oldest]
             oldest = next(iter(self._marks), run)
 
+    def _add_deleted(self, run: str, at: float) -> None:
+        self._marks.pop(run, None)
+        self._deleted[run] = at
+        if len(self._deleted) >= DELETED_REMEMBERED // 2:
+            self._deleted_before, self._deleted = self._deleted, {}
+
     def _of(self, run: str) -> bytes | None:
-        deleted = self._deleted.get(run)
+        deleted = self._deleted.get(run) or self._deleted_before.get(run)
         if deleted is not None and monotonic() - deleted <= REMEMBERED:
             return DELETED
         mark = self._marks.get(run)
@@ -125,8 +129,9 @@ class Cancellations:
     def _add_all(self, subject: str, mark: bytes, *, age: float = 0.0) -> None:
         """Note what a mark says, of its run or of the many that it names."""
         if mark.startswith(b"["):
+            at = monotonic() - age
             for run in deleted_by(mark):
-                self.add(run, DELETED, age=age)
+                self._add_deleted(run, at)
         else:
             self.add(last_token(subject), mark, age=age)
 

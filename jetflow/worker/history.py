@@ -35,6 +35,12 @@ READS_AT_ONCE: Final = 2
 PAUSE: Final = 1.0
 """Seconds between two looks of a worker that is at it."""
 
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks of one that is not."""
+
+PATIENCE: Final = 5.0
+"""Seconds by which a tree may be late before another worker joins in: more than whoever is at it takes for a look."""
+
 _log = logging.getLogger("jetflow.worker")
 
 
@@ -60,21 +66,16 @@ class History:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _delete_for_ever(self) -> None:
-        patience = self._pause()
+        is_at_it, pause = False, min(LOOK_EVERY, self._options.sweep_every)
         while True:
-            await asyncio.sleep(PAUSE if not patience else self._pause())
+            await asyncio.sleep((PAUSE if is_at_it else pause) * random.uniform(0.75, 1.25))
             try:
-                # What is late by less is left to another worker, if this one is not at it.
-                deleted = await self.delete_old(patience=patience)
+                is_at_it = await self.delete_old(patience=0.0 if is_at_it else min(PATIENCE, pause)) > 0
                 await self.forget_marks()
-                patience = 0.0 if deleted else self._pause()
             except BrokerError as error:
                 _log.warning("deleting old runs ended early: %s", error)
             except Exception:
                 _log.exception("deleting old runs ended early")
-
-    def _pause(self) -> float:
-        return self._options.sweep_every * random.uniform(0.75, 1.25)
 
     async def delete_old(self, *, patience: float = 0.0) -> int:
         """Delete the trees that are kept no longer, if the first is late by ``patience`` seconds; return how many."""
@@ -104,7 +105,7 @@ class History:
         """Delete the trees of one kind that ended more than ``keep`` seconds ago."""
         # The records stand in the order in which the runs ended, so each is read once, not with every look.
         deleted, after = 0, await self._place(kind, self._session.names.records_stream)
-        async for page in self._ended(after=after, before=time() - keep - patience):
+        async for page in _ahead(self._ended(after=after, before=time() - keep - patience)):
             deleted += await self._delete([stored for stored in page if wanted(stored)])
             self._read_to[kind] = page[-1].sequence
         return deleted
@@ -186,6 +187,18 @@ class History:
             await mark_all_deleted(self._session, [last_token(stored.subject) for stored in lately])
             keyed = [stored for stored in lately if decode_outcome(stored.body).key is not None]
             await asyncio.gather(*(mark_deleted(self._session, last_token(stored.subject)) for stored in keyed))
+
+
+async def _ahead(pages: AsyncIterator[list[Stored]]) -> AsyncIterator[list[Stored]]:
+    """Read the next page while one is dealt with."""
+    nothing: list[Stored] = []
+    reading = asyncio.ensure_future(anext(pages, nothing))
+    try:
+        while page := await reading:
+            reading = asyncio.ensure_future(anext(pages, nothing))
+            yield page
+    finally:
+        reading.cancel()
 
 
 def _has_succeeded(stored: Stored) -> bool:

@@ -375,7 +375,7 @@ async def test_a_worker_remembers_a_bounded_number_of_deleted_trees(
     stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every worker hears of each tree that any of them deletes: a thousand a second, where a thousand are triggered."""
-    monkeypatch.setattr(cancellation, "DELETED_REMEMBERED", 3)
+    monkeypatch.setattr(cancellation, "DELETED_REMEMBERED", 4)
     known = cancellation.Cancellations(stored.session)
     known.add("cancelled", TREE)
     for number in range(5):
