@@ -30,8 +30,8 @@ DELIVERIES: Final = (
     Fault(
         "a task is acknowledged although its outcome was not taken",
         "worker/recorder.py",
-        "        if error is None:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
-        "        if True:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
+        "if error is None:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
+        "if True:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
         (f"{TROUBLE}::test_records_that_may_not_be_written_are_logged",),
     ),
     Fault(
