@@ -16,8 +16,9 @@ from jetflow.engine.identity import input_digest
 from jetflow.errors import InvalidDeclaration, InvalidInput, InvalidOutput
 from jetflow.wire import models
 from jetflow.wire.canonical import Canonical
+from jetflow.wire.hidden import check_hidden, is_hiding
 from jetflow.wire.sameness import BY_NAME, check_same
-from jetflow.wire.schemas import custom_types, schema_of
+from jetflow.wire.schemas import custom_types, parts_of, schema_of
 from jetflow.wire.unwritable import DEEPEST, first_too_deep, first_too_large, told, why_not
 
 T = TypeVar("T")
@@ -40,6 +41,11 @@ def _decode_other(kind: type[Any], value: Any) -> Any:
 _encode = msgspec.json.Encoder(order="sorted", enc_hook=_encode_other).encode
 _parse = msgspec.json.Decoder().decode
 _parse_by_name = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _unlike(_: bytes) -> Any:
+    """Read what equals nothing: the values of types that compare some of their fields only are always looked into."""
+    return object()
 
 
 def _write(value: Any) -> bytes:
@@ -66,9 +72,11 @@ class Codec(Generic[T]):
             custom = custom_types(self.kind)
             self._decode = msgspec.json.Decoder(self.kind, dec_hook=_decode_other).decode
             self.schema: bytes = _encode(schema_of(self.kind)) if schema is None else schema
+            self._hides: bool = schema is None and any(map(is_hiding, parts_of(self.kind)))
             self._type: Any = msgspec.inspect.type_info(self.kind) if schema is None else BY_NAME
         except (TypeError, NameError, ValueError) as error:
             raise InvalidDeclaration(f"{where}: the type {kind!r} cannot travel as JSON: {error}") from error
+        self._read_again: Callable[[bytes], Any] = _unlike if self._hides else self._decode
         self._canonical = Canonical(_parse(self.schema), exact=schema is None and not custom)
         self.digest: Callable[[bytes], str] = input_digest if self._canonical.as_written else self._digest
         """Returns the digest of an input that `encode` has written (``docs/wire.md``, section Identity)."""
@@ -113,7 +121,7 @@ class Codec(Generic[T]):
         """
         try:
             data = _encode(value)
-            if self._decode(data) != value:
+            if self._read_again(data) != value:
                 data = self._fitted(value)
         except Exception:  # it is looked at again, for what is wrong with it
             data = self._refused_or_fitted(value, InvalidInput, ": was the input forgotten?")
@@ -140,7 +148,7 @@ class Codec(Generic[T]):
         """
         try:
             data = _encode(value)
-            return data if self._decode(data) == value else self._fitted(value)
+            return data if self._read_again(data) == value else self._fitted(value)
         except Exception:  # it is looked at again, for what is wrong with it
             return self._refused_or_fitted(value, InvalidOutput)
 
@@ -162,11 +170,16 @@ class Codec(Generic[T]):
             Exception: it would come back as another value.
         """
         fitted = self._decode(_write(value))
-        if not _is_part(value, fitted):
-            check_same(value, fitted, self._type)
+        if self._hides or not _is_part(value, fitted):
+            self._check_same(value, fitted)
         data = _write(fitted)
-        check_same(fitted, self._decode(data), self._type)
+        self._check_same(fitted, self._decode(data))
         return data
+
+    def _check_same(self, given: Any, read: Any) -> None:
+        check_same(given, read, self._type)
+        if self._hides:
+            check_hidden(given, read, self._type)
 
 
 class OutputsByStep(Codec[dict[str, Any]]):

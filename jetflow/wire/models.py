@@ -12,6 +12,11 @@ def is_pydantic(kind: Any) -> bool:
     return pydantic is not None and isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
 
 
+def own_equality(kind: Any) -> bool:
+    """Tell whether a model is compared by a rule of its own."""
+    return kind.__eq__ is not sys.modules["pydantic"].BaseModel.__eq__
+
+
 def written(model: Any) -> Any:
     """Return a model as JSON's own types: by the names that it is read by, and without what is computed."""
     return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)

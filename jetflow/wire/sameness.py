@@ -39,7 +39,7 @@ def check_same(given: Any, read: Any, kind: Any, path: str = "$") -> None:
     if _equal(given, read) or _both_nan(given, read):
         return
     if isinstance(kind, inspect.UnionType):
-        kind = _of_union(kind, read)
+        kind = of_union(kind, read)
     if _is_untyped(kind):
         _check_plain(given, read, kind, path)
     elif kind is BY_NAME:
@@ -62,7 +62,7 @@ def _is_untyped(kind: Any) -> bool:
     return isinstance(kind, inspect.AnyType) or (isinstance(kind, inspect.CustomType) and kind.cls is object)
 
 
-def _of_union(kind: inspect.UnionType, read: Any) -> Any:
+def of_union(kind: inspect.UnionType, read: Any) -> Any:
     """Return the type of a union that a value was read by."""
     for one in kind.types:
         if isinstance(one, inspect.TypedDictType | inspect.DictType):
@@ -161,7 +161,11 @@ def _check_given_members(given: Mapping[Any, Any], read: Any, kind: Any, path: s
 
 
 def _check_array(given: Any, read: Any, kind: Any, path: str) -> None:
+    if not isinstance(given, list) and type(given) is not type(read):
+        raise ValueError(f"{_an(given)} comes back as {_an(read)}: give {_an(read)}, or annotate it - at `{path}`")
     if isinstance(read, set | frozenset):
+        if len(cast("list[Any]", given)) > len(cast("set[Any]", read)):
+            raise ValueError(f"two of its items are one as {_an(read)} - at `{path}`")
         untyped = _is_untyped(getattr(kind, "item_type", None))
         for one in cast("Iterable[Any]", given):
             if one not in read and (untyped or not isinstance(one, str | int)):
@@ -233,7 +237,7 @@ def _check_value(given: Any, read: Any, path: str) -> None:
     if type(given) is not type(read):
         _changed(given, read, path)
     elif is_pydantic(type(given)):
-        _check_fields(given, read, path)
+        check_fields(given, read, path)
     elif isinstance(given, dict) and given.keys() == read.keys():
         for name, value in cast("dict[Any, Any]", given).items():
             _check_value(value, read[name], f"{path}.{name}")
@@ -251,7 +255,12 @@ def _check_attributes(given: Any, read: Any, names: Iterable[str], path: str) ->
         _check_value(getattr(given, name), getattr(read, name), f"{path}.{name}")
 
 
-def _check_fields(given: Any, read: Any, path: str) -> None:
+def check_fields(given: Any, read: Any, path: str) -> None:
+    """Refuse a model of which a field, or what it holds beside its fields, comes back as something else.
+
+    Raises:
+        ValueError: one does; the message names the path.
+    """
     _check_attributes(given, read, fields_of(given), path)
     _check_value(extra_of(given), extra_of(read), path)
     for name, value in private_of(given).items():

@@ -51,7 +51,7 @@ def custom_types(kind: Any) -> list[Any]:
     Raises:
         TypeError: a type inside it cannot be read, or a dict has keys that cannot be written.
     """
-    parts = list(_parts(kind))
+    parts = list(parts_of(kind))
     custom = [part.cls for part in parts if isinstance(part, inspect.CustomType) and part.cls is not object]
     for one in custom:
         if not is_pydantic(one):
@@ -69,7 +69,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
     Raises:
         TypeError: the type has none.
     """
-    parts = list(_parts(kind))
+    parts = list(parts_of(kind))
     models = list(dict.fromkeys(custom_types(kind)))
     known = {part.cls: part for part in parts if isinstance(part, _Fields)}
     references, definitions = _of_pydantic(models)
@@ -131,7 +131,7 @@ def _generator(generator: Any) -> Any:
     return type("WithDefaults", (generator,), {"default_schema": default_schema})
 
 
-def _parts(kind: Any) -> Iterator[Any]:
+def parts_of(kind: Any) -> Iterator[Any]:
     """Yield what msgspec knows of a type, and of the types inside it."""
     seen: set[int] = set()
     waiting: list[Any] = [inspect.type_info(kind)]

@@ -9,7 +9,7 @@ import enum
 import re
 import string
 from collections import Counter, OrderedDict, defaultdict, namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import reduce
@@ -357,14 +357,73 @@ def flat(value: Any) -> list[Any]:
         (datetime, datetime(1850, 1, 1, tzinfo=BERLIN), r"its offset from UTC has seconds, .* - at `\$`"),
         (Any, {"n": [10**5000]}, r"Exceeds the limit \(4300 digits\) .* - at `\$\.n\[0\]`"),
         (Point, None, r"Expected `object`, got `null` - at `\$`"),
+        (Sequence[int], (1, 2), r"a tuple comes back as a list: give a list, or annotate it - at `\$`"),
+        (Page[int], {"items": (1, 2)}, r"a tuple comes back as a list: .* - at `\$\.items`"),
+        (list[int], {1, 2}, r"a set comes back as a list: .* - at `\$`"),
+        (set[int], [1, 1], r"two of its items are one as a set - at `\$`"),
     ],
-    ids=range(21),
+    ids=range(25),
 )
 def test_what_would_change_is_refused_by_name(kind: Any, value: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"^input of w: {message}"):
         Codec(kind, "input of w").encode(value)
     with pytest.raises(InvalidOutput, match=f"^output of w: {message}"):
         Codec(kind, "output of w").encode_output(value)
+
+
+@dataclasses.dataclass
+class Noted:
+    number: int
+    note: Any = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass
+class ByNumber:
+    number: int
+    note: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByNumber) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+class StructByNumber(msgspec.Struct):
+    number: int
+    note: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StructByNumber) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+class ModelByNumber(pydantic.BaseModel):
+    number: int
+    note: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelByNumber) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+@pytest.mark.parametrize("kind", [Noted, ByNumber, StructByNumber, ModelByNumber])
+def test_what_equality_does_not_see_is_looked_at(kind: Any) -> None:
+    """Fields that a class leaves out when it compares: alone, and wherever such an object may stand."""
+    for within, wrapped, path in (
+        (kind, lambda one: one, ""),
+        (Page[kind], lambda one: Page([one]), r"\.items\[0\]"),
+        (dict[str, kind | None], lambda one: {"none": None, "a": one}, r"\.a"),
+        (tuple[int, kind], lambda one: (1, one), r"\[1\]"),
+    ):
+        codec: Codec[Any] = Codec(within, "w")
+        assert codec.decode(codec.encode(wrapped(kind(number=1, note=[1])))) == wrapped(kind(number=1, note=[1]))
+        with pytest.raises(InvalidInput, match=rf"a tuple comes back as a list.* - at `\${path}\.note`"):
+            codec.encode(wrapped(kind(number=1, note=(1,))))
 
 
 async def test_a_coroutine_is_an_await_that_is_missing() -> None:
@@ -435,7 +494,7 @@ def test_a_value_may_be_given_as_its_json() -> None:
     assert Codec(dict[UUID, Point], "").encode({str(UUID(int=1)): {"x": 1}}) == (
         b'{"00000000-0000-0000-0000-000000000001":{"x":1,"y":0.0}}'
     )
-    assert Codec(list[date], "").encode(("2026-01-01",)) == b'["2026-01-01"]'
+    assert Codec(list[date], "").encode(["2026-01-01"]) == b'["2026-01-01"]'
     assert Codec(Account, "").encode({"login": {"user": "u", "password": "p"}}) == (
         b'{"login":{"password":"p","user":"u"},"logins":[]}'
     )
