@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pytest
 
 from jetflow.server import NatsServer, ServerOptions
+from tests.credentials import Operator, make_certificate
 
 BOUND = 30.0
 """Seconds that a line of output, or the end of a command, may take."""
@@ -519,6 +520,36 @@ async def test_all_commands_connect_as_the_user_that_is_named(start: Start, guar
         assert (await ask("trigger", "square", "6", "--key", "k", "--wait")).output == "36\n"
         worker.interrupt()
         assert (await worker.ended()).status == 0
+
+
+async def test_all_commands_take_a_credentials_file_and_begin_with_tls(start: Start, tmp_path: Path) -> None:
+    """Whatever is logged, it is neither the JWT nor the seed."""
+    await make_certificate(tmp_path, "server")
+    operator, file = Operator(), tmp_path / "app.creds"
+    text, seed = operator.credentials()
+    file.write_text(text)
+    jwt = text.splitlines()[1]
+    tls = f'tls {{ cert_file: "{tmp_path}/server.pem", key_file: "{tmp_path}/server.key", handshake_first: true }}\n'
+
+    async with NatsServer(options=ServerOptions(config=operator.config() + tls)) as server:
+        place = ("--server", server.url, "--creds", "app.creds", "--tls-ca", "server.pem", "--tls-first")
+
+        async def ask(*arguments: str) -> Ended:
+            ended = await run(start, *arguments, *place)
+            assert ended.status == 0, ended.errors
+            return ended
+
+        said: list[Ended] = []
+        for command in (("dev", "flows", "--reload"), ("worker", "flows")):
+            async with start(*command, *place, "--log-level", "debug") as worker:
+                await worker.line(" runs ")
+                said.append(await ask("trigger", "square", "5", "--wait"))
+                worker.interrupt()
+                said.append(await worker.ended())
+        queued = await ask("trigger", "square", "6")
+        said += [queued, await ask("show", one_line(queued.output)), await ask("cancel", one_line(queued.output))]
+    assert [ended.output for ended in said].count("25\n") == 2
+    assert not [ended for ended in said for secret in (seed, jwt) if secret in ended.output + ended.errors]
 
 
 async def test_who_is_refused_gets_one_line_without_the_password(start: Start, guarded: NatsServer) -> None:
