@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
@@ -102,8 +112,8 @@ class StepHost(Protocol):
         """Compute a value once for the run."""
         ...
 
-    async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
-        """Wait for at least one, and return those that have ended."""
+    def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
+        """Yield each when it has ended."""
         ...
 
     def block_on(self, awaitable: Awaitable[Any]) -> Any:
@@ -284,9 +294,10 @@ class Context:
         outcomes = await self._host.wait_for(ids)
         results: list[Any] = []
         failed: dict[bytes, ChildFailed] = {}
-        for child, outcome, codec in zip(ids, outcomes, codecs, strict=True):
+        outcomes.reverse()
+        for child, codec in zip(ids, codecs, strict=True):
             try:
-                results.append(output_of(child.hex(), outcome, codec))
+                results.append(output_of(child.hex(), outcomes.pop(), codec))  # its JSON is not needed any more
             except ChildFailed as error:
                 results.append(failed.setdefault(child, error))
         if failed and not return_exceptions:
@@ -313,8 +324,8 @@ class Context:
     async def as_completed(self, children: Children[O] | Iterable[Child[O]]) -> AsyncIterator[Child[O]]:
         """Yield children as they end; ``await child.result()`` then returns at once."""
         waiting: dict[bytes, Child[O]] = {bytes.fromhex(child.id): child for child in children}
-        while waiting:
-            for ended in await self._host.wait_for_some(set(waiting)):
+        async with aclosing(self._host.as_they_end(set(waiting))) as those_that_end:
+            async for ended in those_that_end:
                 yield waiting.pop(ended)
 
     def block_on(self, awaitable: Awaitable[OUT]) -> OUT:

@@ -18,6 +18,9 @@ from jetflow.broker.publisher import Done, Publisher, Receipt
 WORTH_A_BATCH: Final = 3
 """Messages from which on a batch is cheaper than an acknowledgement each."""
 
+BATCH_BYTES: Final = 2 * 1024 * 1024
+"""Bytes from which on a batch takes no more messages."""
+
 UNDER_WAY: Final = 8
 """Batches of one stream that may wait for their acknowledgement."""
 
@@ -38,29 +41,46 @@ class GroupCommit:
         self._most = UNDER_WAY_DURABLE if ingest.durable else UNDER_WAY
         self._items: list[Item] = []
         self._dones: list[Done] = []
+        self._bytes = 0
         self._under_way = 0
 
     def publish(self, item: Item, done: Done) -> None:
         """Publish with all that is ready in the same pass of the event loop. See `Publisher.publish`."""
-        if len(item.body) + len(item.headers) > self._connection.max_payload:
+        size = len(item.body) + len(item.headers)
+        if size > self._connection.max_payload:
             self._send_alone(item, done)  # which refuses it; in a batch it would cost the connection
             return
         if not self._items:
             self._connection.before_flush(self._send)
+        self._bytes += size
         self._items.append(item)
         self._dones.append(done)
 
     def _send(self) -> None:
         while self._items and self._under_way < self._most:
-            items, self._items = self._items[:BATCH], self._items[BATCH:]
-            dones, self._dones = self._dones[:BATCH], self._dones[BATCH:]
-            if len(items) < WORTH_A_BATCH:
+            count, size = self._batch()
+            items, self._items = self._items[:count], self._items[count:]
+            dones, self._dones = self._dones[:count], self._dones[count:]
+            self._bytes -= size
+            if len(items) < WORTH_A_BATCH and size < BATCH_BYTES:
                 for item, done in zip(items, dones, strict=True):
                     self._send_alone(item, done)
             else:
                 self._under_way += 1
                 stored = self._ingest.publish(items)
                 stored.add_done_callback(partial(self._on_stored, items, dones))
+
+    def _batch(self) -> tuple[int, int]:
+        """Return how many messages the next batch has, and how many bytes they are."""
+        if self._bytes <= BATCH_BYTES and len(self._items) <= BATCH:
+            return len(self._items), self._bytes
+        size = count = 0
+        for item in self._items[:BATCH]:
+            count += 1
+            size += len(item.body) + len(item.headers)
+            if size >= BATCH_BYTES:
+                break
+        return count, size
 
     def _on_stored(self, items: list[Item], dones: list[Done], stored: asyncio.Future[list[int]]) -> None:
         """End a batch. What was there already, or was refused, is published again alone: that finds out about each."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from sys import maxsize
 from time import time
 from types import MappingProxyType
@@ -241,10 +251,13 @@ class Execution(Body):
             stored = await session.store.leader_last(names.records_stream, subject)
         return None if stored is None else ANY.decode(stored.body)
 
-    async def wait_for_some(self, ids: set[bytes]) -> list[bytes]:
+    async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""
         self._check_open()
-        return await self.waiting.some(ids)
+        async with aclosing(self.waiting.each(ids)) as ended:
+            async for child in ended:
+                yield child
+                self._check_open()
 
     def block_on(self, awaitable: Awaitable[Any]) -> Any:
         """See `Context.block_on`."""

@@ -93,7 +93,7 @@ class Fetcher:
 
     def _may_start(self) -> bool:
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        return not self._stopping and self._connection.is_connected
+        return not self._stopping and self._connection.is_connected and self._executor.recorder.has_room()
 
     def _start_runners(self) -> None:
         if not self._may_start():

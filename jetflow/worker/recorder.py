@@ -43,8 +43,8 @@ from jetflow.worker.failures import failure_of, frames_of, is_final, passes, ref
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
 
-RECORDING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of their inputs and outputs above which nothing more is fetched either."""
+RECORDING_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of their inputs and outputs above which no more are begun."""
 
 AGAIN_AFTER: Final = 0.5
 """Seconds after which is recorded again what the broker could not do."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from time import time
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,7 @@ from jetflow.runs.telling import Telling
 from jetflow.runs.values import with_readable_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id
+from jetflow.worker.child_records import ChildRecords
 from jetflow.worker.slots import Slots
 from jetflow.worker.waits import Need, Wait, Waits
 
@@ -36,7 +37,6 @@ NEAR: Final = 1.0
 
 READ_ALL_FROM: Final = 250
 """From this many children on, all outcomes of the step are read by a scan rather than by their subjects."""
-
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -99,6 +99,7 @@ class Waiting:
         self._cancelled = False
         self._waits = Waits()
         self._ended = self._waits.ended
+        self._records = ChildRecords(session, task, owner_of, self._waits)
         self._round = _Round()
         self._reading: asyncio.Event | None = None
         self._scanned = False
@@ -108,7 +109,6 @@ class Waiting:
         self._loop = asyncio.get_running_loop()
         self._last_arrival = 0.0
         self._last_check = 0.0
-        self._counter_seen: bytes | None = None
         self._outside = 0
         self._timer: asyncio.TimerHandle | None = None
         self._time_left: float | None = None
@@ -130,7 +130,11 @@ class Waiting:
         distinct = set(children)
         await self._until(distinct, len(distinct))
         self.joined |= distinct
-        return [await self._outcome(child) for child in children]
+        if self._waits.has_let_go:
+            await self._records.read_again([child for child in distinct if not self._ended[child]])
+        outcomes = [await self._outcome(child) for child in children]
+        self._waits.let_go(distinct)
+        return outcomes
 
     async def decided(self, children: Sequence[bytes], policy: JoinPolicy, deadline: float | None) -> Decision:
         """Wait until a policy is decided over children, or until ``deadline`` (seconds since the epoch)."""
@@ -139,15 +143,13 @@ class Waiting:
         verdict = "open"
         in_time = True
         while verdict == "open" and in_time:
-            for child in distinct & self._ended.keys() - ended.keys():
-                ended[child] = await self._outcome(child)
+            await self._add(distinct & self._ended.keys() - ended.keys(), ended)
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = policy.verdict(total, succeeded, len(ended))
             if verdict == "open":
                 enough = total if policy.quorum is None else len(ended) + policy.quorum - succeeded
                 in_time = await self._in_time(distinct, enough, policy, deadline)
-        for child in distinct & self._ended.keys() - ended.keys():
-            ended[child] = await self._outcome(child)
+        await self._add(distinct & self._ended.keys() - ended.keys(), ended)
         if verdict == "open":  # the time is up: what has ended decides
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = "met" if policy.verdict(len(ended), succeeded, len(ended)) == "met" else "missed"
@@ -166,8 +168,14 @@ class Waiting:
             return False
         return True
 
+    async def _add(self, children: set[bytes], outcomes: dict[bytes, Outcome]) -> None:
+        if self._waits.has_let_go:
+            await self._records.read_again([child for child in children if not self._ended[child]])
+        for child in children:
+            outcomes[child] = await self._outcome(child)
+
     async def _outcome(self, child: bytes) -> Outcome:
-        outcome = decode_outcome(self._ended[child])
+        outcome = decode_outcome(self._ended[child] or await self._records.body(child))
         if outcome.status != "succeeded":
             self.excused.add(child.hex())
         if outcome.value is None:  # which spares thousands of results a coroutine
@@ -179,10 +187,29 @@ class Waiting:
         self._cancelled = True
         self._waits.wake()
 
-    async def some(self, children: set[bytes]) -> list[bytes]:
-        """Wait until at least one of the children has ended, and return those that have."""
-        await self._until(children, 1)
-        return [child for child in self._ended if child in children]
+    async def each(self, children: set[bytes]) -> AsyncGenerator[bytes]:
+        """Yield children as they end. They are looked for once, however often it waits."""
+        wait = Wait.for_each(children, self._ended)
+        arrived, left, is_read = wait.arrived, len(children), False
+        self._waits.watch(wait)
+        try:
+            while left:
+                self._check_goes_on()
+                if not arrived:
+                    self._waits.renew(wait)
+                    try:
+                        if not is_read:
+                            await self._read_together(children - self._ended.keys())
+                            is_read = True
+                        if wait.left > 0:
+                            await self._wait_outside_slot(wait)
+                    finally:
+                        self._waits.end(wait)
+                while arrived:
+                    left -= 1
+                    yield arrived.popleft()
+        finally:
+            self._waits.unwatch(wait)
 
     def park(self) -> None:
         """Unwind the step where it waits; or at its next wait, if it does not."""
@@ -312,7 +339,7 @@ class Waiting:
             return
         if now - max(self._last_arrival, self._last_check) >= self._silence():
             self._last_check = now
-            self._in_background(self._check())
+            self._in_background(self._records.look())
         self._set_timer()
 
     # --- outcomes
@@ -333,7 +360,7 @@ class Waiting:
             self._last_arrival = self._loop.time()
 
     def _catch_up(self) -> None:
-        self._in_background(self._read(set(self._waits.open), in_pages=False))
+        self._in_background(self._records.read(set(self._waits.open), in_pages=False))
 
     def _in_background(self, look: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(self._try(look))
@@ -346,19 +373,6 @@ class Waiting:
             await look
         except BrokerError as error:
             _log.warning("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
-
-    async def _check(self) -> None:
-        """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
-        names = self._session.names
-        stored = await self._session.store.last(names.counters_stream, names.counter("join", self._task.join))
-        counter = b"" if stored is None else stored.body
-        if self._counter_seen != counter:
-            await self._read(set(self._waits.open), in_pages=False)
-            self._counter_seen = counter  # not before: what could not be read is looked for again
-        else:
-            await self._read(
-                {child for child in self._waits.open if self._owner_of(child) != self._task.step}, in_pages=False
-            )
 
     async def _read_together(self, children: set[bytes]) -> None:
         """Listen, and read those outcomes that are stored. Waits that begin while others read are read as one."""
@@ -377,23 +391,10 @@ class Waiting:
                 self._round = _Round()
                 points.before("read_ended_children")
                 in_pages = len(own.children) >= READ_ALL_FROM and (self._cold or not self._scanned)
-                await self._try(self._read(own.children, in_pages=in_pages))
+                await self._try(self._records.read(own.children, in_pages=in_pages))
                 points.after("read_ended_children")
                 self._scanned = self._scanned or in_pages
                 own.is_read = True
             finally:  # another one reads what the end of this one has left
                 self._reading = None
                 over.set()
-
-    async def _read(self, children: set[bytes], *, in_pages: bool) -> None:
-        names, store = self._session.names, self._session.store
-        if in_pages:
-            async for page in store.scan(names.records_stream, names.runs_of_join(self._task.join)):
-                for subject, body in page:
-                    self._waits.take(last_id(subject) or b"", body)
-            children = {child for child in children if self._owner_of(child) != self._task.step}
-        task = self._task
-        subjects = [names.run(task.root, task.run, self._owner_of(child), child.hex()) for child in children]
-        async for page in store.many(names.records_stream, subjects):
-            for stored in page:
-                self._waits.take(last_id(stored.subject) or b"", stored.body)

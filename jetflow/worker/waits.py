@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections import deque
+from collections.abc import Iterable, Set
 from typing import Final
 
 import msgspec
@@ -12,6 +13,15 @@ from jetflow.engine.policies import JoinPolicy
 
 SUCCEEDED: Final = b'"succeeded"'
 """Stands at the beginning of the record of an outcome that has an output."""
+
+
+LARGE: Final = 4 * 1024
+"""Bytes above which the record of an outcome is large."""
+
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of large records that are kept for who takes children as they end; further ones are read when asked for."""
+
+_NOBODY: Final[deque[bytes]] = deque(maxlen=0)
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -30,10 +40,11 @@ class Wait:
     """One wait: ``left`` is how many more children must end before it is worth going on.
 
     Under an early ``policy`` one that did not end well is worth it, too. At its ``deadline`` (seconds since the epoch)
-    it is over. ``began`` is the event loop's time.
+    it is over. ``began`` is the event loop's time. One that takes its children as they end begins anew for each that it
+    has to wait for; those that ended meanwhile are in ``arrived``.
     """
 
-    __slots__ = ("began", "children", "deadline", "left", "moved", "policy")
+    __slots__ = ("arrived", "began", "children", "deadline", "left", "moved", "policy", "takes_each")
 
     def __init__(
         self, children: set[bytes], left: int, policy: JoinPolicy | None = None, deadline: float | None = None
@@ -45,6 +56,16 @@ class Wait:
         self.left: int = left
         self.moved: asyncio.Future[None] = loop.create_future()
         self.policy: JoinPolicy | None = policy
+        self.arrived: deque[bytes] = _NOBODY
+        self.takes_each: bool = False
+
+    @classmethod
+    def for_each(cls, children: set[bytes], ended: Iterable[bytes]) -> Wait:
+        """Make one that takes its children as they end. Those that have are given in their order."""
+        wait = cls(children, 0)
+        wait.takes_each = True
+        wait.arrived = deque(child for child in ended if child in children)
+        return wait
 
     def wake(self) -> None:
         """Let it look at what has come of it."""
@@ -63,6 +84,8 @@ class Waits:
         self._waits: dict[Wait, None] = {}
         self._open: dict[bytes, tuple[Wait, ...]] = {}
         self._moving = 0
+        self._kept = 0
+        self.has_let_go: bool = False
 
     @property
     def open(self) -> Set[bytes]:
@@ -81,17 +104,39 @@ class Waits:
 
     def add(self, wait: Wait) -> None:
         """Begin to wait for the children that have not ended."""
+        self.begin(wait)
+        self.watch(wait)
+
+    def remove(self, wait: Wait) -> None:
+        """End a wait."""
+        self.end(wait)
+        self.unwatch(wait)
+
+    def begin(self, wait: Wait) -> None:
+        """Count a wait as one that waits."""
         self._waits[wait] = None
+
+    def renew(self, wait: Wait) -> None:
+        """Begin to wait for one more child that is taken as it ends."""
+        loop = asyncio.get_running_loop()
+        wait.began, wait.moved, wait.left = loop.time(), loop.create_future(), 1
+        self.begin(wait)
+
+    def end(self, wait: Wait) -> None:
+        """Count a wait as one that does not."""
+        del self._waits[wait]
+        self._moving -= wait.left <= 0
+
+    def watch(self, wait: Wait) -> None:
+        """Tell a wait of its children that end from now on."""
         missing, alone = wait.children - self.ended.keys(), (wait,)
         shared = missing & self._open.keys()
         for child in shared:
             self._open[child] += alone
         self._open.update(dict.fromkeys(missing - shared if shared else missing, alone))
 
-    def remove(self, wait: Wait) -> None:
-        """End a wait."""
-        del self._waits[wait]
-        self._moving -= wait.left <= 0
+    def unwatch(self, wait: Wait) -> None:
+        """Tell a wait of nothing more."""
         for child in wait.children & self._open.keys():
             others = tuple(other for other in self._open[child] if other is not wait)
             if others:
@@ -104,8 +149,10 @@ class Waits:
         waits = self._open.pop(child, None)
         if waits is None:
             return False
-        self.ended[child] = body
+        self.ended[child] = body if len(body) <= LARGE else self._keep(body, waits)
         for wait in waits:
+            if wait.takes_each:
+                wait.arrived.append(child)
             if wait.left <= 0:
                 continue
             wait.left -= 1
@@ -115,6 +162,30 @@ class Waits:
                 self._moving += 1
                 wait.wake()
         return True
+
+    def _keep(self, body: bytes, waits: tuple[Wait, ...]) -> bytes:
+        """Return a large record; nothing, if many are kept and nobody needs it at once: it is read when asked for."""
+        if self._kept + len(body) > KEPT_BYTES and all(wait.takes_each for wait in waits):
+            self.has_let_go = True
+            return b""
+        self._kept += len(body)
+        return body
+
+    def let_go(self, children: Iterable[bytes]) -> None:
+        """Keep the large records of children no longer: they were given out."""
+        if self._kept:
+            for child in children:
+                size = len(self.ended[child])
+                if size > LARGE:
+                    self._kept -= size
+                    self.ended[child] = b""
+                    self.has_let_go = True
+
+    def put_back(self, child: bytes, body: bytes) -> None:
+        """Take a record again that was not kept."""
+        self.ended[child] = body
+        if len(body) > LARGE:
+            self._kept += len(body)
 
     def wake(self) -> None:
         """Let all of them look at what has become of their step."""

@@ -12,6 +12,7 @@ import pytest
 
 from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Message
+from jetflow.broker.grouping import BATCH_BYTES
 from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
 from jetflow.broker.scanning import PAGE_BYTES, PULLS, Scan
 from jetflow.broker.session import Session
@@ -180,6 +181,28 @@ async def test_what_does_not_fit_into_a_page_of_many_subjects_is_read_too(sessio
     pages = [page async for page in session.store.many(session.names.records_stream, [item.subject for item in items])]
     assert {one.subject: one.body for page in pages for one in page} == {item.subject: item.body for item in items}
     assert max(sum(len(one.body) for one in page) for page in pages) <= READ_BYTES + LARGE
+
+
+# --- groups of records
+
+
+async def test_a_batch_of_records_has_so_many_bytes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, sizes = session.names, list[int]()
+    publish = session.ingest.publish
+
+    def measured(items: list[Item]) -> asyncio.Future[list[int]]:
+        sizes.append(sum(len(item.body) for item in items))
+        return publish(items)
+
+    monkeypatch.setattr(session.ingest, "publish", measured)
+    runs = [names.run(JOIN.root, JOIN.run, JOIN.step, secrets.token_hex(16)) for _ in range(60)]
+    waiting = [asyncio.get_running_loop().create_future() for _ in runs]
+    for run, future in zip(runs, waiting, strict=True):
+        session.records.publish(Item(run, b"", b"x" * LARGE), future.set_result)
+    async with asyncio.timeout(20):
+        assert all(receipt.stored for receipt in await asyncio.gather(*waiting))
+    assert max(sizes) <= BATCH_BYTES + LARGE
+    assert await session.store.leader_count(names.records_stream, names.runs_of_join(JOIN)) == 60
 
 
 # --- messages to the workers at large

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jetflow.worker.waits import Wait, Waits
+from jetflow.worker.waits import KEPT_BYTES, Wait, Waits
 
 
 async def test_an_outcome_wakes_the_waits_for_its_child_and_no_others() -> None:
@@ -45,3 +45,37 @@ async def test_an_outcome_that_nobody_waits_for_is_not_kept() -> None:
     waits = Waits()
     waits.take(b"1", b"{}")
     assert not waits.ended
+
+
+async def test_who_takes_children_as_they_end_misses_none_between_two_waits() -> None:
+    waits = Waits()
+    each, other = Wait.for_each({b"1", b"2", b"3"}, [b"1"]), Wait({b"2"}, 1)
+    waits.watch(each)
+    waits.add(other)
+    assert list(each.arrived) == [b"1"]
+    waits.take(b"2", b"{}")
+    assert not each.moved.done()
+    waits.renew(each)
+    waits.take(b"3", b"{}")
+    assert each.moved.done()
+    waits.end(each)
+    assert list(each.arrived) == [b"1", b"2", b"3"]
+    waits.unwatch(each)
+    waits.remove(other)
+    assert not waits.open
+    assert waits.standing == []
+
+
+async def test_large_records_are_kept_where_all_are_needed_at_once() -> None:
+    """And as far as they fit where they are taken one by one, until they are given out."""
+    waits, large = Waits(), bytes(KEPT_BYTES // 2 + 1)
+    each, both = Wait.for_each({b"1", b"2", b"3", b"4"}, []), Wait({b"2"}, 1)
+    waits.watch(each)
+    waits.add(both)
+    for child in (b"1", b"2", b"3"):
+        waits.take(child, large)
+    assert waits.ended == {b"1": large, b"2": large, b"3": b""}
+    waits.let_go([b"1", b"2", b"3"])
+    assert waits.ended == {b"1": b"", b"2": b"", b"3": b""}
+    waits.take(b"4", large)
+    assert waits.ended[b"4"] == large
