@@ -46,14 +46,6 @@ class Attendance:
             self._asked[key] = monotonic(), asked
         return await asyncio.shield(asked)
 
-    async def is_held(self, workflow: str, task: str, asker: str) -> bool:
-        """Tell whether another worker than the one that asks runs a task, or records its end, at this moment."""
-        try:
-            await self._connection.request(self._names.who(workflow), f"{task} {asker}".encode(), timeout=ANSWER_WITHIN)
-        except (BrokerTimeout, JetStreamUnavailable):
-            return False
-        return True
-
     async def stop(self) -> None:
         """Ask no more."""
         open_ones = [task for _, task in self._asked.values() if not task.done()]

@@ -9,6 +9,7 @@ from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.attendance import Attendance
 from jetflow.broker.connection import Connection
 from jetflow.broker.grouping import GroupCommit
+from jetflow.broker.holders import Holders
 from jetflow.broker.ingest import Ingest
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.registry import Registry
@@ -31,6 +32,7 @@ class Session:
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
         self.attendance: Attendance = Attendance(connection, names)
+        self.holders: Holders = Holders(connection, names)
 
     @classmethod
     async def open(
@@ -82,6 +84,7 @@ class Session:
         if self.connection.is_closed:
             return
         await self.attendance.stop()
+        self.holders.stop()
         await self.publisher.stop()
         await self.ingest.stop()
         await self.connection.close()

@@ -19,8 +19,9 @@ class Assignment(msgspec.Struct, eq=False):
 
     ``size`` is the bytes of its message, and of its output once there is one. The executor finds ``graph``,
     ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that no body of this turn can have begun
-    before. ``body`` runs from ``started`` (seconds since the epoch) on, and leaves an ``output`` or an ``error``.
-    ``slots`` are those of which one was taken for it, until that is given back.
+    before, ``may_run_elsewhere`` that one may not have ended. ``body`` runs from ``started`` (seconds since the epoch)
+    on, and leaves an ``output`` or an ``error``. ``slots`` are those of which one was taken for it, until that is given
+    back.
     """
 
     delivery: Delivery
@@ -36,6 +37,7 @@ class Assignment(msgspec.Struct, eq=False):
     output: msgspec.Raw = NULL
     error: BaseException | None = None
     is_fresh: bool = True
+    may_run_elsewhere: bool = False
 
     @property
     def known_graph(self) -> Graph:

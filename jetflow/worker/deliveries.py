@@ -37,7 +37,8 @@ class Deliveries:
     """What a worker has been given and what becomes of it. ``held`` is what the heartbeat keeps alive.
 
     ``ack_wait`` is after how many seconds without a sign of life the broker gives a task to another worker: the
-    shortest of the consumers that this worker pulls, whatever it has asked for itself.
+    shortest of the consumers that this worker pulls, whatever it has asked for itself. ``consumer_was_lost`` says that
+    one of them had to be made again, so that what others run is delivered as if for the first time.
     """
 
     def __init__(self, session: Session, counts: Counts, worker: str) -> None:
@@ -48,10 +49,16 @@ class Deliveries:
         self._handing_back: set[asyncio.Task[None]] = set()
         self.held: dict[str, float] = {}
         self.ack_wait: float = inf
+        self.consumer_was_lost: bool = False
+        self._asking: set[str] = set()
 
     def keep_within(self, ack_wait: float) -> None:
         """Go by the ``ack_wait`` that a consumer has, in seconds, if it is shorter than those that are known."""
         self.ack_wait = min(self.ack_wait, ack_wait)
+
+    def on_consumer_lost(self) -> None:
+        """Be told that a consumer is gone, and will be made again."""
+        self.consumer_was_lost = True
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive from now on."""
@@ -76,10 +83,23 @@ class Deliveries:
         self.hold(here)
         return False
 
-    def runs(self, subject: str) -> bool:
-        """Tell whether the task on a subject runs here, or its end is being recorded."""
+    def runs(self, subject: str, asker: str = "") -> bool:
+        """Tell whether the task on a subject runs here, or its end is being recorded.
+
+        Of two workers that ask one another, the one whose name comes first may go on.
+        """
         here = self._here.get(subject)
-        return here is not None and here.running is not None
+        if here is None or here.running is None:
+            return False
+        return subject not in self._asking or self._session.holders.name < asker
+
+    async def is_held(self, delivery: Delivery, task: Task) -> bool:
+        """Tell whether another worker that lives runs a task, which the broker had lost sight of for a while."""
+        self._asking.add(delivery.subject)
+        try:
+            return await self._session.holders.is_held(task.workflow, delivery.subject)
+        finally:
+            self._asking.discard(delivery.subject)
 
     def _release(self, delivery: Delivery) -> None:
         self.held.pop(delivery.reply, None)
@@ -108,6 +128,11 @@ class Deliveries:
         points.before("nak")
         self._session.connection.send(delivery.reply, body.encode())
         points.after("nak")
+
+    def leave_to_holder(self, delivery: Delivery) -> None:
+        """Leave a task to the worker that runs it: by its next sign of life the broker sees it again."""
+        self._counts.handed_back += 1
+        self.nak(delivery, self.ack_wait / 2)
 
     def reject(self, delivery: Delivery, error: MalformedTask) -> None:
         """End a delivery that is no task: it would not be one the next time either."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
-from jetflow.engine.attempts import attempts_made, has_only_queued
+from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
@@ -32,9 +32,6 @@ from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
 
 _log = logging.getLogger("jetflow.worker")
-
-HELD_ELSEWHERE: Final = 1.0
-"""Seconds before a task comes again that another worker runs."""
 
 
 class Executor:
@@ -119,10 +116,12 @@ class Executor:
             self.recorder.drive(work, begin, task, work.known_graph)
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
+        elif work.may_run_elsewhere and await self._is_held(work):
+            self._deliveries.leave_to_holder(delivery)
         elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
-            await self._give_up(work, work.step)
+            self.recorder.end(work, poisoned(task, work.step))
         else:
             await self._run(work, work.step)
 
@@ -141,6 +140,16 @@ class Executor:
         tried = await self._deliveries.tried(task)
         work.attempt = task.tried + attempts_made(tried) + 1
         work.is_fresh = has_only_queued(tried, delivery.count)
+        is_first = delivery.count == 1 and not self._deliveries.consumer_was_lost
+        work.may_run_elsewhere = may_run_elsewhere(tried, is_first=is_first)
+        return False
+
+    async def _is_held(self, work: Assignment) -> bool:
+        """Tell whether a live worker runs what may have begun and not ended. If not, that one's worker is lost."""
+        task, delivery = work.task, work.delivery
+        if await self._deliveries.is_held(delivery, task):
+            _log.info("run %s: step %r of %r is left to the worker that runs it", task.run, task.step, task.workflow)
+            return True
         if not work.is_fresh and delivery.count > 1:
             _log.warning(
                 "run %s: step %r of %r is taken over from a worker that was lost: attempt %d",
@@ -150,14 +159,6 @@ class Executor:
                 work.attempt,
             )
         return False
-
-    async def _give_up(self, work: Assignment, step: Step[..., Any, Any]) -> None:
-        """Fail a task that was begun too often, unless a live worker runs it, which the broker had lost for a while."""
-        delivery, task = work.delivery, work.task
-        if await self._session.attendance.is_held(task.workflow, delivery.subject, self._name):
-            await self._deliveries.hand_back(delivery, task, delay=HELD_ELSEWHERE)
-        else:
-            self.recorder.end(work, poisoned(task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         if work.delivery.again:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import copy_context
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -41,6 +42,12 @@ READY_BYTES: Final = 32 * 1024 * 1024
 FETCH_BYTES: Final = 32 * 1024 * 1024
 """Bytes that the steps' requests may bring, one request of each; at least one message each."""
 
+AWAKE_WITHIN: Final = 1.2
+"""Seconds within which a worker that is awake has looked at its clock again."""
+
+DOUBTS_FOR: Final = 1.0
+"""Seconds after a pause in which everything may still come that was sent to the worker meanwhile."""
+
 HAND_BACK_AFTER: Final = 5.0
 """Seconds that a fetched task waits for a slot before another worker may have it."""
 
@@ -65,6 +72,8 @@ class Fetcher:
         self._context = copy_context()
         self._asking = False
         self._timer: asyncio.TimerHandle | None = None
+        self._awake_until = inf
+        self._doubts = False
         slots.on_free = self.dispatch
         executor.recorder.on_room = self.dispatch
 
@@ -73,12 +82,15 @@ class Fetcher:
         for puller in self.pullers:
             puller.size.share = min(PULL_BYTES, FETCH_BYTES // len(self.pullers))
         self._ask()
-        self._timer = self._loop.call_later(1.0, self._tick)
+        self._connection.on_reconnect(self._doubt)
+        self._tick()
 
     def accept(self, delivery: Delivery) -> None:
         """Take a delivery, and start it if there is a slot."""
         if not self._deliveries.receive(delivery):
             return
+        if self._doubts:
+            delivery.again = True
         self._ready.append(delivery)
         self._ready_bytes += len(delivery.body)
         self.dispatch()
@@ -113,6 +125,8 @@ class Fetcher:
         for _ in range(AT_ONCE):
             if not self._ready or not self._may_start() or not self._slots.take():
                 break
+            if self._loop.time() > self._awake_until:
+                self._doubt()
             delivery = self._next()
             delivery.running = runner
             if self._ready and not self._fresh:
@@ -163,9 +177,24 @@ class Fetcher:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(1.0, self._tick)
+        now = self._loop.time()
+        if now > self._awake_until:
+            self._doubt()
+        self._awake_until = now + max(AWAKE_WITHIN, self._deliveries.ack_wait / 2)
         if self._ready:
             self._hand_back_late()
         self.dispatch()
+
+    def _doubt(self) -> None:
+        """Have tasks looked at before they begin: while this worker was paused or cut off, others may have got them."""
+        self._awake_until = inf  # until the next tick
+        self._doubts = True
+        self._loop.call_later(DOUBTS_FOR, self._trust)
+        for delivery in self._ready:
+            delivery.again = True
+
+    def _trust(self) -> None:
+        self._doubts = False
 
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER

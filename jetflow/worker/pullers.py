@@ -19,7 +19,8 @@ _log = logging.getLogger("jetflow.worker")
 class StepPullers:
     """Starts the pullers of all steps that a worker runs. What is delivered goes to ``accept``.
 
-    ``ack_wait`` is what this worker asks for, in seconds; what each consumer has is told to ``on_ack_wait``.
+    ``ack_wait`` is what this worker asks for, in seconds; what each consumer has is told to ``on_ack_wait``,
+    and that one is gone to ``on_lost``.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class StepPullers:
         *,
         ack_wait: float,
         on_ack_wait: Callable[[float], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self._session = session
         self._workflows = workflows
         self._accept = accept
         self._ack_wait = ack_wait
         self._on_ack_wait = on_ack_wait
+        self._on_lost = on_lost
         self._repairs: set[asyncio.Task[None]] = set()
 
     async def start(self) -> list[Puller]:
@@ -78,6 +81,7 @@ class StepPullers:
             self._on_ack_wait(consumer.ack_wait)
 
         async def repair() -> None:
+            self._on_lost()
             try:
                 await ensure()
             except BrokerError as error:  # the puller goes on asking, and asks for this again

@@ -49,7 +49,12 @@ class Services:
         )
         self.fetcher: Fetcher = Fetcher(session.connection, slots, self.deliveries, self.executor)
         self.pullers: StepPullers = StepPullers(
-            session, workflows, self.fetcher.accept, ack_wait=options.ack_wait, on_ack_wait=self.deliveries.keep_within
+            session,
+            workflows,
+            self.fetcher.accept,
+            ack_wait=options.ack_wait,
+            on_ack_wait=self.deliveries.keep_within,
+            on_lost=self.deliveries.on_consumer_lost,
         )
         self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
         self.sweeper: Sweeper = Sweeper(session, self.performer, self.counts, every=options.sweep_every)
@@ -100,7 +105,7 @@ class Services:
 
         ``hurry`` ends the grace time.
         """
-        await self.presence.stop()
+        self.presence.leave()
         await self.fetcher.stop()
         await self.sweeper.stop()
         await self.history.stop()
@@ -113,6 +118,7 @@ class Services:
         for errands in self.errands:
             await errands.abandon()
         await self.pullers.stop()
+        await self.presence.stop()
         await self.heartbeat.stop()
         await self.executor.cancellations.stop()
         await self.executor.bodies.lookout.stop()

@@ -10,6 +10,7 @@ from typing import Any
 
 import jetflow
 from jetflow import Client, Context, Retry, Worker, WorkerOptions, workflow
+from jetflow.broker.connection import Message
 from jetflow.broker.store import collect
 from jetflow.server import NatsServer
 from jetflow.wire.records import decode_attempt
@@ -199,17 +200,100 @@ async def test_a_worker_that_runs_a_task_says_so_to_others(client: Client, worke
         begun.set()
         await may_end.wait()
 
-    attendance, names = client._session.attendance, client._session.names
+    holders, names = client._session.holders, client._session.names
     async with worker([held], options=SHORT) as one:
         run = await client.trigger(held)
         subject = names.task("held", "run", run.id, "-", run.id, 0)
         await begun.wait()
-        assert await attendance.is_held("held", subject, "another")
-        assert not await attendance.is_held("held", subject, one.name)
+        assert await holders.is_held("held", subject)
+        assert not await services(one).deliveries._session.holders.is_held("held", subject)
         may_end.set()
         await run.result(PATIENCE)
         await until(lambda: _is_free(one, subject))
-        assert not await attendance.is_held("held", subject, "another")
+        assert not await holders.is_held("held", subject)
+
+
+async def test_what_a_live_worker_runs_is_not_begun_beside_it(client: Client, worker: MakeWorker) -> None:
+    """The broker has lost sight of it, and gives its task to others, again and again: none of that is an attempt."""
+    ran: list[int] = []
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held", retry=Retry(attempts=3))
+    async def held(_: None, ctx: Context) -> str:
+        ran.append(ctx.attempt)
+        began.set()
+        await go.wait()
+        return "done"
+
+    async with worker([held]) as holder:
+        run = await client.trigger(held)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        (reply,) = services(holder).deliveries.held
+        await services(holder).fetcher.pullers[0].stop()
+        async with worker([held]) as other:
+            for times in (1, 2, 3):
+                client._session.connection.send(reply, b"-NAK")
+                await until(lambda times=times: _holds(other.counts.handed_back == times))
+            go.set()
+            assert await run.result(PATIENCE) == "done"
+    assert (ran, other.counts.executed) == ([1], 0)
+
+
+async def test_many_tasks_that_are_delivered_again_are_asked_about_together(client: Client, worker: MakeWorker) -> None:
+    """And once it is known that nobody else is there, nobody is waited for."""
+    questions: list[bytes] = []
+    names, connection = client._session.names, client._session.connection
+
+    @workflow("again")
+    async def again(number: int) -> int:
+        return number
+
+    async with worker([again], options=SHORT):
+        pass
+    runs = [await client.trigger(again, number) for number in range(300)]
+    await take_all_and_die(client, "again", 300)
+    listening = await connection.subscribe(names.who("again"), lambda message: questions.append(message.data))
+    async with worker([again], options=SHORT) as only:
+        assert [await run.result(PATIENCE) for run in runs] == list(range(300))
+    await connection.unsubscribe(listening)
+    assert only.counts.redelivered == 300
+    assert 0 < len(questions) < 30
+    assert sum(len(question.split(b"\n")) - 1 for question in questions) == 300
+
+
+async def take_all_and_die(client: Client, flow: str, count: int) -> None:
+    """Take so many tasks of a workflow's only step like a worker that is killed in their bodies."""
+    session, taken = client._session, asyncio.Queue[Message]()
+    inbox = session.connection.new_inbox()
+    subscription = await session.connection.subscribe(inbox, taken.put_nowait)
+    consumer = f"{session.names.tasks_stream}.{session.names.consumer(flow, 'run')}"
+    body = f'{{"batch":{count}}}'.encode()
+    session.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", body, reply=inbox)
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(count):
+            await taken.get()
+    await session.connection.unsubscribe(subscription)
+
+
+async def test_of_two_workers_that_ask_one_another_one_goes_on(client: Client, worker: MakeWorker) -> None:
+    """Who only asks for a task does not run it yet, but would be taken for its holder by the other one."""
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("held")
+    async def held() -> None:
+        began.set()
+        await go.wait()
+
+    async with worker([held]) as one:
+        run = await client.trigger(held)
+        await began.wait()
+        deliveries = services(one).deliveries
+        subject = client._session.names.task("held", "run", run.id, "-", run.id, 0)
+        deliveries._asking.add(subject)
+        assert deliveries.runs(subject, "~")
+        assert not deliveries.runs(subject, "!")
+        go.set()
+        await run.result(PATIENCE)
 
 
 async def _is_free(worker: Worker, subject: str) -> bool:

@@ -1,8 +1,10 @@
 """Every history of one task that is delivered again and again: which of its deliveries count as attempts.
 
 The broker may deliver to nobody: into a lost connection, or to a worker that is paused. Workers may die before their
-body has begun or in it, hand the task back, and stop a body that runs. Checked is what is promised: a task is
-poisoned only if as many bodies were lost as it has attempts, and a body that ends its worker ends by itself.
+body has begun or in it, hand the task back, and stop a body that runs. The broker may lose sight of a worker that
+lives, and that one may fall silent, so that it is taken for dead. Checked is what is promised: a task is
+poisoned only if as many bodies were lost as it has attempts, and a body that ends its worker ends by itself; what a
+worker holds that lives and answers is neither poisoned nor begun beside it.
 """
 
 from __future__ import annotations
@@ -11,20 +13,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from jetflow.engine.attempts import Recorded, attempts_made
+from jetflow.engine.attempts import Recorded, attempts_made, may_run_elsewhere
 from jetflow.engine.tasks import Attempt
 
 ATTEMPTS: Final = (1, 2, 3)
-OUTAGES, RETURNS = 4, 2
+OUTAGES, RETURNS, SIGHTS = 4, 2, 2
 BEGUN: Final = Attempt(attempt=1)
 RETURNED: Final = Attempt(attempt=1, returned=True)
+LIVE, SILENT, NOBODY = "live", "silent", "nobody"
 
 Kept = tuple[tuple[str, bool], ...]
 """What is recorded: the delivery, and whether it was handed back."""
 
 
 class Life(NamedTuple):
-    """Where the task stands. ``lost`` are bodies that began and ended with their workers."""
+    """Where the task stands. ``lost`` are bodies that began and ended with their workers, or were taken for it.
+
+    ``holder`` is the worker that runs it out of the broker's sight, which the broker may lose ``sights`` times more.
+    """
 
     deliveries: int = 0
     lost: int = 0
@@ -32,6 +38,9 @@ class Life(NamedTuple):
     returns: int = RETURNS
     kept: Kept = ()
     poisoned: bool = False
+    sights: int = SIGHTS
+    holder: str = NOBODY
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,10 @@ class Counting:
     records_from: int = 2
     records_first: bool = True
     records_returns: bool = True
+    asks: Callable[[Iterable[Recorded], bool, bool], bool] = lambda recorded, is_first, _: may_run_elsewhere(
+        recorded, is_first=is_first
+    )
+    records_held: bool = False
 
 
 RIGHT: Final = Counting()
@@ -58,6 +71,12 @@ BUGS: Final = {
     "a beginning is recorded from the third delivery on": Counting(records_from=3),
     "a beginning is recorded behind the body": Counting(records_first=False),
     "a body that is stopped leaves no record": Counting(records_returns=False),
+    "nobody is asked": Counting(asks=lambda *_: False),
+    "others are asked only before it is given up": Counting(asks=lambda _, __, is_over: is_over),
+    "others are asked only about what is recorded": Counting(
+        asks=lambda recorded, _, __: may_run_elsewhere(recorded, is_first=True)
+    ),
+    "a delivery of what another holds is an attempt": Counting(records_held=True),
 }
 
 
@@ -70,12 +89,22 @@ def violations(attempts: int, counting: Counting = RIGHT) -> Iterator[str]:
         if life in seen:
             continue
         seen.add(life)
-        if life.poisoned and life.lost < attempts:
+        if life.holder == LIVE and (life.poisoned or life.beside):
+            yield f"poisoned or begun anew beside a worker that runs it: {life}"
+        elif life.poisoned and life.lost + (life.holder == SILENT) < attempts:
             yield f"poisoned after {life.lost} of {attempts} attempts: {life}"
         elif life.lost > attempts + 1:
             yield f"{life.lost} bodies were lost of {attempts} attempts and one: {life}"
         elif not life.poisoned:
             ahead += _next(life, attempts, counting)
+            ahead += _of_holder(life)
+
+
+def _of_holder(life: Life) -> Iterator[Life]:
+    """What becomes of the worker that runs the task out of sight: it dies, falls silent, or is heard of again."""
+    if life.holder != NOBODY:
+        yield life._replace(holder=NOBODY, lost=life.lost + 1)
+        yield life._replace(holder=SILENT if life.holder == LIVE else LIVE)
 
 
 def _next(life: Life, attempts: int, counting: Counting) -> Iterator[Life]:
@@ -85,13 +114,25 @@ def _next(life: Life, attempts: int, counting: Counting) -> Iterator[Life]:
     if life.returns:
         yield _keep(given, returned=True)._replace(returns=life.returns - 1)
     recorded = [Recorded(number, RETURNED if returned else BEGUN) for number, returned in life.kept]
-    if counting.made(recorded, given.deliveries) + 1 > attempts:
+    is_over = counting.made(recorded, given.deliveries) + 1 > attempts
+    if life.holder == LIVE and counting.asks(recorded, given.deliveries == 1, is_over):
+        if life.sights:
+            left = _keep(given) if counting.records_held else given
+            yield left._replace(sights=life.sights - 1)
+        return
+    if is_over:
         yield given._replace(poisoned=True)
         return
-    begun = given
+    begun = given._replace(beside=life.holder == LIVE, lost=life.lost + (life.holder == SILENT))
+    if begun.beside:
+        yield begun
+        return
+    begun = begun._replace(holder=NOBODY)
     if given.deliveries >= counting.records_from and counting.records_first:
-        begun = _keep(given)
-    yield begun._replace(lost=life.lost + 1)
+        begun = _keep(begun)
+    yield begun._replace(lost=begun.lost + 1)
+    if life.sights:
+        yield begun._replace(holder=LIVE, sights=life.sights - 1)
     if life.returns:  # it is stopped, and its worker with it
         stopped = begun._replace(returns=life.returns - 1)
         yield _keep(stopped, returned=True) if counting.records_returns else stopped
