@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
@@ -31,6 +32,8 @@ O = TypeVar("O")  # noqa: E741
 O_co = TypeVar("O_co", covariant=True)
 
 RunStatus: TypeAlias = Literal["queued", "running"] | Status
+
+_ENTERED: Final = "write `async with jetflow.connect(...) as client:`"
 
 TRIGGER_TIMEOUT = 30.0
 """Seconds for which a trigger waits for the broker."""
@@ -198,8 +201,28 @@ class Client:
         return await self._session.usable().registry.workflows()
 
 
-@asynccontextmanager
-async def connect(
+class Connecting(AbstractAsyncContextManager[Client]):
+    """What `connect` returns. ``async with`` connects, and gives the client."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[Client]) -> None:
+        self._opening = opening
+
+    async def __aenter__(self) -> Client:
+        return await self._opening.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._opening.__aexit__(kind, error, trace)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"connect() has no {name!r} before it is entered: {_ENTERED}")
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"connect() is not awaited: {_ENTERED}")
+
+
+def connect(
     server: Server = None,
     *,
     namespace: str = "default",
@@ -211,7 +234,7 @@ async def connect(
     domain: str | None = None,
     inbox_prefix: str | None = None,
     context: str | None = None,
-) -> AsyncGenerator[Client]:
+) -> Connecting:
     """Connect to a namespace, for triggering and following runs.
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.
@@ -227,12 +250,17 @@ async def connect(
         ServerTooOld: the server is older than jetflow needs.
         JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
     """
-    access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
-    if max_bytes is not None and max_bytes <= 0:
-        raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
-    retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
-    async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
-        yield Client(session)
+
+    @asynccontextmanager
+    async def open_session() -> AsyncGenerator[Client]:
+        access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
+        if max_bytes is not None and max_bytes <= 0:
+            raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
+        retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
+        async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
+            yield Client(session)
+
+    return Connecting(open_session())
 
 
 def _check_id(run_id: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from patience import PATIENCE
 
+import jetflow
 from jetflow import (
     Client,
     Context,
@@ -192,6 +193,16 @@ async def test_a_key_of_a_run_is_text(client: Client) -> None:
         await client.trigger(echo, 1, key=7)
     with pytest.raises(InvalidInput, match=r"a function of the input is for spawn_workflows"):
         await client.trigger(echo, 1, key=str)
+
+
+async def test_connecting_is_entered() -> None:
+    """And not awaited, as that of nats-py is, nor used without."""
+    with pytest.raises(
+        TypeError, match=r"^connect\(\) is not awaited: write `async with jetflow\.connect\(\.\.\.\) as"
+    ):
+        await jetflow.connect()
+    with pytest.raises(AttributeError, match=r"^connect\(\) has no 'trigger' before it is entered: write `async with"):
+        _ = jetflow.connect().trigger
 
 
 async def test_a_run_is_named_by_its_id(client: Client) -> None:

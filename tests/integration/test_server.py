@@ -222,7 +222,7 @@ async def test_a_bad_setting_is_reported_with_the_log() -> None:
 
 async def test_a_taken_port_is_reported(nats_server: NatsServer) -> None:
     port = int(nats_server.url.rpartition(":")[2])
-    with pytest.raises(ServerStartFailed, match="exit code 1: .*address already in use") as failed:
+    with pytest.raises(ServerStartFailed, match=r"exit code 1: .*address already in use") as failed:
         await NatsServer(options=ServerOptions(port=port)).start()
     assert "\n" not in str(failed.value)
 
@@ -232,7 +232,7 @@ async def test_a_store_has_one_server(tmp_path: Path) -> None:
     first, second = NatsServer(tmp_path), NatsServer(tmp_path)
     for end in (first.kill, first.stop):
         await first.start()
-        with pytest.raises(StoreInUse, match=f"^the store '{tmp_path}' is in use by another nats-server"):
+        with pytest.raises(StoreInUse, match="is in use by another nats-server: stop that one"):
             await second.start()
         assert second.pid is None
         await end()
