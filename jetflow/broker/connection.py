@@ -21,10 +21,11 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from jetflow.broker.access import Access, Server, access_of
-from jetflow.broker.dialing import borrow, dial, give_back, is_refusal
+from jetflow.broker.dialing import borrow, dial, give_back, is_refusal, why_ended
 from jetflow.broker.parser import Deliver, DirectParser, Message
-from jetflow.broker.requests import Requests
+from jetflow.broker.requests import Requests, answer_of
 from jetflow.errors import (
+    BrokerError,
     BrokerRefused,
     BrokerTimeout,
     ClientClosed,
@@ -35,7 +36,6 @@ from jetflow.errors import (
 )
 
 Listening: TypeAlias = Subscription
-
 OLDEST_SERVER: Final = (2, 14, 3)
 """Earlier servers could corrupt counters, or lack fast ingest."""
 
@@ -50,7 +50,6 @@ _WRITE_HIGH: Final = 4 * 1024 * 1024
 
 _SUBJECTS: Final = 4 * 1024
 """Bytes that a message's subject and its reply may take: what the server accepts in a line."""
-
 _DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
 _log = logging.getLogger("jetflow.broker")
@@ -77,6 +76,8 @@ class Connection:
         self._subscriptions: set[Subscription] = set()
         self._reconnected: list[Callable[[], None]] = []
         self._denials: list[Callable[[str], None]] = []
+        self._endings: list[Callable[[BrokerError], None]] = []
+        self.ended: BrokerError | None = None
 
     @classmethod
     async def open(
@@ -124,7 +125,7 @@ class Connection:
             action, subject = denied[1].lower(), denied[2].lower()  # nats-py hands over errors in lower case only
             self._requests.refuse(subject, action)
             if action == "publish":
-                for denial in self._denials:
+                for denial in list(self._denials):
                     denial(subject)
         if self.client.is_connected:
             _log.warning("NATS reports: %s", error)
@@ -140,6 +141,16 @@ class Connection:
         self._requests.ask_again()
         for callback in self._reconnected:
             callback()
+
+    def on_closed(self) -> None:
+        """Note that the client has ended the connection for good, and did not do so for us."""
+        if self.ended or self._closed:
+            return
+        self.ended = why_ended(self.client)
+        _log.error("%s", self.ended)
+        self._requests.fail(self.ended)
+        for callback in list(self._endings):
+            callback(self.ended)
 
     def on_disconnected(self) -> None:
         """Say so, unless it is the end."""
@@ -246,7 +257,10 @@ class Connection:
 
         Raises:
             ClientClosed, WrongEventLoop: it is not.
+            AccessDenied, BrokerError: the server has ended it for good.
         """
+        if self.ended is not None:
+            raise self.ended.with_traceback(None)
         if self.is_closed:
             raise ClientClosed("this client was closed: use it inside `async with jetflow.connect()`")
         if asyncio.get_running_loop() is not self._loop:
@@ -257,9 +271,17 @@ class Connection:
         self._reconnected.append(callback)
         return lambda: self._reconnected.remove(callback)
 
-    def on_denied(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the subject, in lower case, of each publish that this user may not make."""
+    def on_denied(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``callback`` with the subject, in lower case, of each publish that this user may not make.
+
+        Returns what ends that.
+        """
         self._denials.append(callback)
+        return lambda: self._denials.remove(callback)
+
+    def on_ended(self, callback: Callable[[BrokerError], None]) -> None:
+        """Call ``callback`` with the reason when the connection has ended for good, though nobody here closed it."""
+        self._endings.append(callback)
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
         """Send one message with all that is sent in this pass of the event loop.
@@ -310,6 +332,13 @@ class Connection:
         self._flush()
         while self.client.pending_data_size > _WRITE_HIGH:
             await self.client.flush(timeout=30)
+
+    async def settled(self) -> None:
+        """Wait until the server has said of all that was sent so far whether this user may; or until it is lost."""
+        self._flush()
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            for _ in range(2):  # nats-py's ping overtakes what is in its write buffer; the next one does not
+                await self.client.flush(timeout=5)
 
     def new_inbox(self) -> str:
         """Return a subject that nobody else uses."""
@@ -369,16 +398,3 @@ def _guarded(callback: Deliver) -> Deliver:
             _log.exception("a message on %s could not be handled", message.subject)
 
     return deliver
-
-
-def answer_of(operation: str, data: bytes) -> dict[str, Any]:
-    """Return the decoded answer of the JetStream API.
-
-    Raises:
-        BrokerRefused: the answer is an error.
-    """
-    answer: dict[str, Any] = orjson.loads(data)
-    error = answer.get("error")
-    if error:
-        raise BrokerRefused(operation, error.get("code", 0), error.get("err_code", 0), error.get("description", ""))
-    return answer

@@ -57,6 +57,10 @@ class Listener(Protocol):
         """The connection was lost, or has ended."""
         ...
 
+    def on_closed(self) -> None:
+        """It has ended for good."""
+        ...
+
 
 class _GivenUp(Exception):
     """Ends nats-py's attempts from inside its error callback."""
@@ -89,6 +93,10 @@ async def dial(client: Client, access: Access, listener: Listener, *, timeout: f
         if attempts.over:
             listener.on_disconnected()
 
+    async def on_closed() -> None:
+        if attempts.over:
+            listener.on_closed()
+
     try:
         async with asyncio.timeout(timeout):
             await client.connect(
@@ -97,6 +105,7 @@ async def dial(client: Client, access: Access, listener: Listener, *, timeout: f
                 error_cb=on_error,
                 reconnected_cb=on_reconnect,
                 disconnected_cb=on_disconnect,
+                closed_cb=on_closed,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
                 connect_timeout=max(1, int(timeout)),
@@ -121,6 +130,17 @@ def is_refusal(error: Exception) -> bool:
     """Return whether the server says by this error that who connects may not."""
     said = str(error).lower()
     return isinstance(error, nats.errors.AuthorizationError) or any(word in said for word in _REFUSALS)
+
+
+def why_ended(client: Client) -> BrokerError:
+    """Return why a client has ended its connection for good: nats-py does so at most errors that a server tells."""
+    error = client.last_error
+    if error is None:
+        return ClientClosed("the NATS client that was handed over has been closed")
+    said = str(error).removeprefix("nats: ").strip("'")
+    if is_refusal(error):
+        return AccessDenied(f"the NATS server does not let this user go on ({said}): check the credentials")
+    return BrokerError(f"the NATS server has ended the connection for good ({said})")
 
 
 async def _abandon(client: Client) -> None:
@@ -210,15 +230,26 @@ class _Loan:
         self._client: Any = client
         self.listeners: list[Listener] = []
         untyped = self._client
-        self._owners = (untyped._error_cb, untyped._reconnected_cb, untyped._disconnected_cb)  # noqa: SLF001
-        untyped._error_cb = self._on_error  # noqa: SLF001 - nats-py takes callbacks only when it connects
+        self._owners = (  # nats-py takes callbacks only when it connects
+            untyped._error_cb,  # noqa: SLF001
+            untyped._reconnected_cb,  # noqa: SLF001
+            untyped._disconnected_cb,  # noqa: SLF001
+            untyped._closed_cb,  # noqa: SLF001
+        )
+        untyped._error_cb = self._on_error  # noqa: SLF001
         untyped._reconnected_cb = self._on_reconnect  # noqa: SLF001
         untyped._disconnected_cb = self._on_disconnect  # noqa: SLF001
+        untyped._closed_cb = self._on_closed  # noqa: SLF001
 
     def end(self) -> None:
         """Put back the owner's callbacks."""
         untyped = self._client
-        untyped._error_cb, untyped._reconnected_cb, untyped._disconnected_cb = self._owners  # noqa: SLF001
+        (
+            untyped._error_cb,  # noqa: SLF001
+            untyped._reconnected_cb,  # noqa: SLF001
+            untyped._disconnected_cb,  # noqa: SLF001
+            untyped._closed_cb,  # noqa: SLF001
+        ) = self._owners
 
     async def _on_error(self, error: Exception) -> None:
         for listener in list(self.listeners):
@@ -237,6 +268,12 @@ class _Loan:
             listener.on_disconnected()
         if self._owners[2] is not None:
             await self._owners[2]()
+
+    async def _on_closed(self) -> None:
+        for listener in list(self.listeners):
+            listener.on_closed()
+        if self._owners[3] is not None:
+            await self._owners[3]()
 
 
 _loans: WeakKeyDictionary[Client, _Loan] = WeakKeyDictionary()

@@ -82,6 +82,7 @@ class Ingest:
         await self._connection.subscribe(f"{self._inbox}.>", self._on_answer)
         self._forget_reconnect = self._connection.on_reconnect(self._resend_all)
         self._connection.on_denied(self._on_denied)
+        self._connection.on_ended(self._on_ended)
 
     async def stop(self) -> None:
         """Give up what is not acknowledged. Safe to call twice."""
@@ -100,7 +101,9 @@ class Ingest:
         It fails with BrokerRefused if the server does not take a message.
         """
         batch = _Batch(items, self._loop.create_future(), self._loop.time())
-        if self._atomic is None or len(items) == 1:
+        if self._connection.ended is not None:
+            batch.done.set_exception(self._connection.ended)
+        elif self._atomic is None or len(items) == 1:
             self._begin(batch)
         else:
             self._atomic.publish(items).add_done_callback(lambda stored: self._on_atomic(batch, stored.result()))
@@ -162,6 +165,11 @@ class Ingest:
             if denied is not None:
                 batch.refused = PermissionDenied(denied)
                 self._close(number, batch)
+
+    def _on_ended(self, error: BrokerError) -> None:
+        for number, batch in list(self._open.items()):
+            batch.refused = error
+            self._close(number, batch)
 
     def _on_error(self, batch: _Batch, error: _Error) -> None:
         if refusal_of(error.code, error.err_code, error.description) is Refusal.PASSING:

@@ -97,6 +97,7 @@ class Publisher:
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_answer)
         self._forget_reconnect = self._connection.on_reconnect(self._resend_all)
         self._connection.on_denied(self._on_denied)
+        self._connection.on_ended(self._on_ended)
 
     async def stop(self, *, timeout: float = 5.0) -> None:
         """Wait until everything is acknowledged, ``timeout`` seconds at most. Safe to call twice.
@@ -123,11 +124,12 @@ class Publisher:
         """Publish, and call ``done`` with what became of it. Without ``timeout`` (seconds) it is tried for ever."""
         size = len(body) + len(headers)
         if size > self._connection.max_payload:
-            error = PayloadTooLarge(f"the message on {subject}", size, self._connection.max_payload)
-            self._loop.call_soon(done, Receipt(stored=False, error=_as_broker_error(error)))
+            too_large = PayloadTooLarge(f"the message on {subject}", size, self._connection.max_payload)
+            self._loop.call_soon(done, Receipt(stored=False, error=_as_broker_error(too_large)))
             return
         if self._stopped:
-            self._loop.call_soon(done, Receipt(stored=False, error=_too_late(subject)))
+            error = self._connection.ended or _too_late(subject)
+            self._loop.call_soon(done, Receipt(stored=False, error=error))
             return
         now = self._loop.time()
         self._next += 1
@@ -178,6 +180,13 @@ class Publisher:
             if sent.subject.lower() == subject:
                 error = PermissionDenied(sent.subject)
                 self._settle(token, Receipt(stored=False, error=error))
+
+    def _on_ended(self, error: BrokerError) -> None:
+        self._stopped = True
+        if self._checker is not None:
+            self._checker.cancel()
+        for token in list(self._sent):
+            self._settle(token, Receipt(stored=False, error=error))
 
     # --- answers
 

@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 from jetflow.broker.connection import Connection, Message
 from jetflow.broker.pull_size import PullSize
 from jetflow.broker.times import SECOND
+from jetflow.errors import PermissionDenied
 
 PULL_EXPIRES: Final = 5.0
 """Seconds for which the server keeps a pull request. One that is paused swallows what comes meanwhile."""
@@ -29,6 +30,12 @@ IDLE_HEARTBEAT: Final = 2.5
 """Seconds between the server's signs of life while a request waits."""
 
 _RETRY_AFTER: Final = 0.5
+
+DENIED_RETRY: Final = 10.0
+"""Seconds before a puller asks again that may not pull, or not acknowledge what it is given."""
+
+_PROBE: Final = 0  # no request's number
+_UNREADABLE: Final = b"{"  # the server says whether this user may ask, and gives nothing for it
 _ORDINARY: Final = frozenset({"404", "408"})  # the request has expired
 
 _log = logging.getLogger("jetflow.broker")
@@ -86,6 +93,7 @@ class Puller:
     ) -> None:
         self._connection = connection
         self._request_subject = connection.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
+        self._acknowledging = f".{stream}.{consumer}.".lower()  # in what the server says of a user's permissions
         self._consumer = consumer
         self._deliver = deliver
         self._recreate = recreate
@@ -96,20 +104,24 @@ class Puller:
         self._pulls: dict[int, int] = {}  # request -> messages it still asks for, oldest first
         self._asked = 0
         self._wanted = 0
-        self.size: PullSize = PullSize(connection, PULL_BYTES)
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
+        self._forget_denied: Callable[[], None] = lambda: None
+        self.size: PullSize = PullSize(connection, PULL_BYTES)
+        self.denied: PermissionDenied | None = None
         self.last_delivery: float = 0.0
         self.consumer_created: float = 0.0
 
     async def start(self) -> None:
-        """Begin to listen. Nothing is asked for before `want`."""
+        """Begin to listen, and see whether this user may pull. Nothing is asked for before `want`."""
         if self._subscription is None:
             self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
-            self._forget_reconnect = self._connection.on_reconnect(self._begin_again)
+            self._forget_reconnect = self._connection.on_reconnect(self._on_reconnect)
+            self._forget_denied = self._connection.on_denied(self._on_denied)
             self._watch_later()
+            self._connection.send(self._request_subject, _UNREADABLE, reply=f"{self._inbox}.{_PROBE}")
 
     async def stop(self) -> None:
         """Ask for nothing more. Tasks that are on their way may still be delivered until this returns."""
@@ -117,6 +129,7 @@ class Puller:
         if subscription is None:
             return
         self._forget_reconnect()
+        self._forget_denied()
         for timer in (self._watch, self._retry):
             if timer is not None:
                 timer.cancel()
@@ -164,7 +177,10 @@ class Puller:
         status = headers.get("Status", "503" if not message.data else "")
         if status == "100":
             return
-        self._asked -= self._pulls.pop(int(message.subject.rpartition(".")[2]), 0)
+        request = int(message.subject.rpartition(".")[2])
+        if request == _PROBE:
+            return
+        self._asked -= self._pulls.pop(request, 0)
         if status in _ORDINARY or self.size.left(headers) is not None:
             self.want(self._wanted)
             return
@@ -173,11 +189,38 @@ class Puller:
         if status == "503" or "Deleted" in description:
             self._recreate()
         if self._retry is None and self._subscription is not None:
-            self._retry = self._loop.call_later(_RETRY_AFTER, self._try_again)
+            self._later(_RETRY_AFTER)
 
     def _try_again(self) -> None:
         self._retry = None
         self.want(self._wanted)
+
+    def _on_denied(self, subject: str) -> None:
+        """Say once that this user may not pull, or not acknowledge, and ask from then on only now and then."""
+        if subject == self._request_subject.lower():
+            denied = PermissionDenied(self._request_subject)
+        elif subject.startswith("$js.ack.") and self._acknowledging in subject:
+            denied = PermissionDenied(f"$JS.ACK.*{self._acknowledging}>")
+        else:
+            return
+        if self.denied is None or self.denied.subject != denied.subject:
+            _log.error("consumer %s gives no tasks to this worker: %s", self._consumer, denied)
+        self.denied = denied
+        self._pulls.clear()
+        self._asked = 0
+        if self._subscription is not None:
+            self._later(DENIED_RETRY)
+
+    def _later(self, seconds: float) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._loop.call_later(seconds, self._try_again)
+
+    def _on_reconnect(self) -> None:
+        if self._retry is not None:  # what this user may, the server says anew
+            self._retry.cancel()
+            self._retry = None
+        self._begin_again()
 
     def _begin_again(self) -> None:
         self._pulls.clear()

@@ -7,13 +7,14 @@ answer of, fails when the server says so, and not when the time is over.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import nats.errors
+import orjson
 from nats.aio.subscription import Subscription
 
 from jetflow.broker.parser import Deliver, Message
-from jetflow.errors import BrokerTimeout, JetStreamUnavailable, PermissionDenied
+from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, JetStreamUnavailable, PermissionDenied
 
 
 class Asker(Protocol):
@@ -46,6 +47,7 @@ class Requests:
         self._answers = ""  # a client knows its inbox prefix only when it has connected
         self._listening: asyncio.Task[None] | None = None
         self._is_deaf = False
+        self._failed: BrokerError | None = None
         self._asked = 0
         self._open: dict[int, _Request] = {}
 
@@ -55,6 +57,8 @@ class Requests:
         Raises:
             BrokerTimeout, JetStreamUnavailable, PermissionDenied: see `Connection.request`.
         """
+        if self._failed is not None:
+            raise self._failed.with_traceback(None)
         if self._listening is None:
             self._answers = self._answers or self._connection.new_inbox()
             self._listening = asyncio.get_running_loop().create_task(self._listen())
@@ -94,6 +98,13 @@ class Requests:
             if not request.answer.done() and (request.subject.lower() == subject if asked else self._is_deaf):
                 request.answer.set_exception(PermissionDenied(request.subject) if asked else self._deafness())
 
+    def fail(self, error: BrokerError) -> None:
+        """Fail what is asked, and what will be: the connection has ended."""
+        self._failed = error
+        for request in self._open.values():
+            if not request.answer.done():
+                request.answer.set_exception(error)
+
     def _deafness(self) -> PermissionDenied:
         return PermissionDenied(f"{self._answers}.*", "subscribe to")
 
@@ -108,3 +119,16 @@ class Requests:
         request = self._open.get(int(message.subject.rpartition(".")[2]))
         if request is not None and not request.answer.done():
             request.answer.set_result(message)
+
+
+def answer_of(operation: str, data: bytes) -> dict[str, Any]:
+    """Return the decoded answer of the JetStream API.
+
+    Raises:
+        BrokerRefused: the answer is an error.
+    """
+    answer: dict[str, Any] = orjson.loads(data)
+    error = answer.get("error")
+    if error:
+        raise BrokerRefused(operation, error.get("code", 0), error.get("err_code", 0), error.get("description", ""))
+    return answer

@@ -23,6 +23,7 @@ class Session:
 
     def __init__(self, connection: Connection, names: Subjects, *, durable: bool = False) -> None:
         self._atomic = AtomicBatches(connection) if durable else None
+        self._closed = False
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)
@@ -81,8 +82,9 @@ class Session:
 
     async def close(self) -> None:
         """Wait for what is under way, and close. Safe to call twice."""
-        if self.connection.is_closed:
+        if self._closed:
             return
+        self._closed = True
         await self.attendance.stop()
         self.holders.stop()
         await self.publisher.stop()

@@ -46,6 +46,7 @@ class Header:
     TRACE: Final = "traceparent"
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+    EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 
 
 class Subjects:

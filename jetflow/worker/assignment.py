@@ -20,8 +20,8 @@ class Assignment(msgspec.Struct, eq=False):
     ``size`` is the bytes of its message, and of its output once there is one. The executor finds ``graph``,
     ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that no body of this turn can have begun
     before, ``may_run_elsewhere`` that one may not have ended. ``body`` runs from ``started`` (seconds since the epoch)
-    on, and leaves an ``output`` or an ``error``. ``slots`` are those of which one was taken for it, until that is given
-    back.
+    on, and leaves an ``output`` or an ``error``; ``refused`` says that the broker has refused for good what it led to.
+    ``slots`` are those of which one was taken for it, until that is given back.
     """
 
     delivery: Delivery
@@ -38,6 +38,7 @@ class Assignment(msgspec.Struct, eq=False):
     error: BaseException | None = None
     is_fresh: bool = True
     may_run_elsewhere: bool = False
+    refused: bool = False
 
     @property
     def known_graph(self) -> Graph:

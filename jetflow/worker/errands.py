@@ -42,19 +42,19 @@ class Errands:
         self._window = window
         self._handling: set[asyncio.Task[None]] = set()
         self._messages = self._bytes = 0  # under way
-        self._puller = Puller(
+        self.puller: Puller = Puller(
             session.connection, stream, consumer, self._accept, lambda: self._in_background(self._make_again())
         )
 
     async def start(self) -> None:
         """Make the consumer, and begin to pull from it."""
         await self._ensure()
-        await self._puller.start()
-        self._puller.want(self._window)
+        await self.puller.start()
+        self.puller.want(self._window)
 
     async def stop(self) -> None:
         """Stop pulling. What is being handled goes on: see `drained`."""
-        await self._puller.stop()
+        await self.puller.stop()
 
     @property
     def busy(self) -> bool:
@@ -102,4 +102,4 @@ class Errands:
         self._ask()
 
     def _ask(self) -> None:
-        self._puller.want(max(0, self._window - self._messages) if self._bytes < HANDLED_BYTES else 0)
+        self.puller.want(max(0, self._window - self._messages) if self._bytes < HANDLED_BYTES else 0)

@@ -159,7 +159,10 @@ class Heartbeat:
 
 
 def _has_failed(connecting: asyncio.Task[Connection | None]) -> bool:
-    return connecting.done() and connecting.result() is None
+    if not connecting.done():
+        return False
+    connection = connecting.result()
+    return connection is None or connection.is_closed  # for good, by the server
 
 
 def _keep_alive(connection: Connection, replies: list[str]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from time import time
 from typing import Any, Final, Literal
 
+from jetflow.broker.permissions import is_recorded
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.effects import Procedure
@@ -19,8 +20,8 @@ from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
-    BrokerError,
     MalformedRecord,
+    PermissionDenied,
     RetryAfter,
     RunTimeout,
     StepTimeout,
@@ -45,6 +46,9 @@ RECORDING_AHEAD: Final = 1000
 
 RECORDING_BYTES: Final = 32 * 1024 * 1024
 """Bytes of their inputs and outputs above which no more are begun."""
+
+HELD_AGAIN_AFTER: Final = 5.0
+"""Seconds after which is recorded again what this user may not record, or the broker refuses for good."""
 
 AGAIN_AFTER: Final = 0.5
 """Seconds after which is recorded again what the broker could not do."""
@@ -80,6 +84,7 @@ class Recorder:
         self._worker = worker
         self._recorded = asyncio.Event()
         self._room_is_awaited = False
+        self._held_for: set[tuple[str, ...]] = set()
         self.recording: int = 0
         self.held_bytes: int = 0
         self.on_room: Callable[[], None] = lambda: None
@@ -307,17 +312,40 @@ class Recorder:
                 _log.warning("how a task on %s has ended is recorded again: %s", work.delivery.subject, error)
             asyncio.get_running_loop().call_later(AGAIN_AFTER, self._drive_again, work, rule, given, str(error))
         else:
-            self._record_less(work.size)
-            self._not_recorded(work, error)
+            self._not_recorded(work, rule, given, error)
 
-    def _not_recorded(self, work: Assignment, error: BaseException) -> None:
+    def _not_recorded(
+        self, work: Assignment, rule: Callable[..., Procedure], given: tuple[Any, ...], error: BaseException
+    ) -> None:
+        refused = refused_for_good(error)
+        if refused and (work.refused or self._may_not_record(error)):
+            self._hold(work, rule, given, error)
+            return
+        self._record_less(work.size)
         if isinstance(error, UNREADABLE):
             self.end_run(work, error)
-        elif refused_for_good(error) and not isinstance(work.error, BrokerError):
-            work.error = error  # a second one, of this very end, is left to a worker that may
+        elif refused:
+            work.refused = True  # should this very end be refused, too, it is held
             self.end_run(work, error.__cause__ or error)
         else:
             self._deliveries.leave(work.delivery, error, work.attempt)
+
+    def _may_not_record(self, error: BaseException) -> bool:
+        return isinstance(error, PermissionDenied) and is_recorded(self._session.names, error.subject)
+
+    def _hold(
+        self, work: Assignment, rule: Callable[..., Procedure], given: tuple[Any, ...], error: BaseException
+    ) -> None:
+        """Keep what a task has led to, and its delivery alive, until it may be recorded: its body is not run again."""
+        kind = tuple(error.subject.split(".")[:3]) if isinstance(error, PermissionDenied) else (str(error),)
+        if kind not in self._held_for:
+            self._held_for.add(kind)
+            _log.error(
+                "how tasks have ended is kept here and recorded when that is allowed, that on %s first: %s",
+                work.delivery.subject,
+                error,
+            )
+        asyncio.get_running_loop().call_later(HELD_AGAIN_AFTER, self._drive_again, work, rule, given, str(error))
 
     def _drive_again(self, work: Assignment, rule: Callable[..., Procedure], given: tuple[Any, ...], said: str) -> None:
         if self._session.connection.is_closed:  # the worker has stopped: the task is delivered again

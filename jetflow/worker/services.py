@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
 from jetflow.runs.performer import Performer
@@ -87,7 +88,12 @@ class Services:
         )
 
     async def start(self) -> None:
-        """Declare the workflows, and begin to pull."""
+        """Declare the workflows, and begin to pull.
+
+        Raises:
+            PermissionDenied: this user may not do what a worker does.
+        """
+        await check_may_publish(self._session.connection, recorded(self._session.names))
         registry = self._session.registry
         await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
         await self.heartbeat.start()
@@ -95,10 +101,22 @@ class Services:
         self.fetcher.pullers += await self.pullers.start()
         for errands in self.errands:
             await errands.start()
+        await self._check_may_pull()
         await self.sweeper.start()
         await self.history.start()
         await self.presence.start()
         self.fetcher.begin()
+
+    async def _check_may_pull(self) -> None:
+        """Check that all pullers may pull, before anything runs.
+
+        Raises:
+            PermissionDenied: one was not.
+        """
+        await self._session.connection.settled()
+        for puller in (*self.fetcher.pullers, *(errand.puller for errand in self.errands)):
+            if puller.denied is not None:
+                raise puller.denied
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +21,7 @@ import msgspec
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
-from jetflow.errors import InvalidDeclaration
+from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
@@ -74,6 +74,8 @@ class Worker:
         self._namespace = namespace
         self._services: Services | None = None
         self._hurry = asyncio.Event()
+        self._ended: BrokerError | None = None
+        self._on_ended: Callable[[], None] = lambda: None
         self.counts: Counts = Counts()
 
     # --- life
@@ -86,6 +88,8 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        if error is None and self._ended is not None:
+            raise self._ended
 
     async def start(self) -> None:
         """Connect, declare the workflows, and begin to pull.
@@ -106,6 +110,7 @@ class Worker:
             durable=options.durable,
             patient=True,
         )
+        session.connection.on_ended(self._end)
         self._services = services = Services(session, self.workflows, options, self.name)
         self.counts = services.counts
         try:
@@ -119,10 +124,12 @@ class Worker:
         """Run until SIGTERM or SIGINT, then stop within the grace time. A second signal ends the grace time.
 
         Raises:
-            The same as `start`.
+            The same as `start`; and ``AccessDenied`` or another ``BrokerError`` when the server ends the connection for
+                good, as it does with users that are not let in any more.
         """
         loop = asyncio.get_running_loop()
         told = asyncio.Event()
+        self._on_ended = told.set
 
         def on_signal() -> None:
             if told.is_set():
@@ -139,6 +146,13 @@ class Worker:
             await self.stop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+        if self._ended is not None:
+            raise self._ended
+
+    def _end(self, error: BrokerError) -> None:
+        self._ended = error
+        _log.error("worker %s has no connection to NATS any more, and takes no tasks: %s", self.name, error)
+        self._on_ended()
 
     async def stop(self) -> None:
         """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.

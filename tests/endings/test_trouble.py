@@ -540,17 +540,6 @@ async def test_a_next_step_that_may_not_be_started_fails_the_run_by_name(tmp_pat
     assert worker.counts.executed == 1
 
 
-async def test_records_that_may_not_be_written_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The task is left to a worker that may."""
-    server, operator, limited = await serve_with(tmp_path, '"jf.default.run.>"')
-    async with server, jetflow.connect(operator) as client:
-        async with Worker([square], server=limited, options=OPTIONS):
-            run = await client.trigger(square, 4)
-            await until(lambda: _true("may not publish on jf.default.run." in caplog.text))
-        async with Worker([square], server=operator, options=OPTIONS):
-            assert await run.result(PATIENCE) == 16
-
-
 # --- limits ----------------------------------------------------------------------------------------------------
 
 

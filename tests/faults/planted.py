@@ -20,6 +20,7 @@ LARGE: Final = "tests/endings/test_large_values.py"
 LIMITS: Final = "tests/fundamentals/test_09_limits.py"
 NETS: Final = "tests/integration/test_nets.py"
 ONCE: Final = "tests/endings/test_once.py"
+PERMISSIONS: Final = "tests/endings/test_permissions.py"
 TIMERS: Final = "tests/endings/test_timers.py"
 TRIGGERING: Final = "tests/fundamentals/test_02_triggering.py"
 TROUBLE: Final = "tests/endings/test_trouble.py"
@@ -32,7 +33,7 @@ DELIVERIES: Final = (
         "worker/recorder.py",
         "if error is None:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
         "if True:\n            self._record_less(work.size)\n            self._deliveries.ack(work.delivery)",
-        (f"{TROUBLE}::test_records_that_may_not_be_written_are_logged",),
+        (f"{PERMISSIONS}::test_an_outcome_that_may_not_be_recorded_is_kept_until_it_may",),
     ),
     Fault(
         "what is held is not kept alive",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -146,3 +148,55 @@ async def test_who_may_not_hear_answers_is_told_at_once() -> None:
         with pytest.raises(PermissionDenied, match=r"may not subscribe to _INBOX\."):
             async with Worker([hello], server=url_of(server, "app:a")):
                 pass
+
+
+ROTATED = 'authorization { users: [ { user: ann, password: "%s" }, { user: bob, password: "bob" } ] }\n'
+
+
+async def rotate(server: NatsServer, password: str) -> None:
+    """Change the password of ann, who is connected."""
+    assert server.pid is not None
+    assert server._scratch is not None
+    (server._scratch / "nats-server.conf").write_text(ROTATED % password)
+    os.kill(server.pid, signal.SIGHUP)
+
+
+async def test_a_worker_whose_user_is_let_out_ends_with_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It does not stand there in silence: a supervisor starts it anew, with the credentials of that time."""
+    async with NatsServer(options=ServerOptions(config=ROTATED % "old")) as server:
+        worker = Worker([hello], server=url_of(server, "ann:old"))
+        running = asyncio.create_task(worker.run())
+        async with jetflow.connect(url_of(server, "bob:bob")) as client:
+            assert await (await client.trigger(hello, "you")).result(PATIENCE) == "hello you"
+            await rotate(server, "new")
+            with pytest.raises(AccessDenied, match="does not let this user go on"):
+                await asyncio.wait_for(running, PATIENCE)
+            assert "takes no tasks" in caplog.text
+            run = await client.trigger(hello, "again")
+            async with Worker([hello], server=url_of(server, "ann:new")):
+                assert await run.result(PATIENCE) == "hello again"
+
+
+async def test_a_worker_in_a_block_says_so_and_raises_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with NatsServer(options=ServerOptions(config=ROTATED % "old")) as server:
+
+        async def serve() -> None:
+            async with Worker([hello], server=url_of(server, "ann:old")):
+                await rotate(server, "new")
+                while "takes no tasks" not in caplog.text:  # noqa: ASYNC110 - what is waited for sets no event
+                    await asyncio.sleep(0.02)
+
+        with pytest.raises(AccessDenied, match="does not let this user go on"):
+            await asyncio.wait_for(serve(), PATIENCE)
+
+
+async def test_a_client_that_is_let_out_is_told_so_wherever_it_waits() -> None:
+    async with (
+        NatsServer(options=ServerOptions(config=ROTATED % "old")) as server,
+        jetflow.connect(url_of(server, "ann:old")) as client,
+    ):
+        waiting = asyncio.create_task((await client.trigger(hello, "nobody")).result(PATIENCE))
+        await rotate(server, "new")
+        for call in (lambda: waiting, lambda: client.trigger(hello, "you")):
+            with pytest.raises(AccessDenied, match="does not let this user go on"):
+                await asyncio.wait_for(call(), PATIENCE)

@@ -262,7 +262,7 @@ async def test_no_more_bytes_are_handled_at_once_than_their_bound() -> None:
         await triggered(session, 24, size)
         held = Held()
         errands = await errands_of(session, held.handle, 64)
-        await until(lambda: len(held.sizes) == 24 or (bool(held.sizes) and not errands._puller._asked))
+        await until(lambda: len(held.sizes) == 24 or (bool(held.sizes) and not errands.puller._asked))
         held.go_on.set()
         await until(lambda: held.handled == 24)
         await errands.stop()
