@@ -61,10 +61,15 @@ class PayloadTooLarge(JetflowError, ValueError):
 
 
 class UnknownWorkflow(JetflowError, LookupError):
-    """Nobody has declared a workflow of this name in the namespace. ``near`` holds similar names."""
+    """Nobody has declared a workflow of this name in the namespace. ``near`` holds similar names.
 
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+    ``declared`` is how many workflows are; None if that is not known.
+    """
+
+    def __init__(self, name: str, near: Sequence[str] = (), declared: int | None = None) -> None:
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        if declared == 0:
+            hint = ", nor is any other: is it the right server and namespace?"
         super().__init__(
             f"no workflow named {name!r} is declared in this namespace{hint} "
             "(a worker declares its workflows when it starts)"

@@ -101,7 +101,8 @@ class Registry:
         if is_subject_token(name):
             stored = await self._store.leader_last(self._names.workflows_stream, self._names.workflow(name))
         if stored is None:
-            raise UnknownWorkflow(name, difflib.get_close_matches(name, await self.workflows(), 3))
+            declared = await self.workflows()
+            raise UnknownWorkflow(name, difflib.get_close_matches(name, declared, 3), len(declared))
         declaration = decode_declaration(stored.body)
         if not is_subject_token(declaration.version):
             raise MalformedRecord("declaration", f"its version {declaration.version!r} is no token")

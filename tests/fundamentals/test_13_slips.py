@@ -28,7 +28,7 @@ from jetflow import (
     Workflow,
     workflow,
 )
-from jetflow.errors import StepEnded
+from jetflow.errors import StepEnded, UnknownWorkflow
 
 ONCE = Retry(attempts=1)
 
@@ -203,6 +203,11 @@ async def test_connecting_is_entered() -> None:
         await jetflow.connect()
     with pytest.raises(AttributeError, match=r"^connect\(\) has no 'trigger' before it is entered: write `async with"):
         _ = jetflow.connect().trigger
+
+
+async def test_where_nothing_is_declared_it_may_be_the_wrong_place(client: Client) -> None:
+    with pytest.raises(UnknownWorkflow, match=r"'echo' is declared .*, nor is any other: is it the right server and"):
+        await client.trigger("echo", 1)
 
 
 async def test_a_run_is_named_by_its_id(client: Client) -> None:
