@@ -24,6 +24,7 @@ class Session:
     def __init__(self, connection: Connection, names: Subjects, *, durable: bool = False) -> None:
         self._atomic = AtomicBatches(connection) if durable else None
         self._closed = False
+        self.takes_large: bool = True
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)
@@ -60,7 +61,7 @@ class Session:
         connection = await Connection.open(server, timeout=timeout, patient=patient)
         session = cls(connection, names, durable=durable)
         try:
-            await ensure_streams(connection, names, retention or Retention())
+            session.takes_large = await ensure_streams(connection, names, retention or Retention())
             if session._atomic is not None:
                 await session._atomic.start()
             await session.publisher.start()

@@ -7,6 +7,7 @@ state: with either, whoever may publish to one key could wipe or forge others. T
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ MOST_STEPS: Final = 100_000
 
 _STREAM_EXISTS: Final = 10058
 _TOO_MANY_CONSUMERS: Final = 10026
+_TOO_MANY_STREAMS: Final = 10027
+
+_log = logging.getLogger("jetflow.broker")
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,22 +69,42 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         return stream | bound | ({"placement": placement} if placement else {})
 
 
-async def ensure_streams(connection: Connection, names: Subjects, retention: Retention) -> None:
-    """Make the streams of a namespace that do not exist.
+async def ensure_streams(connection: Connection, names: Subjects, retention: Retention) -> bool:
+    """Make the streams of a namespace that do not exist, and return whether there is one for large values.
 
-    It asks first: a user who may not make streams works on those that an administrator has made.
+    It asks first: a user who may not make streams works on those that an administrator has made. An account that may
+    have only so many streams does without the one for large values.
 
     Raises:
         BrokerRefused: the server does not make one.
         PermissionDenied: this user may not ask for one, or not make one that is missing.
         BrokerError: one that exists is of another edition of the wire format, or of somebody else.
     """
-    metadata = {EDITION_KEY: EDITION}
-    streams = [retention.applied(stream) | {"metadata": metadata} for stream in _streams(names, retention)]
-    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams))
+    streams = {stream["name"]: retention.applied(stream) for stream in _streams(names, retention)}
+    values = streams.pop(names.values_stream)
+    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams.values()))
+    try:
+        await _ensure_stream(connection, values)
+    except BrokerRefused as error:
+        if error.err_code != _TOO_MANY_STREAMS:
+            raise
+        _log.warning(
+            "this account may have no more streams, and has none for large values (%s): such a value is refused until "
+            "the account may have %d",
+            names.values_stream,
+            len(streams) + 1,
+        )
+        return False
+    return True
 
 
 def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
+    """Return the configuration of each stream, as it is made where nobody has chosen anything."""
+    metadata = {EDITION_KEY: EDITION}
+    return [stream | {"metadata": metadata} for stream in _settings(names, retention)]
+
+
+def _settings(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     kept: dict[str, Any] = {
         "retention": "limits",
         "storage": "file",
@@ -123,7 +147,6 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
             "allow_atomic": True,
             "allow_batched": True,
         },
-        write_once | {"name": names.values_stream, "subjects": [names.all_values]},
         kept | {"name": names.counters_stream, "subjects": [names.all_counters], "allow_msg_counter": True},
         kept | {"name": names.workflows_stream, "subjects": [names.all_workflows], "max_age": 0},
         {
@@ -134,6 +157,7 @@ def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
             "discard": "new",
             "num_replicas": retention.replicas,
         },
+        write_once | {"name": names.values_stream, "subjects": [names.all_values]},
     ]
 
 

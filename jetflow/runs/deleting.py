@@ -80,7 +80,8 @@ def deleted_by(mark: bytes) -> list[str]:
 async def streams_in_use(session: Session) -> list[str]:
     """Return which of the streams that a tree may have left something in hold anything at all."""
     names = session.names
-    streams = (names.counters_stream, names.values_stream, names.timers_stream)
+    values = [names.values_stream] if session.takes_large else []
+    streams = [names.counters_stream, *values, names.timers_stream]
     answers = await asyncio.gather(*(session.connection.api(f"STREAM.INFO.{stream}") for stream in streams))
     return [stream for stream, answer in zip(streams, answers, strict=True) if answer["state"]["messages"]]
 

@@ -43,15 +43,15 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
 async def read_storage(session: Session) -> Storage:
     """Ask each stream of a namespace how much it holds."""
     names = session.names
-    wanted = (
+    wanted = [
         names.tasks_stream,
         names.records_stream,
         names.counters_stream,
-        names.values_stream,
+        *([names.values_stream] if session.takes_large else []),
         names.timers_stream,
         names.inbox_stream,
         names.workflows_stream,
-    )
+    ]
     states = await asyncio.gather(*(session.connection.api(f"STREAM.INFO.{stream}") for stream in wanted))
     streams = [_use(stream, state["state"]) for stream, state in zip(wanted, states, strict=True)]
     return Storage(streams=streams, memory=MEMORY_A_MESSAGE * sum(stream.messages for stream in streams))

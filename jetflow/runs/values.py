@@ -75,7 +75,12 @@ async def put(session: Session, root: str, data: bytes, *, timeout: float | None
 
     Raises:
         BrokerTimeout: the server did not take one in time.
+        BrokerError: this account has no stream for large values.
     """
+    if not session.takes_large:
+        lacks = f"a value (this account may have too few streams for {session.names.values_stream})"
+        error = PayloadTooLarge(lacks, len(data), threshold(session))
+        raise BrokerError(str(error)) from error
     reference, chunks = chunks_of(data, threshold(session))
     name = reference.partition(".")[0]
     names = session.names
