@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 
+from tests.model import attempts
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.explorer import Report, explore, say
 
@@ -16,13 +19,19 @@ def line(report: Report) -> str:
     )
 
 
+def searches() -> dict[str, Callable[[], Report]]:
+    """Return every search by the name of its configuration."""
+    protocol = {one.name: partial(explore, one) for one in CONFIGURATIONS}
+    return {attempts.NAME: attempts.explore, **protocol}
+
+
 def main(wanted: str = "") -> int:
     """Explore the configurations whose names contain ``wanted``; return the exit code."""
     say(f"{'states':>9} {'steps':>10} {'finals':>7} {'violations':>10} {'time':>9}  configuration")
     reports: list[Report] = []
-    for configuration in CONFIGURATIONS:
-        if wanted in configuration.name:
-            report = explore(configuration)
+    for name, search in searches().items():
+        if wanted in name:
+            report = search()
             reports.append(report)
             say(line(report))
             for step in report.trace:

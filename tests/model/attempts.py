@@ -9,13 +9,16 @@ worker holds that lives and answers is neither poisoned nor begun beside it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from jetflow.engine.attempts import Recorded, attempts_made, may_run_elsewhere
 from jetflow.engine.tasks import Attempt
+from tests.model.explorer import Report
 
+NAME: Final = "deliveries of one task, of which many reach nobody"
 ATTEMPTS: Final = (1, 2, 3)
 OUTAGES, RETURNS, SIGHTS = 4, 2, 2
 BEGUN: Final = Attempt(attempt=1)
@@ -80,24 +83,42 @@ BUGS: Final = {
 }
 
 
-def violations(attempts: int, counting: Counting = RIGHT) -> Iterator[str]:
-    """Explore all that can become of a task whose step has so many attempts, and yield what must not be."""
-    seen: set[Life] = set()
-    ahead = [Life()]
-    while ahead:
-        life = ahead.pop()
-        if life in seen:
-            continue
-        seen.add(life)
-        if life.holder == LIVE and (life.poisoned or life.beside):
-            yield f"poisoned or begun anew beside a worker that runs it: {life}"
-        elif life.poisoned and life.lost + (life.holder == SILENT) < attempts:
-            yield f"poisoned after {life.lost} of {attempts} attempts: {life}"
-        elif life.lost > attempts + 1:
-            yield f"{life.lost} bodies were lost of {attempts} attempts and one: {life}"
-        elif not life.poisoned:
-            ahead += _next(life, attempts, counting)
-            ahead += _of_holder(life)
+def explore(counting: Counting = RIGHT, *, stop_at_first: bool = False) -> Report:
+    """Explore all that can become of a task, for steps with each number of attempts."""
+    began, report = time.perf_counter(), Report(NAME)
+    for attempts in ATTEMPTS:
+        seen, ahead = {Life()}, [Life()]
+        while ahead and not (stop_at_first and report.violations):
+            life = ahead.pop()
+            wrong = _wrong(life, attempts)
+            if wrong:
+                report.violations += 1
+                report.first = report.first or wrong
+            after = [] if wrong or life.poisoned else [*_next(life, attempts, counting), *_of_holder(life)]
+            report.finals += not after
+            report.transitions += len(after)
+            ahead += {one: None for one in after if one not in seen}
+            seen.update(after)
+        report.states += len(seen)
+    report.trace = [report.first] if report.first else []
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def hunt(bug: Counting) -> Report | None:
+    """Return the search that caught a way to count that is wrong."""
+    report = explore(bug, stop_at_first=True)
+    return report if report.violations else None
+
+
+def _wrong(life: Life, attempts: int) -> str:
+    if life.holder == LIVE and (life.poisoned or life.beside):
+        return f"twice: poisoned or begun anew beside a worker that runs it: {life}"
+    if life.poisoned and life.lost + (life.holder == SILENT) < attempts:
+        return f"wrong: poisoned after {life.lost} of {attempts} attempts: {life}"
+    if life.lost > attempts + 1:
+        return f"endless: {life.lost} bodies were lost of {attempts} attempts and one: {life}"
+    return ""
 
 
 def _of_holder(life: Life) -> Iterator[Life]:
