@@ -26,6 +26,7 @@ from typing import Any
 import uvloop
 
 import jetflow
+from tests.chaos.account import SECRET, user
 from tests.chaos.checker import Verdict, check, unsettled
 from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
@@ -52,7 +53,7 @@ class Chaos:
         self.directory = directory
         self.logs = directory / "logs"
         self.logs.mkdir()
-        self.servers = Servers(given.cluster, directory)
+        self.servers = Servers(given.cluster, directory, given.workers)
         self.workers: list[WorkerProcess] = []
         self.proxies: list[Proxy] = []
         rng = random.Random(given.seed)
@@ -101,7 +102,7 @@ class Chaos:
 
     async def _start_workers(self) -> None:
         for number in range(self.given.workers):
-            proxy = Proxy(self.servers.ports)
+            proxy = Proxy(self.servers.ports, user(number), SECRET)
             self.proxies.append(proxy)
             await proxy.start()
             options = {
@@ -185,6 +186,9 @@ class Chaos:
         counts = self._counts()
         swept = max(counts["swept"], sum(self._log_lines("the sweeper moved on").values()))
         alarms = self._log_lines(r"Task exception was never retrieved|Exception in callback|^\w*(Error|Exception): .*")
+        # Only what a worker was not permitted to do may have ended a run in another way.
+        told = self.driver.unexpected.items()
+        self.driver.problems += [text for run, text in told if run not in verdict.not_permitted]
         for complaint in verdict.complaints() + self.driver.problems[:20]:
             say(complaint)
         for line, times in alarms.most_common(15):
@@ -196,6 +200,7 @@ class Chaos:
             "workers": len(self.workers),
             "faults": dict(sorted(self.faults.drawn.items())),
             "fault_kinds": len(self.faults.drawn),
+            "denied": dict(sorted(self.faults.denied.items())),
             "worker_kills": sum(worker.kills + worker.poisoned for worker in self.workers),
             "worker_crashes": sum(worker.crashes for worker in self.workers),
             "server_restarts": self.servers.restarts,
@@ -209,6 +214,7 @@ class Chaos:
             "poisoned_runs": verdict.poisoned,
             "runs_of_one_attempt": verdict.frail + verdict.frail_lost,
             "of_these_died_with_workers": verdict.frail_lost,
+            "failed_as_not_permitted": len(verdict.not_permitted),
             "joins_sealed": verdict.joins,
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,

@@ -65,6 +65,7 @@ class Verdict:
     cancelled: int = 0
     timed: int = 0
     across_restarts: int = 0
+    not_permitted: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
@@ -212,6 +213,7 @@ async def check(
     streams = Streams(namespace)
     await streams.read(client)
     verdict = Verdict(stuck=await unsettled(client, namespace))
+    verdict.not_permitted = _not_permitted(streams)
     cancelled = {run for run, told in log.items() if told.cancelled}
     hasty = {run for run, task in streams.runs.items() if task.workflow == "hasty" and _failed(streams, run)}
     for told in log.values():
@@ -236,6 +238,23 @@ async def check(
     return verdict
 
 
+def _not_permitted(streams: Streams) -> set[str]:
+    """Return the runs of which a step failed, or the end, as not permitted, and all above them."""
+    found = {run for run, endings in streams.ended.items() if any(_tells_not_permitted(one) for one in endings)}
+    found |= {run for (run, _), endings in streams.steps.items() if any(_tells_not_permitted(one) for one in endings)}
+    for run in list(found):
+        task = streams.runs.get(run)
+        while task is not None and task.parent not in found:
+            found.add(task.parent)
+            task = streams.runs.get(task.parent)
+    return found - {"-"}
+
+
+def _tells_not_permitted(ended: Ended) -> bool:
+    errors = [ended.outcome.get("error"), *(ended.outcome.get("errors") or ())]
+    return any(error and error["type"] == "PermissionDenied" for error in errors)
+
+
 def _failed(streams: Streams, run: str) -> bool:
     return any(ended.outcome["status"] == "failed" for ended in streams.ended.get(run, []))
 
@@ -251,6 +270,8 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
     got = outcome["status"], outcome.get("output") if outcome["status"] == "succeeded" else None
     verdict.poisoned += task.workflow == POISONED
     verdict.frail += task.workflow == FRAIL
+    if run in verdict.not_permitted:
+        return
     if got[0] == "cancelled" and may_be_cancelled:
         verdict.cancelled += 1
         return

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import nats.errors
 
+from tests.chaos.account import FULL, PARTS
 from tests.chaos.driver import Driver
 from tests.chaos.processes import WorkerProcess
 from tests.chaos.progress import say
@@ -32,6 +33,7 @@ class Faults:
         self._namespace = namespace
         self._rng = rng
         self.drawn: Counter[str] = Counter()
+        self.denied: Counter[str] = Counter()
         on_workers: dict[str, tuple[int, Fault]] = {
             "worker_sigkill": (12, self._kill_worker),
             "worker_sigkill_all": (2, self._kill_all_workers),
@@ -45,6 +47,7 @@ class Faults:
             "duplicate_trigger": (2, driver.duplicate),
             "conflicting_trigger": (1, driver.conflict),
             "poison_step": (1, self._poison),
+            "permissions_denied": (2, self._deny),
         }
         on_servers: dict[str, tuple[int, Fault]] = {
             "server_sigkill": (3, self._kill_server),
@@ -53,6 +56,7 @@ class Faults:
             "full_stop": (1, self._full_stop),
             "outage": (1, self._outage),
             "full_stream": (2, self._fill_stream),
+            "full_account": (2, self._fill_account),
         }
         if servers.count > 1:
             on_servers |= {
@@ -136,6 +140,21 @@ class Faults:
         task = asyncio.create_task(self._driver.poison())
         self._driver.adopt(task)
 
+    async def _deny(self) -> None:
+        """Deny one worker, or all, to publish on some subjects, and let them again."""
+        every = range(len(self._workers))
+        some = [*every] if self._rng.random() < 0.3 else [self._rng.choice(every)]
+        parts = self._rng.sample(list(PARTS), self._rng.choice((1, 1, 2)))
+        self.denied.update(parts)
+        account = self._servers.account
+        account.deny(some, [subject.format(self._namespace) for part in parts for subject in PARTS[part]])
+        self._servers.reload()
+        try:
+            await asyncio.sleep(self._rng.choice((0.5, 2.0, 6.0)))
+        finally:
+            account.deny(some, [])
+            self._servers.reload()
+
     # --- servers
 
     def _server(self) -> int:
@@ -193,6 +212,19 @@ class Faults:
             await client.close()
             await self.lift_limits()
 
+    async def _fill_account(self) -> None:
+        """Let the account store less than it holds, at times through a server's restart, and let it store again."""
+        self._servers.account.storage = FULL
+        self._servers.reload()
+        try:
+            await asyncio.sleep(self._rng.choice((0.5, 3.0, 8.0)))
+            if self._rng.random() < 0.25:
+                await self._servers.restart(self._server())
+        finally:
+            self._servers.account.storage = None
+            self._servers.reload()
+        await self._ready()
+
     async def lift_limits(self) -> None:
         """Set every limit back, however long that takes."""
         for _ in range(60):
@@ -200,6 +232,9 @@ class Faults:
             try:
                 async with asyncio.timeout(10):
                     client = await self._servers.connect()
+                    account = await api(client, "INFO")
+                    if account["limits"]["max_storage"] != -1:
+                        raise OSError("the account is not free yet")
                     for kind in ("tasks", "records"):
                         stream = f"JF_{self._namespace}_{kind}"
                         info = await api(client, f"STREAM.INFO.{stream}")

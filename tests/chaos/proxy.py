@@ -123,7 +123,8 @@ class Link:
 class Proxy:
     """One worker's way to all servers."""
 
-    def __init__(self, ports: list[int]) -> None:
+    def __init__(self, ports: list[int], user: str, password: str) -> None:
+        self._user = f"{user}:{password}"
         self.links = [Link(port) for port in ports]
 
     async def start(self) -> None:
@@ -132,7 +133,7 @@ class Proxy:
 
     @property
     def urls(self) -> list[str]:
-        return [f"nats://127.0.0.1:{link.port}" for link in self.links]
+        return [f"nats://{self._user}@127.0.0.1:{link.port}" for link in self.links]
 
     def cut(self) -> None:
         for link in self.links:

@@ -10,11 +10,13 @@ import socket
 from pathlib import Path
 from time import monotonic, time
 
+import msgspec
 import nats
 import nats.errors
 from nats.aio.client import Client
 
 from jetflow.server import NatsServer, ServerOptions
+from tests.chaos.account import Account
 
 READY = 60.0
 """Seconds in which a server, or a cluster, must be ready again."""
@@ -31,27 +33,49 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-class Servers:
-    """``count`` servers, with their data under ``directory``."""
+class Server(NatsServer):
+    """A server whose configuration can be changed while it runs."""
 
-    def __init__(self, count: int, directory: Path) -> None:
+    def configure(self, config: str) -> None:
+        """Set the configuration that it is started with from now on."""
+        self.options = msgspec.structs.replace(self.options, config=config)
+
+    def reload(self) -> None:
+        """Have it take its configuration while it runs. One that has not started yet would die of it."""
+        pid = self.pid
+        if pid is not None and self._scratch is not None:
+            (self._scratch / "nats-server.conf").write_text(self.options.settings())
+            os.kill(pid, signal.SIGHUP)
+
+
+class Servers:
+    """``count`` servers, with their data under ``directory``, and one account for ``workers`` and everybody else."""
+
+    def __init__(self, count: int, directory: Path, workers: int) -> None:
         self.count = count
+        self.account = Account(workers)
+        self._up: set[int] = set()
         ports = free_ports(count * 2)
         self.ports = ports[:count]
         routes = ports[count:]
-        self.servers: list[NatsServer] = []
+        self._clusters: list[str] = []
+        self.servers: list[Server] = []
         for number in range(count):
-            config = ""
+            cluster = ""
             if count > 1:
                 others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-                config = (
+                cluster = (
                     f'server_name: "n{number}"\n'
                     f'cluster {{ name: "chaos", listen: "127.0.0.1:{routes[number]}", no_advertise: true, '
                     f"routes: [{others}] }}\n"
                 )
-            options = ServerOptions(port=self.ports[number], config=config, start_timeout=30.0)
-            self.servers.append(NatsServer(directory / f"n{number}", options))
+            self._clusters.append(cluster)
+            options = ServerOptions(port=self.ports[number], config=self._config(number), start_timeout=30.0)
+            self.servers.append(Server(directory / f"n{number}", options))
         self.restarted: list[float] = []
+
+    def _config(self, number: int) -> str:
+        return self.account.settings() + self._clusters[number]
 
     @property
     def restarts(self) -> int:
@@ -59,6 +83,7 @@ class Servers:
 
     async def start(self) -> None:
         await asyncio.gather(*(server.start() for server in self.servers))
+        self._up.update(range(self.count))
         await self.ready()
 
     async def close(self) -> None:
@@ -114,12 +139,21 @@ class Servers:
 
     # --- what faults ask for
 
+    def reload(self) -> None:
+        """Have every server take the account as it is now; one that is down takes it when it starts."""
+        for number in range(self.count):
+            self.servers[number].configure(self._config(number))
+            if number in self._up:
+                self.servers[number].reload()
+
     async def kill(self, number: int, pause: float) -> None:
+        self._up.discard(number)
         await self.servers[number].kill()
         await asyncio.sleep(pause)
         await self._start(number)
 
     async def restart(self, number: int, pause: float = 0.0) -> None:
+        self._up.discard(number)
         await self.servers[number].stop()
         await asyncio.sleep(pause)
         await self._start(number)
@@ -131,6 +165,7 @@ class Servers:
             await self.ready()
 
     async def stop_all(self, pause: float, *, kill: bool) -> None:
+        self._up.clear()
         await asyncio.gather(*(server.kill() if kill else server.stop() for server in self.servers))
         await asyncio.sleep(pause)
         await asyncio.gather(*(self._start(number) for number in range(self.count)))
@@ -146,12 +181,20 @@ class Servers:
 
     async def _start(self, number: int) -> None:
         self.restarted.append(time())
-        await self.servers[number].start()
+        await self._run(number)
+
+    async def _run(self, number: int) -> None:
+        server = self.servers[number]
+        before = server.options
+        await server.start()
+        self._up.add(number)
+        if server.options is not before:  # it was reloaded meanwhile
+            server.reload()
 
     async def ensure_up(self) -> None:
         """Start whatever a broken-off fault has left down."""
-        for server in self.servers:
-            await server.start()
+        for number in range(self.count):
+            await self._run(number)
         await self.ready()
 
 
