@@ -74,7 +74,7 @@ class Chaos:
         ):
             pass  # the streams are there before the first fault
         await self._start_workers()
-        self.faults = Faults(self.servers, self.workers, self.driver, NAMESPACE, self._fault_rng)
+        self.faults = Faults(self.servers, self.workers, self.driver, NAMESPACE, self._fault_rng, given.only)
         driving = asyncio.create_task(self.driver.run())
         progress = asyncio.create_task(self._progress())
         started = monotonic()
@@ -275,6 +275,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3, help="worker processes")
     parser.add_argument("--roots", type=int, default=12, help="root runs under way at once")
     parser.add_argument("--depth", type=int, default=2, help="levels of trees below a root, at most")
+    parser.add_argument("--only", nargs="*", default=(), metavar="FAULT", help="only these kinds of fault")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
     return parser.parse_args()
 

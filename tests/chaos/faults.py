@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 from typing import TypeAlias
 
@@ -22,10 +22,16 @@ Fault: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Faults:
-    """Draws faults until a time is over. Each ends by healing what it broke."""
+    """Draws faults until a time is over, of all kinds or ``only`` some. Each ends by healing what it broke."""
 
     def __init__(
-        self, servers: Servers, workers: list[WorkerProcess], driver: Driver, namespace: str, rng: random.Random
+        self,
+        servers: Servers,
+        workers: list[WorkerProcess],
+        driver: Driver,
+        namespace: str,
+        rng: random.Random,
+        only: Collection[str] = (),
     ) -> None:
         self._servers = servers
         self._workers = workers
@@ -66,7 +72,13 @@ class Faults:
             }
         if hasattr(driver.client_class, "cancel"):
             on_workers["cancel"] = (2, driver.cancel)
-        self._lanes = [(on_workers, 0.2, 1.2), (on_servers, 2.0, 6.0)]
+        lanes = (on_workers, 0.2, 1.2), (on_servers, 2.0, 6.0)
+        if unknown := set(only) - on_workers.keys() - on_servers.keys():
+            raise ValueError(f"no faults are named {sorted(unknown)}: choose of {[*on_workers, *on_servers]}")
+        self._lanes = [
+            ({kind: fault for kind, fault in faults.items() if not only or kind in only}, least, most)
+            for faults, least, most in lanes
+        ]
 
     async def run(self, seconds: float) -> None:
         until = monotonic() + seconds
@@ -74,7 +86,7 @@ class Faults:
 
     async def _lane(self, until: float, faults: dict[str, tuple[int, Fault]], least: float, most: float) -> None:
         deck: list[str] = []
-        while True:
+        while faults:
             pause = self._rng.uniform(least, most)
             if monotonic() + pause >= until:
                 return
