@@ -1,7 +1,7 @@
 """The net under the joins: evaluates again the sealed joins that have been open too long.
 
 By the protocol nothing ever falls into it: whoever counts last sees everything. What it finds to do is counted, and
-the count should read zero. It also clears away the counters of joins that are done.
+the count should read zero. It also clears away the counters of joins that are done, and has overdue timers armed again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jetflow.runs.joins import read_record
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
 from jetflow.worker.counts import Counts
+from jetflow.worker.overdue import OverdueTimers
 
 JOINS_A_SWEEP: Final = 500
 """Joins that one sweep looks at, drawn by chance if there are more."""
@@ -35,6 +36,7 @@ class Sweeper:
         self._performer = performer
         self._counts = counts
         self._every = every
+        self._overdue = OverdueTimers(session)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -54,6 +56,7 @@ class Sweeper:
             await asyncio.sleep(self._every * random.uniform(0.75, 1.25))
             try:
                 await self.sweep()
+                await self._overdue.arm_again()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
             except Exception:

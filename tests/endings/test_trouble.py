@@ -7,13 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from time import time
 from typing import Any
 
 import msgspec
 import pytest
 
 import jetflow
-from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
+from jetflow import Client, Context, Retry, RetryAfter, RunFailed, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import (
     BrokerError,
     BrokerRefused,
@@ -371,6 +372,43 @@ async def test_a_spawn_waits_for_room_in_a_full_account(tmp_path: Path, caplog: 
         assert await run.result(PATIENCE) == expected(100)
         await until(Stored(client).is_idle)
     assert attempts == [1]
+
+
+async def test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server drops what the timer becomes, and would not try again."""
+    monkeypatch.setattr("jetflow.worker.overdue.LATE", 0.5)
+
+    @workflow("later", retry=Retry(attempts=2))
+    async def later(_: None, ctx: Context) -> int:
+        if ctx.attempt == 1:
+            raise RetryAfter(2.0)  # too long to be held in memory
+        return ctx.attempt
+
+    server = NatsServer(tmp_path / "store", ServerOptions(config=SMALL_ACCOUNT))
+    options = WorkerOptions(grace=GRACE, ack_wait=1, sweep_every=0.2)
+    async with (
+        server,
+        jetflow.connect(server.url) as client,
+        Worker([later], server=server.url, options=options),
+    ):
+        run = await client.trigger(later)
+        await until(lambda: timers_of(client))
+        await fill(client)
+        due = time() + 2.0
+        await until(lambda: _true(time() > due + 0.5))
+        assert await timers_of(client)
+        await make_room(client)
+        assert await run.result(PATIENCE) == 2
+        await until(Stored(client).is_idle)
+    assert "timers that should have fired are armed again" in caplog.text
+
+
+async def timers_of(client: Client) -> bool:
+    """Tell whether a timer is armed."""
+    names = client._session.names
+    return await client._session.store.leader_count(names.timers_stream, names.all_timers[0]) > 0
 
 
 async def test_a_trigger_into_a_full_account_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

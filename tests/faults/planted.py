@@ -161,6 +161,20 @@ SERVICES: Final = (
         (f"{FOREIGN}::test_the_sweeper_goes_on_sweeping",),
     ),
     Fault(
+        "overdue timers are left as they are",
+        "worker/sweeper.py",
+        "                await self._overdue.arm_again()\n",
+        "",
+        (f"{TROUBLE}::test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards",),
+    ),
+    Fault(
+        "an overdue timer is armed without the attempts made",
+        "worker/overdue.py",
+        "_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET, Header.ATTEMPT)",
+        "_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET)",
+        (f"{TROUBLE}::test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards",),
+    ),
+    Fault(
         "the sweeper leaves the counters of joins that are done",
         "worker/sweeper.py",
         'await self._session.connection.api(f"STREAM.PURGE.{names.counters_stream}", {"filter": counter})\n'
