@@ -391,7 +391,7 @@ async def test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards(
     async with (
         server,
         jetflow.connect(server.url) as client,
-        Worker([later], server=server.url, options=options),
+        Worker([later], server=server.url, options=options) as worker,
     ):
         run = await client.trigger(later)
         await until(lambda: timers_of(client))
@@ -403,6 +403,7 @@ async def test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards(
         assert await run.result(PATIENCE) == 2
         await until(Stored(client).is_idle)
     assert "timers that should have fired are armed again" in caplog.text
+    assert worker.counts.executed == 2
 
 
 async def timers_of(client: Client) -> bool:
