@@ -58,12 +58,14 @@ _log = logging.getLogger("jetflow.broker")
 class Connection:
     """A NATS connection that jetflow may use.
 
-    It reconnects for ever. A connected client that was handed over is used, and left open.
+    It reconnects for ever. A connected client that was handed over is used, and left open. ``max_payload`` is how many
+    bytes the server accepts in one message, headers included.
     """
 
     def __init__(self, client: Client, access: Access) -> None:
         self.client = client
         self.access: Access = access
+        self.max_payload: int = 0
         self._owned = access.client is None
         self._closed = False
         self._refused = False
@@ -137,6 +139,7 @@ class Connection:
         """Ask again what was lost, and tell those who want to know."""
         url = self.client.connected_url
         _log.warning("connected to NATS again, at %s", url and f"{url.hostname}:{url.port}")
+        self.max_payload = self.client.max_payload
         self._refused = False
         self._requests.ask_again()
         for callback in self._reconnected:
@@ -163,6 +166,7 @@ class Connection:
         Raises:
             ServerTooOld, JetStreamUnavailable: it cannot.
         """
+        self.max_payload = self.client.max_payload
         version = self.client.connected_server_version
         found = (version.major, version.minor, version.patch)
         if found < OLDEST_SERVER:
@@ -224,14 +228,9 @@ class Connection:
         await self.close()
 
     @property
-    def max_payload(self) -> int:
-        """Bytes that the server accepts in one message, headers included."""
-        return self.client.max_payload
-
-    @property
     def largest_message(self) -> int:
         """Bytes that the server counts of the largest message that it delivers: its subjects count, too."""
-        return self.client.max_payload + _SUBJECTS
+        return self.max_payload + _SUBJECTS
 
     @property
     def is_closed(self) -> bool:
@@ -348,7 +347,7 @@ class Connection:
         """Call ``callback`` for every message on ``subject``, in order. It must not block or raise."""
 
         async def deliver(message: Msg) -> None:
-            callback(Message(message.subject, message.reply, message.data, headers=message.headers or {}))
+            callback(Message(message.subject, message.reply, message.data, parsed=message.headers or {}))
 
         client: Any = self.client  # its annotations are not complete
         subscription: Subscription = await client.subscribe(

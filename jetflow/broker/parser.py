@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from nats.aio.client import Client
 from nats.protocol.parser import Parser
 
@@ -19,31 +20,21 @@ _log = logging.getLogger("jetflow.broker")
 _STATUS_LINE: Final = len(b"NATS/1.0")
 
 
-class Message:
+class Message(msgspec.Struct, eq=False, gc=False):
     """One message. Its headers are parsed when they are asked for."""
 
-    __slots__ = ("_headers", "data", "raw_headers", "reply", "subject")
-
-    def __init__(
-        self,
-        subject: str,
-        reply: str,
-        data: bytes,
-        raw_headers: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        self.subject: str = subject
-        self.reply: str = reply
-        self.data: bytes = data
-        self.raw_headers: bytes | None = raw_headers
-        self._headers = headers
+    subject: str
+    reply: str
+    data: bytes
+    raw_headers: bytes | None = None
+    parsed: dict[str, str] | None = None
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers; of a status message, ``Status`` and ``Description`` too."""
-        if self._headers is None:
-            self._headers = {} if self.raw_headers is None else parse_headers(self.raw_headers)
-        return self._headers
+        if self.parsed is None:
+            self.parsed = {} if self.raw_headers is None else parse_headers(self.raw_headers)
+        return self.parsed
 
 
 Deliver: TypeAlias = Callable[[Message], None]
