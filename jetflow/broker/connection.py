@@ -45,9 +45,6 @@ API_TIMEOUT: Final = 10.0
 CLOSED_WITHIN: Final = 5.0
 """Seconds that what was sent last may take to leave when the connection is closed."""
 
-_WRITE_HIGH: Final = 4 * 1024 * 1024
-"""Bytes in the write buffer above which bulk senders wait."""
-
 _SUBJECTS: Final = 4 * 1024
 """Bytes that a message's subject and its reply may take: what the server accepts in a line."""
 _DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
@@ -73,6 +70,7 @@ class Connection:
         self._outgoing: list[bytes] = []
         self._gathering: list[Callable[[], None]] = []
         self._flushes_soon = False
+        self._leaving: asyncio.Future[None] | None = None
         self._requests = Requests(self)
         self._parser: DirectParser | None = None
         self._subscriptions: set[Subscription] = set()
@@ -141,6 +139,7 @@ class Connection:
         _log.warning("connected to NATS again, at %s", url and f"{url.hostname}:{url.port}")
         self.max_payload = self.client.max_payload
         self._refused = False
+        self._leaving = None
         self._requests.ask_again()
         for callback in self._reconnected:
             callback()
@@ -324,13 +323,13 @@ class Connection:
         client._pending_data_size += len(command)  # noqa: SLF001
         queue: asyncio.Queue[asyncio.Future[None]] = client._flush_queue  # noqa: SLF001
         if queue.empty() and client.is_connected:
-            queue.put_nowait(self._loop.create_future())
+            self._leaving = self._loop.create_future()
+            queue.put_nowait(self._leaving)
 
-    async def drained(self) -> None:
-        """Wait until the write buffer has room for more."""
-        self._flush()
-        while self.client.pending_data_size > _WRITE_HIGH:
-            await self.client.flush(timeout=30)
+    @property
+    def may_send_again(self) -> bool:
+        """Whether it stands, and what was sent has left: a server that does not read is given nothing twice."""
+        return self.is_connected and (self._leaving is None or self._leaving.done())
 
     async def settled(self) -> None:
         """Wait until the server has said of all that was sent so far whether this user may; or until it is lost."""

@@ -199,7 +199,7 @@ class Ingest:
     def _check(self) -> None:
         self._checker = None
         now = self._loop.time()
-        if self._connection.is_connected:
+        if self._connection.may_send_again:
             for number, batch in list(self._open.items()):
                 if now - batch.at >= RESEND_AFTER:
                     self._send_again(number, batch)

@@ -1,8 +1,9 @@
 """Publishing with acknowledgements, pipelined: thousands may be under way, none waits for another.
 
 A publish that is not acknowledged, because the connection broke or the answer was lost, is sent again until it is;
-every message here is write-once or a counter that may be counted twice, so sending again is always right. Answers
-arrive on one subscription and go to callbacks, in the order in which the server gives them.
+every message here is write-once or a counter that may be counted twice, so sending again is always right. Only what has
+left is sent again: a server that stands still would fill the memory with copies. Answers arrive on one subscription and
+go to callbacks, in the order in which the server gives them.
 """
 
 from __future__ import annotations
@@ -232,12 +233,13 @@ class Publisher:
         if not self._sent:
             return
         now = self._loop.time()
+        may_send = self._connection.may_send_again
         for token, sent in list(self._sent.items()):
             if sent.deadline is not None and now > sent.deadline:
                 reason = f" ({sent.reason})" if sent.reason else ""
                 error = BrokerTimeout(f"the server did not take the message on {sent.subject} in time{reason}")
                 self._settle(token, Receipt(stored=False, error=error))
-            elif self._connection.is_connected and now - sent.at >= RESEND_AFTER:
+            elif may_send and now - sent.at >= RESEND_AFTER:
                 self._send_again(token, sent, now)
         self._checker = self._loop.call_later(BUSY_DELAY, self._check)
 

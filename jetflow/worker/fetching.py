@@ -22,6 +22,7 @@ from jetflow.broker.connection import Connection
 from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import Executor
+from jetflow.worker.recorder import RECORDING_BYTES
 from jetflow.worker.slots import Slots
 
 SOON: Final = 0.05
@@ -60,6 +61,7 @@ class Fetcher:
         self._slots = slots
         self._deliveries = deliveries
         self._executor = executor
+        self._recorder = executor.recorder
         self.pullers: list[Puller] = []
         self.running: set[asyncio.Task[None]] = set()
         self._ready: deque[Delivery] = deque()
@@ -75,7 +77,7 @@ class Fetcher:
         self._awake_until = inf
         self._doubts = False
         slots.on_free = self.dispatch
-        executor.recorder.on_room = self.dispatch
+        self._recorder.on_room = self.dispatch
 
     def begin(self) -> None:
         """Ask for the first tasks."""
@@ -105,7 +107,9 @@ class Fetcher:
 
     def _may_start(self) -> bool:
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        return not self._stopping and self._connection.is_connected and self._executor.recorder.has_room()
+        if self._stopping or not self._connection.is_connected:
+            return False
+        return self._recorder.held_bytes <= RECORDING_BYTES or self._recorder.has_room()
 
     def _start_runners(self) -> None:
         if not self._may_start():
@@ -127,7 +131,8 @@ class Fetcher:
                 break
             if self._loop.time() > self._awake_until:
                 self._doubt()
-            delivery = self._next()
+            delivery = self._ready.popleft()
+            self._ready_bytes -= len(delivery.body)
             delivery.running = runner
             if self._ready and not self._fresh:
                 self._start_runners()
@@ -137,11 +142,6 @@ class Fetcher:
             if self._steps_wait or copy_context() != self._context or runner.cancelling():
                 break
         self.dispatch()
-
-    def _next(self) -> Delivery:
-        delivery = self._ready.popleft()
-        self._ready_bytes -= len(delivery.body)
-        return delivery
 
     async def stop(self) -> None:
         """Fetch nothing more, and hand back what has not started."""
@@ -154,7 +154,7 @@ class Fetcher:
 
     def _ask(self) -> None:
         self._asking = False
-        if self._stopping or not self._executor.recorder.has_room():
+        if self._stopping or not self._recorder.has_room():
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
@@ -199,6 +199,8 @@ class Fetcher:
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
         while self._ready and self._deliveries.held.get(self._ready[0].reply, 0.0) < late:
-            task = self._loop.create_task(self._executor.dismiss(self._next()))
+            delivery = self._ready.popleft()
+            self._ready_bytes -= len(delivery.body)
+            task = self._loop.create_task(self._executor.dismiss(delivery))
             self.running.add(task)
             task.add_done_callback(self.running.discard)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -203,6 +205,44 @@ async def test_a_batch_of_records_has_so_many_bytes(session: Session, monkeypatc
         assert all(receipt.stored for receipt in await asyncio.gather(*waiting))
     assert max(sizes) <= BATCH_BYTES + LARGE
     assert await session.store.leader_count(names.records_stream, names.runs_of_join(JOIN)) == 60
+
+
+# --- what is on its way to the server
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+async def test_what_has_not_left_is_not_sent_again(monkeypatch: pytest.MonkeyPatch, in_batches: bool) -> None:
+    """The server stands still, as a machine does that is moved: it gets nothing twice when it goes on."""
+    monkeypatch.setattr("jetflow.broker.publisher.RESEND_AFTER", 0.3)
+    monkeypatch.setattr("jetflow.broker.ingest.RESEND_AFTER", 0.3)
+    async with NatsServer() as server, await Session.open(server.url, "n") as session:
+        names, connection = session.names, session.connection
+        publisher = session.ingest if in_batches else session.publisher
+        sent, checked, send, check = 0, 0, connection.send, publisher._check
+
+        def counted(subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
+            nonlocal sent
+            sent += 1
+            send(subject, body, reply=reply, headers=headers)
+
+        def noted() -> None:
+            nonlocal checked
+            checked += 1
+            check()
+
+        monkeypatch.setattr(connection, "send", counted)
+        monkeypatch.setattr(publisher, "_check", noted)
+        runs = [names.run(JOIN.root, JOIN.run, JOIN.step, secrets.token_hex(16)) for _ in range(100)]
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        if in_batches:
+            stored = asyncio.gather(session.ingest.publish([Item(run, b"", b"x" * LARGE) for run in runs]))
+        else:
+            stored = asyncio.gather(*(session.publisher.store(run, b"x" * LARGE) for run in runs))
+        await until(lambda: checked == 8)
+        os.kill(server.pid, signal.SIGCONT)
+        await stored
+        assert sent == 100
 
 
 # --- messages to the workers at large
