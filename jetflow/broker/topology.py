@@ -235,12 +235,19 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
 
 
 async def ensure_step_consumer(
-    connection: Connection, names: Subjects, workflow: str, step: str, *, ack_wait: float, max_running: int | None
+    connection: Connection,
+    names: Subjects,
+    workflow: str,
+    step: str,
+    *,
+    ack_wait: float,
+    max_running: int | None,
+    is_declared: bool = True,
 ) -> Consumer:
     """Make or update the consumer of one step, and return what it is. ``ack_wait`` is seconds.
 
     ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
-    parents and children share a consumer.
+    parents and children share a consumer. A step that is not declared here keeps what another version of it has.
     """
     return await _ensure_consumer(
         connection,
@@ -249,6 +256,7 @@ async def ensure_step_consumer(
         names.tasks_of_step(workflow, step),
         ack_wait=ack_wait,
         max_ack_pending=-1 if max_running is None else max_running,
+        is_declared=is_declared,
     )
 
 
@@ -272,7 +280,14 @@ async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wa
 
 
 async def _ensure_consumer(
-    connection: Connection, stream: str, name: str, subject: str, *, ack_wait: float, max_ack_pending: int
+    connection: Connection,
+    stream: str,
+    name: str,
+    subject: str,
+    *,
+    ack_wait: float,
+    max_ack_pending: int,
+    is_declared: bool = True,
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
@@ -295,7 +310,7 @@ async def _ensure_consumer(
     if answer is not None:
         there: dict[str, Any] = answer["config"]
         longest = there["ack_wait"] if there.get("backoff") else max(there["ack_wait"], config["ack_wait"])
-        config = there | {"ack_wait": longest, "max_ack_pending": max_ack_pending}
+        config = there | {"ack_wait": longest} | ({"max_ack_pending": max_ack_pending} if is_declared else {})
     if answer is None or config != answer["config"]:
         request = {"stream_name": stream, "config": config}
         try:

@@ -76,6 +76,7 @@ class StepPullers:
                 step,
                 ack_wait=self._ack_wait,
                 max_running=None if declared is None else declared.max_running,
+                is_declared=declared is not None,
             )
             puller.consumer_created = consumer.created
             self._on_ack_wait(consumer.ack_wait)

@@ -13,6 +13,7 @@ CANCELLING: Final = "tests/endings/test_cancelling.py"
 CHILDREN: Final = "tests/fundamentals/test_04_children.py"
 DELETING: Final = "tests/endings/test_deleting.py"
 FAILING: Final = "tests/fundamentals/test_06_failing.py"
+FLEETS: Final = "tests/endings/test_fleets.py"
 FOREIGN: Final = "tests/endings/test_foreign_records.py"
 IDENTITY: Final = "tests/fundamentals/test_05_identity.py"
 JOINS: Final = "tests/endings/test_joins.py"
@@ -20,6 +21,7 @@ LARGE: Final = "tests/endings/test_large_values.py"
 LIMITS: Final = "tests/fundamentals/test_09_limits.py"
 NETS: Final = "tests/integration/test_nets.py"
 ONCE: Final = "tests/endings/test_once.py"
+PAUSES: Final = "tests/endings/test_pauses.py"
 PERMISSIONS: Final = "tests/endings/test_permissions.py"
 TIMERS: Final = "tests/endings/test_timers.py"
 TRIGGERING: Final = "tests/fundamentals/test_02_triggering.py"
@@ -97,6 +99,27 @@ DELIVERIES: Final = (
         "elif work.may_run_elsewhere and await self._is_held(work):",
         "elif False:",
         (f"{ATTEMPTS}::test_what_a_live_worker_runs_is_not_begun_beside_it",),
+    ),
+    Fault(
+        "a worker does not see that it was paused",
+        "worker/fetching.py",
+        "self._awake_until = now + max(AWAKE_WITHIN, self._deliveries.ack_wait / 2)",
+        "self._awake_until = inf",
+        (f"{PAUSES}::test_what_was_sent_to_a_paused_worker_is_looked_at_before_it_begins",),
+    ),
+    Fault(
+        "what comes soon after a pause begins without a look",
+        "worker/fetching.py",
+        "        if self._doubts:\n            delivery.again = True\n",
+        "",
+        (f"{PAUSES}::test_what_comes_soon_after_a_pause_is_looked_at_too",),
+    ),
+    Fault(
+        "a worker takes the places of a step that its version does not have",
+        "worker/pullers.py",
+        "is_declared=declared is not None,",
+        "is_declared=True,",
+        (f"{FLEETS}::test_a_step_that_newer_versions_do_not_have_keeps_its_places",),
     ),
     Fault(
         "each task that was delivered again is a question",
