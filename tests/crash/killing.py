@@ -22,7 +22,7 @@ from nats.aio.client import Client
 
 import jetflow
 from jetflow.broker.topology import delete_streams
-from jetflow.errors import JetflowError, RunFailed
+from jetflow.errors import JetflowError, RunFailed, UnknownRun
 from jetflow.server import NatsServer
 from tests.chaos.checker import Streams, Verdict, check_joins, check_order, unsettled
 from tests.crash.scenarios import SCENARIOS, told
@@ -124,10 +124,16 @@ class Killing:
 
     @staticmethod
     async def _end_of(run: jetflow.Run[Any]) -> Any:
-        try:
-            return msgspec.to_builtins(await run.result(timeout=ENDS_WITHIN))
-        except RunFailed as error:
-            return told(error)
+        until = monotonic() + ENDS_WITHIN
+        while True:
+            try:
+                return msgspec.to_builtins(await run.result(timeout=ENDS_WITHIN))
+            except RunFailed as error:
+                return told(error)
+            except UnknownRun:  # a trigger from outside is not taken yet
+                if monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
 
     def _worker(self, namespace: str, armed: str, marker: Path, counts: Path) -> subprocess.Popen[bytes]:
         options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": NEVER, "grace": 2.0, "unknown_step_grace": 1.0}
