@@ -182,7 +182,8 @@ class Executor:
         elif isinstance(work.error, asyncio.CancelledError) and self.bodies.stopping:
             await self._deliveries.hand_back(work.delivery, work.task)
         else:
-            self.recorder.failed(work, work.error)
+            error, work.error = work.error, None  # its traceback holds the assignment: a circle keeps large inputs
+            self.recorder.failed(work, error)
 
     def _is_cancelled(self, work: Assignment) -> bool:
         return self.cancellations.stops(work.task, work.graph)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
@@ -37,6 +39,29 @@ async def test_deliveries_that_reach_nobody_are_no_attempts(client: Client, work
     async with worker([swallowed], options=SHORT):
         trace = await end_of(client, run.id)
     assert (trace.status, trace.output) == ("succeeded", 1)
+
+
+async def test_a_failed_attempt_is_let_go_with_its_input(client: Client, worker: MakeWorker) -> None:
+    """At once, not when the collector comes: thousands of retries of large inputs would fill the memory."""
+
+    failed: list[weakref.ref[Loud]] = []
+
+    class Loud(Exception):
+        def __init__(self) -> None:
+            failed.append(weakref.ref(self))
+
+    @workflow("loud", retry=Retry(attempts=2, initial=0))
+    async def loud(_: None, ctx: Context) -> int:
+        if ctx.attempt == 1:
+            raise Loud
+        return sum(one() is not None for one in failed)
+
+    async with worker([loud]):
+        gc.disable()
+        try:
+            assert await (await client.trigger(loud)).result(PATIENCE) == 0
+        finally:
+            gc.enable()
 
 
 async def test_what_is_delivered_again_is_recorded_as_it_begins(client: Client, worker: MakeWorker) -> None:
