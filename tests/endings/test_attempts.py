@@ -43,7 +43,6 @@ async def test_deliveries_that_reach_nobody_are_no_attempts(client: Client, work
 
 async def test_a_failed_attempt_is_let_go_with_its_input(client: Client, worker: MakeWorker) -> None:
     """At once, not when the collector comes: thousands of retries of large inputs would fill the memory."""
-
     failed: list[weakref.ref[Loud]] = []
 
     class Loud(Exception):
