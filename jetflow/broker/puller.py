@@ -1,8 +1,9 @@
 """Pulling tasks from one consumer: overlapping raw pull requests into one subscription.
 
 The owner says how many tasks it could take (`Puller.want`); the puller keeps about that many asked for. A request
-lives for ``PULL_EXPIRES`` seconds on the server, so an idle consumer costs one small message in that time. A request
-that was lost (a new leader, a broken connection) is noticed by its missing heartbeats and made again.
+lives for ``PULL_EXPIRES`` seconds on the server, and for longer where nothing has come for a while, so that an idle
+consumer costs one small message in that time. A request that was lost (a new leader, a broken connection) is noticed
+by its missing heartbeats and made again.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ from jetflow.errors import PermissionDenied
 PULL_EXPIRES: Final = 5.0
 """Seconds for which the server keeps a pull request. One that is paused swallows what comes meanwhile."""
 
+QUIET_EXPIRES: Final = 20.0
+"""The same where nothing has come for a while: an idle worker of twenty steps sends one message a second."""
+
+QUIET_AFTER: Final = 10.0
+"""Seconds without a delivery after which a consumer is quiet."""
+
 PULL_BYTES: Final = 16 * 1024 * 1024
 """Bytes that one pull request may bring."""
 
-IDLE_HEARTBEAT: Final = 2.5
-"""Seconds between the server's signs of life while a request waits."""
+IDLE_HEARTBEAT: Final = 5.0
+"""Seconds between the server's signs of life while a request waits; half of its time, if that is less."""
 
 _RETRY_AFTER: Final = 0.5
 
@@ -150,8 +157,9 @@ class Puller:
         self._pulls[self._next] = count
         self._asked += count
         self._heard = max(self._heard, self._loop.time())
-        request["expires"] = int(PULL_EXPIRES * SECOND)
-        request["idle_heartbeat"] = int(IDLE_HEARTBEAT * SECOND)
+        expires = QUIET_EXPIRES if self._loop.time() - self.last_delivery > QUIET_AFTER else PULL_EXPIRES
+        request["expires"] = int(expires * SECOND)
+        request["idle_heartbeat"] = int(min(IDLE_HEARTBEAT, expires / 2) * SECOND)
         self._connection.send(self._request_subject, orjson.dumps(request), reply=f"{self._inbox}.{self._next}")
 
     def _on_message(self, message: Message) -> None:

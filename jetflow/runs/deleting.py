@@ -20,6 +20,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.tasks import NONE
 from jetflow.errors import BrokerRefused, UnknownRun
+from jetflow.runs import points
 from jetflow.runs.cancelling import DELETED, REMEMBERED, purge
 from jetflow.runs.tasks import find_first_task
 
@@ -61,12 +62,16 @@ async def mark_deleted(session: Session, run: str) -> None:
     names = session.names
     async for page in session.store.pages(names.tasks_stream, names.cancelled(run, "*")):
         await remove(session, names.tasks_stream, page)
+    points.before("mark_deleted")
     await session.publisher.store(names.cancelled(run, run), DELETED)
+    points.after("mark_deleted")
 
 
 async def mark_all_deleted(session: Session, runs: Sequence[str]) -> None:
     """Store one mark that many root runs are deleted."""
+    points.before("mark_all_deleted")
     await session.publisher.store(session.names.all_deleted(token_hex(16)), orjson.dumps(runs))
+    points.after("mark_all_deleted")
 
 
 def deleted_by(mark: bytes) -> list[str]:
@@ -103,12 +108,18 @@ async def remove_trees(session: Session, runs: Sequence[str], streams: Sequence[
             return await _remove_large(session, runs[0], streams)
         half = len(runs) // 2
         return await remove_trees(session, runs[:half], streams) + await remove_trees(session, runs[half:], streams)
+    points.before("remove_tasks")
     while tasks:
         await remove(session, names.tasks_stream, _without_marks(tasks.found))
         tasks = await store.few(names.tasks_stream, filters) if tasks.left else None
+    points.after("remove_tasks")
+    points.before("purge_beside")
     others = [purge(session, stream, [subject]) for run in runs for stream, subject in _beside(session, run, streams)]
     await asyncio.gather(*others)
+    points.after("purge_beside")
+    points.before("purge_records")
     purged = await asyncio.gather(*(purge(session, names.records_stream, [names.any_of_tree(run)]) for run in runs))
+    points.after("purge_records")
     return sum(map(bool, purged))
 
 

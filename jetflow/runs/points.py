@@ -71,6 +71,12 @@ POINTS: Final = (
     # a message from outside
     "inbox",
     "inbox_ack",
+    # a tree whose time is over
+    "mark_all_deleted",
+    "mark_deleted",
+    "remove_tasks",
+    "purge_beside",
+    "purge_records",
     # a timer that has fired
     "due",
     "due_ack",

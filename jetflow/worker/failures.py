@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import os
 import traceback
 from pathlib import Path
 from time import time
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
@@ -36,6 +37,7 @@ from jetflow.errors import (
     RunTimeout,
     TreeTooLarge,
 )
+from jetflow.worker.tracebacks import traceback_of
 from jetflow.workflow import Step
 
 TRACEBACK_LIMIT: Final = 16_000
@@ -144,7 +146,7 @@ def _trace(error: BaseException) -> str:
     if isinstance(error, JetflowError) and not isinstance(error, ExceptionGroup):
         return ""
     try:
-        return _writable("".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:])
+        return _writable(traceback_of(error)[-TRACEBACK_LIMIT:])
     except BaseException:  # as in `_words`; or a chain of causes that is too deep
         return _writable("".join(traceback.format_tb(error.__traceback__))[-TRACEBACK_LIMIT:])
 
@@ -163,13 +165,13 @@ def _place(error: BaseException) -> str:
     """Return the innermost frame of the user's code, without the path of the machine; empty if there is none."""
     own = own_frames(error)
     code = own[-1].tb_frame.f_code if own else None
-    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_name}"
+    return "" if code is None else f"{_file(code)}:{code.co_name}"
 
 
 def frames_of(error: BaseException) -> str:
     """Return the user's own frames of an error, innermost last, as they stand in a line of the log."""
     own = [
-        f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
+        f"{_file(frame.tb_frame.f_code)}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
         for frame in own_frames(error)[-FRAMES:]
     ]
     return f" ({', '.join(own)})" if own else ""
@@ -184,6 +186,11 @@ def own_frames(error: BaseException) -> list[TracebackType]:
             own.append(frame)
         frame = frame.tb_next
     return own
+
+
+def _file(code: CodeType) -> str:
+    """Return the name of a file without its path."""
+    return code.co_filename.rpartition(os.sep)[2]
 
 
 def _is_the_users(file: str) -> bool:

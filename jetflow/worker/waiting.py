@@ -286,19 +286,17 @@ class Waiting:
                 self._check_goes_on()
         finally:
             self._outside -= 1
+            # A step that waits in several places goes on without a slot until the last of them: the child that it
+            # still waits for may need the slot.
             if not self._outside:
                 self._crowd.waiting -= 1
                 if self._timer is not None:
                     self._timer.cancel()
-            await self._take_slot()
-            self._start_clock()
+                await self._take_slot()
+                self._start_clock()
 
     async def _take_slot(self) -> None:
-        # A step that waits in several places goes on without a slot until the last of them: the child that it still
-        # waits for may need the slot.
-        if self.parked or self._cancelled or self._outside:
-            return
-        if not self.holds_slot:
+        if not (self.parked or self._cancelled or self.holds_slot):
             self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
             try:
                 points.before("take_slot")

@@ -21,6 +21,7 @@ import nats
 from nats.aio.client import Client
 
 import jetflow
+from jetflow.broker.session import Session
 from jetflow.broker.topology import delete_streams
 from jetflow.errors import JetflowError, RunFailed, UnknownRun
 from jetflow.server import NatsServer
@@ -86,25 +87,25 @@ class Killing:
 
     async def _run(self, scenario: str, armed: str, marker: Path, point: str, when: str) -> Result:
         self._next += 1
-        namespace = f"c{self._next}"
+        namespace, chosen = f"c{self._next}", SCENARIOS[scenario]
         started = monotonic()
         wrong: list[str] = []
         workers: list[subprocess.Popen[bytes]] = []
         async with jetflow.connect(self._server.url, namespace=namespace) as client:
             try:
                 counts = [self._directory / f"counts-{namespace}-{number}" for number in range(2)]
-                workers = [self._worker(namespace, armed, marker, file) for file in counts]
-                run = await SCENARIOS[scenario].begin(client)
+                workers = [self._worker(namespace, armed, marker, file, chosen.keep) for file in counts]
+                run = await chosen.begin(client)
                 try:
                     output = await self._end_of(run)
-                    if output != SCENARIOS[scenario].output:
-                        wrong.append(f"it came to {str(output)[:200]}, not {str(SCENARIOS[scenario].output)[:200]}")
+                    if output != chosen.output:
+                        wrong.append(f"it came to {str(output)[:200]}, not {str(chosen.output)[:200]}")
                 except JetflowError as error:
                     wrong.append(f"{type(error).__name__}: {error}")
-                raw = await nats.connect(self._server.url)
-                async with contextlib.AsyncExitStack() as stack:
-                    stack.push_async_callback(raw.close)
-                    wrong += await self._left_over(raw, namespace)
+                if chosen.keep is None:
+                    wrong += await self._left_over(namespace)
+                else:
+                    wrong += await self._not_deleted(client._session)
                 seconds = monotonic() - started
                 until = monotonic() + 1.0
                 while point and all(worker.poll() is None for worker in workers) and monotonic() < until:  # noqa: ASYNC110
@@ -135,8 +136,12 @@ class Killing:
                     raise
                 await asyncio.sleep(0.1)
 
-    def _worker(self, namespace: str, armed: str, marker: Path, counts: Path) -> subprocess.Popen[bytes]:
+    def _worker(
+        self, namespace: str, armed: str, marker: Path, counts: Path, keep: float | None
+    ) -> subprocess.Popen[bytes]:
         options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": NEVER, "grace": 2.0, "unknown_step_grace": 1.0}
+        if keep is not None:
+            options |= {"keep": keep, "sweep_every": keep / 2}
         command = [
             *(sys.executable, "-m", "tests.chaos.worker", self._server.url),
             *("--namespace", namespace),
@@ -161,8 +166,31 @@ class Killing:
         return (self._directory / f"log-{namespace}").read_text(errors="replace")
 
     @staticmethod
-    async def _left_over(raw: Client, namespace: str) -> list[str]:
+    async def _not_deleted(session: Session) -> list[str]:
+        """Wait until nothing is stored of any run, and return what is still there then."""
+        names, until = session.names, monotonic() + ENDS_WITHIN
+        holds = {
+            names.tasks_stream: names.all_tasks[0],
+            names.records_stream: ">",
+            names.counters_stream: names.all_counters,
+        }
+        while True:
+            left = [
+                f"{stream} is not empty" for stream, held in holds.items() if await session.store.count(stream, held)
+            ]
+            if not left or monotonic() > until:
+                return left
+            await asyncio.sleep(0.1)
+
+    async def _left_over(self, namespace: str) -> list[str]:
         """Wait until nothing is left to do, and return what is wrong with the streams."""
+        raw = await nats.connect(self._server.url)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(raw.close)
+            return await self._wrong_in(raw, namespace)
+
+    @staticmethod
+    async def _wrong_in(raw: Client, namespace: str) -> list[str]:
         until = monotonic() + ENDS_WITHIN
         left = await unsettled(raw, namespace)
         while left and monotonic() < until:

@@ -453,10 +453,14 @@ async def of_a_version_that_nobody_has(client: Client) -> jetflow.Run[Any]:
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """How a root run is begun, and its right output; of one that fails, its status and which steps failed."""
+    """How a root run is begun, and its right output; of one that fails, its status and which steps failed.
+
+    With ``keep``, seconds, its tree is deleted so long after its end, and nothing must be left of it.
+    """
 
     begin: Callable[[Client], Awaitable[jetflow.Run[Any]]]
     output: Any
+    keep: float | None = None
 
 
 def told(error: RunFailed) -> list[Any]:
@@ -470,6 +474,7 @@ def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[j
 
 SCENARIOS: dict[str, Scenario] = {
     "nested": Scenario(_trigger(nested, 2), 6 + 12),
+    "old": Scenario(_trigger(nested, 1), 2 + 6, keep=1.0),
     "boundary": Scenario(_trigger(boundary, 3), 3),
     "parked": Scenario(_trigger(parked, 3), 6),
     "gates": Scenario(_trigger(gates, 2), {"one_end": 3, "other_end": -2}),
