@@ -801,7 +801,7 @@ class MalformedDelay(Exception):
 def _driven_with_delay(right: Any) -> Any:
     def wrong(self: Any, work: Any, *given: Any, **named: Any) -> None:
         if isinstance(given[-1], MalformedDelay):
-            self._record_less()
+            self._record_less(work.size)
             self._deliveries.nak(work.delivery, 0.5)
         else:
             right(self, work, *given, **named)
@@ -852,11 +852,10 @@ def wakes_the_ended() -> None:
 def timers_stay() -> None:
     """Cancelling leaves timers."""
 
-    async def wrong(session: Any, stream: str, subjects: Any) -> None:
-        if stream != session.names.timers_stream:
-            await right(session, stream, subjects)
+    async def wrong(session: Any, stream: str, subjects: Any) -> int:
+        return 0 if stream == session.names.timers_stream else await right(session, stream, subjects)
 
-    right = replace(cancelling, "_purge", wrong)
+    right = replace(cancelling, "purge", wrong)
 
 
 @fault("R07")
