@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
@@ -30,6 +30,9 @@ from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
 from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
+
+ASKED_AGAIN: Final = 3
+"""Times that a task which was begun too often is looked for once more, an ``ack_wait`` apart, before it is given up."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -121,7 +124,7 @@ class Executor:
         elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
-            self.recorder.end(work, poisoned(task, work.step))
+            await self._give_up(work, work.step)
         else:
             await self._run(work, work.step)
 
@@ -159,6 +162,18 @@ class Executor:
                 work.attempt,
             )
         return False
+
+    async def _give_up(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        """Fail a task that was begun too often, unless who began it comes back: it may be cut off for a moment."""
+        for _ in range(ASKED_AGAIN):
+            await asyncio.sleep(self._deliveries.ack_wait)
+            if await self._performer.run(redelivered(work.task, work.known_graph)):
+                self._deliveries.ack(work.delivery)
+                return
+            if await self._deliveries.is_held(work.delivery, work.task):
+                self._deliveries.leave_to_holder(work.delivery)
+                return
+        self.recorder.end(work, poisoned(work.task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         if work.delivery.again:
