@@ -32,7 +32,10 @@ from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
 
 ASKED_AGAIN: Final = 3
-"""Times that a task which was begun too often is looked for once more, an ``ack_wait`` apart, before it is given up."""
+"""Times that a task which was begun too often is looked for once more before it is given up."""
+
+LOOKED_AFTER: Final = 2.0
+"""Seconds before each of them, or ``ack_wait`` if that is less."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -166,7 +169,7 @@ class Executor:
     async def _give_up(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         """Fail a task that was begun too often, unless who began it comes back: it may be cut off for a moment."""
         for _ in range(ASKED_AGAIN):
-            await asyncio.sleep(self._deliveries.ack_wait)
+            await asyncio.sleep(min(self._deliveries.ack_wait, LOOKED_AFTER))
             if await self._performer.run(redelivered(work.task, work.known_graph)):
                 self._deliveries.ack(work.delivery)
                 return
