@@ -263,6 +263,38 @@ async def test_what_a_live_worker_runs_is_not_begun_beside_it(client: Client, wo
     assert (ran, other.counts.executed) == ([1], 0)
 
 
+async def test_a_worker_that_comes_back_keeps_its_last_attempt(client: Client, worker: MakeWorker) -> None:
+    """It was cut off while it was asked for first: a task is not given up at the first silence."""
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @workflow("last", retry=Retry(attempts=1))
+    async def last(_: None, ctx: Context) -> str:
+        began.set()
+        await go.wait()
+        return "done"
+
+    async with worker([last], options=SHORT):
+        pass  # from now on the consumer exists
+    run = await client.trigger(last)
+    await take_and_die(client, "last", "run", times=1, begins=False)
+    async with worker([last], options=SHORT) as holder:  # it is a redelivery, so that it is recorded as begun
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        (reply,) = services(holder).deliveries.held
+        presence = services(holder).presence
+        await presence.stop()
+        await services(holder).fetcher.pullers[0].stop()
+        names, connection, asked = client._session.names, client._session.connection, asyncio.Event()
+        await connection.subscribe(names.who("last"), lambda _: asked.set())
+        async with worker([last], options=SHORT) as other:
+            connection.send(reply, b"-NAK")
+            await asyncio.wait_for(asked.wait(), PATIENCE)
+            await presence.start()
+            await until(lambda: _holds(other.counts.handed_back > 0))
+            go.set()
+            assert await run.result(PATIENCE) == "done"
+    assert other.counts.executed == 0
+
+
 async def test_many_tasks_that_are_delivered_again_are_asked_about_together(client: Client, worker: MakeWorker) -> None:
     """And once it is known that nobody else is there, nobody is waited for."""
     questions: list[bytes] = []

@@ -374,6 +374,13 @@ EFFECTS: Final = (
         (f"{DELETING}::test_a_key_of_a_deleted_run_is_refused_by_name",),
     ),
     Fault(
+        "a task of one attempt is given up at the first silence",
+        "worker/executor.py",
+        "for _ in range(ASKED_AGAIN):",
+        "for _ in range(0):",
+        ("tests/endings/test_attempts.py::test_a_worker_that_comes_back_keeps_its_last_attempt",),
+    ),
+    Fault(
         "a mark of many deleted trees is not read",
         "worker/cancellation.py",
         'if mark.startswith(b"["):',
