@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 
 from jetflow.broker.access import Access, Server, access_of
 from jetflow.broker.dialing import borrow, dial, give_back, is_refusal, why_ended
-from jetflow.broker.parser import Deliver, DirectParser, Message
+from jetflow.broker.parser import Deliver, DirectParser, Message, guarded
 from jetflow.broker.requests import Requests, answer_of
 from jetflow.errors import (
     BrokerError,
@@ -45,6 +45,9 @@ API_TIMEOUT: Final = 10.0
 CLOSED_WITHIN: Final = 5.0
 """Seconds that what was sent last may take to leave when the connection is closed."""
 
+REFUSED_FOR: Final = 5.0
+"""Seconds for which a server may refuse a user when the connection was lost: it may be starting."""
+
 _SUBJECTS: Final = 4 * 1024
 """Bytes that a message's subject and its reply may take: what the server accepts in a line."""
 _DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
@@ -65,7 +68,8 @@ class Connection:
         self.max_payload: int = 0
         self._owned = access.client is None
         self._closed = False
-        self._refused = False
+        self._refused_at: float | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._outgoing: list[bytes] = []
         self._gathering: list[Callable[[], None]] = []
@@ -129,16 +133,26 @@ class Connection:
                     denial(subject)
         if self.client.is_connected:
             _log.warning("NATS reports: %s", error)
-        elif is_refusal(error) and not self._refused:
-            self._refused = True
-            _log.error("the NATS server does not let this user in again (%s); it is tried on", error)
+        elif is_refusal(error):
+            self._on_refused(error)
+
+    def _on_refused(self, error: Exception) -> None:
+        """End for good if the server goes on refusing this user, as nats-py does when it is refused while connected."""
+        untyped: Any = self.client
+        if untyped._transport is not None:  # noqa: SLF001 - nats-py forgets that of an attempt that was refused
+            untyped._transport.close()  # noqa: SLF001
+        if self._refused_at is None:
+            self._refused_at = self._loop.time()
+            _log.error("the NATS server does not let this user in again (%s)", error)
+        elif self._owned and self._ending is None and self._loop.time() - self._refused_at > REFUSED_FOR:
+            self._ending = self._loop.create_task(self.client.close())
 
     def on_connected_again(self) -> None:
         """Ask again what was lost, and tell those who want to know."""
         url = self.client.connected_url
         _log.warning("connected to NATS again, at %s", url and f"{url.hostname}:{url.port}")
         self.max_payload = self.client.max_payload
-        self._refused = False
+        self._refused_at = None
         self._leaving = None
         self._requests.ask_again()
         for callback in self._reconnected:
@@ -354,7 +368,7 @@ class Connection:
         )
         self._subscriptions.add(subscription)
         if self._parser is not None:
-            self._parser.direct[_number(subscription)] = _guarded(callback)
+            self._parser.direct[_number(subscription)] = guarded(callback)
         return subscription
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = API_TIMEOUT) -> Message:
@@ -384,15 +398,3 @@ class Connection:
 def _number(subscription: Subscription) -> int:
     untyped: Any = subscription
     return int(untyped._id)  # noqa: SLF001 - the number that the protocol knows a subscription by
-
-
-def _guarded(callback: Deliver) -> Deliver:
-    """Keep an error of one message's callback from ending the connection's read loop."""
-
-    def deliver(message: Message) -> None:
-        try:
-            callback(message)
-        except Exception:
-            _log.exception("a message on %s could not be handled", message.subject)
-
-    return deliver

@@ -40,6 +40,18 @@ class Message(msgspec.Struct, eq=False, gc=False):
 Deliver: TypeAlias = Callable[[Message], None]
 
 
+def guarded(callback: Deliver) -> Deliver:
+    """Keep an error of one message's callback from ending the connection's read loop."""
+
+    def deliver(message: Message) -> None:
+        try:
+            callback(message)
+        except Exception:
+            _log.exception("a message on %s could not be handled", message.subject)
+
+    return deliver
+
+
 def parse_headers(block: bytes) -> dict[str, str]:
     """Return the headers of a header block."""
     first, *lines = block.decode("utf-8", "replace").split("\r\n")

@@ -190,6 +190,20 @@ async def test_a_worker_in_a_block_says_so_and_raises_at_its_end(caplog: pytest.
             await asyncio.wait_for(serve(), PATIENCE)
 
 
+async def test_a_worker_that_is_not_let_in_again_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is let out while it is connected: which of them it is, is a matter of moments."""
+    monkeypatch.setattr("jetflow.broker.connection.REFUSED_FOR", 0.1)
+    async with NatsServer(options=ServerOptions(config=ROTATED % "old")) as server:
+        worker = Worker([hello], server=url_of(server, "ann:old"))
+        await worker.start()
+        running = asyncio.create_task(worker.run())
+        await server.kill()
+        server.options = ServerOptions(config=ROTATED % "new")
+        await server.start()
+        with pytest.raises(AccessDenied, match="does not let this user go on"):
+            await asyncio.wait_for(running, PATIENCE)
+
+
 async def test_a_client_that_is_let_out_is_told_so_wherever_it_waits() -> None:
     async with (
         NatsServer(options=ServerOptions(config=ROTATED % "old")) as server,

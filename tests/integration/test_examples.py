@@ -121,7 +121,8 @@ def test_index_tree_tells_which_was_faster() -> None:
     assert code == 0, (lines, errors)
     times = re.fullmatch(r"the plain loop took ([\d.]+) s, jetflow ([\d.]+) s on \d+ cores: (.*)", lines[-1])
     assert times, lines[-1]
-    assert ("times as fast" in times[3]) == (float(times[2]) < float(times[1]))
+    plain, took = float(times[1]), float(times[2])
+    assert ("times as fast" in times[3]) == (took < plain) or took == plain  # rounded, they may be the same
 
 
 def test_index_tree_shows_how_far_it_is() -> None:
