@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from jetflow.engine.joins import ID_BYTES, split_ids
@@ -16,7 +16,7 @@ O_co = TypeVar("O_co", covariant=True)
 class Waiter(Protocol):
     """Waits for children; given by whoever runs the step."""
 
-    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+    def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """Wait for all of them."""
         ...
 

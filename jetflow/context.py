@@ -90,7 +90,7 @@ class StepHost(Protocol):
         """All that this step has spawned."""
         ...
 
-    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+    def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """Wait for all of them."""
         ...
 

@@ -204,10 +204,10 @@ class Execution(Body):
         """See `Context.spawned`."""
         return self.spawner.groups
 
-    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+    def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """See `Context.join`."""
         self._check_open()
-        return await self.waiting.all(ids)
+        return self.waiting.all(ids)
 
     async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
         """See `Context.join`."""

@@ -57,16 +57,6 @@ class Crowd(Protocol):
         ...
 
 
-class _Round:
-    """Children whose outcomes are read together: those of all that began to wait while others were being read."""
-
-    __slots__ = ("children", "is_read")
-
-    def __init__(self) -> None:
-        self.children: set[bytes] = set()
-        self.is_read = False
-
-
 class Decision(msgspec.Struct, frozen=True):
     """How a policy was decided: the children that have ended, those still open, and whether it was met."""
 
@@ -100,8 +90,8 @@ class Waiting:
         self._waits = Waits()
         self._ended = self._waits.ended
         self._records = ChildRecords(session, task, owner_of, self._waits)
-        self._round = _Round()
-        self._reading: asyncio.Event | None = None
+        self._unread = set[bytes]()
+        self._is_reading = False
         self._scanned = False
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
@@ -199,8 +189,10 @@ class Waiting:
                     self._waits.renew(wait)
                     try:
                         if not is_read:
-                            await self._read_together(children - self._ended.keys())
                             is_read = True
+                            self._unread |= children - self._ended.keys()
+                            if not self._is_reading:
+                                await self._read_stored()
                         if wait.left > 0:
                             await self._wait_outside_slot(wait)
                     finally:
@@ -214,6 +206,8 @@ class Waiting:
     def park(self) -> None:
         """Unwind the step where it waits; or at its next wait, if it does not."""
         self._cold = True
+        if self._is_reading:
+            return  # what it finds may be enough
         waits = [] if self.parked else self._waits.standing
         if not waits:
             return
@@ -249,7 +243,9 @@ class Waiting:
         wait = Wait(children, left, policy, deadline)
         self._waits.add(wait)
         try:
-            await self._read_together(missing)
+            self._unread |= missing
+            if not self._is_reading:
+                await self._read_stored()
             if wait.left > 0:
                 await self._wait_outside_slot(wait)
         finally:
@@ -372,27 +368,26 @@ class Waiting:
         except BrokerError as error:
             _log.warning("run %s waits on, though the broker could not be asked: %s", self._task.run, error)
 
-    async def _read_together(self, children: set[bytes]) -> None:
-        """Listen, and read those outcomes that are stored. Waits that begin while others read are read as one."""
-        own = self._round
-        own.children |= children
-        while not own.is_read:
-            if self._reading is not None:
-                await self._reading.wait()
-                continue
-            self._reading = over = asyncio.Event()
-            try:
-                if self._subscription is None and not self._cold:
-                    points.before("listen")
-                    await self._listen()
-                    points.after("listen")
-                self._round = _Round()
-                points.before("read_ended_children")
-                in_pages = len(own.children) >= READ_ALL_FROM and (self._cold or not self._scanned)
-                await self._try(self._records.read(own.children, in_pages=in_pages))
-                points.after("read_ended_children")
-                self._scanned = self._scanned or in_pages
-                own.is_read = True
-            finally:  # another one reads what the end of this one has left
-                self._reading = None
-                over.set()
+    async def _read_stored(self) -> None:
+        """Listen, and read those outcomes that are stored. A wait that begins meanwhile is told later."""
+        self._is_reading = True
+        try:
+            if self._subscription is None and not self._cold:
+                points.before("listen")
+                await self._listen()
+                points.after("listen")
+            unread, self._unread = self._unread, set[bytes]()
+            points.before("read_ended_children")
+            in_pages = len(unread) >= READ_ALL_FROM and (self._cold or not self._scanned)
+            await self._try(self._records.read(unread, in_pages=in_pages))
+            points.after("read_ended_children")
+            self._scanned = self._scanned or in_pages
+        except BrokerError:
+            self._unread.clear()  # the waits that came meanwhile look at the counter
+            raise
+        finally:
+            self._is_reading = False
+            if self._unread:
+                self._in_background(self._read_stored())
+            elif self._cold:
+                self.park()

@@ -104,7 +104,7 @@ class Waits:
 
     def add(self, wait: Wait) -> None:
         """Begin to wait for the children that have not ended."""
-        self.begin(wait)
+        self._waits[wait] = None
         self.watch(wait)
 
     def remove(self, wait: Wait) -> None:
@@ -129,14 +129,17 @@ class Waits:
 
     def watch(self, wait: Wait) -> None:
         """Tell a wait of its children that end from now on."""
-        missing, alone = wait.children - self.ended.keys(), (wait,)
-        shared = missing & self._open.keys()
-        for child in shared:
-            self._open[child] += alone
-        self._open.update(dict.fromkeys(missing - shared if shared else missing, alone))
+        missing, alone, waiting = wait.children - self.ended.keys(), (wait,), self._open
+        if waiting.keys().isdisjoint(missing):
+            waiting.update(dict.fromkeys(missing, alone))
+        else:
+            for child in missing:
+                waiting[child] = waiting.get(child, ()) + alone
 
     def unwatch(self, wait: Wait) -> None:
         """Tell a wait of nothing more."""
+        if self._open.keys().isdisjoint(wait.children):
+            return
         for child in wait.children & self._open.keys():
             others = tuple(other for other in self._open[child] if other is not wait)
             if others:

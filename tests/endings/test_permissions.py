@@ -146,6 +146,7 @@ async def test_pulling_that_is_forbidden_later_is_said_once_and_tried_on(
 ) -> None:
     monkeypatch.setattr("jetflow.broker.puller.DENIED_RETRY", 0.1)
     monkeypatch.setattr("jetflow.broker.puller.PULL_EXPIRES", 0.5)
+    monkeypatch.setattr("jetflow.broker.puller.QUIET_EXPIRES", 0.5)
     monkeypatch.setattr("jetflow.broker.puller.IDLE_HEARTBEAT", 0.25)
     subject = "$JS.API.CONSUMER.MSG.NEXT.JF_default_tasks.square=run"
     async with guarded.worker():
