@@ -118,7 +118,8 @@ class Waiting:
     async def all(self, children: Sequence[bytes]) -> list[Outcome]:
         """Wait until all children have ended, and return how, in their order."""
         distinct = set(children)
-        await self._until(distinct, len(distinct))
+        if (wait := self._wait_for(distinct, len(distinct))) is not None:
+            await self._wait(wait)
         self.joined |= distinct
         if self._waits.has_let_go:
             await self._records.read_again([child for child in distinct if not self._ended[child]])
@@ -133,25 +134,26 @@ class Waiting:
         verdict = "open"
         in_time = True
         while verdict == "open" and in_time:
-            await self._add(distinct & self._ended.keys() - ended.keys(), ended)
+            await self._add(distinct.difference(ended) & self._ended.keys(), ended)
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = policy.verdict(total, succeeded, len(ended))
             if verdict == "open":
                 enough = total if policy.quorum is None else len(ended) + policy.quorum - succeeded
                 in_time = await self._in_time(distinct, enough, policy, deadline)
-        await self._add(distinct & self._ended.keys() - ended.keys(), ended)
+        await self._add(distinct.difference(ended) & self._ended.keys(), ended)
         if verdict == "open":  # the time is up: what has ended decides
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = "met" if policy.verdict(len(ended), succeeded, len(ended)) == "met" else "missed"
         self.joined |= distinct
-        rest = distinct - ended.keys()
+        rest = distinct.difference(ended)
         self.excused.update(child.hex() for child in rest)  # however they end, the step has decided without them
         return Decision(ended, rest, verdict == "met")
 
     async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
         """Wait, and tell whether it was worth it before the deadline."""
         try:
-            await self._until(children, enough, policy, deadline)
+            if (wait := self._wait_for(children, enough, policy, deadline)) is not None:
+                await self._wait(wait)
         except BrokerTimeout:  # a TimeoutError too, but not the join's
             raise
         except TimeoutError:
@@ -180,23 +182,15 @@ class Waiting:
     async def each(self, children: set[bytes]) -> AsyncGenerator[bytes]:
         """Yield children as they end. They are looked for once, however often it waits."""
         wait = Wait.for_each(children, self._ended)
-        arrived, left, is_read = wait.arrived, len(children), False
+        arrived, left = wait.arrived, len(children)
         self._waits.watch(wait)
+        self._unread |= children.difference(self._ended)
         try:
             while left:
                 self._check_goes_on()
                 if not arrived:
                     self._waits.renew(wait)
-                    try:
-                        if not is_read:
-                            is_read = True
-                            self._unread |= children - self._ended.keys()
-                            if not self._is_reading:
-                                await self._read_stored()
-                        if wait.left > 0:
-                            await self._wait_outside_slot(wait)
-                    finally:
-                        self._waits.end(wait)
+                    await self._wait(wait)
                 while arrived:
                     left -= 1
                     yield arrived.popleft()
@@ -232,24 +226,19 @@ class Waiting:
 
     # --- waiting
 
-    async def _until(
+    def _wait_for(
         self, children: set[bytes], enough: int, policy: JoinPolicy | None = None, deadline: float | None = None
-    ) -> None:
+    ) -> Wait | None:
+        """Begin to wait for ``enough`` of the children. Returns None if so many have ended."""
         self._check_goes_on()
-        missing = children - self._ended.keys()
+        missing = children.difference(self._ended)
         left = enough - (len(children) - len(missing))
         if left <= 0:
-            return
+            return None
         wait = Wait(children, left, policy, deadline)
         self._waits.add(wait)
-        try:
-            self._unread |= missing
-            if not self._is_reading:
-                await self._read_stored()
-            if wait.left > 0:
-                await self._wait_outside_slot(wait)
-        finally:
-            self._waits.remove(wait)
+        self._unread |= missing
+        return wait
 
     def _check_goes_on(self) -> None:
         if self.parked:
@@ -257,7 +246,34 @@ class Waiting:
         if self._cancelled:
             raise asyncio.CancelledError
 
-    async def _wait_outside_slot(self, wait: Wait) -> None:
+    async def _wait(self, wait: Wait) -> None:
+        """Read what is stored, and wait for the rest outside the step's slot."""
+        try:
+            if self._unread and not self._is_reading:
+                await self._read_stored()
+            if wait.left <= 0:
+                return
+            self._leave_slot()
+            try:
+                points.before("wait")
+                if wait.deadline is None:
+                    await wait.moved
+                else:
+                    async with asyncio.timeout(max(0.0, wait.deadline - time())):
+                        await wait.moved
+                points.after("wait")
+                if wait.left > 0:
+                    self._check_goes_on()
+            finally:
+                self._outside -= 1
+                # A step that waits in several places goes on without a slot until the last of them: the child that it
+                # still waits for may need the slot.
+                if not self._outside:
+                    await self._come_back()
+        finally:
+            self._waits.end(wait)
+
+    def _leave_slot(self) -> None:
         # However many places a step waits in, it is one that waits.
         if self._cold or (not self._outside and not self._crowd.has_room()):
             self.park()
@@ -270,26 +286,13 @@ class Waiting:
             self._crowd.waiting += 1
             self._stop_clock()
             self._set_timer()
-        try:
-            points.before("wait")
-            if wait.deadline is None:
-                await wait.moved
-            else:
-                async with asyncio.timeout(max(0.0, wait.deadline - time())):
-                    await wait.moved
-            points.after("wait")
-            if wait.left > 0:
-                self._check_goes_on()
-        finally:
-            self._outside -= 1
-            # A step that waits in several places goes on without a slot until the last of them: the child that it
-            # still waits for may need the slot.
-            if not self._outside:
-                self._crowd.waiting -= 1
-                if self._timer is not None:
-                    self._timer.cancel()
-                await self._take_slot()
-                self._start_clock()
+
+    async def _come_back(self) -> None:
+        self._crowd.waiting -= 1
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._take_slot()
+        self._start_clock()
 
     async def _take_slot(self) -> None:
         if not (self.parked or self._cancelled or self.holds_slot):

@@ -107,11 +107,6 @@ class Waits:
         self._waits[wait] = None
         self.watch(wait)
 
-    def remove(self, wait: Wait) -> None:
-        """End a wait."""
-        self.end(wait)
-        self.unwatch(wait)
-
     def begin(self, wait: Wait) -> None:
         """Count a wait as one that waits."""
         self._waits[wait] = None
@@ -123,13 +118,15 @@ class Waits:
         self.begin(wait)
 
     def end(self, wait: Wait) -> None:
-        """Count a wait as one that does not."""
+        """Count a wait as one that does not, and tell it of nothing more if it does not wait again."""
         del self._waits[wait]
         self._moving -= wait.left <= 0
+        if not wait.takes_each:
+            self.unwatch(wait)
 
     def watch(self, wait: Wait) -> None:
         """Tell a wait of its children that end from now on."""
-        missing, alone, waiting = wait.children - self.ended.keys(), (wait,), self._open
+        missing, alone, waiting = wait.children.difference(self.ended), (wait,), self._open
         if waiting.keys().isdisjoint(missing):
             waiting.update(dict.fromkeys(missing, alone))
         else:

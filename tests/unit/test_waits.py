@@ -25,7 +25,7 @@ async def test_a_step_stands_while_none_of_its_waits_can_go_on() -> None:
     assert waits.standing == [one, other]
     waits.take(b"1", b"{}")
     assert waits.standing == []
-    waits.remove(one)
+    waits.end(one)
     assert waits.standing == [other]
 
 
@@ -35,9 +35,9 @@ async def test_a_wait_that_has_ended_leaves_nothing_behind() -> None:
     waits.add(some)
     waits.add(all_of_them)
     waits.take(b"1", b"{}")
-    waits.remove(some)
+    waits.end(some)
     assert waits.open == {b"2"}
-    waits.remove(all_of_them)
+    waits.end(all_of_them)
     assert not waits.open
 
 
@@ -61,7 +61,7 @@ async def test_who_takes_children_as_they_end_misses_none_between_two_waits() ->
     waits.end(each)
     assert list(each.arrived) == [b"1", b"2", b"3"]
     waits.unwatch(each)
-    waits.remove(other)
+    waits.end(other)
     assert not waits.open
     assert waits.standing == []
 
