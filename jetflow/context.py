@@ -95,8 +95,8 @@ class StepHost(Protocol):
         ...
 
     @property
-    def cancelled(self) -> bool:
-        """Whether the run is cancelled."""
+    def is_void(self) -> bool:
+        """Whether what the step comes to cannot count any more."""
         ...
 
     @property
@@ -178,8 +178,11 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was cancelled: for steps that run in a thread, which no exception can interrupt."""
-        return self._host.cancelled
+        """Whether it is in vain to go on: for steps that run in a thread, which no exception can interrupt.
+
+        So it is when the run was cancelled, when the step has used up its time, and when its worker has to end.
+        """
+        return self._host.is_void
 
     @property
     def errors(self) -> tuple[Failure, ...]:

@@ -325,6 +325,13 @@ class WrongEventLoop(JetflowError, RuntimeError):
     """A client was used from another event loop than that in which it was made."""
 
 
+class ForkedProcess(JetflowError, RuntimeError):
+    """A client, or a step's context, was used in a process that was forked from the one that it belongs to."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what} belongs to the process that has forked this one: {instead}")
+
+
 class ServerTooOld(BrokerError):
     """The NATS server is older than jetflow needs."""
 

@@ -7,8 +7,8 @@ Invariant: the server never outlives the program that started it, however that p
 SIGTERM. When the program is killed with SIGKILL, a guard does the rest: a shell that forked off just before
 the server took its place, and that waits on a pipe whose other end only the program holds. If the pipe ends
 without a word, the program is gone, and the guard kills the server; the temporary directory is left then.
-PR_SET_PDEATHSIG is no alternative: it fires when the thread that started the child ends. Two limits: a forked
-copy of the program (multiprocessing's "fork") holds the pipe too, and Windows has no guard.
+PR_SET_PDEATHSIG is no alternative: it fires when the thread that started the child ends. A forked copy of
+the program lets go of the pipe. Windows has no guard.
 
 The server has a session of its own: Ctrl-C in a terminal reaches the program, which then decides when the
 server stops.
@@ -38,6 +38,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
+from jetflow import forks
 from jetflow.errors import JetflowError
 
 try:
@@ -180,6 +181,7 @@ class NatsServer:
         self._given_store = None if store_dir is None else Path(store_dir).absolute()
         self._scratch: Path | None = None  # the configuration, the log, the ports file, and a temporary store
         self._process: subprocess.Popen[bytes] | None = None
+        forks.in_child(self, NatsServer._leave_guard)
         self._lock: BinaryIO | None = None  # on a given store, for as long as the process lives
         self._port = self.options.port
         self._last_words = ""
@@ -300,6 +302,11 @@ class NatsServer:
                 url: str = json.loads(file.read_bytes())["nats"][0]
                 return int(url.rpartition(":")[2])
         return None
+
+    def _leave_guard(self) -> None:
+        """Hold the guard's pipe no longer, in a child that was forked: the server ends with the program."""
+        if self._process is not None and self._process.stdin is not None:
+            forks.close_here(self._process.stdin.fileno())
 
     async def _end(self, how: signal.Signals) -> None:
         process = self._process

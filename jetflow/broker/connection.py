@@ -11,7 +11,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 import nats.errors
@@ -20,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from jetflow import forks
 from jetflow.broker.access import Access, Server, access_of
 from jetflow.broker.dialing import borrow, dial, give_back, is_refusal, why_ended
 from jetflow.broker.parser import Deliver, DirectParser, Message, guarded
@@ -29,6 +29,7 @@ from jetflow.errors import (
     BrokerRefused,
     BrokerTimeout,
     ClientClosed,
+    ForkedProcess,
     JetStreamUnavailable,
     PermissionDenied,
     ServerTooOld,
@@ -68,6 +69,7 @@ class Connection:
         self.max_payload: int = 0
         self._owned = access.client is None
         self._closed = False
+        self._born = forks.generation()
         self._refused_at: float | None = None
         self._ending: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -235,9 +237,7 @@ class Connection:
     async def __aenter__(self) -> Connection:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -268,9 +268,11 @@ class Connection:
         """Check that it is open, and used from the event loop that it belongs to.
 
         Raises:
-            ClientClosed, WrongEventLoop: it is not.
+            ClientClosed, WrongEventLoop, ForkedProcess: it is not.
             AccessDenied, BrokerError: the server has ended it for good.
         """
+        if forks.is_child(self._born):
+            raise ForkedProcess("this client", "make one here")
         if self.ended is not None:
             raise self.ended.with_traceback(None)
         if self.is_closed:
@@ -284,10 +286,7 @@ class Connection:
         return lambda: self._reconnected.remove(callback)
 
     def on_denied(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call ``callback`` with the subject, in lower case, of each publish that this user may not make.
-
-        Returns what ends that.
-        """
+        """Call ``callback`` with the subject, in lower case, of each forbidden publish. Returns what ends that."""
         self._denials.append(callback)
         return lambda: self._denials.remove(callback)
 

@@ -11,13 +11,14 @@ import contextlib
 import logging
 import random
 import ssl
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.client import Server as PoolServer
 
+from jetflow import forks
 from jetflow.broker.access import Access
 from jetflow.errors import AccessDenied, BrokerError, ClientClosed, InvalidConnection, ServerUnreachable, WrongEventLoop
 
@@ -78,6 +79,7 @@ async def dial(client: Client, access: Access, listener: Listener, *, timeout: f
         AccessDenied, ServerUnreachable: see `Connection.open`.
     """
     options = access.options()
+    forks.in_child(client, _leave_socket)
     attempts = _Attempts(client, access, timeout, patient=patient)
 
     async def on_error(error: Exception) -> None:
@@ -276,6 +278,16 @@ class _Loan:
             await self._owners[3]()
 
 
+def _leave_socket(client: Client) -> None:
+    """Close a client's socket in a child that was forked: what it says would stand amid what its parent says."""
+    transport = cast(Any, client)._transport  # noqa: SLF001
+    for name in ("_bare_io_writer", "_ws"):
+        writer = getattr(transport, name, None)
+        connected = None if writer is None else writer.get_extra_info("socket")
+        if connected is not None and connected.fileno() >= 0:
+            forks.close_here(connected.fileno())
+
+
 _loans: WeakKeyDictionary[Client, _Loan] = WeakKeyDictionary()
 
 
@@ -295,6 +307,7 @@ def borrow(client: Client, listener: Listener) -> None:
     if loan is None:
         loan = _loans[client] = _Loan(client)
     loan.listeners.append(listener)
+    forks.in_child(client, _leave_socket)
 
 
 def give_back(client: Client, listener: Listener) -> None:

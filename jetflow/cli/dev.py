@@ -12,13 +12,12 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from jetflow.cli import loop
+from jetflow.cli import loop, project
 from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import directory_of, load_workflows
 from jetflow.cli.options import FLAG, AsJson, UsageError, WorkerFlags
 from jetflow.cli.place import Place
-from jetflow.cli.reloading import run_reloading
-from jetflow.cli.worker import leave_threads
+from jetflow.cli.supervising import run_supervised
 from jetflow.server import ServerOptions, local_server
 
 USUAL_PORT: Final = 4222
@@ -40,8 +39,9 @@ def dev(
 ) -> int:
     """Run an embedded NATS server and a worker, until Ctrl-C.
 
-    The server's URL is printed as NATS_URL=..., for other terminals. When NATS_URL is set (or --server or --context
-    given), that server is used, and none is started.
+    The server's URL is printed as NATS_URL=..., for programs in other terminals; other jetflow commands in this
+    directory find it by themselves. When NATS_URL is set (or --server or --context given), that server is used, and
+    none is started. The worker is a process of its own, which is started again when it dies.
 
     ```
     jetflow dev flows.indexing --reload --store .jetflow
@@ -61,9 +61,7 @@ def dev(
     if not targets:
         load_workflows(targets)
     server = _named(place, given) if given or place.context else _embedded(store, port)
-    loop.run(_dev(server, targets, place, flags, _Manner(reload, as_json)))
-    leave_threads()
-    return 0
+    return loop.run(_dev(server, targets, place, flags, _Manner(reload, as_json)))
 
 
 class _Manner:
@@ -78,18 +76,14 @@ async def _dev(
     place: Place,
     flags: WorkerFlags,
     manner: _Manner,
-) -> None:
+) -> int:
     async with server as urls:
         if manner.as_json:
             print_json({"url": urls})
         else:
             print(f"NATS_URL={urls}", flush=True)
-        if manner.reload:
-            arguments = ["worker", *targets, *place.arguments(), *flags.arguments()]
-            await run_reloading(arguments, {Path.cwd(), *map(directory_of, targets)})
-        else:
-            workflows = load_workflows(targets)
-            await place.worker(workflows, flags.options()).run()
+        watched = {Path.cwd(), *map(directory_of, targets)} if manner.reload else set[Path]()
+        return await run_supervised(["worker", *targets, *place.arguments(), *flags.arguments()], watched)
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +105,10 @@ async def _embedded(store: Path | None, port: int | None) -> AsyncGenerator[str]
             print(f"port {USUAL_PORT} is taken; the embedded server takes another", file=sys.stderr)
     async with local_server(store, options=ServerOptions(port=port)) as server:
         os.environ["NATS_URL"] = server.url
-        yield server.url
+        with project.shown(server.url) as other:
+            if other is not None:
+                print(f"another jetflow dev runs here: commands without --server go to {other.url}", file=sys.stderr)
+            yield server.url
 
 
 def _check_port(port: int) -> None:

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from jetflow.broker.access import access_of
 from jetflow.broker.auth import Auth
 from jetflow.cli.options import FLAG, UsageError
+from jetflow.cli.project import dev_server
 from jetflow.client import Client, connect
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
@@ -33,7 +34,10 @@ class Place:
 
     server: Annotated[
         str | None,
-        Parameter(help="URL of the NATS server, or several with commas; else NATS_URL, else nats://127.0.0.1:4222."),
+        Parameter(
+            help="URL of the NATS server, or several with commas; else NATS_URL, else that of the `jetflow dev` that "
+            "runs in this directory, else nats://127.0.0.1:4222."
+        ),
     ] = None
     namespace: Annotated[str, Parameter(help="The jetflow namespace.")] = "default"
     context: Annotated[
@@ -56,9 +60,15 @@ class Place:
 
     @property
     def servers(self) -> list[str] | None:
-        """The URLs; None leaves the choice to the context, ``NATS_URL`` and the default."""
+        """The URLs; None leaves the choice to the context, ``NATS_URL`` and the default.
+
+        Where nothing is said, it is the server of the `jetflow dev` that runs in this project.
+        """
         urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
-        return urls or None
+        if urls or self.context or any(os.environ.get(name, "").strip(" ,") for name in ("NATS_URL", "NATS_CONTEXT")):
+            return urls or None
+        running = dev_server()
+        return None if running is None else [running.url]
 
     @property
     def shown(self) -> str:

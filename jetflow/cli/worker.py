@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import threading
-from time import monotonic
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -16,11 +13,6 @@ from jetflow.cli import loop
 from jetflow.cli.loading import load_workflows
 from jetflow.cli.options import WorkerFlags
 from jetflow.cli.place import Place
-
-THREADS_GRACE: Final = 0.5
-"""Seconds that threads of steps get to end after the worker has."""
-
-_log = logging.getLogger("jetflow.cli")
 
 
 def worker(
@@ -44,23 +36,7 @@ def worker(
     if tied:
         _end_with_stdin()
     loop.run(place.worker(load_workflows(targets), options).run())
-    leave_threads()
     return 0
-
-
-def leave_threads() -> None:
-    """End the process if a step still runs in a thread, which nothing can stop and Python would wait for."""
-    until = monotonic() + THREADS_GRACE
-    for thread in threading.enumerate():
-        if thread.name.startswith("jetflow-step"):
-            thread.join(max(0.0, until - monotonic()))
-            if thread.is_alive():
-                _log.warning(
-                    "a step still runs in a thread: it ends with the process, and its task goes to another worker"
-                )
-                logging.shutdown()
-                sys.stdout.flush()
-                os._exit(0)
 
 
 def _end_with_stdin() -> None:

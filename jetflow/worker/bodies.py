@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, time
 from typing import Any
 
 import msgspec
 
+from jetflow import forks
 from jetflow.broker.session import Session
 from jetflow.context import Context
 from jetflow.errors import PayloadTooLarge, RunTimeout, StepTimeout
@@ -27,7 +28,10 @@ from jetflow.worker.lookout import Lookout
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
+from jetflow.worker.threads import Threads
 from jetflow.workflow import Step
+
+_log = logging.getLogger("jetflow.worker")
 
 
 class Bodies:
@@ -53,8 +57,10 @@ class Bodies:
         self._inputs = Inputs(session)
         self._limits = Limits(options.max_depth, options.max_descendants, set())
         self._max_waiting = options.max_waiting
-        self._threads = ThreadPoolExecutor(options.slots + options.max_waiting, thread_name_prefix="jetflow-step")
+        self.threads: Threads = Threads()
+        self._threads_hang = False
         self._running: dict[Assignment, Body] = {}
+        self._born = forks.generation()
         self.mean_duration: float = 0.0
         self.stopping: bool = False
         self.waiting: int = 0
@@ -96,8 +102,10 @@ class Bodies:
             points.after("body")
             work.output = _encode(work, step, result)
         except BaseException as error:  # whatever it is, it is how the step has ended
-            work.error = error
+            work.error, body.is_void = error, True
         finally:
+            if forks.is_child(self._born):  # the function has forked, and this is the child's return from it
+                forks.end_child()
             del self._running[work]
             if context is not None:
                 points.before("stop_listening")
@@ -110,8 +118,8 @@ class Bodies:
         """Call a step's function in a thread."""
         function: Callable[..., Any] = step.function
         call = contextvars.copy_context()
-        called = asyncio.get_running_loop().run_in_executor(self._threads, lambda: call.run(function, **arguments))
-        return self._awaited(body, called) if step.wraps_async else called
+        body.call = self.threads.call(lambda: call.run(function, **arguments))
+        return self._awaited(body, body.call.result) if step.wraps_async else body.call.result
 
     async def _awaited(self, body: Body, called: Awaitable[Any]) -> Any:
         """Return what a decorated coroutine function gives: the decorator may have run it, or hand it over."""
@@ -161,6 +169,18 @@ class Bodies:
         """Tell whether one more step may wait warm."""
         return not self.stopping and self.waiting < self._max_waiting
 
+    def has_threads(self) -> bool:
+        """Tell whether a step may begin in a thread: not while more of them hang than this worker has slots."""
+        hang = self.threads.has_hung(self._slots.count)
+        if hang and not self._threads_hang:
+            _log.error(
+                "more than %d threads go on behind steps that have timed out or were cancelled: this worker begins no "
+                "plain def steps until they have returned, or it is started again",
+                self._slots.count,
+            )
+        self._threads_hang = hang
+        return not hang
+
     def name_of(self, running: asyncio.Task[Any]) -> str:
         """Return which step a task of the event loop runs."""
         for work, body in list(self._running.items()):
@@ -170,7 +190,7 @@ class Bodies:
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()
 
 
 def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec.Raw:

@@ -7,14 +7,21 @@ from typing import Any
 
 from jetflow.children import ChildGroup
 from jetflow.engine.tasks import Task
+from jetflow.worker.threads import Call
 
 
 class Body:
-    """One run of a step's function. This one has no context: it neither spawns nor waits."""
+    """One run of a step's function. This one has no context: it neither spawns nor waits.
+
+    ``cancelled`` says that its run is; ``is_void`` that whatever it comes to cannot count any more. ``call`` is its
+    call in a thread.
+    """
 
     def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_async: bool) -> None:
         self.task = task
         self.cancelled: bool = False
+        self.is_void: bool = False
+        self.call: Call | None = None
         self._is_async = is_async
         self._running = running
 
@@ -35,7 +42,7 @@ class Body:
     def cancel(self) -> None:
         """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
         if not self.cancelled:
-            self.cancelled = True
+            self.cancelled = self.is_void = True
             if self._is_async and self._running is not None:
                 self._running.cancel()
 

@@ -20,8 +20,10 @@ from jetflow.wire.records import MalformedTask, decode_attempt, encode, parse_ta
 from jetflow.wire.subjects import BEGUN, last_token
 from jetflow.worker.counts import Counts
 from jetflow.worker.failures import failure_of
+from jetflow.worker.threads import Call
 
 ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
 TERM: Final = b"+TERM"
 
 BROKER_TROUBLE_DELAY: Final = 1.0
@@ -38,7 +40,8 @@ class Deliveries:
 
     ``ack_wait`` is after how many seconds without a sign of life the broker gives a task to another worker: the
     shortest of the consumers that this worker pulls, whatever it has asked for itself. ``consumer_was_lost`` says that
-    one of them had to be made again, so that what others run is delivered as if for the first time.
+    one of them had to be made again, so that what others run is delivered as if for the first time. ``kept`` are those
+    whose functions go on in threads when the worker stops.
     """
 
     def __init__(self, session: Session, counts: Counts, worker: str) -> None:
@@ -48,6 +51,7 @@ class Deliveries:
         self._here: dict[str, Delivery] = {}
         self._handing_back: set[asyncio.Task[None]] = set()
         self.held: dict[str, float] = {}
+        self.kept: dict[str, Call] = {}
         self.ack_wait: float = inf
         self.consumer_was_lost: bool = False
         self._asking: set[str] = set()
@@ -183,16 +187,27 @@ class Deliveries:
         if not self._session.connection.is_connected:
             self._release(delivery)  # it is redelivered when the server is back and ack_wait is over
             return
-        if record is None:
-            now = time()
-            record = Attempt(
-                attempt=delivery.count, worker=self._worker, started=now, ended=now, error=failure, returned=True
-            )
+        await self._store_return(delivery, task, record or self._returned(delivery, failure))
+        self.nak(delivery, delay)
+
+    async def keep(self, delivery: Delivery, task: Task, call: Call) -> None:
+        """Hand back a task whose function goes on in a thread. It is kept alive until that has ended."""
+        self._counts.handed_back += 1
+        self.kept[delivery.reply] = call
+        if self._session.connection.is_connected:
+            await self._store_return(delivery, task, self._returned(delivery, None))
+
+    def _returned(self, delivery: Delivery, failure: Failure | None) -> Attempt:
+        now = time()
+        return Attempt(
+            attempt=delivery.count, worker=self._worker, started=now, ended=now, error=failure, returned=True
+        )
+
+    async def _store_return(self, delivery: Delivery, task: Task, record: Attempt) -> None:
         try:
             await self.store_attempt(delivery, task, record)
         except BrokerError as error:
             _log.warning("a task is handed back without a record: %s", error)
-        self.nak(delivery, delay)
 
     # --- attempts
 

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from jetflow import forks
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
@@ -29,7 +30,7 @@ from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
-from jetflow.errors import InvalidInput, PayloadTooLarge, StepEnded
+from jetflow.errors import ForkedProcess, InvalidInput, PayloadTooLarge, StepEnded
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
@@ -79,6 +80,7 @@ class Execution(Body):
         self._lookout = lookout
         self._watched: set[str] = set()
         self._over = False
+        self._born = forks.generation()
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt: int = work.attempt
@@ -127,7 +129,10 @@ class Execution(Body):
 
         Raises:
             StepEnded: the step's function has ended.
+            ForkedProcess: this is another process.
         """
+        if forks.is_child(self._born):
+            raise ForkedProcess("ctx", "return to it what it shall do")
         if self._over:
             raise StepEnded(self._task.step, self._task.run)
 
@@ -261,6 +266,7 @@ class Execution(Body):
 
     def block_on(self, awaitable: Awaitable[Any]) -> Any:
         """See `Context.block_on`."""
+        self._check_open()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

@@ -37,6 +37,9 @@ ASKED_AGAIN: Final = 3
 LOOKED_AFTER: Final = 2.0
 """Seconds before each of them, or ``ack_wait`` if that is less."""
 
+NO_THREADS_DELAY: Final = 5.0
+"""Seconds after which a task is delivered again that needs a thread of a worker where too many hang."""
+
 _log = logging.getLogger("jetflow.worker")
 
 
@@ -128,8 +131,10 @@ class Executor:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
             await self._give_up(work, work.step)
-        else:
+        elif work.step.is_async or self.bodies.has_threads():
             await self._run(work, work.step)
+        else:
+            await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")
@@ -198,7 +203,10 @@ class Executor:
         elif work.error is None:
             self.recorder.succeeded(work)
         elif isinstance(work.error, asyncio.CancelledError) and self.bodies.stopping:
-            await self._deliveries.hand_back(work.delivery, work.task)
+            if body.call is not None and body.call.is_hung:
+                await self._deliveries.keep(work.delivery, work.task, body.call)
+            else:
+                await self._deliveries.hand_back(work.delivery, work.task)
         else:
             error, work.error = work.error, None  # its traceback holds the assignment: a circle keeps large inputs
             self.recorder.failed(work, error)

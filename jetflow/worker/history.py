@@ -35,8 +35,8 @@ READS_AT_ONCE: Final = 2
 PAUSE: Final = 1.0
 """Seconds between two looks of a worker that is at it."""
 
-LOOK_EVERY: Final = 10.0
-"""Seconds between two looks of one that is not."""
+LOOK_EVERY: Final = 30.0
+"""Seconds between two looks of one that is not, unless a tree will be late sooner."""
 
 PATIENCE: Final = 5.0
 """Seconds by which a tree may be late before another worker joins in: more than whoever is at it takes for a look."""
@@ -51,6 +51,7 @@ class History:
         self._session = session
         self._options = options
         self._read_to: dict[str, int] = {}
+        self._late_in = LOOK_EVERY
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,11 +67,14 @@ class History:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _delete_for_ever(self) -> None:
-        is_at_it, pause = False, min(LOOK_EVERY, self._options.sweep_every)
+        is_at_it, longest = False, min(LOOK_EVERY, self._options.sweep_every)
+        patience = min(PATIENCE, longest)
         while True:
-            await asyncio.sleep((PAUSE if is_at_it else pause) * random.uniform(0.75, 1.25))
+            pause = PAUSE if is_at_it else max(PAUSE, min(longest, self._late_in))
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            self._late_in = longest
             try:
-                is_at_it = await self.delete_old(patience=0.0 if is_at_it else min(PATIENCE, pause)) > 0
+                is_at_it = await self.delete_old(patience=0.0 if is_at_it else patience) > 0
                 await self.forget_marks()
             except BrokerError as error:
                 _log.warning("deleting old runs ended early: %s", error)
@@ -105,6 +109,7 @@ class History:
         """Delete the trees of one kind that ended more than ``keep`` seconds ago."""
         # The records stand in the order in which the runs ended, so each is read once, not with every look.
         deleted, after = 0, await self._place(kind, self._session.names.records_stream)
+        self._late_in = min(self._late_in, keep + patience)  # of what ends from now on
         async for page in _ahead(self._ended(after=after, before=time() - keep - patience)):
             deleted += await self._delete([stored for stored in page if wanted(stored)])
             self._read_to[kind] = page[-1].sequence
@@ -147,6 +152,7 @@ class History:
         names, store, page = self._session.names, self._session.store, list[Stored]()
         while most > 0 and (one := await store.first(names.records_stream, names.roots_ended, after=after)) is not None:
             if one.time >= before:
+                self._late_in = min(self._late_in, one.time - before)
                 break
             after, most = one.sequence, most - 1
             page.append(one)

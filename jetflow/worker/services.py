@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
@@ -20,6 +20,7 @@ from jetflow.worker.fetching import Fetcher
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.history import History
 from jetflow.worker.inbox import INBOX_WINDOW, Inbox
+from jetflow.worker.leftovers import Leftovers
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
@@ -27,6 +28,9 @@ from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.waking import WAKING_WINDOW, Waking
 from jetflow.workflow import Workflow
+
+THREADS_GRACE: Final = 0.5
+"""Seconds that steps in threads have behind the grace time, when ``ctx.cancelled`` has told them to end."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -137,6 +141,7 @@ class Services:
             await errands.abandon()
         await self.pullers.stop()
         await self.presence.stop()
+        await self._leave_threads()
         await self.heartbeat.stop()
         await self.executor.cancellations.stop()
         await self.executor.bodies.lookout.stop()
@@ -155,6 +160,19 @@ class Services:
         for task in running:
             task.cancel()
         await asyncio.gather(finished, return_exceptions=True)
+
+    async def _leave_threads(self) -> None:
+        """Keep those tasks from other workers whose functions go on in threads."""
+        kept = self.deliveries.kept
+        if kept:
+            await Leftovers(self._session.connection.access, kept, self.deliveries.ack_wait).start(wait=THREADS_GRACE)
+        if kept:
+            _log.warning(
+                "worker %s stops while %d steps go on in threads: others get their tasks when these have returned, or "
+                "the process has ended",
+                self._name,
+                len(kept),
+            )
 
     async def _drain(self) -> None:
         """Record what finished steps and messages have led to. A server that takes nothing must not hold up the end."""

@@ -471,6 +471,34 @@ async def test_dev_reloads_the_worker_when_a_file_changes(start: Start, tmp_path
     assert "Traceback" not in ended.errors
 
 
+async def test_dev_starts_a_worker_again_that_dies(start: Start, tmp_path: Path) -> None:
+    """And other commands in its directory find its server, until it ends."""
+    async with start("dev", "flows", "--port", "0", server=None) as dev:
+        worker = await dev.line(" runs ")
+        assert (await run(start, "trigger", "square", "5", "--wait", server=None)).output == "25\n"
+        os.kill(int(worker.partition(" runs ")[0].rpartition("-")[2]), signal.SIGKILL)
+        await dev.line("the worker was killed by SIGKILL: it starts again in 0.5 s")
+        await dev.line(" runs ", times=2)
+        assert (await run(start, "trigger", "square", "6", "--wait", server=None)).output == "36\n"
+
+        async with start("dev", "flows", "--port", "0", server=None) as other:
+            await other.line("another jetflow dev runs here")
+            await other.line(" runs ")
+            other.interrupt()
+            assert (await other.ended()).status == 0
+        assert (tmp_path / ".jetflow" / "dev.json").exists()
+        dev.interrupt()
+        assert (await dev.ended()).status == 0
+    assert not (tmp_path / ".jetflow" / "dev.json").exists()
+
+
+async def test_dev_ends_with_a_worker_that_makes_no_sense(start: Start) -> None:
+    ended = await run(start, "dev", "nosuch", "--port", "0", server=None)
+    assert ended.status == 2
+    assert "nosuch" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
 async def test_dev_says_in_one_line_that_a_port_is_taken(start: Start, nats_server: NatsServer) -> None:
     port = nats_server.url.rpartition(":")[2]
     ended = await run(start, "dev", "flows", "--port", port, server=None)
