@@ -1,0 +1,31 @@
+"""The files of tests that notice faults of the shell."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ATTEMPTS: Final = "tests/endings/test_attempts.py"
+BLOCKING: Final = "tests/fundamentals/test_08_blocking.py"
+BROKER_PARTS: Final = "tests/integration/test_broker.py"
+CANCELLING: Final = "tests/endings/test_cancelling.py"
+CHILDREN: Final = "tests/fundamentals/test_04_children.py"
+DELETING: Final = "tests/endings/test_deleting.py"
+FAILING: Final = "tests/fundamentals/test_06_failing.py"
+FLEETS: Final = "tests/endings/test_fleets.py"
+FOREIGN: Final = "tests/endings/test_foreign_records.py"
+FORKS: Final = "tests/endings/test_forks.py"
+# = "tests/endings/test_foreign_records.py"
+IDENTITY: Final = "tests/fundamentals/test_05_identity.py"
+JOINS: Final = "tests/endings/test_joins.py"
+LARGE: Final = "tests/endings/test_large_values.py"
+LIMITS: Final = "tests/fundamentals/test_09_limits.py"
+NETS: Final = "tests/integration/test_nets.py"
+ONCE: Final = "tests/endings/test_once.py"
+PAUSES: Final = "tests/endings/test_pauses.py"
+PERMISSIONS: Final = "tests/endings/test_permissions.py"
+STOPPING: Final = "tests/endings/test_stopping.py"
+TIMERS: Final = "tests/endings/test_timers.py"
+TRIGGERING: Final = "tests/fundamentals/test_02_triggering.py"
+TROUBLE: Final = "tests/endings/test_trouble.py"
+WAITING: Final = "tests/fundamentals/test_07_waiting.py"
+WIRE: Final = "tests/integration/test_wire.py"
