@@ -86,6 +86,18 @@ async def test_what_goes_on_in_a_thread_is_begun_by_nobody_else(
         assert await run.result(PATIENCE) == 2
 
 
+async def test_what_has_gone_on_in_a_thread_is_handed_back_when_it_returns(
+    client: Client, worker: Callable[..., Worker]
+) -> None:
+    options = WorkerOptions(ack_wait=3 * PATIENCE)  # by which the broker itself would deliver it again
+    async with worker([stuck], options=options):
+        run = await client.trigger(stuck)
+        await asyncio.to_thread(began.wait, PATIENCE)
+    go_on.set()
+    async with worker([stuck], options=options):
+        assert await run.result(PATIENCE) == 2
+
+
 async def test_a_step_in_a_thread_is_told_that_its_worker_ends(client: Client, worker: Callable[..., Worker]) -> None:
     async with worker([attentive]):
         run = await client.trigger(attentive, 0)

@@ -297,7 +297,7 @@ THREADS: Final = (
         "worker/leftovers.py",
         "                    connection.send(reply, NAK)\n",
         "",
-        (f"{STOPPING}::test_what_goes_on_in_a_thread_is_begun_by_nobody_else",),
+        (f"{STOPPING}::test_what_has_gone_on_in_a_thread_is_handed_back_when_it_returns",),
     ),
     Fault(
         "a step in a thread is not told that its time is over",
