@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import uvloop
 
@@ -24,6 +25,22 @@ def squared(number: int) -> int:
 
 def wait_for_ever() -> None:
     signal.pause()
+
+
+def said_in_a_child(function: Callable[[], object]) -> str:
+    """Return the error that a function raises in a forked child."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        return said.read()
 
 
 @workflow("pooled", retry=ONCE)
@@ -72,18 +89,7 @@ async def comes_back_async() -> int:
 
 @workflow("spawns-in-child", retry=ONCE)
 def spawns_in_child(_: int, ctx: Context) -> str:
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            ctx.block_on(ctx.spawn_workflow(called))
-        except BaseException as error:
-            os.write(write, f"{type(error).__name__}: {error}".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(write)
-    with os.fdopen(read) as said:
-        return said.read()
+    return said_in_a_child(lambda: ctx.block_on(ctx.spawn_workflow(called)))
 
 
 FLOWS = [pooled, bounded, executed, called, comes_back, comes_back_async, spawns_in_child]

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.endings.forking_worker import (
     comes_back_async,
     executed,
     pooled,
+    said_in_a_child,
     spawns_in_child,
 )
 from tests.endings.stored import PATIENCE
@@ -51,22 +51,6 @@ async def test_a_worker_outlives_the_forks_of_its_steps(
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
-
-
-def said_in_a_child(function: Callable[[], object]) -> str:
-    """Return the error that a function raises in a forked child."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            function()
-        except BaseException as error:
-            os.write(write, f"{type(error).__name__}: {error}".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(write)
-    with os.fdopen(read) as said:
-        return said.read()
 
 
 async def test_a_client_says_so_in_a_forked_child(client: Client) -> None:
