@@ -22,7 +22,7 @@ from jetflow.broker import registry, topology
 from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
 from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
-from jetflow.runs import cancelling, deleting, following, looks, performer, targets, timers
+from jetflow.runs import cancelling, following, looks, marks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
@@ -900,7 +900,7 @@ def deleted_is_cancelled() -> None:
 @fault("C13")
 def many_unread() -> None:
     """A mark of many deleted trees is not understood."""
-    replace(deleting, "deleted_by", lambda _: [])
+    replace(marks, "deleted_by", lambda _: [])
 
 
 @fault("C04", "M05")
@@ -936,7 +936,7 @@ def queued_tasks_stay() -> None:
 @fault("C11")
 def deleted_without_a_mark() -> None:
     """Deleting a tree leaves no mark: what is under way of it stores its outcomes."""
-    replace(cancelling, "DELETED", b"")
+    replace(marks, "DELETED", b"")
 
 
 # --- clients
@@ -988,7 +988,7 @@ def deleted_keys_taken() -> None:
     async def wrong(*_: Any) -> bool:
         return False
 
-    replace(deleting, "was_deleted", wrong)
+    replace(marks, "was_deleted", wrong)
 
 
 @fault("T06")

@@ -19,19 +19,13 @@ from jetflow.engine.effects import Procedure
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
-from jetflow.runs.tasks import count_children, find_first_task, task_of, triggered_at
-from jetflow.wire.records import decode_outcome, encode, header_block, task_headers
-from jetflow.wire.subjects import Header, run_of_task
+from jetflow.runs.keeping import KeptTask
+from jetflow.runs.marks import ALONE, REST, TREE
+from jetflow.runs.tasks import count_children, find_first_task, task_of
+from jetflow.wire.records import decode_outcome, encode
+from jetflow.wire.subjects import run_of_task
 
 CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
-
-TREE: Final = b""
-ALONE: Final = b'"alone"'
-DELETED: Final = b'"deleted"'
-"""What a mark says of its run: cancelled with all that it has spawned, cancelled without, deleted with its tree."""
-
-REST: Final = b'"rest'
-"""How a mark begins that says of a run that has failed fast: what is left of it is cancelled, see `rest_but`."""
 
 CANCEL: Final = "_cancel"
 """Stands for a step where a cancel keeps what it has done: no step has such a name."""
@@ -39,9 +33,6 @@ CANCEL: Final = "_cancel"
 REMOVED: Final = "removed"
 
 PURGES_AT_ONCE: Final = 32
-
-REMEMBERED: Final = 3600.0
-"""Seconds for which the mark of a cancelled or deleted run counts."""
 
 Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
@@ -72,14 +63,6 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
         await _note_removed(session, first)
     await _remove_queued(session, first, parents)
     return stored is None
-
-
-def rest_but(step: str | None) -> bytes:
-    """Return the mark that cancels what a run has left open and has spawned, but for one step and its children.
-
-    It says nothing of the runs below those: each that has children is marked itself.
-    """
-    return REST + (b'"' if step is None else f' but {step}"'.encode())
 
 
 async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
@@ -152,10 +135,12 @@ async def _remove_queued(session: Session, first: Task, parents: list[str]) -> N
     """Remove the queued tasks of what cancelled runs have spawned."""
     names, root = session.names, first.root
     if parents == [root] and first.parent == NONE:
-        stored = await session.store.leader_last(names.tasks_stream, names.task_of(first))
+        kept = await KeptTask.read(session, first)
+        await kept.keep()
         await purge(session, names.tasks_stream, [names.tasks_of_tree(root)])
         await purge(session, names.timers_stream, [names.timers_of_tree(root)])
-        await _keep_first(session, first, None if stored is None else triggered_at(stored))
+        await kept.put_back()
+        await kept.let_go()
     else:
         await _remove_queued_below(session, root, parents)
         await purge(session, names.timers_stream, [names.timers_of_run(root, first.run)])
@@ -198,15 +183,6 @@ async def _parents_below(session: Session, root: str, runs: Iterable[str]) -> li
         found += parents
         level = [child for children in parents.values() for child in children]
     return found
-
-
-async def _keep_first(session: Session, first: Task, triggered: float | None) -> None:
-    """Put back the task that the root run's identity rests on; workers drop it, for its tree is cancelled."""
-    # Each time by another message id: the one of a cancel before would have the server take it for stored.
-    headers = task_headers(first, f"{first.run}.kept.{time():.6f}")
-    if triggered is not None:
-        headers[Header.TRIGGERED] = f"{triggered:.3f}"
-    await session.publisher.store(session.names.task_of(first), first.input, header_block(headers))
 
 
 async def _families(session: Session, root: str) -> dict[str, set[str]]:

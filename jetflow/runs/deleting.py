@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from secrets import token_hex
-from time import time
 from typing import Final
 
-import msgspec
 import orjson
 
 from jetflow.broker.session import Session
@@ -21,7 +19,8 @@ from jetflow.broker.store import Stored
 from jetflow.engine.tasks import NONE
 from jetflow.errors import BrokerRefused, UnknownRun
 from jetflow.runs import points
-from jetflow.runs.cancelling import DELETED, REMEMBERED, purge
+from jetflow.runs.cancelling import purge
+from jetflow.runs.marks import DELETED
 from jetflow.runs.tasks import find_first_task
 
 PURGED_AT_ONCE: Final = 5000
@@ -50,13 +49,6 @@ async def delete_tree(session: Session, run: str) -> None:
         await remove(session, names.tasks_stream, [late])  # a replica may not have had it yet
 
 
-async def was_deleted(session: Session, run: str) -> bool:
-    """Tell whether a root run was deleted so lately that what may still be under way of it is refused."""
-    names = session.names
-    mark = await session.store.leader_last(names.tasks_stream, names.cancelled(run, run))
-    return mark is not None and mark.body == DELETED and time() - mark.time < REMEMBERED
-
-
 async def mark_deleted(session: Session, run: str) -> None:
     """Store the mark that one root run is deleted, in the place of those that it was cancelled."""
     names = session.names
@@ -72,14 +64,6 @@ async def mark_all_deleted(session: Session, runs: Sequence[str]) -> None:
     points.before("mark_all_deleted")
     await session.publisher.store(session.names.all_deleted(token_hex(16)), orjson.dumps(runs))
     points.after("mark_all_deleted")
-
-
-def deleted_by(mark: bytes) -> list[str]:
-    """Return the root runs that a mark of many names; none if it is of another kind."""
-    try:
-        return msgspec.json.decode(mark, type=list[str])
-    except msgspec.DecodeError:
-        return []
 
 
 async def streams_in_use(session: Session) -> list[str]:

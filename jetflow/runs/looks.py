@@ -19,8 +19,9 @@ from jetflow.engine.effects import Broken, JoinView, Look
 from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally, split_ids
 from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
 from jetflow.errors import JetflowError, MalformedRecord, UnknownVersion
-from jetflow.runs.cancelling import TREE, cancelled
+from jetflow.runs.cancelling import cancelled
 from jetflow.runs.joins import spawned_by, unpacked
+from jetflow.runs.marks import TREE
 from jetflow.runs.tasks import find_first_task, task_of
 from jetflow.runs.values import LostValue
 from jetflow.wire.records import decode_outcome

@@ -44,9 +44,10 @@ from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.announcing import announce_end
-from jetflow.runs.cancelling import cancel_children, rest_but
+from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
+from jetflow.runs.marks import rest_but
 from jetflow.runs.telling import Telling
 from jetflow.runs.timers import Timers
 from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output

@@ -68,6 +68,10 @@ POINTS: Final = (
     "read_steps",
     "start",
     "start_turn",
+    # cancelling a tree
+    "keep_first",
+    "put_back",
+    "let_go",
     # a message from outside
     "inbox",
     "inbox_ack",

@@ -13,7 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.engine.identity import checked_key, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
-from jetflow.runs.deleting import was_deleted
+from jetflow.runs.marks import was_deleted
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import header_block, task_headers

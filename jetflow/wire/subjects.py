@@ -43,6 +43,7 @@ class Header:
     VALUE: Final = "Jf-Value"
     ATTEMPT: Final = "Jf-Attempt"
     TRIGGERED: Final = "Jf-Triggered"
+    KEPT: Final = "Jf-Kept"
     TRACE: Final = "traceparent"
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
@@ -237,6 +238,15 @@ class Subjects:
     def all_cancelled(self) -> str:
         """Every mark that a run is cancelled."""
         return f"{self.prefix}.cancel.*.*"
+
+    def kept(self, root: str, chance: str) -> str:
+        """A copy of a root run's first task while its tree is cancelled; ``chance`` tells it from others' copies."""
+        return f"{self.prefix}.cancel.{root}.kept.{chance}"
+
+    @property
+    def all_kept(self) -> str:
+        """Every copy of a first task."""
+        return f"{self.prefix}.cancel.*.kept.*"
 
     @property
     def live_cancelled(self) -> str:

@@ -13,8 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
-from jetflow.runs.cancelling import ALONE, DELETED, REMEMBERED, REST, rest_but
-from jetflow.runs.deleting import deleted_by
+from jetflow.runs.marks import ALONE, DELETED, REMEMBERED, REST, deleted_by, rest_but
 from jetflow.wire.subjects import last_token
 
 _log = logging.getLogger("jetflow.worker")
@@ -92,6 +91,11 @@ class Cancellations:
     def _covers_tree(self, root: str) -> bool:
         of_root = self._of(root)
         return of_root not in _FOR_ONE and not of_root.startswith(REST)
+
+    @property
+    def any_known(self) -> bool:
+        """Whether any run is marked as cancelled."""
+        return bool(self._marks)
 
     def deleted(self, root: str) -> bool:
         """Tell whether a tree is deleted, so that nothing may be stored of it any more."""

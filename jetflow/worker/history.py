@@ -17,8 +17,8 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.errors import BrokerError
-from jetflow.runs.cancelling import DELETED, REMEMBERED
-from jetflow.runs.deleting import deleted_by, mark_all_deleted, mark_deleted, remove, remove_trees, streams_in_use
+from jetflow.runs.deleting import mark_all_deleted, mark_deleted, remove, remove_trees, streams_in_use
+from jetflow.runs.marks import DELETED, REMEMBERED, deleted_by
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_token
 from jetflow.worker.options import WorkerOptions

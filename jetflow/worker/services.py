@@ -62,7 +62,9 @@ class Services:
             on_lost=self.deliveries.on_consumer_lost,
         )
         self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
-        self.sweeper: Sweeper = Sweeper(session, self.performer, self.counts, every=options.sweep_every)
+        self.sweeper: Sweeper = Sweeper(
+            session, self.performer, self.executor.cancellations, self.counts, every=options.sweep_every
+        )
         self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]

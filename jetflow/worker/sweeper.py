@@ -1,7 +1,8 @@
 """The net under the joins: evaluates again the sealed joins that have been open too long.
 
 By the protocol nothing ever falls into it: whoever counts last sees everything. What it finds to do is counted, and
-the count should read zero. It also clears away the counters of joins that are done, and has overdue timers armed again.
+the count should read zero. It also clears away the counters of joins that are done, and has overdue timers armed again
+and the first tasks of cancelled trees put back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from jetflow.errors import BrokerError, MalformedRecord
 from jetflow.runs.joins import read_record
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
+from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
+from jetflow.worker.kept import KeptTasks
 from jetflow.worker.overdue import OverdueTimers
 
 JOINS_A_SWEEP: Final = 500
@@ -31,12 +34,15 @@ _log = logging.getLogger("jetflow.worker")
 class Sweeper:
     """Sweeps every ``every`` seconds, with jitter. `start` and `stop` it; both are safe to call twice."""
 
-    def __init__(self, session: Session, performer: Performer, counts: Counts, *, every: float) -> None:
+    def __init__(
+        self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts, *, every: float
+    ) -> None:
         self._session = session
         self._performer = performer
         self._counts = counts
         self._every = every
         self._overdue = OverdueTimers(session)
+        self._kept = KeptTasks(session, cancellations)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -57,6 +63,7 @@ class Sweeper:
             try:
                 await self.sweep()
                 await self._overdue.arm_again()
+                await self._kept.look()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
             except Exception:

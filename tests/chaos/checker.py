@@ -189,7 +189,16 @@ async def unsettled(client: Client, namespace: str) -> list[str]:
             found.append(f"{stream}: consumers {answer['missing']} do not answer")
     if left := await timers_left(client, namespace):
         found.append(f"{left} timers are left")
-    return found
+    return found + [f"the first task of {root} is not put back" for root in await _purged_roots(client, namespace)]
+
+
+async def _purged_roots(client: Client, namespace: str) -> list[str]:
+    """Return the cancelled roots whose first task was purged and is there as a copy only."""
+    stream = f"JF_{namespace}_tasks"
+    copies = await api(client, f"STREAM.INFO.{stream}", {"subjects_filter": f"jf.{namespace}.cancel.*.kept.*"})
+    roots = {subject.split(".")[3] for subject in copies.get("state", {}).get("subjects") or {}}
+    first = {root: {"last_by_subj": f"jf.{namespace}.task.*.*.{root}.-.{root}.*"} for root in roots}
+    return [root for root in roots if "error" in await api(client, f"STREAM.MSG.GET.{stream}", first[root])]
 
 
 async def timers_left(client: Client, namespace: str) -> int:

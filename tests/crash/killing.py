@@ -26,15 +26,12 @@ from jetflow.broker.topology import delete_streams
 from jetflow.errors import JetflowError, RunFailed, UnknownRun
 from jetflow.server import NatsServer
 from tests.chaos.checker import Streams, Verdict, check_joins, check_order, unsettled
-from tests.crash.scenarios import SCENARIOS, told
+from tests.crash.scenarios import SCENARIOS, Scenario, told
 
 ROOT = Path(__file__).parents[2]
 ACK_WAIT = 1.0
 ENDS_WITHIN = 30.0
 """Seconds in which a run must end, and everything be acknowledged, with a worker killed on the way."""
-
-NEVER = 3600.0
-"""Seconds between sweeps: the joins must do without."""
 
 
 class Result(msgspec.Struct):
@@ -94,7 +91,7 @@ class Killing:
         async with jetflow.connect(self._server.url, namespace=namespace) as client:
             try:
                 counts = [self._directory / f"counts-{namespace}-{number}" for number in range(2)]
-                workers = [self._worker(namespace, armed, marker, file, chosen.keep) for file in counts]
+                workers = [self._worker(namespace, armed, marker, file, chosen) for file in counts]
                 run = await chosen.begin(client)
                 try:
                     output = await self._end_of(run)
@@ -137,11 +134,12 @@ class Killing:
                 await asyncio.sleep(0.1)
 
     def _worker(
-        self, namespace: str, armed: str, marker: Path, counts: Path, keep: float | None
+        self, namespace: str, armed: str, marker: Path, counts: Path, chosen: Scenario
     ) -> subprocess.Popen[bytes]:
-        options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": NEVER, "grace": 2.0, "unknown_step_grace": 1.0}
-        if keep is not None:
-            options |= {"keep": keep, "sweep_every": keep / 2}
+        options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": chosen.sweep_every}
+        options |= {"grace": 2.0, "unknown_step_grace": 1.0}
+        if chosen.keep is not None:
+            options["keep"] = chosen.keep
         command = [
             *(sys.executable, "-m", "tests.chaos.worker", self._server.url),
             *("--namespace", namespace),
@@ -150,7 +148,12 @@ class Killing:
             *("--load", "tests.crash.scenarios"),
             *("--parent", str(os.getpid())),
         ]
-        environment = os.environ | {"JETFLOW_CRASH_POINT": armed, "JETFLOW_CRASH_MARKER": str(marker)}
+        environment = os.environ | {
+            "JETFLOW_CRASH_POINT": armed,
+            "JETFLOW_CRASH_MARKER": str(marker),
+            "NATS_URL": self._server.url,
+            "CRASH_NAMESPACE": namespace,
+        }
         with (self._directory / f"log-{namespace}").open("ab") as log:
             return subprocess.Popen(
                 command,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from jetflow import (
     Retry,
     RetryAfter,
     RunFailed,
+    UnknownRun,
     Workflow,
     workflow,
 )
@@ -27,6 +30,9 @@ from jetflow.wire.subjects import Header
 
 LARGE = 400_000
 """Characters: more than travels in a message."""
+
+NEVER = 3600.0
+"""Seconds between sweeps of a worker that must do without."""
 
 AGAIN = Retry(attempts=50, initial=0.05, max_delay=0.2)
 
@@ -261,6 +267,22 @@ async def after_race(number: Number, ctx: Context) -> int:
     return ctx.output(race)
 
 
+# --- cancelling: by a step, which may die at it ------------------------------------------------------------------
+
+
+@workflow("cancelling", retry=AGAIN)
+async def cancelling(number: Number) -> str:
+    """Cancel another run, in each attempt, and tell what its key is bound to in the end."""
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        run = await client.trigger(endless_parent, number, key="to be cancelled")
+        await client.cancel(run.id)
+        while True:
+            with contextlib.suppress(UnknownRun):  # until a worker has put back what was purged
+                if (trace := await client.describe(run.id)).input is not None:
+                    return trace.status
+            await asyncio.sleep(0.05)
+
+
 # --- several steps: they fail side by side, in a chain, and with a child that another step has borrowed --------
 
 
@@ -427,7 +449,7 @@ WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed),
+    *(ruins, chain, hasty, forgiving, timed, cancelling),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -455,12 +477,14 @@ async def of_a_version_that_nobody_has(client: Client) -> jetflow.Run[Any]:
 class Scenario(msgspec.Struct, frozen=True):
     """How a root run is begun, and its right output; of one that fails, its status and which steps failed.
 
-    With ``keep``, seconds, its tree is deleted so long after its end, and nothing must be left of it.
+    With ``keep``, seconds, its tree is deleted so long after its end, and nothing must be left of it. ``sweep_every``,
+    seconds, is for what needs the sweeper: all others must do without.
     """
 
     begin: Callable[[Client], Awaitable[jetflow.Run[Any]]]
     output: Any
     keep: float | None = None
+    sweep_every: float = NEVER
 
 
 def told(error: RunFailed) -> list[Any]:
@@ -474,7 +498,8 @@ def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[j
 
 SCENARIOS: dict[str, Scenario] = {
     "nested": Scenario(_trigger(nested, 2), 6 + 12),
-    "old": Scenario(_trigger(nested, 1), 2 + 6, keep=1.0),
+    "old": Scenario(_trigger(nested, 1), 2 + 6, keep=1.0, sweep_every=0.5),
+    "cancelling": Scenario(_trigger(cancelling, 1), "cancelled", sweep_every=0.2),
     "boundary": Scenario(_trigger(boundary, 3), 3),
     "parked": Scenario(_trigger(parked, 3), 6),
     "gates": Scenario(_trigger(gates, 2), {"one_end": 3, "other_end": -2}),

@@ -10,8 +10,8 @@ import pytest
 from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import RecentlyDeleted
 from jetflow.runs import deleting
-from jetflow.runs.cancelling import DELETED, TREE
 from jetflow.runs.deleting import mark_all_deleted
+from jetflow.runs.marks import DELETED, TREE
 from jetflow.worker import cancellation, history
 from jetflow.worker.history import History
 from tests.endings.stored import PATIENCE, Stored, until

@@ -24,7 +24,7 @@ from jetflow import (
     workflow,
 )
 from jetflow.engine.tasks import Failure, Outcome, StepAddress
-from jetflow.runs.cancelling import rest_but
+from jetflow.runs.marks import rest_but
 from jetflow.runs.trace import RunTrace
 from jetflow.wire.records import encode
 from tests.endings.stored import PATIENCE, Stored, until

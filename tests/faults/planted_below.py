@@ -13,6 +13,7 @@ from tests.faults.suites import (
     FAILING,
     IDENTITY,
     JOINS,
+    KEPT,
     LARGE,
     NETS,
     TIMERS,
@@ -94,9 +95,23 @@ EFFECTS: Final = (
     Fault(
         "the first task of a cancelled tree is not put back",
         "runs/cancelling.py",
-        "await session.publisher.store(session.names.task_of(first), first.input, header_block(headers))",
-        "pass",
+        "        await kept.put_back()\n",
+        "",
         (f"{CANCELLING}::test_a_key_of_a_cancelled_run_stays_bound_to_its_input",),
+    ),
+    Fault(
+        "there is no copy of a first task when it is purged",
+        "runs/cancelling.py",
+        "        await kept.keep()\n",
+        "",
+        (f"{KEPT}::test_a_worker_puts_back_what_a_client_could_not",),
+    ),
+    Fault(
+        "a client removes the copy by which a task of a deleted tree is found",
+        "runs/keeping.py",
+        "if not await was_deleted(self._session, self._first.root):",
+        "if True:",
+        (f"{KEPT}::test_what_was_put_back_while_its_tree_was_deleted_is_removed",),
     ),
     Fault(
         "what a cancel removes is not noted",

@@ -17,8 +17,8 @@ from jetflow.broker.topology import Retention, ensure_streams
 from jetflow.engine.effects import Effect, ReadEnded, StoreRun
 from jetflow.engine.joins import JoinRecord, id_sum
 from jetflow.engine.tasks import NONE, Outcome, Task
-from jetflow.runs.cancelling import TREE
 from jetflow.runs.looks import Looks
+from jetflow.runs.marks import TREE
 from jetflow.runs.performer import Performer
 from jetflow.server import NatsServer
 from jetflow.wire.records import encode

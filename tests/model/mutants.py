@@ -17,7 +17,7 @@ from jetflow.engine.effects import Effect, Look, Procedure, StoreRun
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import SEAL, JoinRecord, LookLedger, Tally
 from jetflow.engine.tasks import StepAddress, Task
-from tests.model import attempts
+from tests.model import attempts, keeping
 from tests.model.broker import Broker
 from tests.model.bugs_of_endings import BUGS_OF_ENDINGS
 from tests.model.configurations import CONFIGURATIONS
@@ -396,9 +396,10 @@ def hunt(bug: Bug) -> Report | None:
 
 
 def hunts() -> dict[str, Callable[[], Report | None]]:
-    """Return the hunt for each bug by its name: those in the rules, and those in how attempts are counted."""
+    """Return the hunt for each bug by its name: in the rules, in how attempts are counted, in how a task is kept."""
     found: dict[str, Callable[[], Report | None]] = {bug.name: partial(hunt, bug) for bug in ALL_BUGS}
-    return found | {f"attempts: {name}": partial(attempts.hunt, bug) for name, bug in attempts.BUGS.items()}
+    found |= {f"attempts: {name}": partial(attempts.hunt, bug) for name, bug in attempts.BUGS.items()}
+    return found | {f"kept: {name}": partial(keeping.hunt, bug) for name, bug in keeping.BUGS.items()}
 
 
 def main(wanted: str = "") -> int:

@@ -142,6 +142,15 @@ def test_live_copies() -> None:
     assert matches(NAMES.cancelled(ROOT, RUN).replace(".cancel.", ".live.cancel.", 1), NAMES.live_cancelled)
 
 
+def test_copies_of_first_tasks_are_no_marks_and_outlive_the_purge_of_their_tree() -> None:
+    copy = NAMES.kept(ROOT, "ab" * 8)
+    assert matches(copy, NAMES.all_kept)
+    assert not matches(copy, NAMES.all_cancelled)
+    assert not matches(copy, NAMES.tasks_of_tree(ROOT))
+    assert any(matches(copy, pattern) for pattern in NAMES.all_tasks)
+    assert not matches(NAMES.cancelled(ROOT, RUN), NAMES.all_kept)
+
+
 def test_a_tree_is_deleted_by_its_filters() -> None:
     def deleted(subject: str) -> bool:
         return any(matches(subject, pattern) for pattern in NAMES.records_of_tree(ROOT))
