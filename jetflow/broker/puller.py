@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 from nats.aio.subscription import Subscription
@@ -48,15 +48,34 @@ _ORDINARY: Final = frozenset({"404", "408"})  # the request has expired
 _log = logging.getLogger("jetflow.broker")
 
 
+class Given(NamedTuple):
+    """What an acknowledgement subject tells of its delivery; ``delivery`` is how often it was delivered, from 1."""
+
+    stream: str
+    delivery: int
+    sequence: int
+
+
+def given_by(reply: str) -> Given | None:
+    """Return what an acknowledgement subject tells, or None if it is none."""
+    tokens = reply.split(".")
+    # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
+    # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
+    told = tokens[2:] if len(tokens) == 9 else tokens[4:]
+    if len(told) < 7 or not (told[2].isdecimal() and told[3].isdecimal()):
+        return None
+    return Given(told[0], int(told[2]), int(told[3]))
+
+
 class Delivery:
     """One delivered message.
 
     ``count`` is how often it has been delivered, from 1. ``again`` says that it may have been run before: it was
     delivered before, or it is older than the consumer, which may stand in for one that was lost. ``running`` is the
-    task of the event loop that runs it.
+    task of the event loop that runs it. ``place`` is where a guard reads that it is held, negative if nowhere.
     """
 
-    __slots__ = ("_tokens", "again", "body", "count", "message", "reply", "running", "subject")
+    __slots__ = ("_tokens", "again", "body", "count", "message", "place", "reply", "running", "subject")
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
         self.message: Message = message
@@ -64,6 +83,7 @@ class Delivery:
         self.body: bytes = message.data
         self.reply: str = message.reply
         self.running: asyncio.Task[None] | None = None
+        self.place: int = -1
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
         # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
         tokens = message.reply.split(".")

@@ -90,6 +90,16 @@ class Store:
             raise
         return _from_leader(answer["message"])
 
+    async def leader_at(self, stream: str, sequence: int) -> Stored | None:
+        """Return the message of one sequence, as the leader has it."""
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+        except BrokerRefused as error:
+            if error.err_code == _NOT_FOUND:
+                return None
+            raise
+        return _from_leader(answer["message"])
+
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the message on one subject, as any replica has it."""
         message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}.{subject}"))

@@ -1,7 +1,7 @@
-"""A worker process that is started again when it dies, and on request when a .py file changes.
+"""The worker of `jetflow dev`: `jetflow worker`, which starts again what dies, started again itself when files change.
 
-The worker is a process in a session of its own, so that Ctrl-C reaches it only through here, and its stdin is a pipe
-from here, whose end tells it to stop: it does not outlive this process. There is one worker process at a time.
+It is a process in a session of its own, so that Ctrl-C reaches it only through here, and its stdin is a pipe from here,
+whose end tells it to stop: it does not outlive this process. There is one at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType] - it mentions trio
@@ -21,24 +20,15 @@ from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVari
 PATIENCE: Final = 2.0
 """Seconds that running steps may go on after a change, and that the worker then has to end."""
 
-FIRST_PAUSE: Final = 0.5
-"""Seconds before a worker that died starts again, doubled each time that it dies soon."""
-
-LONGEST_PAUSE: Final = 30.0
-"""Seconds up to which they are doubled; a worker that has lived for longer did not die soon."""
-
-MISUSED: Final = 2
-"""The exit status of a worker that could make no sense of its command line: another time it would not, either."""
-
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("jetflow.cli")
 
 
 async def run_supervised(arguments: Sequence[str], watched: Iterable[Path] = ()) -> int:
-    """Run ``jetflow ARGUMENTS...`` until SIGTERM or SIGINT, again whenever it dies; return the exit status.
+    """Run ``jetflow ARGUMENTS...`` until SIGTERM or SIGINT; return the exit status.
 
-    With directories that are ``watched``, again whenever a .py file in them changes, too. The second signal ends the
+    With directories that are ``watched``, again whenever a .py file in them changes. The second signal ends the
     worker's grace time, the third one kills it.
     """
     worker = _WorkerProcess(arguments, reloads=bool(watched))
@@ -79,7 +69,6 @@ class _WorkerProcess:
         self._reloads = reloads
         self._process: asyncio.subprocess.Process | None = None
         self._ended = asyncio.get_running_loop().create_task(asyncio.sleep(0))
-        self._pause = FIRST_PAUSE
         self._signals = 0
 
     def on_signal(self) -> None:
@@ -93,15 +82,13 @@ class _WorkerProcess:
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        self._ended = asyncio.get_running_loop().create_task(self._wait(process, monotonic()))
+        self._ended = asyncio.get_running_loop().create_task(self._wait(process))
         if self.told.is_set():
             self._send(signal.SIGTERM)
 
     async def restart(self) -> None:
         """End the process, and with impatience, and start one of the new code unless told to end."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is not None:
-            self._ended.cancel()  # the pause before it would start again
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             if process is not None and process.returncode is None:
                 process.send_signal(number)
@@ -114,32 +101,22 @@ class _WorkerProcess:
         """End the process for good, however long its grace time is."""
         if not self.told.is_set():
             self.on_signal()
-        while not self._ended.done():  # the end of one may be the start of another
-            await asyncio.wait({self._ended})
+        await asyncio.wait({self._ended})
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
-    async def _wait(self, process: asyncio.subprocess.Process, began: float) -> None:
-        """Wait for the end of a process, and start another one if it was not asked to end."""
+    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for the end of a process, and end with it unless the next change may mend it."""
         status = await process.wait()
         if process is not self._process or self.told.is_set():
             return
-        if status > 0 and self._reloads:
-            _log.warning("the worker ended with status %d: it starts again at the next change", status)
-        elif status == MISUSED:
-            self.status = status
-            self.told.set()
+        if self._reloads:
+            _log.warning("the worker %s: it starts again at the next change", _how(status))
         else:
-            if monotonic() - began > LONGEST_PAUSE:
-                self._pause = FIRST_PAUSE
-            _log.error("the worker %s: it starts again in %g s", _how(status), self._pause)
-            pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.told.wait(), pause)
-            if process is self._process and not self.told.is_set():
-                await self.start()
+            self.status = status if status >= 0 else 128 - status
+            self.told.set()
 
 
 def _how(status: int) -> str:

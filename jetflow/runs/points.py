@@ -72,6 +72,9 @@ POINTS: Final = (
     "keep_first",
     "put_back",
     "let_go",
+    # the guard of a worker that has died
+    "guard_record",
+    "guard_nak",
     # a message from outside
     "inbox",
     "inbox_ack",
@@ -87,7 +90,7 @@ POINTS: Final = (
 )
 """Every point. Each has a *before* and an *after*."""
 
-WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack"})
+WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "guard_nak"})
 """Points whose *after* is when the message has left the write buffer."""
 
 _FLUSHED: Final = 0.05

@@ -15,6 +15,7 @@ from jetflow.broker.times import SECOND
 from jetflow.engine.attempts import Recorded
 from jetflow.engine.tasks import Attempt, Failure, Task
 from jetflow.errors import BrokerError
+from jetflow.processes.table import NOWHERE, HeldTable
 from jetflow.runs import points
 from jetflow.wire.records import MalformedTask, decode_attempt, encode, parse_task
 from jetflow.wire.subjects import BEGUN, last_token
@@ -41,10 +42,11 @@ class Deliveries:
     ``ack_wait`` is after how many seconds without a sign of life the broker gives a task to another worker: the
     shortest of the consumers that this worker pulls, whatever it has asked for itself. ``consumer_was_lost`` says that
     one of them had to be made again, so that what others run is delivered as if for the first time. ``kept`` are those
-    whose functions go on in threads when the worker stops.
+    whose functions go on in threads when the worker stops. ``table`` is where its guard reads what is held.
     """
 
-    def __init__(self, session: Session, counts: Counts, worker: str) -> None:
+    def __init__(self, session: Session, counts: Counts, worker: str, table: HeldTable | None = None) -> None:
+        self._table = table
         self._session = session
         self._counts = counts
         self._worker = worker
@@ -59,6 +61,12 @@ class Deliveries:
     def keep_within(self, ack_wait: float) -> None:
         """Go by the ``ack_wait`` that a consumer has, in seconds, if it is shorter than those that are known."""
         self.ack_wait = min(self.ack_wait, ack_wait)
+        if self._table is not None:
+            self._table.ack_wait = self.ack_wait
+
+    def is_guarded(self, within: float) -> bool:
+        """Tell whether a guard has kept alive what is held, within so many seconds."""
+        return self._table is not None and monotonic() - self._table.beaten <= within
 
     def on_consumer_lost(self) -> None:
         """Be told that a consumer is gone, and will be made again."""
@@ -67,6 +75,20 @@ class Deliveries:
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive from now on."""
         self.held[delivery.reply] = monotonic()
+        if self._table is not None:
+            delivery.place = self._table.take(delivery.reply)
+
+    def begin_body(self, delivery: Delivery) -> None:
+        """Have the guard know that the body of a delivery begins: it counts as an attempt."""
+        if self._table is not None:
+            self._table.begin(delivery.place, time())
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Keep a delivery's task alive no more."""
+        self.held.pop(delivery.reply, None)
+        if self._table is not None:
+            self._table.free(delivery.place)
+            delivery.place = NOWHERE
 
     def receive(self, delivery: Delivery) -> bool:
         """Hold a task that was delivered. Returns False if it is here already, and goes on under this delivery.
@@ -78,13 +100,15 @@ class Deliveries:
         # Another message on the subject is another task: the first task of a cancelled tree is put back.
         if here is None or here.sequence != delivery.sequence:
             self._here[delivery.subject] = delivery
-            self.held[delivery.reply] = monotonic()
+            self.hold(delivery)
             return True
-        self.held.pop(here.reply, None)
+        self.let_go(here)
         here.reply = delivery.reply
+        self.hold(here)
         if here.running is None:  # another worker may have begun it meanwhile: it is looked at before it runs
             here.count, here.again = delivery.count, delivery.again
-        self.hold(here)
+        else:
+            self.begin_body(here)
         return False
 
     def runs(self, subject: str, asker: str = "") -> bool:
@@ -106,7 +130,7 @@ class Deliveries:
             self._asking.discard(delivery.subject)
 
     def _release(self, delivery: Delivery) -> None:
-        self.held.pop(delivery.reply, None)
+        self.let_go(delivery)
         if self._here.get(delivery.subject) is delivery:
             del self._here[delivery.subject]
 
@@ -118,9 +142,7 @@ class Deliveries:
 
     def ack(self, delivery: Delivery) -> None:
         """End a delivery whose task is done."""
-        self.held.pop(delivery.reply, None)
-        if self._here.get(delivery.subject) is delivery:
-            del self._here[delivery.subject]
+        self._release(delivery)
         points.before("ack")
         self._session.connection.send(delivery.reply, ACK)
         points.after("ack")

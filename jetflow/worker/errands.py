@@ -96,7 +96,7 @@ class Errands:
         try:
             await self._handle(delivery)
         finally:
-            self._deliveries.held.pop(delivery.reply, None)
+            self._deliveries.let_go(delivery)
             self._messages -= 1
             self._bytes -= len(delivery.body)
         self._ask()

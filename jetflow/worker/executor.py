@@ -173,7 +173,7 @@ class Executor:
 
     async def _give_up(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         """Fail a task that was begun too often, unless who began it comes back: it may be cut off for a moment."""
-        for _ in range(ASKED_AGAIN):
+        for _ in range(ASKED_AGAIN if work.may_run_elsewhere else 0):
             await asyncio.sleep(min(self._deliveries.ack_wait, LOOKED_AFTER))
             if await self._performer.run(redelivered(work.task, work.known_graph)):
                 self._deliveries.ack(work.delivery)
@@ -195,6 +195,7 @@ class Executor:
             await body.close()
             await self.recorder.drop(work)
             return
+        self._deliveries.begin_body(work.delivery)
         await self.bodies.run(work, step, body)
         if body.cancelled:
             await self.recorder.drop(work)

@@ -35,8 +35,8 @@ _log = logging.getLogger("jetflow.worker")
 class Heartbeat:
     """Sends an in-progress ack for every held task in each third of the ``ack_wait`` that the broker goes by.
 
-    Where the worker uses a connection that was handed to it, this one is made with the same options. Until it is there,
-    the worker's own sends the acks.
+    Where a guard does so, this waits until that is away. Where the worker uses a connection that was handed to it, this
+    one is made with the same options. Until it is there, the worker's own sends the acks.
 
     ``deliveries.held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event
     loop and read here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call
@@ -98,7 +98,7 @@ class Heartbeat:
                 pause = self._deliveries.ack_wait / ROUNDS
                 if now - last_round >= pause:
                     last_round = now
-                    beaten = self._due(now - pause, beaten)
+                    beaten = set() if self._deliveries.is_guarded(2 * pause) else self._due(now - pause, beaten)
                     if beaten and (connecting is None or _has_failed(connecting)):
                         connecting = asyncio.get_running_loop().create_task(self._connect())
                     self._send(connecting, list(beaten))

@@ -14,6 +14,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``slots``: step bodies that run at once.
     - ``ack_wait``: silence after which a task is delivered to another worker.
+    - ``guard``: whether a process of its own watches the worker, which keeps its tasks alive whatever the worker does,
+      and has others get them at once when it dies; None is yes for `Worker.run` and no for one that is embedded. On
+      Windows there is none.
     - ``park_after``: how long a step waits in memory before it is parked.
     - ``max_waiting``: steps that wait in memory at once; more are parked.
     - ``max_depth``: how deep runs may be nested.
@@ -39,6 +42,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     slots: int = 100
     ack_wait: float = 5.0
+    guard: bool | None = None
     park_after: float = 60.0
     max_waiting: int = 1000
     max_depth: int = 1000

@@ -11,6 +11,7 @@ from typing import Any, Final
 from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
+from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.runs.performer import Performer
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
@@ -45,9 +46,12 @@ class Services:
         self._workflows = workflows
         self._grace = options.grace
         self._name = name
+        self.guarding: Guarding | None = self._guarding(options)
         self.counts: Counts = Counts()
         self.performer: Performer = Performer(session)
-        self.deliveries: Deliveries = Deliveries(session, self.counts, name)
+        self.deliveries: Deliveries = Deliveries(
+            session, self.counts, name, None if self.guarding is None else self.guarding.table
+        )
         slots = Slots(options.slots)
         self.executor: Executor = Executor(
             session, self.performer, slots, self.deliveries, self.counts, workflows, options, name
@@ -68,6 +72,15 @@ class Services:
         self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
+
+    def _guarding(self, options: WorkerOptions) -> Guarding | None:
+        if not options.guard:
+            return None
+        access = self._session.connection.access
+        if can_be_guarded(access):
+            return Guarding(access, self._session.names.namespace, self._name)
+        _log.info("worker %s has no guard: another process cannot connect as this one does", self._name)
+        return None
 
     def _inbox(self, options: WorkerOptions) -> Errands:
         session, names = self._session, self._session.names
@@ -103,6 +116,8 @@ class Services:
         registry = self._session.registry
         await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
         await self.heartbeat.start()
+        if self.guarding is not None:
+            self.guarding.start()
         await self.executor.cancellations.start()
         self.fetcher.pullers += await self.pullers.start()
         for errands in self.errands:
@@ -145,6 +160,8 @@ class Services:
         await self.presence.stop()
         await self._leave_threads()
         await self.heartbeat.stop()
+        if self.guarding is not None:
+            await self.guarding.stop()
         await self.executor.cancellations.stop()
         await self.executor.bodies.lookout.stop()
         self.executor.bodies.close()

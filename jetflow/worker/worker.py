@@ -120,8 +120,10 @@ class Worker:
             raise
         _log.info("worker %s runs %s", self.name, ", ".join(self.workflows))
 
-    async def run(self) -> None:
+    async def run(self, *, started: Callable[[], object] | None = None) -> None:
         """Run until SIGTERM or SIGINT, then stop within the grace time. A second signal ends the grace time.
+
+        ``started`` is called when it pulls tasks. Unless the options say otherwise it has a guard.
 
         Raises:
             The same as `start`; and ``AccessDenied`` or another ``BrokerError`` when the server ends the connection for
@@ -138,9 +140,13 @@ class Worker:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        if self.options.guard is None:
+            self.options = msgspec.structs.replace(self.options, guard=True)
         try:
             await self.start()
             _calm_collector()
+            if started is not None:
+                started()
             await told.wait()
         finally:
             await self.stop()

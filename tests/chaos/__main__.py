@@ -113,6 +113,7 @@ class Chaos:
                 "park_after": (0.3, 3.0, 60.0)[number % 3],
                 "max_waiting": (1000, 10, 100)[number % 3],
                 "replicas": self.given.cluster,
+                "guard": number % 3 != 2,
             }
             worker = WorkerProcess(
                 number, proxy, self.directory, NAMESPACE, options, self.logs / f"worker-{number}.log"

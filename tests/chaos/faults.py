@@ -43,6 +43,8 @@ class Faults:
         on_workers: dict[str, tuple[int, Fault]] = {
             "worker_sigkill": (12, self._kill_worker),
             "worker_sigkill_all": (2, self._kill_all_workers),
+            "guard_sigkill": (3, self._kill_guard),
+            "worker_and_guard_sigkill": (3, self._kill_both),
             "worker_sigstop": (3, self._freeze_worker),
             "worker_long_sigstop": (1, self._freeze_worker_for_long),
             "worker_sigterm": (2, self._stop_worker),
@@ -116,6 +118,12 @@ class Faults:
     async def _kill_all_workers(self) -> None:
         for worker in self._workers:
             worker.kill(self._rng.uniform(0, 1))
+
+    async def _kill_guard(self) -> None:
+        self._worker().kill_guard(with_worker=False)
+
+    async def _kill_both(self) -> None:
+        self._worker().kill_guard(with_worker=True, pause=self._rng.choice((0.0, 0.5, 3.0)))
 
     async def _freeze_worker(self) -> None:
         await self._freeze(self._worker(), self._rng.choice((0.5, 3.0, 7.0)))

@@ -18,6 +18,15 @@ from tests.chaos.proxy import Proxy
 ROOT = Path(__file__).parents[2]
 
 
+def guards_of(pid: int | None) -> list[int]:
+    """Return the processes that any thread of a worker has started: its guard."""
+    of_threads = Path(f"/proc/{pid}/task").glob("*/children")
+    try:
+        return [int(child) for children in of_threads for child in children.read_text().split()]
+    except OSError:  # it has just died
+        return []
+
+
 class WorkerProcess:
     """One worker's place: its proxy, its files, and the process that runs in it at the moment."""
 
@@ -110,6 +119,16 @@ class WorkerProcess:
         self.pause = pause
         if self.signal(signal.SIGKILL, expected_exit=True):
             self.kills += 1
+
+    def kill_guard(self, *, with_worker: bool, pause: float = 0.0) -> None:
+        """Kill the guard of the worker, which it replaces; or both, so that nobody gives back what it holds."""
+        guards = guards_of(self.pid)
+        for guard in guards if with_worker else ():
+            os.kill(guard, signal.SIGSTOP)  # it is not to see the death that comes first
+        if with_worker:
+            self.kill(pause)
+        for guard in guards:
+            os.kill(guard, signal.SIGKILL)
 
     def terminate(self) -> bool:
         return self.signal(signal.SIGTERM, expected_exit=True)

@@ -68,21 +68,22 @@ class Killing:
         reached: dict[str, set[str]] = {}
         for name in scenarios or SCENARIOS:
             marker = self._directory / f"reached-{name}"
-            result = await self._run(name, "record", marker, "", "")
+            result = await self._run(name, "record", marker, "", "", guarded=bool(SCENARIOS[name].only_for))
             if result.wrong:
                 raise AssertionError(f"scenario {name} is wrong without any kill: {result.wrong}")
             found = [file.name.removeprefix(f"{marker.name}.") for file in self._directory.glob(f"{marker.name}.*")]
             sides = Counter(one.partition(":")[0] for one in found)
-            reached[name] = {point for point, reached_sides in sides.items() if reached_sides == 2}
+            passed = {point for point, reached_sides in sides.items() if reached_sides == 2}
+            reached[name] = passed & (SCENARIOS[name].only_for or passed)
         return reached
 
-    async def kill(self, scenario: str, point: str, when: str) -> Result:
-        """Run a scenario whose worker dies once before or after a point."""
+    async def kill(self, scenario: str, point: str, when: str, *, guarded: bool = False) -> Result:
+        """Run a scenario whose worker dies once before or after a point; its guard sees that if it has one."""
         self._next += 1
         marker = self._directory / f"killed-{self._next}"
-        return await self._run(scenario, f"{point}:{when}", marker, point, when)
+        return await self._run(scenario, f"{point}:{when}", marker, point, when, guarded=guarded)
 
-    async def _run(self, scenario: str, armed: str, marker: Path, point: str, when: str) -> Result:
+    async def _run(self, scenario: str, armed: str, marker: Path, point: str, when: str, *, guarded: bool) -> Result:
         self._next += 1
         namespace, chosen = f"c{self._next}", SCENARIOS[scenario]
         started = monotonic()
@@ -91,7 +92,7 @@ class Killing:
         async with jetflow.connect(self._server.url, namespace=namespace) as client:
             try:
                 counts = [self._directory / f"counts-{namespace}-{number}" for number in range(2)]
-                workers = [self._worker(namespace, armed, marker, file, chosen) for file in counts]
+                workers = [self._worker(namespace, armed, marker, file, chosen, guarded=guarded) for file in counts]
                 run = await chosen.begin(client)
                 try:
                     output = await self._end_of(run)
@@ -111,7 +112,7 @@ class Killing:
                 ended = [worker for worker in workers if worker.poll() not in (None, -9)]
                 if point and not os.path.exists(marker):  # noqa: PTH110  ASYNC240 takes Path's for a blocking call
                     wrong.append("the point was not reached")
-                if len(died) != bool(point) or ended:
+                if len(died) != bool(point or chosen.only_for) or ended:
                     wrong.append(f"{len(died)} workers were killed, {len(ended)} ended by themselves")
                 if wrong:
                     wrong.append(f"log: {self._log(namespace)[-1500:]}")
@@ -134,10 +135,10 @@ class Killing:
                 await asyncio.sleep(0.1)
 
     def _worker(
-        self, namespace: str, armed: str, marker: Path, counts: Path, chosen: Scenario
+        self, namespace: str, armed: str, marker: Path, counts: Path, chosen: Scenario, *, guarded: bool
     ) -> subprocess.Popen[bytes]:
         options = {"slots": 10, "ack_wait": ACK_WAIT, "sweep_every": chosen.sweep_every}
-        options |= {"grace": 2.0, "unknown_step_grace": 1.0}
+        options |= {"grace": 2.0, "unknown_step_grace": 1.0, "guard": guarded or bool(chosen.only_for)}
         if chosen.keep is not None:
             options["keep"] = chosen.keep
         command = [

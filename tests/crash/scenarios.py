@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -267,6 +268,24 @@ async def after_race(number: Number, ctx: Context) -> int:
     return ctx.output(race)
 
 
+# --- a worker that dies by itself, for its guard to see ------------------------------------------------------------
+
+
+@workflow("dying", retry=AGAIN)
+async def dying(number: Number) -> str:
+    """End the first worker that it comes to."""
+    if _is_first(os.environ["JETFLOW_CRASH_MARKER"] + ".died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def _is_first(path: str) -> bool:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        return True
+    return False
+
+
 # --- cancelling: by a step, which may die at it ------------------------------------------------------------------
 
 
@@ -449,7 +468,7 @@ WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed, cancelling),
+    *(ruins, chain, hasty, forgiving, timed, cancelling, dying),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -478,13 +497,15 @@ class Scenario(msgspec.Struct, frozen=True):
     """How a root run is begun, and its right output; of one that fails, its status and which steps failed.
 
     With ``keep``, seconds, its tree is deleted so long after its end, and nothing must be left of it. ``sweep_every``,
-    seconds, is for what needs the sweeper: all others must do without.
+    seconds, is for what needs the sweeper: all others must do without. ``only_for`` are the points that may be armed
+    where a worker dies by itself.
     """
 
     begin: Callable[[Client], Awaitable[jetflow.Run[Any]]]
     output: Any
     keep: float | None = None
     sweep_every: float = NEVER
+    only_for: frozenset[str] = frozenset()
 
 
 def told(error: RunFailed) -> list[Any]:
@@ -499,6 +520,7 @@ def _trigger(flow: Workflow[Any, Any], n: int) -> Callable[[Client], Awaitable[j
 SCENARIOS: dict[str, Scenario] = {
     "nested": Scenario(_trigger(nested, 2), 6 + 12),
     "old": Scenario(_trigger(nested, 1), 2 + 6, keep=1.0, sweep_every=0.5),
+    "dying": Scenario(_trigger(dying, 1), "done", only_for=frozenset({"guard_record", "guard_nak"})),
     "cancelling": Scenario(_trigger(cancelling, 1), "cancelled", sweep_every=0.2),
     "boundary": Scenario(_trigger(boundary, 3), 3),
     "parked": Scenario(_trigger(parked, 3), 6),

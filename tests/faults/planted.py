@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
+from tests.faults.planted_beside import PROCESSES
 from tests.faults.playing import Fault
 from tests.faults.suites import (
     ATTEMPTS,
@@ -38,7 +39,7 @@ DELIVERIES: Final = (
     Fault(
         "what is held is not kept alive",
         "worker/deliveries.py",
-        "            self.held[delivery.reply] = monotonic()\n            return True",
+        "            self.hold(delivery)\n            return True",
         "            return True",
         (f"{BLOCKING}::test_a_step_may_run_longer_than_ack_wait",),
     ),
@@ -358,4 +359,4 @@ THREADS: Final = (
     ),
 )
 
-FAULTS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *EFFECTS, *BROKER)
+FAULTS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *EFFECTS, *BROKER, *PROCESSES)

@@ -130,8 +130,8 @@ EFFECTS: Final = (
     Fault(
         "a task of one attempt is given up at the first silence",
         "worker/executor.py",
-        "for _ in range(ASKED_AGAIN):",
-        "for _ in range(0):",
+        "range(ASKED_AGAIN if work.may_run_elsewhere else 0)",
+        "range(0)",
         ("tests/endings/test_attempts.py::test_a_worker_that_comes_back_keeps_its_last_attempt",),
     ),
     Fault(

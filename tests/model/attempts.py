@@ -2,9 +2,10 @@
 
 The broker may deliver to nobody: into a lost connection, or to a worker that is paused. Workers may die before their
 body has begun or in it, hand the task back, and stop a body that runs. The broker may lose sight of a worker that
-lives, and that one may fall silent, so that it is taken for dead. Checked is what is promised: a task is
+lives, and that one may fall silent, so that it is taken for dead. A guard may record what a worker that died has held,
+also where that had stored its outcome and not acknowledged it. Checked is what is promised: a task is
 poisoned only if as many bodies were lost as it has attempts, and a body that ends its worker ends by itself; what a
-worker holds that lives and answers is neither poisoned nor begun beside it.
+worker holds that lives and answers is neither poisoned nor begun beside it; what has ended is not begun again.
 """
 
 from __future__ import annotations
@@ -20,30 +21,35 @@ from tests.model.explorer import Report
 
 NAME: Final = "deliveries of one task, of which many reach nobody"
 ATTEMPTS: Final = (1, 2, 3)
-OUTAGES, RETURNS, SIGHTS = 4, 2, 2
-BEGUN: Final = Attempt(attempt=1)
-RETURNED: Final = Attempt(attempt=1, returned=True)
+OUTAGES, RETURNS, SIGHTS = 3, 2, 2
+BEGUN, RETURNED, LOST = range(3)
+RECORDS: Final = (Attempt(attempt=1), Attempt(attempt=1, returned=True), Attempt(attempt=1, ended=1.0))
 LIVE, SILENT, NOBODY = "live", "silent", "nobody"
 
-Kept = tuple[tuple[str, bool], ...]
-"""What is recorded: the delivery, and whether it was handed back."""
+Kept = frozenset[tuple[str, int]]
+"""What is recorded: the delivery, and what of it."""
 
 
 class Life(NamedTuple):
     """Where the task stands. ``lost`` are bodies that began and ended with their workers, or were taken for it.
 
-    ``holder`` is the worker that runs it out of the broker's sight, which the broker may lose ``sights`` times more.
+    ``holder`` is the worker that runs it out of the broker's sight, which the broker may lose ``sights`` times more;
+    ``held`` is the delivery under which it does. ``ended`` says that an outcome is stored, ``again`` that a body began
+    after that.
     """
 
     deliveries: int = 0
     lost: int = 0
     outages: int = OUTAGES
     returns: int = RETURNS
-    kept: Kept = ()
+    kept: Kept = frozenset()
     poisoned: bool = False
     sights: int = SIGHTS
     holder: str = NOBODY
+    held: int = 0
     beside: bool = False
+    ended: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ class Counting:
         recorded, is_first=is_first
     )
     records_held: bool = False
+    guard_waits_for_death: bool = True
+    guard_knows_what_began: bool = True
+    looks_for_the_outcome: bool = True
 
 
 RIGHT: Final = Counting()
@@ -80,6 +89,9 @@ BUGS: Final = {
         asks=lambda recorded, _, __: may_run_elsewhere(recorded, is_first=True)
     ),
     "a delivery of what another holds is an attempt": Counting(records_held=True),
+    "a guard takes a worker that lives for dead": Counting(guard_waits_for_death=False),
+    "a guard counts what had not begun": Counting(guard_knows_what_began=False),
+    "what a guard gives back is begun without a look for its outcome": Counting(looks_for_the_outcome=False),
 }
 
 
@@ -94,7 +106,8 @@ def explore(counting: Counting = RIGHT, *, stop_at_first: bool = False) -> Repor
             if wrong:
                 report.violations += 1
                 report.first = report.first or wrong
-            after = [] if wrong or life.poisoned else [*_next(life, attempts, counting), *_of_holder(life)]
+            over = wrong or life.poisoned or (life.ended and counting.looks_for_the_outcome)
+            after = [] if over else [*_next(life, attempts, counting), *_of_holder(life, counting)]
             report.finals += not after
             report.transitions += len(after)
             ahead += {one: None for one in after if one not in seen}
@@ -116,29 +129,41 @@ def _wrong(life: Life, attempts: int) -> str:
         return f"twice: poisoned or begun anew beside a worker that runs it: {life}"
     if life.poisoned and life.lost + (life.holder == SILENT) < attempts:
         return f"wrong: poisoned after {life.lost} of {attempts} attempts: {life}"
+    if life.again:
+        return f"twice: a body began when the task had ended: {life}"
     if life.lost > attempts + 1:
         return f"endless: {life.lost} bodies were lost of {attempts} attempts and one: {life}"
     return ""
 
 
-def _of_holder(life: Life) -> Iterator[Life]:
+def _of_holder(life: Life, counting: Counting) -> Iterator[Life]:
     """What becomes of the worker that runs the task out of sight: it dies, falls silent, or is heard of again."""
     if life.holder != NOBODY:
-        yield life._replace(holder=NOBODY, lost=life.lost + 1)
+        dead = life._replace(holder=NOBODY, lost=life.lost + 1)
+        yield dead
+        yield _keep(dead, LOST, life.held)
         yield life._replace(holder=SILENT if life.holder == LIVE else LIVE)
+        if life.holder == LIVE and not counting.guard_waits_for_death:
+            yield _keep(life, LOST, life.held)
 
 
 def _next(life: Life, attempts: int, counting: Counting) -> Iterator[Life]:
     given = life._replace(deliveries=life.deliveries + 1)
+    if life.ended:
+        yield given._replace(again=True)  # found as ended by whoever looks for that
+        return
     if life.outages:
         yield given._replace(outages=life.outages - 1)  # to nobody, or to one that dies before its body begins
     if life.returns:
-        yield _keep(given, returned=True)._replace(returns=life.returns - 1)
-    recorded = [Recorded(number, RETURNED if returned else BEGUN) for number, returned in life.kept]
+        fewer = given._replace(returns=life.returns - 1)
+        yield _keep(fewer, RETURNED)  # by the worker that was given it, or by the guard of one that died
+        if not counting.guard_knows_what_began:
+            yield _keep(fewer, LOST)
+    recorded = [Recorded(number, RECORDS[what]) for number, what in life.kept]
     is_over = counting.made(recorded, given.deliveries) + 1 > attempts
     if life.holder == LIVE and counting.asks(recorded, given.deliveries == 1, is_over):
         if life.sights:
-            left = _keep(given) if counting.records_held else given
+            left = _keep(given, BEGUN) if counting.records_held else given
             yield left._replace(sights=life.sights - 1)
         return
     if is_over:
@@ -150,14 +175,17 @@ def _next(life: Life, attempts: int, counting: Counting) -> Iterator[Life]:
         return
     begun = begun._replace(holder=NOBODY)
     if given.deliveries >= counting.records_from and counting.records_first:
-        begun = _keep(begun)
-    yield begun._replace(lost=begun.lost + 1)
+        begun = _keep(begun, BEGUN)
+    dead = begun._replace(lost=begun.lost + 1)
+    yield dead
+    yield _keep(dead, LOST)
+    yield Life(deliveries=given.deliveries, ended=True)  # it died between its outcome and its acknowledgement
     if life.sights:
-        yield begun._replace(holder=LIVE, sights=life.sights - 1)
+        yield begun._replace(holder=LIVE, held=begun.deliveries, sights=life.sights - 1)
     if life.returns:  # it is stopped, and its worker with it
         stopped = begun._replace(returns=life.returns - 1)
-        yield _keep(stopped, returned=True) if counting.records_returns else stopped
+        yield _keep(stopped, RETURNED) if counting.records_returns else stopped
 
 
-def _keep(life: Life, *, returned: bool = False) -> Life:
-    return life._replace(kept=(*life.kept, (str(life.deliveries), returned)))
+def _keep(life: Life, what: int, delivery: int = 0) -> Life:
+    return life._replace(kept=life.kept | {(str(delivery or life.deliveries), what)})

@@ -1,0 +1,1 @@
+"""Who watches whom: the guard of a worker process, and what starts a worker process again."""

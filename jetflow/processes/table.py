@@ -1,0 +1,133 @@
+"""What a worker holds, in memory that its guard can read: one place for each delivery.
+
+The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is valid as soon as
+its size is written, which is last, and free as soon as that is zero. What is read while it changes is read again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+SIZE: Final = 256
+"""Bytes of a place. A longer acknowledgement subject gets none: the worker's own heartbeat keeps it alive."""
+
+PLACES: Final = 65_536
+"""Deliveries that are held at once at most, in memory that is only used as far as it is needed."""
+
+NOWHERE: Final = -1
+"""The place of what has none."""
+
+_HEADER: Final = 4096
+_BEATEN, _ACK_WAIT, _TOP = 0, 8, 16
+_NUMBER: Final = struct.Struct("<d")
+_PLACE: Final = struct.Struct("<Hd")
+_FREE: Final = b"\0\0"
+_STARTED: Final = 2
+
+
+class Held(NamedTuple):
+    """One delivery that a worker holds. ``started`` is when its body began, in seconds since the epoch; 0: not yet."""
+
+    reply: str
+    started: float
+
+
+class HeldTable:
+    """The memory behind the descriptor ``file``, which is this object's to close."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self._memory = mmap.mmap(file, _HEADER + PLACES * SIZE)
+        self._free: list[int] = []
+        self._top = _HEADER
+
+    @classmethod
+    def new(cls) -> HeldTable:
+        """Return an empty one. No other process has it but those that its descriptor is passed to."""
+        if hasattr(os, "memfd_create"):
+            file = os.memfd_create("jetflow-held")
+        else:
+            with tempfile.TemporaryFile() as temporary:
+                file = os.dup(temporary.fileno())
+        os.ftruncate(file, _HEADER + PLACES * SIZE)
+        return cls(file)
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._memory.close()
+        os.close(self.file)
+
+    # --- the worker's side
+
+    def take(self, reply: str) -> int:
+        """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
+        data = reply.encode()
+        if self._free:
+            place = self._free.pop()
+        elif self._top == len(self._memory):
+            return NOWHERE
+        else:
+            place = self._top
+            self._top += SIZE
+            _NUMBER.pack_into(self._memory, _TOP, self._top)
+        if len(data) > SIZE - _PLACE.size:
+            self._free.append(place)
+            return NOWHERE
+        begin = place + _PLACE.size
+        self._memory[begin : begin + len(data)] = data
+        _PLACE.pack_into(self._memory, place, len(data), 0.0)
+        return place
+
+    def begin(self, place: int, started: float) -> None:
+        """Note that the body of a delivery has begun."""
+        if place != NOWHERE:
+            _NUMBER.pack_into(self._memory, place + _STARTED, started)
+
+    def free(self, place: int) -> None:
+        """Note that a delivery is held no more."""
+        if place != NOWHERE:
+            self._memory[place : place + 2] = _FREE
+            self._free.append(place)
+
+    @property
+    def beaten(self) -> float:
+        """When the guard has kept all alive last, in seconds of this machine's monotonic clock."""
+        return _NUMBER.unpack_from(self._memory, _BEATEN)[0]
+
+    # --- both sides
+
+    @property
+    def ack_wait(self) -> float:
+        """Seconds without a sign of life after which the broker gives a task to another worker; 0 if nobody knows."""
+        return _NUMBER.unpack_from(self._memory, _ACK_WAIT)[0]
+
+    @ack_wait.setter
+    def ack_wait(self, seconds: float) -> None:
+        _NUMBER.pack_into(self._memory, _ACK_WAIT, seconds)
+
+    # --- the guard's side
+
+    def beat(self, now: float) -> None:
+        """Note that all is kept alive."""
+        _NUMBER.pack_into(self._memory, _BEATEN, now)
+
+    def held(self) -> Iterator[Held]:
+        """Yield what is held."""
+        top = int(_NUMBER.unpack_from(self._memory, _TOP)[0])
+        for place in range(_HEADER, top, SIZE):
+            if self._memory[place : place + 2] != _FREE:
+                found = self._read(place)
+                while found != (again := self._read(place)):
+                    found = again
+                if found is not None:
+                    yield found
+
+    def _read(self, place: int) -> Held | None:
+        size, started = _PLACE.unpack_from(self._memory, place)
+        begin = place + _PLACE.size
+        return Held(self._memory[begin : begin + size].decode("ascii", "replace"), started) if size else None
