@@ -21,6 +21,7 @@ from benchmarks.workloads import (
     history,
     idle,
     latency,
+    processes,
     recovery,
     resume,
     retries,
@@ -45,6 +46,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         timers,
         history,
         recovery,
+        processes,
         idle,
     )
 }
@@ -89,9 +91,9 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
     )
     parser.add_argument("name", choices=[*WORKLOADS, plot.NAME], metavar="NAME", help="one of the workloads below")
     parser.add_argument("--n", type=_positive, help="the size; see below")
-    parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; recovery, timers: 2)")
+    parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; timers: 2)")
     parser.add_argument(
-        "--rounds", type=_positive, help="how often both sides run (3; recovery: 2; idle, timers, history: 1)"
+        "--rounds", type=_positive, help="how often both sides run (3; recovery: 5; idle, timers, history: 1)"
     )
     parser.add_argument("--slots", type=_positive, help="steps that a jetflow worker runs at once (100; timers: 1000)")
     parser.add_argument("--durable", action="store_true", help="the server flushes to disk before it acknowledges")

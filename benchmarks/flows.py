@@ -20,6 +20,9 @@ IDLE_STEPS = 20
 PAUSE = 0.02
 """Seconds that a child takes which is to be waited for."""
 
+PAUSED = 0.05
+"""Seconds that a child takes where its worker is killed."""
+
 SIBLINGS = 9
 """Children that end before the last one, when a parent's going on is measured."""
 
@@ -56,6 +59,14 @@ class Noted(msgspec.Struct):
 
     count: int
     file: str
+
+
+class Counted(msgspec.Struct):
+    """The input of a fan-out, and of its children, whose bodies are counted: each adds a byte to a file."""
+
+    count: int
+    file: str
+    bodies: str
 
 
 class Planned(msgspec.Struct):
@@ -192,18 +203,21 @@ async def spawn_only(asked: Noted, ctx: Context) -> None:
     note(asked.file, perf_counter() - began)
 
 
-@workflow("bench-short")
-async def short(item: Leaf) -> int:
-    """Take a moment, so that a killed worker holds some."""
-    await asyncio.sleep(PAUSE)
-    return item.index
+@workflow("bench-paused")
+async def paused(item: Counted) -> int:
+    """Take a while, and leave a byte for each time that it has begun."""
+    with open(item.bodies, "ab") as bodies:  # noqa: ASYNC230, PTH123 - it is in memory, or as good as that
+        bodies.write(b".")
+    await asyncio.sleep(PAUSED)
+    return item.count
 
 
-@workflow("bench-survive")
-async def survive(asked: Noted, ctx: Context) -> int:
+@workflow("bench-pausing")
+async def pausing(asked: Counted, ctx: Context) -> int:
     """Spawn, join and sum, and write down which process does."""
     note(asked.file, os.getpid())
-    return sum(await ctx.join(await ctx.spawn_workflows(short, leaves(asked.count))))
+    kids = (Counted(index, "", asked.bodies) for index in range(asked.count))
+    return sum(await ctx.join(await ctx.spawn_workflows(paused, kids)))
 
 
 @workflow("bench-failing-never")
@@ -259,7 +273,6 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "chain": [one_step, three_steps],
     "tree": [tree],
     "spawn": [spawn_only],
-    "recovery": [survive, short],
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],

@@ -27,6 +27,9 @@ GATHERED_FOR: Final = 0.01
 KNOWN_FOR: Final = 5.0
 """Seconds after a question for which it is known which workers are there."""
 
+GUARD: Final = "guard "
+"""How those are called who ask for all that a worker has been given, begun or not."""
+
 MOST_BYTES: Final = 64 * 1024
 """Bytes of one question at most, or half of what the server takes."""
 

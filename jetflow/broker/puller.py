@@ -52,6 +52,7 @@ class Given(NamedTuple):
     """What an acknowledgement subject tells of its delivery; ``delivery`` is how often it was delivered, from 1."""
 
     stream: str
+    consumer: str
     delivery: int
     sequence: int
 
@@ -64,7 +65,7 @@ def given_by(reply: str) -> Given | None:
     told = tokens[2:] if len(tokens) == 9 else tokens[4:]
     if len(told) < 7 or not (told[2].isdecimal() and told[3].isdecimal()):
         return None
-    return Given(told[0], int(told[2]), int(told[3]))
+    return Given(told[0], told[1], int(told[2]), int(told[3]))
 
 
 class Delivery:

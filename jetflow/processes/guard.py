@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from time import monotonic, time
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -22,15 +22,9 @@ import msgspec
 from jetflow.broker.access import Access
 from jetflow.broker.auth import Auth
 from jetflow.broker.connection import Connection
-from jetflow.broker.publisher import Publisher
-from jetflow.broker.puller import given_by
-from jetflow.broker.store import Store
-from jetflow.engine.tasks import Attempt, Failure
 from jetflow.errors import BrokerError
-from jetflow.processes.table import Held, HeldTable
-from jetflow.runs import points
-from jetflow.wire.records import MalformedTask, decode_attempt, encode, parse_task
-from jetflow.wire.subjects import Subjects
+from jetflow.processes.releasing import Releasing
+from jetflow.processes.table import HeldTable
 
 ROUNDS: Final = 7
 """Rounds in each ``ack_wait``. A task is kept alive in every second one: with time to spare within a third."""
@@ -38,12 +32,8 @@ ROUNDS: Final = 7
 FAREWELL: Final = b"stopped"
 """What a worker says that stops: what it held is handed back."""
 
-LOST: Final = "WorkerLost"
-
 RELEASED_WITHIN: Final = 60.0
 """Seconds for which a guard tries to reach the broker when its worker has died."""
-
-RELEASED_AT_ONCE: Final = 256
 
 STATUS_WITHIN: Final = 0.25
 """Seconds in which the supervisor says how the worker has ended, if there is one."""
@@ -52,7 +42,6 @@ LOOK_EVERY: Final = 0.1
 """Seconds between two looks at a worker that has closed the pipe, and may live."""
 
 IN_PROGRESS: Final = b"+WPI"
-NAK: Final = b"-NAK"
 
 _log = logging.getLogger("jetflow.guard")
 
@@ -60,13 +49,15 @@ _log = logging.getLogger("jetflow.guard")
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
     """Which worker a guard watches, and how it reaches the broker.
 
-    ``table`` and ``life`` are descriptors: the memory, and the end of a pipe that the worker holds the other end of.
-    On ``status`` its supervisor writes how it has ended; -1 if there is none.
+    ``steps`` are those that it pulls, each with its workflow. ``table`` and ``life`` are descriptors: the memory, and
+    the end of a pipe that the worker holds the other end of. On ``status`` its supervisor writes how it has ended; -1
+    if there is none.
     """
 
     worker: str
     pid: int
     namespace: str
+    steps: list[tuple[str, str]]
     table: int
     life: int
     status: int = -1
@@ -86,16 +77,13 @@ class Guard:
 
     def __init__(self, watched: Watched, connection: Connection) -> None:
         self._watched = watched
-        self._names = Subjects(watched.namespace)
         self._connection = connection
         self._table = HeldTable(watched.table)
-        self._publisher = Publisher(connection)
-        self._store = Store(connection)
+        self._releasing = Releasing(connection, watched.namespace, watched.worker)
 
     async def watch(self) -> None:
         """Keep alive what the worker holds until it stops; release it if it dies."""
-        await self._publisher.start()
-        await self._store.start()
+        await self._releasing.start()
         beating = asyncio.get_running_loop().create_task(self._beat())
         try:
             if await self._has_died():
@@ -104,7 +92,7 @@ class Guard:
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
-            await self._publisher.stop()
+            await self._releasing.stop()
 
     async def _has_died(self) -> bool:
         """Wait for the end of the worker, and tell whether it was its death."""
@@ -139,56 +127,10 @@ class Guard:
     async def _release(self) -> None:
         held = list(self._table.held())
         reason = await self._reason()
-        _log.error("worker %s %s: %d tasks that it held are given back", self._watched.worker, reason, len(held))
-        gate = asyncio.Semaphore(RELEASED_AT_ONCE)
-
-        async def release(one: Held) -> None:
-            async with gate:
-                await self._release_one(one, reason)
-
         with suppress(TimeoutError):
             async with asyncio.timeout(RELEASED_WITHIN):
-                await asyncio.gather(*(release(one) for one in held))
-                await self._connection.settled()
-
-    async def _release_one(self, held: Held, reason: str) -> None:
-        points.before("guard_record")
-        try:
-            await self._record(held, reason)
-        except BrokerError as error:
-            _log.warning("a task of a worker that died is given back without a record: %s", error)
-        points.after("guard_record")
-        points.before("guard_nak")
-        self._connection.send(held.reply, NAK)
-        points.after("guard_nak")
-
-    async def _record(self, held: Held, reason: str) -> None:
-        """Record what became of a delivery: its body was lost, or it had not begun and is no attempt."""
-        given = given_by(held.reply)
-        if given is None or given.stream != self._names.tasks_stream:
-            return
-        stored = await self._store.leader_at(given.stream, given.sequence)
-        if stored is None:
-            return
-        try:
-            task = parse_task(stored.subject, stored.headers, stored.body)
-        except MalformedTask:
-            return  # whoever is given it next rejects it
-        worker, now = self._watched.worker, time()
-        ended = Attempt(attempt=task.tried + 1, worker=worker, started=now, ended=now, returned=True)
-        if held.started:
-            begun = self._names.begun(task.join, task.turn, given.delivery)
-            known = await self._store.leader_last(self._names.records_stream, begun) if given.delivery > 1 else None
-            ended = Attempt(
-                attempt=ended.attempt if known is None else decode_attempt(known.body).attempt,
-                worker=worker,
-                started=held.started,
-                ended=now,
-                error=Failure(LOST, f"worker {worker} {reason} while it ran this step"),
-            )
-        await self._publisher.store(
-            self._names.attempt(task.join, task.turn, given.delivery), encode(ended), timeout=30
-        )
+                released = await self._releasing.release(held, self._watched.steps, reason)
+                _log.error("worker %s %s: %d tasks that it had are given back", self._watched.worker, reason, released)
 
     async def _reason(self) -> str:
         """Return how the worker has ended, as far as its supervisor says so."""
@@ -233,7 +175,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when its worker has
     logging.basicConfig(format="%(asctime)s %(levelname)-8s %(name)s: %(message)s", level=logging.WARNING)
-    watched = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Watched)
+    told = sys.stdin.buffer.read()
+    if not told:
+        return  # its worker has died before it could say anything
+    watched = msgspec.msgpack.decode(told, type=Watched)
     try:
         asyncio.run(_main(watched))
     except BrokerError as error:

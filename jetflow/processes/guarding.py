@@ -47,12 +47,13 @@ def can_be_guarded(access: Access) -> bool:
 class Guarding:
     """Has one guard watch this process. `start` and `stop` it once."""
 
-    def __init__(self, access: Access, namespace: str, worker: str) -> None:
+    def __init__(self, access: Access, namespace: str, worker: str, steps: list[tuple[str, str]]) -> None:
         self.table: HeldTable = HeldTable.new()
         self._life, self._held_open = os.pipe()
         self._told = _told(access)
         self._namespace = namespace
         self._worker = worker
+        self._steps = steps
         self._status = int(os.environ.pop(STATUS, "-1"))  # not for what a step may start
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -64,7 +65,14 @@ class Guarding:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Have the guard end, which gives nothing back."""
+        """Have the guard end, which gives nothing back, if it was started."""
+        if self._thread.ident is not None:
+            await self._end()
+        os.close(self._held_open)
+        os.close(self._life)
+        self.table.close()
+
+    async def _end(self) -> None:
         self._stopping.set()
         with suppress(BrokenPipeError):
             os.write(self._held_open, FAREWELL)
@@ -72,9 +80,6 @@ class Guarding:
         if self._thread.is_alive() and self._process is not None:
             self._process.kill()
             await asyncio.to_thread(self._thread.join)
-        os.close(self._held_open)
-        os.close(self._life)
-        self.table.close()
 
     def _leave(self) -> None:
         """In a forked child: the worker's end of the pipe is not the child's to hold open."""
@@ -104,6 +109,7 @@ class Guarding:
             worker=self._worker,
             pid=os.getpid(),
             namespace=self._namespace,
+            steps=self._steps,
             table=self.table.file,
             life=self._life,
             status=self._status,

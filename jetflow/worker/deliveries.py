@@ -8,6 +8,7 @@ from math import inf
 from time import monotonic, time
 from typing import Final
 
+from jetflow.broker.holders import GUARD
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
@@ -114,9 +115,12 @@ class Deliveries:
     def runs(self, subject: str, asker: str = "") -> bool:
         """Tell whether the task on a subject runs here, or its end is being recorded.
 
-        Of two workers that ask one another, the one whose name comes first may go on.
+        Of two workers that ask one another, the one whose name comes first may go on. A guard asks for what has not
+        begun, too.
         """
         here = self._here.get(subject)
+        if asker.startswith(GUARD):
+            return here is not None
         if here is None or here.running is None:
             return False
         return subject not in self._asking or self._session.holders.name < asker

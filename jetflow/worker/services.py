@@ -78,7 +78,8 @@ class Services:
             return None
         access = self._session.connection.access
         if can_be_guarded(access):
-            return Guarding(access, self._session.names.namespace, self._name)
+            steps = [(flow.name, step) for flow in self._workflows.values() for step in flow.consumed_steps]
+            return Guarding(access, self._session.names.namespace, self._name, steps)
         _log.info("worker %s has no guard: another process cannot connect as this one does", self._name)
         return None
 

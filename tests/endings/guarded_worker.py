@@ -1,6 +1,6 @@
 """A worker process with a guard: ``python -m tests.endings.guarded_worker URL NAMESPACE ACK_WAIT``.
 
-It tells on stdout which bodies begin, and in which processes.
+It tells on stdout which bodies begin, and that a guard is there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from jetflow import Context, Retry, Worker, WorkerOptions, workflow
+from tests.inside import services
 
 SLOTS = 2
 
@@ -69,11 +70,26 @@ def options(ack_wait: float) -> WorkerOptions:
     return WorkerOptions(ack_wait=ack_wait, slots=SLOTS)
 
 
+async def main(url: str, namespace: str, ack_wait: float) -> None:
+    worker = Worker(FLOWS, server=url, namespace=namespace, options=options(ack_wait))
+    watching: list[asyncio.Task[None]] = []
+    await worker.run(started=lambda: watching.append(asyncio.get_running_loop().create_task(tell(worker))))
+    watching[0].cancel()
+
+
+async def tell(worker: Worker) -> None:
+    """Say it each time that a guard has kept alive what is held."""
+    guarding = services(worker).guarding
+    assert guarding is not None
+    beaten = 0.0
+    while True:
+        if guarding.table.beaten != beaten:
+            beaten = guarding.table.beaten
+            say("guarded")
+        await asyncio.sleep(0.01)
+
+
 if __name__ == "__main__":
     URL, NAMESPACE, ACK_WAIT = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    asyncio.run(
-        Worker(FLOWS, server=URL, namespace=NAMESPACE, options=options(float(ACK_WAIT))).run(
-            started=lambda: say("started")
-        )
-    )
+    asyncio.run(main(URL, NAMESPACE, float(ACK_WAIT)))

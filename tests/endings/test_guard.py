@@ -15,9 +15,11 @@ import pytest
 import pytest_asyncio
 
 from jetflow import Client, RunFailed, Worker, WorkerOptions
-from jetflow.processes.guard import LOST
+from jetflow.errors import BrokerTimeout
+from jetflow.processes.releasing import LOST
 from jetflow.server import NatsServer
 from jetflow.worker.deliveries import Deliveries
+from jetflow.worker.services import Services
 from tests.endings import guarded_worker
 from tests.endings.guarded_worker import FLOWS, SLOTS, clutching, forking, holding, holding_once, options
 from tests.endings.stored import PATIENCE, Stored, until
@@ -46,7 +48,7 @@ class Guarded:
         return self.said[-1]
 
     async def guard(self) -> int:
-        """Return the process id of its guard, as soon as there is one."""
+        """Return the process id of its guard."""
         return (await until(lambda: _children(self.process.pid)))[0]
 
     async def dies(self, *others: int) -> None:
@@ -79,9 +81,10 @@ async def start(nats_server: NatsServer, namespace: str, client: Client) -> Asyn
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", guarded_worker.__name__, nats_server.url, namespace, str(ack_wait)),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         started.append(Guarded(process))
-        await started[-1].says("started")
+        await started[-1].says("guarded")
         guards.append(await started[-1].guard())
         return started[-1]
 
@@ -120,7 +123,7 @@ async def test_what_had_not_begun_is_no_attempt(
     gate = tmp_path / "gate"
     runs = [await client.trigger(holding, str(gate)) for _ in range(2 * SLOTS)]
     await first.says("holding 1", times=SLOTS)
-    await until(lambda: _all_are_fetched(client, 2 * SLOTS))
+    await until(lambda: _are_fetched(client, 2 * SLOTS))
     await first.dies()
     gate.touch()
     async with worker(FLOWS, options=options(NEVER)):
@@ -128,11 +131,40 @@ async def test_what_had_not_begun_is_no_attempt(
     assert sorted(ended) == [1] * SLOTS + [2] * SLOTS
 
 
-async def _all_are_fetched(client: Client, count: int) -> bool:
+async def _are_fetched(client: Client, count: int) -> bool:
+    return await _fetched(client) == count
+
+
+async def _fetched(client: Client) -> int:
     session = client._session
     consumer = session.names.consumer(holding.name, "run")
     info = await session.connection.api(f"CONSUMER.INFO.{session.names.tasks_stream}.{consumer}")
-    return bool(info["num_ack_pending"] == count)
+    return int(info["num_ack_pending"])
+
+
+async def test_what_a_worker_was_given_and_never_saw_is_given_back(
+    client: Client, worker: MakeWorker, start: Start, tmp_path: Path
+) -> None:
+    """And what other workers have is left to them, begun or not."""
+    gate, count = tmp_path / "gate", 4 * SLOTS
+    first = await start(NEVER)
+    first.process.send_signal(signal.SIGSTOP)
+    runs = [await client.trigger(holding, str(gate))]
+    await until(lambda: _are_fetched(client, 1))
+    async with worker(FLOWS, options=options(NEVER)) as other:
+        runs += [await client.trigger(holding, str(gate)) for _ in range(count)]
+        await until(lambda: _is_busy(other))
+        given_back = await _fetched(client) - len(services(other).deliveries.held)
+        await first.dies()
+        await first.says(f"died: {given_back} tasks that it had are given back")
+        gate.touch()
+        assert [await run.result(PATIENCE) for run in runs] == [1] * (count + 1)
+    assert given_back >= 1
+    assert (other.counts.executed, other.counts.redelivered) == (count + 1, given_back)
+
+
+async def _is_busy(worker: Worker) -> bool:
+    return worker.counts.executed == SLOTS and len(services(worker).deliveries.held) >= 2 * SLOTS
 
 
 async def test_a_body_that_was_lost_was_its_only_attempt(
@@ -169,15 +201,11 @@ async def test_a_guard_that_dies_is_replaced(client: Client, worker: MakeWorker,
     elder = await first.guard()
     os.kill(elder, signal.SIGKILL)
     await first.says("the guard of this worker ended (-9)")
-    await until(lambda: _has_another_child(first.process.pid, elder))
+    await first.says("guarded", times=2)
     await first.dies()
     gate.touch()
     async with worker(FLOWS, options=options(NEVER)):
         assert await run.result(PATIENCE) == 2
-
-
-async def _has_another_child(pid: int, elder: int) -> bool:
-    return (await _children(pid)) not in ([], [elder])
 
 
 async def test_worker_and_guard_die_together(client: Client, worker: MakeWorker, start: Start, tmp_path: Path) -> None:
@@ -263,6 +291,17 @@ async def test_a_worker_that_stops_gives_back_what_it_has_to_itself(
     assert await first.process.wait() == 0
     await until(lambda: _is_gone(guard))
     assert (await client.describe(run.id)).steps[0].failures == ()
+
+
+async def test_a_worker_that_cannot_start_has_no_guard_to_end(
+    worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: Services) -> None:
+        raise BrokerTimeout("nobody is there")
+
+    monkeypatch.setattr(Services, "start", fails)
+    with pytest.raises(BrokerTimeout, match="nobody is there"):
+        await worker(FLOWS, options=WorkerOptions(guard=True)).start()
 
 
 async def test_an_embedded_worker_has_a_guard_where_it_is_asked_for(worker: MakeWorker) -> None:

@@ -17,17 +17,31 @@ PROCESSES: Final = (
     ),
     Fault(
         "a guard records no loss",
-        "processes/guard.py",
+        "processes/releasing.py",
         "await self._record(held, reason)",
         "pass",
         (f"{GUARD}::test_a_task_whose_worker_dies_is_delivered_again_at_once",),
     ),
     Fault(
         "a guard counts what had not begun",
-        "processes/guard.py",
+        "processes/releasing.py",
         "if held.started:",
         "if True:",
         (f"{GUARD}::test_what_had_not_begun_is_no_attempt",),
+    ),
+    Fault(
+        "what a worker never saw is not looked for",
+        "processes/releasing.py",
+        'if int(consumer.state["num_ack_pending"]) <= len(own):',
+        "if True:",
+        (f"{GUARD}::test_what_a_worker_was_given_and_never_saw_is_given_back",),
+    ),
+    Fault(
+        "a guard gives back what other workers have fetched",
+        "worker/deliveries.py",
+        "            return here is not None\n",
+        "            return here is not None and here.running is not None\n",
+        (f"{GUARD}::test_what_a_worker_was_given_and_never_saw_is_given_back",),
     ),
     Fault(
         "a guard keeps nothing alive",

@@ -61,8 +61,14 @@ def test_an_idle_worker_is_metered(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_recovered_from(tmp_path: Path) -> None:
-    report = report_of(tmp_path, "recovery", "--n", "600")
+    report = report_of(tmp_path, "recovery", "--n", "300")
     assert report["recovery_s"] > 0
+    assert report["unguarded_s"] > report["recovery_s"]
+
+
+def test_one_worker_process_is_compared_with_two(tmp_path: Path) -> None:
+    report = report_of(tmp_path, "processes", "--n", "50")
+    assert report["ratio"] == pytest.approx(report["jetflow_per_s"] / report["floor_per_s"], rel=0.01)
 
 
 def test_a_retry_storm_is_compared_with_runs_that_do_not_fail(tmp_path: Path) -> None:
