@@ -1,7 +1,8 @@
 """What a worker holds, in memory that its guard can read: one place for each delivery.
 
 The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is valid as soon as
-its size is written, which is last, and free as soon as that is zero. What is read while it changes is read again.
+the size of its subject is written, which stands last, and free as soon as that is zero. What is read while it changes
+is read again.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ NOWHERE: Final = -1
 _HEADER: Final = 4096
 _BEATEN, _ACK_WAIT, _TOP = 0, 8, 16
 _NUMBER: Final = struct.Struct("<d")
-_PLACE: Final = struct.Struct("<Hd")
-_FREE: Final = b"\0\0"
-_STARTED: Final = 2
+_ROOM: Final = SIZE - 9
+_PLACE: Final = struct.Struct(f"<d{_ROOM}sB")
+_LENGTH: Final = SIZE - 1
+"""Where in a place the size stands."""
+
+_note = _PLACE.pack_into
+_note_number = _NUMBER.pack_into
 
 
 class Held(NamedTuple):
@@ -67,32 +72,32 @@ class HeldTable:
     def take(self, reply: str) -> int:
         """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
         data = reply.encode()
-        if self._free:
-            place = self._free.pop()
-        elif self._top == len(self._memory):
+        size = len(data)
+        place = self._free.pop() if self._free else self._grow()
+        if size > _ROOM or place == NOWHERE:
+            self.free(place)
             return NOWHERE
-        else:
-            place = self._top
-            self._top += SIZE
-            _NUMBER.pack_into(self._memory, _TOP, self._top)
-        if len(data) > SIZE - _PLACE.size:
-            self._free.append(place)
-            return NOWHERE
-        begin = place + _PLACE.size
-        self._memory[begin : begin + len(data)] = data
-        _PLACE.pack_into(self._memory, place, len(data), 0.0)
+        _note(self._memory, place, 0.0, data, size)
         return place
 
     def begin(self, place: int, started: float) -> None:
         """Note that the body of a delivery has begun."""
         if place != NOWHERE:
-            _NUMBER.pack_into(self._memory, place + _STARTED, started)
+            _note_number(self._memory, place, started)
 
     def free(self, place: int) -> None:
         """Note that a delivery is held no more."""
         if place != NOWHERE:
-            self._memory[place : place + 2] = _FREE
+            self._memory[place + _LENGTH] = 0
             self._free.append(place)
+
+    def _grow(self) -> int:
+        if self._top == len(self._memory):
+            return NOWHERE
+        place = self._top
+        self._top += SIZE
+        _note_number(self._memory, _TOP, self._top)
+        return place
 
     @property
     def beaten(self) -> float:
@@ -120,7 +125,7 @@ class HeldTable:
         """Yield what is held."""
         top = int(_NUMBER.unpack_from(self._memory, _TOP)[0])
         for place in range(_HEADER, top, SIZE):
-            if self._memory[place : place + 2] != _FREE:
+            if self._memory[place + _LENGTH]:
                 found = self._read(place)
                 while found != (again := self._read(place)):
                     found = again
@@ -128,6 +133,5 @@ class HeldTable:
                     yield found
 
     def _read(self, place: int) -> Held | None:
-        size, started = _PLACE.unpack_from(self._memory, place)
-        begin = place + _PLACE.size
-        return Held(self._memory[begin : begin + size].decode("ascii", "replace"), started) if size else None
+        started, subject, size = _PLACE.unpack_from(self._memory, place)
+        return Held(subject[:size].decode("ascii", "replace"), started) if size else None
