@@ -21,14 +21,14 @@ from jetflow import Worker, WorkerOptions
 async def _main(url: str, workload: str, slots: str, *more: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     settings: dict[str, Any] = dict(_setting(one) for one in more if "=" in one)
+    if "guard" in WorkerOptions.__struct_fields__:  # an older commit has none
+        settings.setdefault("guard", True)
     options = WorkerOptions(slots=int(slots), durable="durable" in more, **settings)
-    started = asyncio.Event()
-    running = asyncio.create_task(Worker(WORK[workload], server=url, options=options).run(started=started.set))
-    starting = asyncio.create_task(started.wait())
-    await asyncio.wait({running, starting}, return_when=asyncio.FIRST_COMPLETED)
-    if started.is_set():
-        await serve()
-        running.cancel()
+    worker = Worker(WORK[workload], server=url, options=options)
+    await worker.start()
+    running = asyncio.create_task(worker.run())  # as the process of a worker does
+    await serve()
+    running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
 
