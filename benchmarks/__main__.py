@@ -16,6 +16,7 @@ from benchmarks.report import publish
 from benchmarks.workloads import (
     boundary,
     chain,
+    cpu,
     fanout,
     gather,
     history,
@@ -42,6 +43,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         chain,
         tree,
         spawn,
+        cpu,
         retries,
         timers,
         history,

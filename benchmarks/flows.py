@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +34,10 @@ LONG_DELAY = 1.5
 
 SHORTEST_TIMER = 1.0
 """Seconds from which on a step waits for a timer of the broker, and not in a worker's memory."""
+
+
+COMPUTED: Final = 1_500_000
+"""Rounds of a loop that take about a tenth of a second."""
 
 
 class FailedOnce(Exception):
@@ -253,6 +257,34 @@ async def timed(planned: Planned, ctx: Context) -> Began:
     raise RetryAfter(planned.at - now)
 
 
+def computed(index: int) -> int:
+    """Compute for about a tenth of a second, and return what was given."""
+    total = 0
+    for number in range(COMPUTED):
+        total += number * number % 7
+    return index + (total < 0)
+
+
+@workflow("bench-compute")
+def compute(item: Leaf) -> int:
+    return computed(item.index)
+
+
+@workflow("bench-compute-apart", runs_in="process")
+def compute_apart(item: Leaf) -> int:
+    return computed(item.index)
+
+
+@workflow("bench-cpu-threads")
+async def cpu_threads(count: int, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(compute, leaves(count))))
+
+
+@workflow("bench-cpu-processes")
+async def cpu_processes(count: int, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(compute_apart, leaves(count))))
+
+
 def _idle_workflow(number: int) -> Workflow[Leaf, int]:
     idle: Workflow[Leaf, int] = Workflow(f"bench-idle-{number}", input=Leaf, output=int)
 
@@ -275,6 +307,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "spawn": [spawn_only],
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
+    "cpu": [cpu_threads, cpu_processes, compute, compute_apart],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
 }
 """What the worker of each workload runs."""

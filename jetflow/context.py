@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -31,13 +31,15 @@ from jetflow.children import (
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
-from jetflow.errors import ChildFailed, ChildrenFailed
+from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 OUT = TypeVar("OUT")
+
+_ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
 
 
 class StepHost(Protocol):
@@ -124,7 +126,7 @@ class StepHost(Protocol):
 class Context:
     """What a running step sees of its run, and how it spawns and joins children.
 
-    In a step that is a plain ``def`` (run in a thread), wrap what has to be awaited in `block_on`.
+    In a step that is a plain ``def`` (run in a thread or a process), wrap what has to be awaited in `block_on`.
     """
 
     __jetflow_context__ = True
@@ -180,7 +182,8 @@ class Context:
     def cancelled(self) -> bool:
         """Whether it is in vain to go on: for steps that run in a thread, which no exception can interrupt.
 
-        So it is when the run was cancelled, when the step has used up its time, and when its worker has to end.
+        So it is when the run was cancelled, when the step has used up its time, and when its worker has to end. A step
+        in a process never sees it: the process is killed.
         """
         return self._host.is_void
 
@@ -203,6 +206,11 @@ class Context:
             InvalidOutput: the value cannot be written as JSON.
             PayloadTooLarge: the value is larger than a record may be.
         """
+        if not callable(function):
+            raise InvalidInput(
+                f"once({name!r}) calls a function, and {type(function).__name__} is none: write "
+                f"ctx.once({name!r}, function, argument), and not function(argument)"
+            )
         return await self._host.once(name, function, *args)
 
     # --- spawning
@@ -257,6 +265,7 @@ class Context:
         Raises:
             The same as `spawn_workflow`. Children spawned before the error stay, and are attached to by a retry.
         """
+        _check_bulk(inputs, key)
         return Children(self._host, await self._host.spawn(child, inputs, key))
 
     # --- joining
@@ -332,9 +341,29 @@ class Context:
                 yield waiting.pop(ended)
 
     def block_on(self, awaitable: Awaitable[OUT]) -> OUT:
-        """In a step that runs in a thread: run ``awaitable`` on the worker's loop, and wait for its result.
+        """In a plain ``def`` step: run ``awaitable`` on the worker's loop, and wait for its result.
+
+        In a process it runs on an event loop there.
 
         Raises:
             RuntimeError: called on the event loop, where it would block for ever; use ``await`` there.
         """
         return self._host.block_on(awaitable)
+
+
+def _check_bulk(inputs: Any, key: Any) -> None:
+    """Refuse what is no list of inputs, or a key for all of them.
+
+    Raises:
+        InvalidInput: it is one of these.
+    """
+    if key is not None and not callable(key):
+        raise InvalidInput(
+            f"the key of spawn_workflows is a function of the input, such as key=lambda x: x.id, not {key!r}: "
+            "one key for all would make one child of them; a str is for spawn_workflow"
+        )
+    if isinstance(inputs, str | bytes) or not any(hasattr(inputs, how) for how in _ITERATED):
+        raise InvalidInput(
+            f"the inputs of spawn_workflows are a list or the like, not one {type(inputs).__name__}: "
+            "ctx.spawn_workflow spawns one child"
+        )

@@ -248,6 +248,29 @@ class Poisoned(JetflowError):
     """A task was delivered more often than its attempts allow: it killed or lost its workers."""
 
 
+class ProcessDied(JetflowError, RuntimeError):
+    """The process that ran a step ended before the step did, and not by its worker. It counts as an attempt.
+
+    ``signal`` is the number of the signal that has killed it, ``status`` its exit status if none has. ``out_of_memory``
+    says that it was the kernel, for want of memory, as far as that can be told.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        pid: int | None = None,
+        signal: int | None = None,
+        status: int | None = None,
+        out_of_memory: bool = False,
+    ) -> None:
+        super().__init__(f"the process of the step{'' if pid is None else f' (pid {pid})'} {what}")
+        self.pid = pid
+        self.signal = signal
+        self.status = status
+        self.out_of_memory = out_of_memory
+
+
 class StepEnded(JetflowError):
     """A step's context was used after the step had ended: what it spawned then would belong to nobody."""
 

@@ -130,6 +130,11 @@ def named_like(function: Any, where: str) -> str:
     return name
 
 
+def is_local(function: Any) -> bool:
+    """Tell whether a callable was declared inside of a function, or in an expression: nobody can import it."""
+    return any(part in ("<locals>", "<lambda>") for part in getattr(called_by(function), "__qualname__", "").split("."))
+
+
 def first_paragraph(function: Any) -> str:
     """Return the first paragraph of a callable's documentation, cut."""
     doc = called_by(function).__doc__ or ""

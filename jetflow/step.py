@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
-from jetflow.signature import Signature, first_paragraph, source_of
+from jetflow.signature import Signature, first_paragraph, is_local, source_of
 from jetflow.wire.codec import Codec
 from jetflow.wire.records import DeclaredStep
 
@@ -21,13 +21,17 @@ OUT = TypeVar("OUT")
 OUT_co = TypeVar("OUT_co", covariant=True)
 
 
-_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join")
+_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in")
+
+RunsIn: TypeAlias = Literal["process"]
+"""Where a plain ``def`` may run, other than in a thread."""
 
 
 class Step(Generic[P, R, OUT_co]):
     """One function of a workflow. Calling it runs the function, and nothing else.
 
-    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers.
+    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers. ``in_process``
+    and ``in_thread`` say where it runs if not on the worker's event loop.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Step(Generic[P, R, OUT_co]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
+        runs_in: RunsIn | None = None,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -56,6 +61,8 @@ class Step(Generic[P, R, OUT_co]):
         signature = Signature(function, f"{what} of workflow {workflow!r}")
         self.is_async: bool = signature.is_async
         self.wraps_async: bool = signature.wraps_async
+        self.in_process: bool = _checked_place(f"{what} of workflow {workflow!r}", runs_in, signature, function)
+        self.in_thread: bool = not (self.is_async or self.in_process)
         self.input_name: str | None = signature.input_name
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
@@ -106,7 +113,8 @@ class StepDecorator(Generic[I]):
     object, a partial and an object with ``__call__`` will do as well. Its input is the workflow's. Without ``name`` the
     step is called like the function. ``timeout`` is seconds that the function may run, time spent waiting for children
     not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
-    that the step spawns and does not join itself.
+    that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
+    worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -154,6 +162,7 @@ class StepDecorator(Generic[I]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
+        runs_in: RunsIn | None = None,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""
@@ -177,6 +186,30 @@ def checked_positive(what: str, value: Any) -> Any:
     if not isinstance(value, int | float) or not value > 0:
         raise InvalidDeclaration(f"{what} is {value!r}: it must be above 0")
     return value
+
+
+def _checked_place(what: str, runs_in: Any, signature: Signature, function: Any) -> bool:
+    """Return whether a step runs in a process, if its function can.
+
+    Raises:
+        InvalidDeclaration: it cannot, or another place is meant.
+    """
+    if runs_in is None:
+        return False
+    if runs_in != "process":
+        raise InvalidDeclaration(f'{what}: runs_in is {runs_in!r}: there is runs_in="process", and nothing else')
+    if signature.is_async or signature.wraps_async:
+        raise InvalidDeclaration(
+            f"{what} is an async def, which runs on the event loop of its worker: write a plain def, which "
+            'runs_in="process" is for'
+        )
+    if is_local(function):
+        raise InvalidDeclaration(
+            f"{what} runs in a process, which finds it by import, and its function is a lambda or stands inside of "
+            "another one: declare it with def at the top level of a module "
+            "(is a functools.wraps missing in a decorator?)"
+        )
+    return True
 
 
 def checked_retry(what: str, retry: Any) -> Retry | None:

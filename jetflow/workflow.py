@@ -19,7 +19,7 @@ from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.kinds import is_untyped, shown, takes
 from jetflow.signature import named_like
-from jetflow.step import Step, StepDecorator, checked_positive, checked_retry
+from jetflow.step import RunsIn, Step, StepDecorator, checked_positive, checked_retry
 from jetflow.wire.codec import ANY, Codec, OutputsByStep
 from jetflow.wire.records import Declaration
 
@@ -152,6 +152,7 @@ class Workflow(Generic[I, O]):
         max_running: int | None = None,
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
+        runs_in: RunsIn | None = None,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
             self.name,
@@ -163,6 +164,7 @@ class Workflow(Generic[I, O]):
             max_running=max_running if max_running is not None else self.max_running,
             schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
             join=join,
+            runs_in=runs_in,
         )
         self._add(step)
         return step
@@ -310,10 +312,10 @@ class Workflow(Generic[I, O]):
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
     """A workflow of one function. Calling it runs the function, and nothing else."""
 
-    def __init__(self, name: str, function: Callable[P, R], **options: Any) -> None:
+    def __init__(self, name: str, function: Callable[P, R], *, runs_in: RunsIn | None = None, **options: Any) -> None:
         super().__init__(name, **options)
         self.function = function
-        self.step(name=ONE_STEP)(function)
+        self.step(name=ONE_STEP, runs_in=runs_in)(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -361,8 +363,11 @@ def workflow(
     max_running: int | None = None,
     schedule_timeout: float | None = None,
     deadline: float | None = None,
+    runs_in: RunsIn | None = None,
 ) -> _WorkflowDecorator:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
+
+    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -381,6 +386,7 @@ def workflow(
             max_running=max_running,
             schedule_timeout=schedule_timeout,
             deadline=deadline,
+            runs_in=runs_in,
         )
         return made
 

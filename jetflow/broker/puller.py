@@ -211,7 +211,8 @@ class Puller:
             return
         self._asked -= self._pulls.pop(request, 0)
         if status in _ORDINARY or self.size.left(headers) is not None:
-            self.want(self._wanted)
+            # The owner first says what it wants behind the last delivery, which may have come with this.
+            self._loop.call_soon(self._still_want)
             return
         description = headers.get("Description", "")
         _log.info("consumer %s: %s %s", self._consumer, status, description)
@@ -219,6 +220,9 @@ class Puller:
             self._recreate()
         if self._retry is None and self._subscription is not None:
             self._later(_RETRY_AFTER)
+
+    def _still_want(self) -> None:
+        self.want(self._wanted)
 
     def _try_again(self) -> None:
         self._retry = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, fields
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -18,6 +18,9 @@ AsJson: TypeAlias = Annotated[bool, FLAG, Parameter(name="--json", help="Print J
 Verbose: TypeAlias = Annotated[bool, FLAG, Parameter(name="--verbose", help="Print tracebacks of errors, too.")]
 
 _DEFAULTS = WorkerOptions()
+
+_OPTION_OF: Final = {"step_processes": "processes"}
+"""The worker's options that have another name here."""
 
 
 class UsageError(JetflowError, ValueError):
@@ -45,6 +48,10 @@ class WorkerFlags:
     ] = _DEFAULTS.keep_failed
     keep_runs: Annotated[int, Parameter(help="Finished root runs that are kept at most.")] = _DEFAULTS.keep_runs
     grace: Annotated[float, Parameter(help="Seconds that running steps may go on at the end.")] = _DEFAULTS.grace
+    step_processes: Annotated[
+        int | None,
+        Parameter(help='Steps with runs_in="process" that run at once; as many as cores if it is not given.'),
+    ] = _DEFAULTS.processes
     replicas: Annotated[int, Parameter(help="Replicas of each stream, when it is made.")] = _DEFAULTS.replicas
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(help="What to log on stderr.")] = (
         "info"
@@ -56,13 +63,17 @@ class WorkerFlags:
         Raises:
             UsageError: a value is out of range.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "log_level"}
-        for name, value in values.items():
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            if field.name == "log_level":
+                continue
+            option, value = _OPTION_OF.get(field.name, field.name), getattr(self, field.name)
             try:
-                WorkerOptions(**{name: value})
+                WorkerOptions(**{option: value})
             except ValueError as error:
                 rule = str(error).rpartition(": ")[2]
-                raise UsageError(f"--{name.replace('_', '-')} is {value}: it must be {rule}") from None
+                raise UsageError(f"--{field.name.replace('_', '-')} is {value}: it must be {rule}") from None
+            values[option] = value
         return WorkerOptions(**values)
 
     def arguments(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""Who watches whom: the guard of a worker process, and what starts a worker process again."""
+"""Who watches whom: the guard of a worker process, what starts a worker process again, and the processes of steps."""

@@ -7,15 +7,19 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from jetflow import forks
 from jetflow.broker.session import Session
 from jetflow.context import Context
-from jetflow.errors import PayloadTooLarge, RunTimeout, StepTimeout
+from jetflow.engine.tasks import Task
+from jetflow.errors import PayloadTooLarge, ProcessDied, RunTimeout, StepTimeout
+from jetflow.processes.pool import Pool
+from jetflow.processes.pool_messages import Call
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LARGEST
@@ -31,13 +35,16 @@ from jetflow.worker.spawning import Limits
 from jetflow.worker.threads import Threads
 from jetflow.workflow import Step
 
+DEAD_IN_A_ROW: Final = 3
+"""Processes that may die before they have called a step's function without that it counts as an attempt."""
+
 _log = logging.getLogger("jetflow.worker")
 
 
 class Bodies:
     """The bodies that run in this worker, and the crowd of those that wait.
 
-    ``mean_duration`` is of the last ones, in seconds; ``park_after``, in seconds, is read by each that begins to wait.
+    ``park_after``, in seconds, is read by each that begins to wait.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class Bodies:
         counts: Counts,
         lookout: Lookout,
         options: WorkerOptions,
+        pool: Pool | None,
     ) -> None:
         self._session = session
         self._performer = performer
@@ -59,9 +67,10 @@ class Bodies:
         self._max_waiting = options.max_waiting
         self.threads: Threads = Threads()
         self._threads_hang = False
+        self._pool = pool
+        self._waiting_in_processes = _CrowdInProcesses(self, options.pool().size)
         self._running: dict[Assignment, Body] = {}
         self._born = forks.generation()
-        self.mean_duration: float = 0.0
         self.stopping: bool = False
         self.waiting: int = 0
         self.park_after: float = options.park_after
@@ -74,8 +83,8 @@ class Bodies:
         return Execution(
             self._session,
             work,
-            slots=self._slots,
-            crowd=self,
+            slots=work.slots or self._slots,
+            crowd=self._waiting_in_processes if step.in_process else self,
             limits=self._limits,
             lookout=self.lookout,
             telling=self._performer.telling if step.name in graph.in_line else None,
@@ -93,14 +102,17 @@ class Bodies:
         work.started, began = time(), monotonic()
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
-            arguments = step.arguments(step.input.decode(data), context)
-            points.before("body")
-            if step.timeout is None and task.deadline is None:
-                result = await (step.function(**arguments) if step.is_async else self._in_thread(step, body, arguments))
+            if step.in_process:
+                work.output = _checked(work, step, await self._in_process(work, step, body, data))
             else:
-                result = await self._call_in_time(step, body, arguments, task.deadline)
-            points.after("body")
-            work.output = _encode(work, step, result)
+                arguments = step.arguments(step.input.decode(data), context)
+                points.before("body")
+                if step.timeout is None and task.deadline is None:
+                    result = await self._called(step, body, arguments)
+                else:
+                    result = await self._in_time(step, body, task, partial(self._called, step, body, arguments))
+                points.after("body")
+                work.output = _encode(work, step, result)
         except BaseException as error:  # whatever it is, it is how the step has ended
             work.error, body.is_void = error, True
         finally:
@@ -111,8 +123,12 @@ class Bodies:
                 points.before("stop_listening")
                 await body.close()
                 points.after("stop_listening")
+        slots = work.slots or self._slots
+        slots.mean_duration += (monotonic() - began - slots.mean_duration) / 16
         work.give_back_slot()
-        self.mean_duration += (monotonic() - began - self.mean_duration) / 16
+
+    def _called(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
+        return step.function(**arguments) if step.is_async else self._in_thread(step, body, arguments)
 
     def _in_thread(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
         """Call a step's function in a thread."""
@@ -132,18 +148,51 @@ class Bodies:
             result.close()
         raise asyncio.CancelledError
 
-    async def _call_in_time(
-        self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any], deadline: float | None
+    async def _in_process(self, work: Assignment, step: Step[..., Any, Any], body: Body, data: bytes) -> bytes:
+        """Call a step's function in a process, which is killed when this is cancelled."""
+        pool, task = self._pool, work.task
+        assert pool is not None, "a worker with such steps has a pool"
+        host = body if isinstance(body, Execution) else None
+        asked = Call(
+            workflow=task.workflow,
+            step=task.step,
+            run=task.run,
+            attempt=work.attempt,
+            input=data,
+            is_the_runs=_is_the_runs(work, step),
+            metadata=task.metadata,
+            outputs={} if host is None else host.outputs,
+            errors=() if host is None else host.errors,
+        )
+        for left in range(DEAD_IN_A_ROW, -1, -1):
+            process = await pool.take()
+            try:
+                points.before("body")
+                call = partial(pool.run, process, asked, host)
+                if step.timeout is None and task.deadline is None:
+                    output = await call()
+                else:
+                    output = await self._in_time(step, body, task, call)
+                points.after("body")
+                return output
+            except ProcessDied:
+                if process.has_begun or not left:
+                    raise
+            finally:
+                pool.give_back(process)
+        raise AssertionError("the last one has returned, or raised")
+
+    async def _in_time(
+        self, step: Step[..., Any, Any], body: Body, task: Task, call: Callable[[], Awaitable[Any]]
     ) -> Any:
         """Call a step's function, and end it when its time is over."""
+        deadline = task.deadline
         timeout = asyncio.timeout(step.timeout)
         end = asyncio.timeout(None if deadline is None else max(0.0, deadline - time()))
         try:
             async with end, timeout:
                 body.bound(timeout)
-                if step.is_async:
-                    return await step.function(**arguments)
-                return await self._in_thread(step, body, arguments)
+                return await call()
         except TimeoutError:
             if timeout.expired():
                 raise StepTimeout(step.name, step.timeout or 0.0) from None
@@ -193,11 +242,36 @@ class Bodies:
         self.threads.close()
 
 
+class _CrowdInProcesses:
+    """The steps that wait in processes: each keeps its process meanwhile, so that only a few may."""
+
+    def __init__(self, bodies: Bodies, most: int) -> None:
+        self._bodies = bodies
+        self._most = most
+        self.waiting: int = 0
+
+    @property
+    def park_after(self) -> float:
+        """See `Bodies`."""
+        return self._bodies.park_after
+
+    def has_room(self) -> bool:
+        """Tell whether one more process may wait warm."""
+        return not self._bodies.stopping and self.waiting < self._most
+
+
+def _is_the_runs(work: Assignment, step: Step[..., Any, Any]) -> bool:
+    """Tell whether a step's output is that of its run."""
+    return work.workflow is not None and work.graph is not None and work.graph.sinks == (step.name,)
+
+
 def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec.Raw:
-    workflow, graph = work.workflow, work.graph
-    is_the_runs = workflow is not None and graph is not None and graph.sinks == (step.name,)
-    codec = workflow.output if workflow is not None and is_the_runs else step.output
-    output = codec.encode_output(result)
+    workflow = work.workflow
+    codec = workflow.output if workflow is not None and _is_the_runs(work, step) else step.output
+    return _checked(work, step, codec.encode_output(result))
+
+
+def _checked(work: Assignment, step: Step[..., Any, Any], output: bytes) -> msgspec.Raw:
     if len(output) > LARGEST:
         raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", len(output), LARGEST)
     work.size += len(output)

@@ -17,12 +17,12 @@ class Body:
     call in a thread.
     """
 
-    def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_async: bool) -> None:
+    def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_interruptible: bool) -> None:
         self.task = task
         self.cancelled: bool = False
         self.is_void: bool = False
         self.call: Call | None = None
-        self._is_async = is_async
+        self._is_interruptible = is_interruptible
         self._running = running
 
     @property
@@ -40,15 +40,15 @@ class Body:
         return []
 
     def cancel(self) -> None:
-        """Tell the step that its run is cancelled: an async one by CancelledError, a sync one by a flag."""
+        """Tell the step that its run is cancelled: one in a thread by a flag, any other by CancelledError."""
         if not self.cancelled:
             self.cancelled = self.is_void = True
-            if self._is_async and self._running is not None:
+            if self._is_interruptible and self._running is not None:
                 self._running.cancel()
 
     def comes_to_the_loop(self) -> bool:
         """Let a step go on here that has begun in a thread; not if its run was cancelled meanwhile."""
-        self._is_async = True
+        self._is_interruptible = True
         return not self.cancelled
 
     def runs_in(self, running: asyncio.Task[Any]) -> bool:

@@ -30,7 +30,7 @@ from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
-from jetflow.errors import ForkedProcess, InvalidInput, PayloadTooLarge, StepEnded
+from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
@@ -71,7 +71,7 @@ class Execution(Body):
         errors: Sequence[Failure],
     ) -> None:
         task, step = work.task, work.known_step
-        super().__init__(task, work.delivery.running, is_async=step.is_async)
+        super().__init__(task, work.delivery.running, is_interruptible=not step.in_thread)
         self._session = session
         self._task = task
         self._outputs = outputs
@@ -150,6 +150,11 @@ class Execution(Body):
     def metadata(self) -> Mapping[str, Any]:
         """See `Context.metadata`."""
         return MappingProxyType({} if self._task.metadata is None else msgspec.json.decode(self._task.metadata))
+
+    @property
+    def outputs(self) -> dict[str, bytes]:
+        """The outputs of all steps before this one, as JSON."""
+        return {step: bytes(outcome.output) for step, outcome in self._outputs.items()}
 
     def output(self, step: str) -> msgspec.Raw:
         """See `Context.output`."""
@@ -230,31 +235,34 @@ class Execution(Body):
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`."""
-        self._check_open()
-        if not callable(function):
-            raise InvalidInput(
-                f"once({name!r}) calls a function, and {type(function).__name__} is none: write "
-                f"ctx.once({name!r}, function, argument), and not function(argument)"
-            )
-        names, session = self._session.names, self._session
-        subject = names.once(self._task.join, once_token(name))
-        points.before("read_once")
-        stored = await session.store.leader_last(names.records_stream, subject)
-        points.after("read_once")
+        stored = await self.recorded(name)
         if stored is None:
             value = function(*args)
             if inspect.isawaitable(value):
                 value = await value
-            body = ANY.named(f"the value of once({name!r})").encode_output(value)
-            if is_large(session, body):
-                raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
-            points.before("store_once")
-            receipt = await session.publisher.store(subject, body)
-            points.after("store_once")
-            if receipt.stored:
-                return ANY.decode(body)
-            stored = await session.store.leader_last(names.records_stream, subject)
-        return None if stored is None else ANY.decode(stored.body)
+            stored = await self.record(name, ANY.named(f"the value of once({name!r})").encode_output(value))
+        return None if stored is None else ANY.decode(stored)
+
+    async def recorded(self, name: str) -> bytes | None:
+        """Return the value that is recorded under a name, if one is."""
+        self._check_open()
+        names = self._session.names
+        points.before("read_once")
+        stored = await self._session.store.leader_last(
+            names.records_stream, names.once(self._task.join, once_token(name))
+        )
+        points.after("read_once")
+        return None if stored is None else stored.body
+
+    async def record(self, name: str, body: bytes) -> bytes | None:
+        """Record a value under a name, unless one is recorded; return the one that is."""
+        names, session = self._session.names, self._session
+        if is_large(session, body):
+            raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
+        points.before("store_once")
+        receipt = await session.publisher.store(names.once(self._task.join, once_token(name)), body)
+        points.after("store_once")
+        return body if receipt.stored else await self.recorded(name)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

@@ -13,6 +13,7 @@ from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_else
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
+from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
@@ -56,10 +57,10 @@ class Executor:
         workflows: Mapping[str, Workflow[Any, Any]],
         options: WorkerOptions,
         name: str,
+        pool: Pool | None,
     ) -> None:
         self._session = session
         self._performer = performer
-        self._slots = slots
         self._deliveries = deliveries
         self._workflows = workflows
         self._grace = options.unknown_step_grace
@@ -67,23 +68,23 @@ class Executor:
         self._tasks = TaskReader()
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
-        self.bodies: Bodies = Bodies(session, performer, slots, counts, Lookout(session, workflows), options)
+        self.bodies: Bodies = Bodies(session, performer, slots, counts, Lookout(session, workflows), options, pool)
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
         performer.timers.may_hold = self._may_hold
 
     # --- the pipeline
 
-    async def execute(self, delivery: Delivery) -> None:
-        """Run one delivery. The caller holds a slot for it, which is given back here."""
+    async def execute(self, delivery: Delivery, slots: Slots) -> None:
+        """Run one delivery. The caller holds one of the slots for it, which is given back here."""
         points.before("receive")
         try:
             task = self._tasks.read(delivery.message)
         except MalformedTask as error:
             self._deliveries.reject(delivery, error)
-            self._slots.give_back()
+            slots.give_back()
             return
-        work = Assignment(delivery, task, task.tried + 1, len(delivery.body), self._slots)
+        work = Assignment(delivery, task, task.tried + 1, len(delivery.body), slots)
         try:
             await self._execute(work)
         except UNREADABLE as error:
@@ -131,7 +132,7 @@ class Executor:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
             await self._give_up(work, work.step)
-        elif work.step.is_async or self.bodies.has_threads():
+        elif not work.step.in_thread or self.bodies.has_threads():
             await self._run(work, work.step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
@@ -187,7 +188,7 @@ class Executor:
         if work.delivery.again:
             await self._deliveries.begin(work.delivery, work.task, work.attempt)
         if step.context_name is None:
-            body = Body(work.task, work.delivery.running, is_async=step.is_async)
+            body = Body(work.task, work.delivery.running, is_interruptible=not step.in_thread)
         else:
             body = await self.bodies.execution(work)
         waited = step.context_name is not None or work.delivery.again

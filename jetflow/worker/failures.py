@@ -37,6 +37,7 @@ from jetflow.errors import (
     RunTimeout,
     TreeTooLarge,
 )
+from jetflow.processes.pool_errors import RaisedThere
 from jetflow.worker.tracebacks import traceback_of
 from jetflow.workflow import Step
 
@@ -74,6 +75,8 @@ OF_CHILDREN: Final = (ChildFailed, ChildrenFailed)
 
 def is_final(error: BaseException, retry: Retry) -> bool:
     """Tell whether a step that raised an error is not tried again, however many attempts are left."""
+    if isinstance(error, RaisedThere):
+        return error.is_final
     if isinstance(error, FINAL):
         return True
     if retry.on is None:
@@ -81,8 +84,17 @@ def is_final(error: BaseException, retry: Retry) -> bool:
     return not isinstance(error, (*retry.on, RetryAfter))
 
 
+def pause_of(error: BaseException) -> float | None:
+    """Return after how many seconds a step is tried again, if its error says so."""
+    if isinstance(error, RaisedThere):
+        return error.pause
+    return error.seconds if isinstance(error, RetryAfter) else None
+
+
 def failure_of(error: BaseException, step: str, *, room: int = LARGEST) -> Failure:
     """Return an error as it is recorded, in at most ``room`` bytes. It never raises, whatever the error is."""
+    if isinstance(error, RaisedThere):
+        return clipped(error.failure, room)
     name, message, place = _name(type(error)), _words(error), _writable(_place(error))
     if not message.strip():
         message = _without_words(error, name, place)
@@ -170,6 +182,8 @@ def _place(error: BaseException) -> str:
 
 def frames_of(error: BaseException) -> str:
     """Return the user's own frames of an error, innermost last, as they stand in a line of the log."""
+    if isinstance(error, RaisedThere):
+        return error.frames
     own = [
         f"{_file(frame.tb_frame.f_code)}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
         for frame in own_frames(error)[-FRAMES:]

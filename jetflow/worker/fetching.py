@@ -77,7 +77,7 @@ class Fetcher:
         self._awake_until = inf
         self._doubts = False
         slots.on_free = self.dispatch
-        self._recorder.on_room = self.dispatch
+        self._recorder.on_room.append(self.dispatch)
 
     def begin(self) -> None:
         """Ask for the first tasks."""
@@ -136,7 +136,7 @@ class Fetcher:
             delivery.running = runner
             if self._ready and not self._fresh:
                 self._start_runners()
-            await self._executor.execute(delivery)
+            await self._executor.execute(delivery, self._slots)
             self._steps_wait = number != self._latest
             # What a step has set or was told is no other step's.
             if self._steps_wait or copy_context() != self._context or runner.cancelling():
@@ -169,7 +169,7 @@ class Fetcher:
 
     def _ahead(self) -> int:
         """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
-        mean = self._executor.bodies.mean_duration
+        mean = self._slots.mean_duration
         if not self._executor.counts.executed:
             return 0
         most = AHEAD * self._slots.count

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from jetflow.broker.topology import Placement, Retention
+from jetflow.processes.pool import PoolOptions, cores
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``max_bytes``: of each of the streams of tasks, records, values and the inbox, when it is made; a stream that is
       full holds work up, and loses nothing.
     - ``placement``: where streams are made, by cluster and tags.
+    - ``processes``: steps with ``runs_in="process"`` that run at once, each in a process; None is as many as there are
+      cores that this process may use.
+    - ``steps_per_process``: steps after which such a process is replaced by a new one.
+    - ``mb_per_process``: memory, in MB, above which it is replaced when its step has ended; None is no limit.
 
     Raises:
         ValueError: a value is out of range.
@@ -58,6 +63,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = False
     max_bytes: int | None = None
     placement: Placement = Placement()
+    processes: int | None = None
+    steps_per_process: int = 1000
+    mb_per_process: float | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -72,6 +80,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "keep_failed",
             "keep_runs",
             "max_bytes",
+            "processes",
+            "steps_per_process",
+            "mb_per_process",
         ):
             value: float | None = self._number(name)
             if value is not None and value <= 0:
@@ -85,6 +96,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         if value is not None and not isinstance(value, int | float):
             raise TypeError(f"WorkerOptions({name}={value!r}): a number")
         return value
+
+    def pool(self) -> PoolOptions:
+        """Return how many processes the steps have that run in some, and when one is replaced."""
+        size = cores() if self.processes is None else self.processes
+        return PoolOptions(size=size, steps=self.steps_per_process, memory=self.mb_per_process)
 
     def retention(self) -> Retention:
         """Return how streams are made that do not exist yet."""

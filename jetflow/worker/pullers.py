@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from jetflow.broker.puller import Delivery, Puller
+from jetflow.broker.puller import Puller
 from jetflow.broker.session import Session
 from jetflow.broker.topology import consumers_of, ensure_step_consumer
 from jetflow.errors import BrokerError
-from jetflow.workflow import Workflow
+from jetflow.worker.fetching import Fetcher
+from jetflow.workflow import Step, Workflow
 
 _log = logging.getLogger("jetflow.worker")
 
 
 class StepPullers:
-    """Starts the pullers of all steps that a worker runs. What is delivered goes to ``accept``.
+    """Starts the pullers of all steps that a worker runs, each for the fetcher that ``fetcher_of`` tells for its step.
 
     ``ack_wait`` is what this worker asks for, in seconds; what each consumer has is told to ``on_ack_wait``,
     and that one is gone to ``on_lost``.
@@ -27,7 +28,7 @@ class StepPullers:
         self,
         session: Session,
         workflows: Mapping[str, Workflow[Any, Any]],
-        accept: Callable[[Delivery], None],
+        fetcher_of: Callable[[Step[..., Any, Any] | None], Fetcher],
         *,
         ack_wait: float,
         on_ack_wait: Callable[[float], None],
@@ -35,15 +36,16 @@ class StepPullers:
     ) -> None:
         self._session = session
         self._workflows = workflows
-        self._accept = accept
+        self._fetcher_of = fetcher_of
         self._ack_wait = ack_wait
         self._on_ack_wait = on_ack_wait
         self._on_lost = on_lost
         self._repairs: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> list[Puller]:
-        """Have the consumers there, and return a started puller of each."""
-        return [await self._start(workflow, step) for workflow, step in await self._steps()]
+    async def start(self) -> None:
+        """Have the consumers there, and a started puller of each with its fetcher."""
+        for workflow, step in await self._steps():
+            await self._start(workflow, step)
 
     async def repaired(self) -> None:
         """Wait until the consumers that are being made again are."""
@@ -64,9 +66,10 @@ class StepPullers:
                 steps.append((workflow, step))
         return steps
 
-    async def _start(self, workflow: str, step: str) -> Puller:
+    async def _start(self, workflow: str, step: str) -> None:
         session = self._session
         declared = self._workflows[workflow].find_step(step)
+        fetcher = self._fetcher_of(declared)
 
         async def ensure() -> None:
             consumer = await ensure_step_consumer(
@@ -92,12 +95,12 @@ class StepPullers:
             session.connection,
             session.names.tasks_stream,
             session.names.consumer(workflow, step),
-            self._accept,
+            fetcher.accept,
             lambda: self._in_background(repair()),
         )
         await ensure()
         await puller.start()
-        return puller
+        fetcher.pullers.append(puller)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

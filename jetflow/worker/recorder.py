@@ -22,7 +22,6 @@ from jetflow.engine.transitions import conclude, finish, postpone, repeat_end, s
 from jetflow.errors import (
     MalformedRecord,
     PermissionDenied,
-    RetryAfter,
     RunTimeout,
     StepTimeout,
     UnknownStep,
@@ -39,7 +38,7 @@ from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
-from jetflow.worker.failures import failure_of, frames_of, is_final, passes, refused_for_good
+from jetflow.worker.failures import failure_of, frames_of, is_final, passes, pause_of, refused_for_good
 
 RECORDING_AHEAD: Final = 1000
 """Tasks whose outcomes may be on their way to the broker; above, nothing more is fetched."""
@@ -62,7 +61,7 @@ _finish_spawning: Final = partial(finish, spawned=True)
 
 
 class Recorder:
-    """Records how deliveries end. ``on_room`` is called when so few are being recorded that more may be fetched.
+    """Records how deliveries end. All of ``on_room`` is called when so few are being recorded that more may be fetched.
 
     ``held_bytes`` are those of the inputs and outputs of the tasks that are being recorded, or held for a retry.
     """
@@ -87,7 +86,7 @@ class Recorder:
         self._held_for: set[tuple[str, ...]] = set()
         self.recording: int = 0
         self.held_bytes: int = 0
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_room: list[Callable[[], None]] = []
         performer.timers.on_holding = self._on_holding
 
     # --- what a body has led to
@@ -154,8 +153,8 @@ class Recorder:
         if is_final(error, retry):
             return None
         delay = retry.delay(work.attempt, random.random())
-        if delay is not None and isinstance(error, RetryAfter):
-            delay = error.seconds
+        if delay is not None and (pause := pause_of(error)) is not None:
+            delay = pause
         deadline = None if work.is_sequel else work.task.deadline
         return delay if delay is None or deadline is None else min(delay, max(0.0, deadline - time()))
 
@@ -366,7 +365,8 @@ class Recorder:
         if not self.recording:
             self._recorded.set()
         if self._room_is_awaited and self.has_room():
-            self.on_room()
+            for on_room in self.on_room:
+                on_room()
 
     def has_room(self) -> bool:
         """Tell whether more may be fetched. If not, `on_room` is called when it may."""

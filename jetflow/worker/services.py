@@ -12,6 +12,8 @@ from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
 from jetflow.processes.guarding import Guarding, can_be_guarded
+from jetflow.processes.pool import Pool
+from jetflow.processes.pool_places import places_of
 from jetflow.runs.performer import Performer
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
@@ -28,10 +30,13 @@ from jetflow.worker.pullers import StepPullers
 from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.waking import WAKING_WINDOW, Waking
-from jetflow.workflow import Workflow
+from jetflow.workflow import Step, Workflow
 
 THREADS_GRACE: Final = 0.5
 """Seconds that steps in threads have behind the grace time, when ``ctx.cancelled`` has told them to end."""
+
+LONG: Final = 1.0
+"""Seconds for which a step in a process is thought to run before one has: none is fetched ahead."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -53,14 +58,20 @@ class Services:
             session, self.counts, name, None if self.guarding is None else self.guarding.table
         )
         slots = Slots(options.slots)
+        places = places_of(workflows.values())
+        self.pool: Pool | None = Pool(places, workflows, options.pool()) if places else None
         self.executor: Executor = Executor(
-            session, self.performer, slots, self.deliveries, self.counts, workflows, options, name
+            session, self.performer, slots, self.deliveries, self.counts, workflows, options, name, self.pool
         )
         self.fetcher: Fetcher = Fetcher(session.connection, slots, self.deliveries, self.executor)
+        self.fetchers: list[Fetcher] = [self.fetcher]
+        if places:  # their steps have slots of their own: so many are fetched as there are processes
+            in_processes = Slots(options.pool().size, mean_duration=LONG)
+            self.fetchers.append(Fetcher(session.connection, in_processes, self.deliveries, self.executor))
         self.pullers: StepPullers = StepPullers(
             session,
             workflows,
-            self.fetcher.accept,
+            self._fetcher_of,
             ack_wait=options.ack_wait,
             on_ack_wait=self.deliveries.keep_within,
             on_lost=self.deliveries.on_consumer_lost,
@@ -82,6 +93,14 @@ class Services:
             return Guarding(access, self._session.names.namespace, self._name, steps)
         _log.info("worker %s has no guard: another process cannot connect as this one does", self._name)
         return None
+
+    def _fetcher_of(self, step: Step[..., Any, Any] | None) -> Fetcher:
+        return self.fetchers[-1] if step is not None and step.in_process else self.fetcher
+
+    @property
+    def _pulling(self) -> list[Fetcher]:
+        """Those that have steps: a worker may have none but in processes."""
+        return [fetcher for fetcher in self.fetchers if fetcher.pullers]
 
     def _inbox(self, options: WorkerOptions) -> Errands:
         session, names = self._session, self._session.names
@@ -120,14 +139,15 @@ class Services:
         if self.guarding is not None:
             self.guarding.start()
         await self.executor.cancellations.start()
-        self.fetcher.pullers += await self.pullers.start()
+        await self.pullers.start()
         for errands in self.errands:
             await errands.start()
         await self._check_may_pull()
         await self.sweeper.start()
         await self.history.start()
         await self.presence.start()
-        self.fetcher.begin()
+        for fetcher in self._pulling:
+            fetcher.begin()
 
     async def _check_may_pull(self) -> None:
         """Check that all pullers may pull, before anything runs.
@@ -136,7 +156,8 @@ class Services:
             PermissionDenied: one was not.
         """
         await self._session.connection.settled()
-        for puller in (*self.fetcher.pullers, *(errand.puller for errand in self.errands)):
+        of_steps = [puller for fetcher in self.fetchers for puller in fetcher.pullers]
+        for puller in (*of_steps, *(errand.puller for errand in self.errands)):
             if puller.denied is not None:
                 raise puller.denied
 
@@ -146,13 +167,15 @@ class Services:
         ``hurry`` ends the grace time.
         """
         self.presence.leave()
-        await self.fetcher.stop()
+        await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
         await self.sweeper.stop()
         await self.history.stop()
         for errands in self.errands:
             await errands.stop()
         self.executor.stop()
         await self._finish_running(hurry)
+        if self.pool is not None:
+            await self.pool.close()
         if self._session.connection.is_connected:
             await self._drain()
         for errands in self.errands:
@@ -170,7 +193,7 @@ class Services:
 
     async def _finish_running(self, hurry: asyncio.Event) -> None:
         """Let running steps finish within the grace time, then cancel them."""
-        running = set(self.fetcher.running)
+        running = {task for fetcher in self.fetchers for task in fetcher.running}
         if not running:
             return
         hurried = asyncio.get_running_loop().create_task(hurry.wait())

@@ -12,10 +12,14 @@ from collections.abc import Callable
 
 
 class Slots:
-    """A number of slots. ``on_free`` is called when one is free and nobody who was waiting wants it."""
+    """A number of slots. ``on_free`` is called when one is free and nobody who was waiting wants it.
 
-    def __init__(self, count: int) -> None:
+    ``mean_duration``, in seconds, is that of the last bodies that ran on them; until there were some, it is a guess.
+    """
+
+    def __init__(self, count: int, *, mean_duration: float = 0.0) -> None:
         self.count = count
+        self.mean_duration: float = mean_duration
         self.used: int = 0
         self.on_free: Callable[[], None] = lambda: None
         self._waiting: deque[asyncio.Future[None]] = deque()

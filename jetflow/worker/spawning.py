@@ -21,7 +21,7 @@ from jetflow.engine.identity import checked_key, child_id, child_ids
 from jetflow.engine.joins import ID_BYTES, distinct_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
-from jetflow.errors import DepthExceeded, InvalidInput, KeyConflict, RunCancelled, TreeTooLarge
+from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
 from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
@@ -36,8 +36,6 @@ BATCHES_UNDER_WAY: Final = 8
 TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
 
-
-_ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
 
 _TOLD: Final[set[tuple[str, str, str]]] = set()
 """The steps, and what they spawn, of which this process has said that equal inputs are one child."""
@@ -161,16 +159,6 @@ class Spawner:
         key: Callable[[Any], str] | None,
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
-        if key is not None and not callable(key):  # pyright: ignore[reportUnnecessaryComparison] - it comes from the user
-            raise InvalidInput(
-                f"the key of spawn_workflows is a function of the input, such as key=lambda x: x.id, not {key!r}: "
-                "one key for all would make one child of them; a str is for spawn_workflow"
-            )
-        if isinstance(inputs, str | bytes) or not any(hasattr(inputs, how) for how in _ITERATED):
-            raise InvalidInput(
-                f"the inputs of spawn_workflows are a list or the like, not one {type(inputs).__name__}: "
-                "ctx.spawn_workflow spawns one child"
-            )
         target = await self._resolve(workflow)
         planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
         group = self._add(target, bytearray(), keyed=key is not None)

@@ -49,8 +49,11 @@ class Crowd(Protocol):
     """Knows how many steps wait in this worker, and whether one more may wait warm."""
 
     waiting: int
-    park_after: float
-    """Seconds."""
+
+    @property
+    def park_after(self) -> float:
+        """Seconds that a step waits in memory before it is parked."""
+        ...
 
     def has_room(self) -> bool:
         """Whether one more may wait warm."""

@@ -22,6 +22,7 @@ from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.errors import BrokerError, InvalidDeclaration
+from jetflow.processes.pool_places import check_not_importing, places_of
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
@@ -38,7 +39,7 @@ class Worker:
     `jetflow.connect`. Everything else is in ``options``. ``counts`` tells what it has done.
 
     Raises:
-        InvalidDeclaration: no workflow, or two of one name.
+        InvalidDeclaration: no workflow, two of one name, or steps in processes that these cannot import.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Worker:
             raise InvalidDeclaration(f"two workflows are named {twice[0]!r}: a worker runs no two of one name")
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
+        places_of(declared)  # and one whose steps no process would find
         options = options or WorkerOptions()
         self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)
         self.name: str = f"{socket.gethostname()}-{os.getpid()}"
@@ -98,9 +100,11 @@ class Worker:
             InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
             AccessDenied, PermissionDenied: this user may not connect, or not do what a worker does.
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: there is no server to work with.
+            RuntimeError: a process in which another worker runs steps does this when it imports them.
         """
         if self._services is not None:
             return
+        check_not_importing()
         options = self.options
         session = await Session.open(
             self._access(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
 import signal
 from collections import Counter
@@ -48,6 +50,7 @@ class Faults:
             "worker_sigstop": (3, self._freeze_worker),
             "worker_long_sigstop": (1, self._freeze_worker_for_long),
             "worker_sigterm": (2, self._stop_worker),
+            "process_sigkill": (6, self._kill_process),
             "connection_cut": (3, self._cut),
             "connection_refused": (2, self._refuse),
             "connection_stalled": (2, self._stall),
@@ -124,6 +127,12 @@ class Faults:
 
     async def _kill_both(self) -> None:
         self._worker().kill_guard(with_worker=True, pause=self._rng.choice((0.0, 0.5, 3.0)))
+
+    async def _kill_process(self) -> None:
+        """Kill one of those that a worker runs steps in."""
+        if processes := self._worker().processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._rng.choice(processes), signal.SIGKILL)
 
     async def _freeze_worker(self) -> None:
         await self._freeze(self._worker(), self._rng.choice((0.5, 3.0, 7.0)))

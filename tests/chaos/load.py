@@ -87,6 +87,13 @@ def sync_leaf(leaf: Leaf) -> int:
     return leaf_value(leaf.seed)
 
 
+@workflow("apart-leaf", retry=PATIENT, runs_in="process")
+def apart_leaf(leaf: Leaf) -> int:
+    """Run in a process, which may be killed by itself."""
+    time.sleep(random.random() * 0.05)
+    return leaf_value(leaf.seed)
+
+
 @workflow("doomed", retry=SHORT)
 async def doomed(leaf: Leaf) -> int:
     await work(0.01)
@@ -116,7 +123,9 @@ async def frail(leaf: Leaf, ctx: Context) -> int:
     return leaf_value(leaf.seed)
 
 
-LEAVES: dict[str, Workflow[Any, Any]] = {one.name: one for one in (leaf, sync_leaf, late, doomed, poison, frail)}
+LEAVES: dict[str, Workflow[Any, Any]] = {
+    one.name: one for one in (leaf, sync_leaf, apart_leaf, late, doomed, poison, frail)
+}
 
 # --- trees -----------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ def leaves(kind: str, node: Node) -> list[tuple[str, list[int], bool]]:
         ("leaf", _seeds(seed, "keyed", 1 + draw(seed, "keyed", 6)), True),
         ("leaf", _seeds(seed, "hashed", draw(seed, "hashed", 5)), False),
         ("sync-leaf", _seeds(seed, "sync", draw(seed, "sync", 3)), False),
+        ("apart-leaf", _seeds(seed, "apart", draw(seed, "apart", 2)), False),
     ]
     if kind in ("several", "hasty", "timely") or draw(seed, "late", 6) == 0:
         groups.append(("late", _seeds(seed, "late", draw(seed, "late ones", 3)), False))
@@ -190,7 +191,7 @@ Ending: TypeAlias = tuple[str, Any]
 
 def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
-    if workflow in ("leaf", "sync-leaf", "late", FRAIL, *DOOMED):
+    if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     return _tree(workflow, msgspec.convert(input, Node))
 

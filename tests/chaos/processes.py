@@ -60,6 +60,14 @@ class WorkerProcess:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    def processes(self) -> list[int]:
+        """Return the processes that it runs steps in."""
+        try:
+            pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            return [int(pid) for pid in pids if b"in_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        except OSError:  # one has just ended
+            return []
+
     def start(self) -> None:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_running())
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
+from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.playing import Fault
 from tests.faults.suites import (
     ATTEMPTS,
@@ -359,4 +360,4 @@ THREADS: Final = (
     ),
 )
 
-FAULTS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *EFFECTS, *BROKER, *PROCESSES)
+FAULTS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES, *EFFECTS, *BROKER, *PROCESSES)

@@ -54,6 +54,12 @@ def test_a_workload_of_one_at_a_time_reports_percentiles(tmp_path: Path, workloa
     assert report["floor_p50_ms"] > 0
 
 
+def test_children_that_compute_are_compared_with_a_process_pool(tmp_path: Path) -> None:
+    report = report_of(tmp_path, "cpu", "--n", "4")
+    assert report["ratio"] == pytest.approx(report["floor_s"] / report["processes_s"], rel=0.01)
+    assert report["threads_s"] > 0
+
+
 def test_an_idle_worker_is_metered(tmp_path: Path) -> None:
     report = report_of(tmp_path, "idle", "--n", "1")
     assert report["cpu_percent"] >= 0

@@ -53,6 +53,23 @@ def finish(program: subprocess.Popen[str]) -> tuple[int, list[str], str]:
     return program.returncode, output.splitlines(), errors
 
 
+RENDERED = """
+
+async def main() -> None:
+    async with jetflow.Worker([render, render_tile]), jetflow.connect() as client:
+        print(await (await client.trigger(render, "a scene")).result())
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    import jetflow
+
+    asyncio.run(main())
+"""
+"""Runs the steps in processes that the README shows."""
+
+
 def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
@@ -65,13 +82,15 @@ def wait_for_progress(program: subprocess.Popen[str]) -> None:
 
 
 def test_the_programs_of_the_readme_run(nats_server: NatsServer, tmp_path: Path) -> None:
-    flows, connecting, service = python_blocks(ROOT / "README.md")
+    flows, render, connecting, service = python_blocks(ROOT / "README.md")
     (tmp_path / "flows.py").write_text(flows)
+    (tmp_path / "render.py").write_text(render + RENDERED)
     (tmp_path / "connecting.py").write_text(connecting)
     (tmp_path / "service.py").write_text(service + OPENED)
 
     for program, expected in (
         ("flows.py", "lines of Python in ."),
+        ("render.py", "{'a scene': "),
         ("connecting.py", ""),
         ("service.py", "opened with jetflow"),
     ):

@@ -45,6 +45,22 @@ async def answer() -> int:
     return 42
 
 
+@workflow("compute", runs_in="process", timeout=60)
+def compute(source: Source, ctx: Context) -> int:
+    return ctx.block_on(ctx.join(ctx.block_on(ctx.spawn_workflows(count, [source]))))[0]
+
+
+def processes_are_named() -> None:
+    computed: Workflow[Source, int] = compute
+    workflow("w", runs_in="thread")  # pyright: ignore[reportArgumentType]
+    index_tree.step(runs_in="thread")  # pyright: ignore[reportArgumentType]
+    assert_type(compute(Source("a"), ctx_of_test()), int)
+    _ = computed
+
+
+def ctx_of_test() -> Context: ...
+
+
 index_tree = Workflow("index-tree", input=Tree, output=Report)
 untyped = Workflow("untyped")
 only_input = Workflow("only-input", input=Tree)
@@ -70,8 +86,14 @@ def check(tree: Tree) -> str:
 async def report(tree: Tree, ctx: Context) -> Report:
     assert_type(ctx.output(scan), int)
     assert_type(ctx.output(check), str)
+    assert_type(ctx.output(crunch), dict[str, int])
     assert_type(ctx.output("scan"), Any)
     return Report(ctx.output(scan))
+
+
+@index_tree.step(runs_in="process")
+def crunch(tree: Tree) -> dict[str, int]:
+    return {tree.root: 1}
 
 
 @index_tree.step

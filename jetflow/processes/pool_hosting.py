@@ -1,0 +1,134 @@
+"""Answering, in the worker, what the context of a step asks that runs in a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any, Protocol
+
+import msgspec
+
+from jetflow.context import StepHost
+from jetflow.engine.joins import split_ids
+from jetflow.engine.policies import JoinPolicy
+from jetflow.processes.pool_errors import crossed
+from jetflow.processes.pool_messages import Answer, Ask, Refused
+from jetflow.wire.records import encode
+from jetflow.workflow import Workflow
+
+
+class Host(StepHost, Protocol):
+    """What has to be answered in the worker for a step that runs in a process."""
+
+    async def recorded(self, name: str) -> bytes | None:
+        """The value that is recorded once, if it is."""
+        ...
+
+    async def record(self, name: str, body: bytes) -> bytes | None:
+        """Record a value once, and return the one that is recorded."""
+        ...
+
+
+class Hosting:
+    """Answers what one call asks, as its questions come. `close` it when the call has ended."""
+
+    def __init__(
+        self, host: Host, workflows: Mapping[str, Workflow[Any, Any]], send: Callable[[Answer | Refused], None]
+    ) -> None:
+        self._host = host
+        self._workflows = workflows
+        self._send = send
+        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._streams: dict[int, AsyncIterator[Any]] = {}
+        self._numbers = count(1)
+        self._answers: dict[str, Callable[..., Awaitable[Any]]] = {
+            "spawn": self._spawn,
+            "spawn_one": self._spawn_one,
+            "wait_for": self._wait_for,
+            "decide": self._decide,
+            "recorded": host.recorded,
+            "record": host.record,
+            "open": self._open,
+            "next": self._next,
+            "shut": self._shut,
+        }
+
+    def ask(self, asked: Ask) -> None:
+        """Begin to answer a question."""
+        task = asyncio.get_running_loop().create_task(self._answer(asked))
+        self._answering[asked.ask] = task
+        task.add_done_callback(lambda _: self._answering.pop(asked.ask, None))
+
+    def drop(self, number: int) -> None:
+        """Stop to answer one."""
+        if (task := self._answering.get(number)) is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Answer nothing more."""
+        tasks = list(self._answering.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for stream in self._streams.values():
+            await _shut(stream)
+
+    async def _answer(self, asked: Ask) -> None:
+        try:
+            body = await self._answers[asked.what](*asked.given)
+        except asyncio.CancelledError:  # nobody waits, or the step is cancelled, and with it its process
+            raise
+        except BaseException as error:  # whatever it is, the step has asked for it
+            self._send(Refused(asked.ask, crossed(error)))
+        else:
+            self._send(Answer(asked.ask, body))
+
+    # --- the answers
+
+    async def _spawn(self, workflow: str, bodies: list[bytes], keys: list[str] | None) -> bytes:
+        given = iter(keys or ())
+        values = [self._value(workflow, body) for body in bodies]
+        target = self._workflows.get(workflow, workflow)
+        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given))
+        return bytes(group.ids)
+
+    async def _spawn_one(self, workflow: str, body: bytes, key: str | None, detached: bool) -> bytes:
+        target = self._workflows.get(workflow, workflow)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached)
+        return bytes(group.ids)
+
+    def _value(self, workflow: str, body: bytes) -> Any:
+        """Return an input, of its type if that is known here."""
+        known = self._workflows.get(workflow)
+        return msgspec.json.decode(body) if known is None else known.input.decode(body)
+
+    async def _wait_for(self, ids: bytes) -> list[bytes]:
+        return [encode(outcome) for outcome in await self._host.wait_for(list(split_ids(ids)))]
+
+    async def _decide(self, ids: bytes, policy: dict[str, Any]) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
+        decided = await self._host.decide(list(split_ids(ids)), msgspec.convert(policy, JoinPolicy))
+        ended = [(child, encode(outcome)) for child, outcome in decided.ended.items()]
+        return ended, b"".join(decided.open), decided.met
+
+    async def _open(self, what: str, of: Any) -> int:
+        number = next(self._numbers)
+        self._streams[number] = self._host.as_they_end(set(split_ids(of))) if what == "ends" else self._pages(of)
+        return number
+
+    async def _pages(self, step: str) -> AsyncIterator[list[tuple[str, bytes]]]:
+        async for page in self._host.children(step):
+            yield [(child, encode(outcome)) for child, outcome in page]
+
+    async def _next(self, number: int) -> list[Any]:
+        try:
+            return [await anext(self._streams[number])]
+        except StopAsyncIteration:
+            return []
+
+    async def _shut(self, number: int) -> None:
+        await _shut(self._streams.pop(number))
+
+
+async def _shut(stream: Any) -> None:
+    await stream.aclose()
