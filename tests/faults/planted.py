@@ -295,8 +295,8 @@ BODIES: Final = (
     Fault(
         "a value of ctx.once is the one that was computed, not the one that was recorded",
         "worker/execution.py",
-        "            if receipt.stored:\n                return ANY.decode(body)",
-        "            if receipt:\n                return ANY.decode(body)",
+        "return body if receipt.stored else await self.recorded(name)",
+        "return body",
         (f"{ONCE}::test_the_first_value_wins",),
     ),
 )
