@@ -44,7 +44,7 @@ class Worker:
         self._status = -1
         self.line: socket.socket | None = None
         self.due: float | None = 0.0
-        self.has_started = False
+        self.has_started: bool = False
 
     @property
     def pid(self) -> int | None:
