@@ -12,14 +12,14 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
-from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Status, Task
-from jetflow.errors import InvalidInput, RunFailed, UnknownRun
+from jetflow.errors import InvalidInput, RunFailed
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
 from jetflow.runs.performer import Performer
+from jetflow.runs.query.queries import Queries, check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.runs.trace import RunTrace
@@ -80,14 +80,14 @@ class Run(Generic[O_co]):
         raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
 
 
-class Client:
-    """Triggers runs and follows them. Made by `connect`.
+class Client(Queries):
+    """Triggers runs, follows them, and answers what is asked about them (`Queries`). Made by `connect`.
 
     All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         self._performer = Performer(session)
 
     @property
@@ -157,7 +157,7 @@ class Client:
         Raises:
             UnknownRun: ``run_id`` is not the id of any run.
         """
-        _check_id(run_id)
+        check_id(run_id)
         return Run(self._session, run_id, ANY if workflow is None else workflow.output)
 
     async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
@@ -168,7 +168,7 @@ class Client:
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        _check_id(run_id)
+        check_id(run_id)
         return await read_trace(self._session.usable(), run_id, children=children, after=after)
 
     async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
@@ -180,7 +180,7 @@ class Client:
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        _check_id(run_id)
+        check_id(run_id)
         return await cancel_run(self._session.usable(), self._performer.run, run_id, tree=tree)
 
     async def delete(self, run_id: str) -> None:
@@ -189,7 +189,7 @@ class Client:
         Raises:
             UnknownRun: no root run with this id is stored.
         """
-        _check_id(run_id)
+        check_id(run_id)
         await delete_tree(self._session.usable(), run_id)
 
     async def storage(self) -> Storage:
@@ -261,13 +261,6 @@ def connect(
             yield Client(session)
 
     return Connecting(open_session())
-
-
-def _check_id(run_id: Any) -> None:
-    if not isinstance(run_id, str):
-        raise InvalidInput(f"a run is named by its id, a str, and not by {run_id!r}: give its id, as in run.id")
-    if not is_run_id(run_id):
-        raise UnknownRun(run_id)
 
 
 def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:

@@ -42,6 +42,10 @@ class InvalidInput(JetflowError, ValueError):
     """A value does not fit the declared input type; the message names the path inside the value."""
 
 
+class InvalidQuery(JetflowError, ValueError):
+    """A question about what is stored makes no sense: a filter, an order, a cursor or a limit."""
+
+
 class InvalidOutput(JetflowError, ValueError):
     """A step's output cannot be encoded as JSON, or does not fit the type that is asked for."""
 

@@ -19,7 +19,7 @@ import orjson
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
 from jetflow.broker.scanning import Scan
-from jetflow.broker.times import seconds_of
+from jetflow.broker.times import seconds_of, written
 from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
 
 MULTI_GET: Final = 1000
@@ -120,10 +120,34 @@ class Store:
         )
         return int(answer.get("total", 0))
 
-    async def count(self, stream: str, subject: str) -> int:
-        """Return how many messages the filter holds, as any replica has them. It holds up no writers."""
-        page, behind = await self._direct_batch(stream, {"next_by_subj": subject, "batch": 1, "seq": 1})
+    async def count(self, stream: str, subject: str, *, after: int = 0, since: float | None = None) -> int:
+        """Return how many messages the filter holds, as any replica has them: **the** way to count for a view.
+
+        It holds up no writers for longer than it takes. ``after`` is a sequence, and ``since`` a time (seconds since
+        the epoch): one of them, for only what is stored from there on.
+        """
+        page, behind = await self.page(stream, subject, after=after, size=1, since=since)
         return len(page) + behind
+
+    async def page(
+        self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
+    ) -> tuple[list[Stored], int]:
+        """Return the first messages of a filter behind sequence ``after``, and how many are left behind those.
+
+        With ``since`` (seconds since the epoch), the first of those that were stored from then on. They may be less
+        than ``size`` where they are large.
+        """
+        request: dict[str, Any] = {"next_by_subj": subject, "batch": size}
+        if since is None:
+            request["seq"] = after + 1
+        else:
+            request["start_time"] = written(since)
+        return await self._direct_batch(stream, request)
+
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message of a stream, stored or removed; 0 if there never was one."""
+        answer = await self._connection.api(f"STREAM.INFO.{stream}")
+        return int(answer["state"]["last_seq"])
 
     async def leader_ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
         """Yield pages of the run ids in which the subjects of the filter end, 16 bytes each."""

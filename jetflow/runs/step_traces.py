@@ -139,7 +139,7 @@ async def _status(
         return "pending"
     if joined:
         return "waiting" if again is None else "retrying"
-    return "running" if await _is_delivered(session, *turns[-1]) else "queued"
+    return "running" if await is_delivered(session, *turns[-1]) else "queued"
 
 
 def _attempts(
@@ -202,7 +202,8 @@ def _join(message: Stored) -> JoinRecord | None:
         return None
 
 
-async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
+async def is_delivered(session: Session, task: Task, message: Stored) -> bool:
+    """Tell whether a task has been delivered, by how far its consumer has come."""
     consumer = session.names.consumer(task.workflow, task.step)
     try:
         info = await session.connection.api(f"CONSUMER.INFO.{session.names.tasks_stream}.{consumer}")
