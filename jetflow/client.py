@@ -18,11 +18,12 @@ from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
+from jetflow.runs.located import locate
 from jetflow.runs.performer import Performer
-from jetflow.runs.query.queries import Queries, check_id
+from jetflow.runs.query.queries import Queries
+from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import resolve, root_task, start_root
-from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
@@ -57,7 +58,8 @@ class Run(Generic[O_co]):
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        trace = await read_trace(self._session.usable(), self.id, children=0, values=False)
+        session = self._session.usable()
+        trace = await read_trace(session, await locate(session, self.id), values=False)
         return trace.status
 
     async def result(self, timeout: float | None = None) -> O_co:
@@ -159,17 +161,6 @@ class Client(Queries):
         """
         check_id(run_id)
         return Run(self._session, run_id, ANY if workflow is None else workflow.output)
-
-    async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
-        """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
-
-        ``children`` is how many children the page holds at most; ``after`` is the ``next_page`` of the page before.
-
-        Raises:
-            UnknownRun: no run with this id is stored.
-        """
-        check_id(run_id)
-        return await read_trace(self._session.usable(), run_id, children=children, after=after)
 
     async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
         """Cancel a run, and all its descendants unless ``tree`` is false. Returns False if it had ended already.

@@ -22,7 +22,7 @@ from jetflow.cli.options import UsageError
 from jetflow.cli.show import show
 from jetflow.cli.trigger import trigger
 from jetflow.cli.worker import worker
-from jetflow.errors import JetflowError
+from jetflow.errors import InvalidQuery, JetflowError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (CycloptsError, UsageError) as error:
+    except (CycloptsError, UsageError, InvalidQuery) as error:
         return _refuse(error, MISUSED)
     except (JetflowError, OSError) as error:
         return _refuse(error, FAILED)

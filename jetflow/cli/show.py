@@ -37,8 +37,6 @@ def show(
     """
     if children < 0:
         raise UsageError(f"--children is {children}: it must not be below 0")
-    if page is not None and not page.isdecimal():
-        raise UsageError(f"--page is {page!r}: use what the page before printed last")
     trace = loop.run(_describe(place, run, children, page))
     if as_json:
         print_json(msgspec.to_builtins(trace))

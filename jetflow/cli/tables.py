@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jetflow.engine.tasks import Failure
 from jetflow.runs.missing import told
-from jetflow.runs.trace import ChildTrace, LargeValue, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
@@ -123,7 +123,7 @@ def _came_of(step: StepTrace) -> Text:
     return Text(_large(step.large_output) or ("" if step.output is None else _value(step.output, SHORT_VALUE)), "dim")
 
 
-def _children(children: tuple[ChildTrace, ...]) -> Table:
+def _children(children: tuple[ChildRow, ...]) -> Table:
     table = _table("child", "workflow", "key", "status", "took", "worker", "error")
     for child in children:
         table.add_row(

@@ -13,6 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
 from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.runs.performer import Performer
+from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
@@ -71,6 +72,7 @@ class Services:
         )
         self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
+        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
     def _guarding(self, options: WorkerOptions) -> Guarding | None:
@@ -127,6 +129,7 @@ class Services:
         await self.sweeper.start()
         await self.history.start()
         await self.presence.start()
+        await self.answering.start()
         self.fetcher.begin()
 
     async def _check_may_pull(self) -> None:
@@ -146,6 +149,7 @@ class Services:
         ``hurry`` ends the grace time.
         """
         self.presence.leave()
+        self.answering.leave()
         await self.fetcher.stop()
         await self.sweeper.stop()
         await self.history.stop()
@@ -159,6 +163,7 @@ class Services:
             await errands.abandon()
         await self.pullers.stop()
         await self.presence.stop()
+        await self.answering.stop()
         await self._leave_threads()
         await self.heartbeat.stop()
         if self.guarding is not None:

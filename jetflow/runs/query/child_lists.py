@@ -16,10 +16,10 @@ from jetflow.broker.seeking import Seeker
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.graph import START
+from jetflow.runs.located import Located
 from jetflow.runs.query.child_rows import ChildRows
 from jetflow.runs.query.cursors import Cursor
 from jetflow.runs.query.declared import Declared
-from jetflow.runs.query.located import Located
 from jetflow.runs.query.rows import ChildRow, Page, Searched
 from jetflow.wire.filters import ANY, Filters
 

@@ -17,6 +17,7 @@ from jetflow.runs.missing import is_missed
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.rows import ChildRow, ChildState
 from jetflow.runs.tasks import triggered_at
+from jetflow.wire.filters import Filters
 from jetflow.wire.records import MalformedTask, Mark, decode_mark, decode_outcome, parse_task
 from jetflow.wire.subjects import last_token
 
@@ -93,6 +94,15 @@ class ChildRows:
         waiting = {(task.workflow, task.version) for task, message in open_ones if time() - message.time > WAITED}
         missed = await asyncio.gather(*(is_missed(self._session, *one) for one in waiting))
         return {one for one, is_one in zip(waiting, missed, strict=True) if is_one}
+
+
+async def waited_for(session: Session, root: str, run: str, count: int) -> set[str]:
+    """Return the workflows that the first children of a run wait for, and that no worker runs."""
+    page, _ = await session.store.page(
+        session.names.tasks_stream, Filters(session.names).first_tasks(root, run), size=count
+    )
+    rows = await ChildRows(session, Declared(session)).of_tasks(page)
+    return {row.workflow for row, _ in rows if row.unattended}
 
 
 def _task(message: Stored) -> Task | None:

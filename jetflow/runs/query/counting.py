@@ -18,8 +18,8 @@ from jetflow.engine.graph import START
 from jetflow.engine.joins import JoinRecord
 from jetflow.errors import MalformedRecord
 from jetflow.runs.cancelling import removed_children
+from jetflow.runs.located import Located, state_of
 from jetflow.runs.query.declared import Declared
-from jetflow.runs.query.located import Located, state_of
 from jetflow.runs.query.rows import RunTotals, StepTotals, WorkflowTotals
 from jetflow.runs.step_traces import is_delivered
 from jetflow.runs.trace import Totals

@@ -5,20 +5,35 @@ These Structs are what REST and ``--json`` show, field by field: a field may joi
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from jetflow.engine.tasks import Failure
-from jetflow.runs.trace import Totals
+from jetflow.runs.trace import ChildRow, ChildState, RunState, StepTotals, Totals, WorkflowTotals
+
+__all__ = [
+    "STATES",
+    "Bucket",
+    "Change",
+    "ChildRow",
+    "ChildState",
+    "ErrorGroup",
+    "ErrorGroups",
+    "Page",
+    "QueueRow",
+    "RunRow",
+    "RunState",
+    "RunTotals",
+    "RunningRow",
+    "Searched",
+    "StepTotals",
+    "Totals",
+    "WorkerRow",
+    "WorkflowTotals",
+]
 
 T = TypeVar("T")
-
-RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
-"""Where a root run stands."""
-
-ChildState: TypeAlias = Literal["open", "succeeded", "failed", "cancelled", "timed_out"]
-"""Where a child stands: whether an open one is queued or running, only its worker knows, see `RunningRow`."""
 
 STATES: tuple[str, ...] = ("open", "queued", "running", "succeeded", "failed", "cancelled", "timed_out")
 """What ``status`` may ask for. Of root runs ``open`` is queued or running."""
@@ -49,28 +64,6 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     searched: Searched = Searched()
 
 
-class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One child run in a list. ``n`` is its place in spawn order, from 0, where that is known.
-
-    ``attempts`` counts those that were recorded; of an open child it is 0. ``error`` is short where it comes from a
-    mark: without traceback.
-    """
-
-    id: str
-    workflow: str
-    step: str
-    status: ChildState
-    n: int | None = None
-    key: str | None = None
-    queued: float | None = None
-    started: float | None = None
-    ended: float | None = None
-    attempts: int = 0
-    worker: str | None = None
-    error: Failure | None = None
-    unattended: bool = False
-
-
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     """One root run in a list. ``error`` is the first of its errors, and ``worker`` who has ended it."""
 
@@ -85,26 +78,6 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     worker: str | None = None
     error: Failure | None = None
-
-
-class StepTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The children of one step. ``sealed`` says that its function has returned: it spawns no more."""
-
-    step: str
-    totals: Totals
-    sealed: bool = False
-
-
-class WorkflowTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The children of one workflow. ``open`` and ``succeeded`` are None where only a look at each child could tell."""
-
-    workflow: str
-    spawned: int = 0
-    open: int | None = None
-    succeeded: int | None = None
-    failed: int = 0
-    cancelled: int = 0
-    timed_out: int = 0
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +163,7 @@ class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     turn: int = 0
     started: float | None = None
-    state: Literal["starting", "running", "waiting", "ending"] = "running"
+    state: Literal["running", "waiting"] = "running"
     stack: str = ""
 
 

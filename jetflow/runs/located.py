@@ -13,7 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Few, Stored, collect
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import UnknownRun
-from jetflow.runs.query.rows import RunState
+from jetflow.runs.trace import RunState
 from jetflow.wire.records import MalformedTask, decode_outcome, parse_task
 
 
