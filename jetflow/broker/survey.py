@@ -12,7 +12,7 @@ from jetflow.errors import JetStreamUnavailable
 ANSWERED_WITHIN: Final = 1.0
 """Seconds in which the first answer must come."""
 
-QUIET_AFTER: Final = 0.25
+QUIET_AFTER: Final = 0.2
 """Seconds without a further answer after which nobody else is waited for."""
 
 

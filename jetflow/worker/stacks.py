@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -23,7 +23,8 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
 
 def stack_of_thread(thread: int) -> str:
     """Return the stack of a thread, the innermost frame last, without the worker's own."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to see another thread's
+    documented: Any = sys  # that name begins with an underscore, and is public
+    frame: FrameType | None = documented._current_frames().get(thread)  # noqa: SLF001
     frames: list[tuple[FrameType, int]] = []
     while frame is not None and len(frames) < DEEPEST:
         frames.append((frame, frame.f_lineno))
@@ -46,9 +47,9 @@ def _awaited(coroutine: Any) -> Iterator[FrameType]:
         )
 
 
-def _shown(frames: Any) -> str:
+def _shown(frames: Iterable[tuple[FrameType, int]]) -> str:
     """Return frames as text, from the first on that is behind those of the worker."""
-    walked: list[tuple[FrameType, int]] = list(frames)
+    walked = list(frames)
     own = [at for at, (frame, _) in enumerate(walked) if frame.f_code.co_filename.startswith(_OWN)]
     first = own[0] if own else -1
     while first + 1 < len(walked) and (first < 0 or walked[first][0].f_code.co_filename.startswith(_OWN)):

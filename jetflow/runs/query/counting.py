@@ -72,7 +72,9 @@ async def read_shape(session: Session, declared: Declared, located: Located) -> 
         except MalformedRecord:
             continue
     begun = dict.fromkeys(turn.task.step for turn in located.turns if turn.task.step != START)
-    done = {last_token(message.subject) for message in ended} | (set() if located.outcome is None else set(begun))
+    done = {last_token(message.subject) for message in ended}
+    if located.outcome is not None:
+        done.update(begun)
     returned = {step: record for step, record in newest.items() if record.kind == "sealed"}
     sealed = frozenset(returned.keys() | done)
     return Shape(

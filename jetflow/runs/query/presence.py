@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from jetflow.broker.session import Session
@@ -9,7 +11,10 @@ from jetflow.broker.survey import survey
 from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.wire.filters import Filters
 
-_WITH_STACK = b'{"stack":true}'
+HOLDER_ANSWERS_WITHIN: Final = 0.5
+"""Seconds in which who holds a step says so; nobody else answers."""
+
+_WITH_STACK: Final = b'{"stack":true}'
 
 
 async def read_workers(session: Session) -> list[WorkerRow]:
@@ -28,7 +33,8 @@ async def read_running(session: Session, run: str, *, stack: bool) -> list[Runni
     """Return the steps of a run that workers hold, by step; none where none is held, or nobody answers."""
     body = _WITH_STACK if stack else b""
     rows: list[RunningRow] = []
-    for answer in await survey(session.connection, Filters(session.names).ask_run(run), body):
+    subject = Filters(session.names).ask_run(run)
+    for answer in await survey(session.connection, subject, body, within=HOLDER_ANSWERS_WITHIN):
         try:
             rows += msgspec.json.decode(answer, type=list[RunningRow])
         except msgspec.DecodeError:
