@@ -16,6 +16,7 @@ from benchmarks.report import publish
 from benchmarks.workloads import (
     boundary,
     chain,
+    dashboard,
     fanout,
     gather,
     history,
@@ -48,6 +49,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         recovery,
         processes,
         idle,
+        dashboard,
     )
 }
 
