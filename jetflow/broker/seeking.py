@@ -27,6 +27,13 @@ class Newest(NamedTuple):
     is_all: bool
 
 
+class Place(NamedTuple):
+    """A place in the messages of a filter: ``n`` of them stand up to sequence ``behind``, and the others behind it."""
+
+    behind: int
+    n: int
+
+
 class Seeker:
     """Seeks in the messages of one filter of one stream."""
 
@@ -72,30 +79,20 @@ class Seeker:
                 near = middle
         return far, max(0, count)
 
-    async def at(self, n: int, size: int) -> list[Stored]:
-        """Return the n-th message, from 0, and those that follow it, ``size`` at most."""
+    async def near(self, n: int) -> Place:
+        """Return a place from which the n-th message, from 0, is not far; the end where there are not so many."""
         first, left = await self._store.page(self._stream, self._filter, size=1)
-        total = len(first) + left
+        total, last = len(first) + left, await self._store.last_sequence(self._stream)
         if n >= total:
-            return []
-        low, low_n = first[0].sequence - 1, 0  # behind `low` stands the message of place `low_n`
-        high, high_n = await self._store.last_sequence(self._stream), total
+            return Place(last, total)
+        low = Place(first[0].sequence - 1, 0)
+        high = Place(last, total)
         by_share = True
-        while n - low_n > NEAR and high - low > 1:
-            share = (n - low_n) / max(1, high_n - low_n) if by_share else 0.5
-            middle = min(high - 1, max(low + 1, low + int((high - low) * share) - (NEAR // 2 if by_share else 0)))
-            middle_n = total - await self.count(middle)
-            if middle_n <= n:
-                low, low_n = middle, middle_n
-            else:
-                high, high_n = middle, middle_n
+        while n - low.n > NEAR and high.behind - low.behind > 1:
+            width = high.behind - low.behind
+            step = int(width * (n - low.n) / max(1, high.n - low.n)) - NEAR // 2 if by_share else width // 2
+            middle = min(high.behind - 1, max(low.behind + 1, low.behind + step))
+            found = Place(middle, total - await self.count(middle))
+            low, high = (found, high) if found.n <= n else (low, found)
             by_share = not by_share
-        return await self._read(low, n - low_n, size)
-
-    async def _read(self, after: int, skip: int, size: int) -> list[Stored]:
-        found: list[Stored] = []
-        async for page in self._store.pages(self._stream, self._filter, after=after, size=min(PAGE, skip + size)):
-            found += page
-            if len(found) >= skip + size:
-                break
-        return found[skip : skip + size]
+        return low

@@ -26,6 +26,9 @@ from jetflow.wire.filters import ANY, Filters
 FEWEST: Final = 50
 """Messages that are read at once at least."""
 
+MOST_AT_ONCE: Final = 1000
+"""Messages that are read at once at most."""
+
 MOST_READ: Final = 20_000
 """Messages that are read for one page at most; it says so if that was not all."""
 
@@ -69,6 +72,49 @@ class _Source(msgspec.Struct, frozen=True):
     exact: bool
 
 
+class _Reading:
+    """The reading of one page: ``rows`` that are asked for, up to sequence ``after``, and how many are ``left``."""
+
+    def __init__(self, asked: ChildQuestion, source: _Source, limit: int, after: int, *, skip: int) -> None:
+        self._asked = asked
+        self._source = source
+        self._limit = limit
+        self._skip = skip
+        self.after: int = after
+        self.left: int = 1
+        self.skipped: int = 0
+        self.read_so_far: int = 0
+        self.rows: list[ChildRow] = []
+
+    async def read(self, session: Session) -> int:
+        """Read until the page is full; return how many messages there were from where it began on."""
+        source, total = self._source, -1
+        while len(self.rows) < self._limit and self.left and self.read_so_far < MOST_READ:
+            wanted = self._limit - len(self.rows) + self._skip - self.skipped
+            size = min(MOST_AT_ONCE, max(wanted, 0 if source.exact else FEWEST))
+            messages, self.left = await session.store.page(source.stream, source.subject, after=self.after, size=size)
+            if total < 0:
+                total = len(messages) + self.left
+            self.read_so_far += len(messages)
+            await self._take(messages)
+        return total
+
+    async def _take(self, messages: list[Stored]) -> None:
+        skipped = min(len(messages), self._skip - self.skipped)
+        self.skipped += skipped
+        if skipped:
+            self.after = messages[skipped - 1].sequence
+        for row, sequence in await self._source.rows(messages[skipped:]):
+            if len(self.rows) == self._limit:
+                self.left += sum(message.sequence > self.after for message in messages)
+                return
+            if self._asked.fits(row):
+                self.rows.append(row)
+            self.after = sequence
+        if messages:
+            self.after = messages[-1].sequence
+
+
 class ChildLists:
     """Reads pages of children from the broker."""
 
@@ -80,56 +126,24 @@ class ChildLists:
     async def page(self, asked: ChildQuestion, cursor: Cursor, limit: int) -> Page[ChildRow]:
         """Return the page that begins behind a cursor, or at its place where it names no sequence."""
         source = await self._source(asked)
+        after, place = cursor.at, cursor.n
         if cursor.n and not cursor.at:
-            cursor = await self._sought(asked, source, cursor)
-        found: list[ChildRow] = []
-        after, read, left, total = cursor.at, 0, 1, None
-        while len(found) < limit and left and read < MOST_READ:
-            size = max(limit - len(found), 0 if source.exact else FEWEST)
-            messages, left = await self._session.store.page(source.stream, source.subject, after=after, size=size)
-            if total is None and source.exact:
-                total = cursor.n + len(messages) + left
-            read += len(messages)
-            after, unread = await self._take(asked, source, messages, found, limit, after)
-            left += unread
+            seeker = Seeker(self._session.store, source.stream, source.subject)
+            after, place = await seeker.near(cursor.n)
+        reading = _Reading(asked, source, limit, after, skip=max(0, cursor.n - place))
+        total = await reading.read(self._session)
+        begin = place + reading.skipped
+        rows = reading.rows
         if asked.status is None and source.exact:
-            found = [msgspec.structs.replace(row, n=cursor.n + at) for at, row in enumerate(found)]
-        place = cursor.n + len(found)
-        back = Cursor(asked.question, 0, max(0, cursor.n - limit))
+            rows = [msgspec.structs.replace(row, n=begin + at) for at, row in enumerate(rows)]
+        back = Cursor(asked.question, 0, max(0, begin - limit))
         return Page(
-            items=tuple(found),
-            next=Cursor(asked.question, after, place).text() if left else None,
-            previous=back.text() if cursor.n and source.exact else None,
-            total=total,
-            searched=Searched(runs=read, complete=not left or len(found) == limit),
+            items=tuple(rows),
+            next=Cursor(asked.question, reading.after, begin + len(rows)).text() if reading.left else None,
+            previous=back.text() if begin and source.exact else None,
+            total=place + total if source.exact else None,
+            searched=Searched(runs=reading.read_so_far, complete=not reading.left or len(rows) == limit),
         )
-
-    async def _take(
-        self,
-        asked: ChildQuestion,
-        source: _Source,
-        messages: list[Stored],
-        found: list[ChildRow],
-        limit: int,
-        after: int,
-    ) -> tuple[int, int]:
-        """Add those rows that are asked for; return the last sequence that was taken, and how many were not."""
-        for row, sequence in await source.rows(messages):
-            if len(found) == limit:
-                return after, sum(message.sequence > after for message in messages)
-            if asked.fits(row):
-                found.append(row)
-            after = sequence
-        return (messages[-1].sequence if messages else after), 0
-
-    async def _sought(self, asked: ChildQuestion, source: _Source, cursor: Cursor) -> Cursor:
-        """Return the cursor of a place that is far from where anybody has read."""
-        seeker = Seeker(self._session.store, source.stream, source.subject)
-        found = await seeker.at(cursor.n, 1)
-        if found:
-            return Cursor(asked.question, found[0].sequence - 1, cursor.n)
-        last = await self._session.store.last_sequence(source.stream)
-        return Cursor(asked.question, last, min(cursor.n, await seeker.count()))
 
     async def _source(self, asked: ChildQuestion) -> _Source:
         names, filters = self._session.names, Filters(self._session.names)

@@ -7,8 +7,9 @@ counts on consumers of the broker. Nothing here lists children, so that a millio
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from time import time
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -27,6 +28,9 @@ from jetflow.wire.filters import ANY, Filters
 from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
 
+Firsts: TypeAlias = dict[str, tuple[str, ...]]
+"""First steps of workflows: of all versions."""
+
 UNWELL: Final = ("failed", "cancelled", "timed_out")
 """The statuses that have marks."""
 
@@ -43,14 +47,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run beside its counts: who may have spawned, and what their records say.
 
     ``steps`` may have children, or ``*`` where none is known; ``sealed`` ones spawn no more, and ``recorded`` is how
-    many those have spawned at least. ``workflows`` are those that it has children of, with their first steps, and
-    ``removed`` is how many children lost their tasks when it was cancelled.
+    many those have spawned at least. ``firsts`` are the first steps of all workflows, by workflow, and ``removed`` is
+    how many children lost their tasks when it was cancelled.
     """
 
     steps: tuple[str, ...]
     sealed: frozenset[str]
     recorded: dict[str, int]
-    workflows: dict[str, tuple[str, ...]]
+    firsts: Firsts
     removed: int
     begun: bool
     spawning: bool
@@ -59,11 +63,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 async def read_shape(session: Session, declared: Declared, located: Located) -> Shape:
     """Read what is known of a run beside its counts."""
     names, store = session.names, session.store
-    joined, ended, removed, workflows = await asyncio.gather(
+    joined, ended, removed, firsts = await asyncio.gather(
         collect(store.pages(names.records_stream, names.joins_of_run(located.root, located.run))),
         collect(store.pages(names.records_stream, names.steps_of_run(located.root, located.run))),
         removed_children(session, located.root, located.run),
-        workflows_of_children(session, declared, located),
+        declared.firsts(),
     )
     newest: dict[str, JoinRecord] = {}
     for message in joined:  # in stream order, so that the last one stands
@@ -83,30 +87,34 @@ async def read_shape(session: Session, declared: Declared, located: Located) -> 
         recorded={
             step: max(0, max(record.total, record.needed) - len(record.borrowed)) for step, record in returned.items()
         },
-        workflows=workflows,
+        firsts=by_workflow(firsts),
         removed=removed,
-        begun=bool(workflows or newest or ended) or await _has_begun(session, located),
+        begun=bool(newest or ended) or await _has_begun(session, located),
         spawning=located.outcome is None and not sealed.issuperset(begun),
     )
 
 
-async def workflows_of_children(session: Session, declared: Declared, located: Located) -> dict[str, tuple[str, ...]]:
+async def workflows_of_children(session: Session, declared: Declared, located: Located) -> Firsts:
     """Return the workflows of which a run has children whose tasks are stored, with their first steps."""
-    names, store, filters = session.names, session.store, Filters(session.names)
+    names, filters = session.names, Filters(session.names)
     firsts = await declared.firsts()
-    found = await asyncio.gather(
+    counts = await asyncio.gather(
         *(
-            store.first(
+            session.store.count(
                 names.tasks_stream, filters.first_tasks(located.root, located.run, workflow=workflow, step=step)
             )
             for workflow, step in firsts
         )
     )
-    there: dict[str, tuple[str, ...]] = {}
-    for (workflow, step), one in zip(firsts, found, strict=True):
-        if one is not None:
-            there[workflow] = (*there.get(workflow, ()), step)
-    return there
+    return by_workflow(first for first, count in zip(firsts, counts, strict=True) if count)
+
+
+def by_workflow(firsts: Iterable[tuple[str, str]]) -> Firsts:
+    """Return pairs of workflow and first step by workflow."""
+    found: dict[str, tuple[str, ...]] = {}
+    for workflow, step in firsts:
+        found[workflow] = (*found.get(workflow, ()), step)
+    return found
 
 
 async def _has_begun(session: Session, located: Located) -> bool:
@@ -127,11 +135,11 @@ async def read_totals(session: Session, counts: Counts, located: Located, shape:
     return RunTotals(
         run=located.run,
         root=located.root,
-        status=state_of(located, begun=shape.begun),
+        status=state_of(located, begun=shape.begun or spawned > 0),
         at=time(),
         totals=totals,
         steps=tuple(_step_totals(step, found, shape, totals) for step in shape.steps if step != ANY),
-        workflows=tuple(_workflow_totals(workflow, found, shape, totals) for workflow in shape.workflows),
+        workflows=tuple(_workflow_totals(workflow, found, totals) for workflow in found.kept),
         spawning=shape.spawning,
     )
 
@@ -157,20 +165,21 @@ class _Counted(msgspec.Struct, frozen=True):
             subjects = [filters.marks(*run, step=step, status=status, workflow=workflow) for status in UNWELL]
             return await asyncio.gather(*(counts.count(names.records_stream, subject) for subject in subjects))
 
-        several = len(shape.workflows) > 1
-        tasks, ends, by_step, by_workflow = await asyncio.gather(
-            asyncio.gather(*(kept(workflow, steps) for workflow, steps in shape.workflows.items())),
+        tasks, ends, by_step = await asyncio.gather(
+            asyncio.gather(*(kept(workflow, steps) for workflow, steps in shape.firsts.items())),
             asyncio.gather(
                 *(counts.count(names.records_stream, filters.ends(*run, step=step)) for step in shape.steps)
             ),
             asyncio.gather(*(unwell(step=step) for step in shape.steps)),
-            asyncio.gather(*(unwell(workflow=workflow) for workflow in shape.workflows if several)),
         )
+        there = {workflow: count for workflow, count in zip(shape.firsts, tasks, strict=True) if count}
+        several = list(there) if len(there) > 1 else []
+        of_workflows = await asyncio.gather(*(unwell(workflow=workflow) for workflow in several))
         return cls(
             ended=dict(zip(shape.steps, ends, strict=True)),
-            kept=dict(zip(shape.workflows, tasks, strict=True)),
+            kept=there,
             unwell=dict(zip(shape.steps, by_step, strict=True)),
-            unwell_of=dict(zip(shape.workflows, by_workflow, strict=True)) if several else {},
+            unwell_of=dict(zip(several, of_workflows, strict=True)),
         )
 
 
@@ -212,9 +221,9 @@ def _step_totals(step: str, found: _Counted, shape: Shape, totals: Totals) -> St
     )
 
 
-def _workflow_totals(workflow: str, found: _Counted, shape: Shape, totals: Totals) -> WorkflowTotals:
+def _workflow_totals(workflow: str, found: _Counted, totals: Totals) -> WorkflowTotals:
     """Return the totals of one workflow. Which of several the open children are of, no subject of an end tells."""
-    if len(shape.workflows) == 1:
+    if len(found.kept) == 1:
         return WorkflowTotals(
             workflow=workflow,
             spawned=totals.spawned,

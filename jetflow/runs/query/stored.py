@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 import msgspec
@@ -15,11 +15,11 @@ from jetflow.engine.identity import is_name, is_run_id
 from jetflow.engine.tasks import NONE
 from jetflow.errors import InvalidInput, InvalidQuery, UnknownRun
 from jetflow.runs.describing import read_trace, unattended
-from jetflow.runs.located import locate
+from jetflow.runs.located import Located, locate
 from jetflow.runs.query.child_lists import ChildLists, ChildQuestion
-from jetflow.runs.query.counting import read_shape, read_totals, workflows_of_children
+from jetflow.runs.query.counting import Firsts, read_shape, read_totals, workflows_of_children
 from jetflow.runs.query.cursors import Cursor, question, read_cursor
-from jetflow.runs.query.declared import Declared
+from jetflow.runs.query.declared import FRESH, Declared
 from jetflow.runs.query.error_groups import read_errors
 from jetflow.runs.query.history import History
 from jetflow.runs.query.root_lists import RootLists, RootQuestion
@@ -30,6 +30,9 @@ from jetflow.wire.filters import ANY
 
 LARGEST_PAGE: Final = 1000
 """Rows that one page may have."""
+
+REMEMBERED: Final = 1000
+"""Runs of which it is remembered which workflows their children are of."""
 
 MOST_BUCKETS: Final = 1000
 """Parts that a history may have."""
@@ -44,6 +47,7 @@ class StoredQueries:
         self._child_lists = ChildLists(session, self._declared)
         self._root_lists = RootLists(session, self._declared)
         self._history = History(session)
+        self._workflows: dict[str, tuple[float, Firsts | None]] = {}
 
     async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
         """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
@@ -123,12 +127,23 @@ class StoredQueries:
         children = ChildQuestion(
             located=located,
             question=asked,
-            workflows=await workflows_of_children(session, self._declared, located),
+            workflows=await self._workflows_of(located) if status in (None, "open") else {},
             step=step,
             workflow=workflow,
             status=status,
         )
         return await self._child_lists.page(children, cursor, limit)
+
+    async def _workflows_of(self, located: Located) -> Firsts:
+        """Return the workflows of a run's children. Those of a run that has ended stay; others may get more."""
+        at, known = self._workflows.get(located.run, (0.0, None))
+        if known is not None and (located.outcome is not None or monotonic() - at < FRESH):
+            return known
+        found = await workflows_of_children(self._session, self._declared, located)
+        self._workflows[located.run] = monotonic(), found
+        if len(self._workflows) > REMEMBERED:
+            del self._workflows[next(iter(self._workflows))]
+        return found
 
     async def runs(
         self,
