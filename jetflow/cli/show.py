@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
 
 from jetflow.cli import loop
+from jetflow.cli.console import stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson, UsageError, Verbose
 from jetflow.cli.place import Place
 from jetflow.cli.tables import page_of
+from jetflow.runs.query.cursors import is_cursor
 from jetflow.runs.trace import RunTrace
-
-PIPE_WIDTH: Final = 240
-"""Columns of a line where stdout is not a terminal."""
 
 
 def show(
@@ -37,22 +35,14 @@ def show(
     """
     if children < 0:
         raise UsageError(f"--children is {children}: it must not be below 0")
+    if page is not None and not is_cursor(page):
+        raise UsageError(f"--page is {page!r}: use what the page before printed last")
     trace = loop.run(_describe(place, run, children, page))
     if as_json:
         print_json(msgspec.to_builtins(trace))
         return 0
-    console = _Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(page_of(trace, verbose=verbose))
+    stdout().print(page_of(trace, verbose=verbose))
     return 0
-
-
-class _Console(Console):
-    """A console that leaves a reader who went away to the command's end, where rich would exit with status 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 async def _describe(place: Place, run: str, children: int, page: str | None) -> RunTrace:

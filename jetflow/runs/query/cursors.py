@@ -38,15 +38,25 @@ def read_cursor(text: str, asked: str) -> Cursor:
     Raises:
         InvalidQuery: it is none, or of another question.
     """
+    cursor = _decoded(text)
+    if cursor is None:
+        raise InvalidQuery(f"{_cut(text)!r} is no cursor: use the next or previous of a page")
+    if cursor.question != asked:
+        raise InvalidQuery(f"the cursor {_cut(text)!r} is of another question: begin without one")
+    return cursor
+
+
+def is_cursor(text: str) -> bool:
+    """Tell whether a text is a cursor, of whatever question."""
+    return _decoded(text) is not None
+
+
+def _decoded(text: str) -> Cursor | None:
     try:
         cursor = msgspec.json.decode(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True), type=Cursor)
     except (ValueError, binascii.Error, UnicodeError):
-        raise InvalidQuery(f"{_cut(text)!r} is no cursor: use the next or previous of a page") from None
-    if cursor.question != asked:
-        raise InvalidQuery(f"the cursor {_cut(text)!r} is of another question: begin without one")
-    if cursor.at < 0 or cursor.n < 0:
-        raise InvalidQuery(f"{_cut(text)!r} is no cursor: use the next or previous of a page")
-    return cursor
+        return None
+    return cursor if cursor.at >= 0 and cursor.n >= 0 else None
 
 
 def _cut(text: str) -> str:

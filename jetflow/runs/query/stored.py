@@ -27,6 +27,7 @@ from jetflow.runs.query.rows import STATES, Bucket, ChildRow, ErrorGroups, Page,
 from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import chunks
 from jetflow.wire.filters import ANY
+from jetflow.wire.records import Declaration
 
 LARGEST_PAGE: Final = 1000
 """Rows that one page may have."""
@@ -84,6 +85,19 @@ class StoredQueries:
             next_page=page.next,
             unattended=unattended(trace.workflow, steps, page.items),
         )
+
+    async def declarations(self) -> dict[str, Declaration]:
+        """Return the newest declaration of each workflow, by name: graph, schemas, and what is told of its steps."""
+        self._session.usable()
+        return await self._declared.all()
+
+    async def declaration(self, workflow: str) -> Declaration:
+        """Return the newest declaration of one workflow.
+
+        Raises:
+            UnknownWorkflow: nobody has declared one of this name.
+        """
+        return await self._session.usable().registry.find(workflow)
 
     async def totals(self, run_id: str) -> RunTotals:
         """Return how many children a run has, by status; in all, by the step that spawned them, and by workflow.

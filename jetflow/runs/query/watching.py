@@ -18,7 +18,7 @@ import msgspec
 from jetflow.broker.live_counts import LiveCounts
 from jetflow.broker.session import Session
 from jetflow.errors import JetflowError
-from jetflow.runs.located import locate
+from jetflow.runs.located import Located, locate
 from jetflow.runs.query.counting import read_shape, read_totals
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.rows import RunTotals
@@ -121,13 +121,19 @@ class _Watch:
         read_at = monotonic()
         while located.outcome is None:
             began = monotonic()
-            if began - read_at >= SHAPE_EVERY:
+            if began - read_at >= SHAPE_EVERY or await self._has_ended(located):
                 located = await locate(self._session, self._run)
                 shape = await read_shape(self._session, self._declared, located)
                 read_at = monotonic()
             self._show(await read_totals(self._session, self._counts, located, shape))
             await asyncio.sleep(max(EVERY, SHARE * (monotonic() - began)))
         self._show(await read_totals(self._session, self._session.store, located, shape))
+
+    async def _has_ended(self, located: Located) -> bool:
+        first, names = located.first, self._session.names
+        return (
+            first is not None and await self._session.store.last(names.records_stream, names.run_of(first)) is not None
+        )
 
     def _show(self, totals: RunTotals) -> None:
         rated = self._rated(totals)
