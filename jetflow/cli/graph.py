@@ -55,7 +55,8 @@ def workflows(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noq
 
 
 def _shown(name: str, declaration: Declaration) -> dict[str, object]:
-    return {"workflow": name, **msgspec.to_builtins(declaration)}
+    told: dict[str, object] = msgspec.json.decode(msgspec.json.encode(declaration))
+    return {"workflow": name, **told}
 
 
 def graph(

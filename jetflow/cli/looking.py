@@ -22,6 +22,8 @@ STEPS_EVERY: Final = 1.0
 ERRORS_EVERY: Final = 5.0
 """Seconds between two reads."""
 
+_GOES_ON: Final = ("queued", "running")
+
 SHARE: Final = 10
 """A read that takes n seconds is followed by a pause of this many times n, at least."""
 
@@ -33,17 +35,18 @@ async def looks(client: Client, run: str) -> AsyncGenerator[Seen]:
         UnknownRun: no run with this id is stored.
     """
     looking = _Looking(client, run)
-    await looking.read_steps()
-    yield looking.seen
-    changed: asyncio.Event = looking.changed
+    changed = looking.changed
+    if await looking.read_steps():
+        yield looking.seen
     tasks = [asyncio.get_running_loop().create_task(work) for work in (looking.count(), looking.read_on())]
     try:
         while not tasks[0].done():
+            changed.clear()
             waiting = asyncio.get_running_loop().create_task(changed.wait())
             await asyncio.wait([waiting, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            changed.clear()
-            yield looking.seen
+            if not tasks[0].done():
+                yield looking.seen
         tasks[0].result()
     finally:
         for task in tasks:
@@ -88,10 +91,13 @@ class _Looking:
                     await self.read_errors()
             await asyncio.sleep(max(STEPS_EVERY, SHARE * (monotonic() - began)))
 
-    async def read_steps(self) -> None:
-        """Read where the steps stand."""
+    async def read_steps(self) -> bool:
+        """Read where the steps stand. Returns False of a run that has ended: that is told with its last counts."""
         trace = await self._client.describe(self._run, children=0)
+        if trace.status not in _GOES_ON:
+            return False
         self._show(msgspec.structs.replace(self.seen, trace=trace))
+        return True
 
     async def read_errors(self) -> None:
         """Read the failures of children, if there are any."""

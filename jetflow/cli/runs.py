@@ -19,6 +19,9 @@ from jetflow.cli.place import Place
 from jetflow.cli.tables import clock, error_text, status_text, table_of, took
 from jetflow.runs.query.rows import Page, RunRow
 
+WIDE: Final = 120
+"""Columns from which on it is shown, too, when runs were triggered, and their errors."""
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
@@ -59,7 +62,8 @@ def list_runs(
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:
-        stdout().print(_page_of(found))
+        console = stdout()
+        console.print(_page_of(found, console.width))
     return 0
 
 
@@ -82,18 +86,21 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _page_of(found: Page[RunRow]) -> RenderableType:
-    table = table_of("run", "status", "workflow", "key", "triggered", "took", "error")
+def _page_of(found: Page[RunRow], width: int) -> RenderableType:
+    columns = ("run", "status", "workflow", "key", "took", "triggered", "error")
+    table = table_of(*(columns if width >= WIDE else columns[:5]))
+    table.columns[0].no_wrap = True
     for row in found.items:
-        table.add_row(
+        cells = (
             Text(row.id),
             status_text(row.status),
             Text(row.workflow),
             Text(printable(row.key or "")),
-            Text(clock(row.triggered)),
             Text(took(row.triggered, row.ended)),
+            Text(clock(row.triggered)),
             Text(printable(error_text(row.error)), "red", no_wrap=True, overflow="ellipsis"),
         )
+        table.add_row(*cells[: len(table.columns)])
     parts: list[RenderableType] = [table] if found.items else []
     parts.append(Text(_told(found), "dim"))
     if found.next is not None:
