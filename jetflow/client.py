@@ -225,6 +225,7 @@ def connect(
     domain: str | None = None,
     inbox_prefix: str | None = None,
     context: str | None = None,
+    ensure: bool = True,
 ) -> Connecting:
     """Connect to a namespace, for triggering and following runs.
 
@@ -232,7 +233,7 @@ def connect(
     ``timeout`` is seconds. ``replicas``, ``max_bytes`` and ``placement`` are those of `WorkerOptions`, and count for
     streams that do not exist yet. ``auth`` says who connects, ``domain`` is a JetStream
     domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of the ``nats`` command line,
-    by name or file: it says what is not said here.
+    by name or file: it says what is not said here. Without ``ensure`` nothing is made: for those who only look.
 
     Raises:
         InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
@@ -240,6 +241,7 @@ def connect(
         ServerUnreachable: no server answered in time, or all refused.
         ServerTooOld: the server is older than jetflow needs.
         JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
+        UnknownNamespace: without ``ensure``: nothing was ever made of the namespace.
     """
 
     @asynccontextmanager
@@ -248,7 +250,9 @@ def connect(
         if max_bytes is not None and max_bytes <= 0:
             raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
         retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
-        async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
+        async with await Session.open(
+            access, namespace, timeout=timeout, retention=retention, ensure=ensure
+        ) as session:
             yield Client(session)
 
     return Connecting(open_session())

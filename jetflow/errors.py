@@ -344,6 +344,17 @@ class JetStreamUnavailable(BrokerError):
     """The NATS server runs without JetStream, or this account may not use it."""
 
 
+class UnknownNamespace(BrokerError, LookupError):
+    """A namespace is to be read, and nothing was ever made of it."""
+
+    def __init__(self, namespace: str, stream: str) -> None:
+        super().__init__(
+            f"there is no namespace {namespace!r} on this server (it has no stream {stream}): start a worker there, "
+            "trigger a run, or name another one"
+        )
+        self.namespace: str = namespace
+
+
 class BrokerTimeout(BrokerError, TimeoutError):
     """The NATS server did not answer a request in time (seconds)."""
 

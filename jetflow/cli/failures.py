@@ -40,7 +40,7 @@ def errors(
     moment = None if since is None else time() - age_of(since, "--since")
 
     async def read() -> ErrorGroups:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.errors(run, workflow=workflow, since=moment, limit=limit)
 
     found = loop.run(read())

@@ -29,7 +29,7 @@ def workflows(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noq
     """
 
     async def read() -> dict[str, Declaration]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.declarations()
 
     found = loop.run(read())
@@ -75,7 +75,7 @@ def graph(
     """
 
     async def read() -> Declaration:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.declaration(workflow)
 
     declaration = loop.run(read())

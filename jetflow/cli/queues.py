@@ -29,7 +29,7 @@ def queues(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: 
     """
 
     async def read() -> list[QueueRow]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.queues()
 
     rows = loop.run(read())
@@ -86,7 +86,7 @@ def pause(
     until = None if during is None else time() + age_of(during, "--for")
 
     async def ask() -> list[str]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.pause(workflow, step, until=until)
 
     steps = loop.run(ask())
@@ -113,7 +113,7 @@ def resume(
     """
 
     async def ask() -> list[str]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.resume(workflow, step)
 
     steps = loop.run(ask())

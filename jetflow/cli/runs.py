@@ -53,7 +53,7 @@ def list_runs(
     moment = None if since is None else time() - age_of(since, "--since")
 
     async def read() -> Page[RunRow]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.runs(
                 workflow=workflow, status=status, since=moment, key=key, metadata=metadata, after=page, limit=limit
             )

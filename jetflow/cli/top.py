@@ -63,7 +63,7 @@ def top(
 
 async def _top(place: Place, every: float, *, once: bool, as_json: bool) -> int:
     console = stdout()
-    async with place.connect() as client:
+    async with place.look() as client:
         overview = await read_overview(client)
         if as_json:
             print_json(msgspec.to_builtins(overview))

@@ -45,7 +45,7 @@ def watch(
 
 async def _watch(place: Place, run: str, *, as_json: bool) -> int:
     console = stdout()
-    async with place.connect() as client:
+    async with place.look() as client:
         if console.is_terminal and not as_json:
             await client.run(run).status()  # which says that there is no such run
             with Live(console=console, auto_refresh=False) as live:

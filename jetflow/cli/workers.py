@@ -32,7 +32,7 @@ def workers(
     """
 
     async def read() -> list[WorkerRow]:
-        async with place.connect() as client:
+        async with place.look() as client:
             return await client.workers()
 
     rows = loop.run(read())
