@@ -139,7 +139,7 @@ async def test_failures_are_shown_in_groups(start: Start) -> None:
 async def test_queues_are_shown_paused_and_resumed(start: Start) -> None:
     absent = await run(start, "queues")
     assert (absent.status, "there is no namespace" in absent.errors) == (1, True)
-    await run(start, "show", "0" * 32)
+    await run(start, "doctor")
     assert (await run(start, "queues")).output == "no queue: no worker has run here yet\n"
     assert (await run(start, "pause", "square")).status == 2
     async with working(start):
@@ -206,6 +206,7 @@ async def test_no_worker_is_told_as_such(start: Start) -> None:
     ],
 )
 async def test_what_makes_no_sense_is_refused(start: Start, arguments: list[str], message: str) -> None:
+    await run(start, "doctor")  # which makes the namespace
     ended = await run(start, *arguments)
     assert ended.status == 2
     assert message in ended.errors
