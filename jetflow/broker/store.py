@@ -18,9 +18,10 @@ import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
+from jetflow.broker.puller import Delivery
 from jetflow.broker.scanning import Scan
 from jetflow.broker.times import seconds_of, written
-from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
+from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable, PermissionDenied
 
 MULTI_GET: Final = 1000
 """Subjects in one multi-get; the server takes 1024."""
@@ -225,6 +226,18 @@ class Store:
         async for page in Scan(self._connection, stream, subject).pages():
             yield [(message.subject, message.data) for message in page]
 
+    async def everything(self, stream: str, subject: str, *, headers_only: bool = False) -> AsyncIterator[list[Stored]]:
+        """Yield pages of all that a filter holds, in stream order: by a consumer, or, where none may be made, by pages.
+
+        With ``headers_only`` the bodies may stay behind.
+        """
+        try:
+            async for page in Scan(self._connection, stream, subject, subjects_only=headers_only).pages():
+                yield [_from_consumer(message) for message in page]
+        except PermissionDenied:
+            async for messages in self.pages(stream, subject):
+                yield messages
+
     async def pages(
         self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
     ) -> AsyncIterator[list[Stored]]:
@@ -321,6 +334,17 @@ def _from_replica(message: Message) -> Stored:
         headers=headers,
         body=message.data,
         time=seconds_of(headers.get("Nats-Time-Stamp", "")),
+    )
+
+
+def _from_consumer(message: Message) -> Stored:
+    delivery = Delivery(message)
+    return Stored(
+        subject=message.subject,
+        sequence=delivery.sequence,
+        headers=message.headers,
+        body=message.data,
+        time=delivery.time,
     )
 
 

@@ -175,3 +175,47 @@ async def test_what_makes_no_sense_is_refused(client: Client) -> None:
     with pytest.raises(UnknownRun):
         await client.totals("nonsense")
     await client.cancel(run.id)
+
+
+async def test_children_are_sorted_and_searched(client: Client, worker: Callable[..., Worker]) -> None:
+    async with worker([fan, leaf]):
+        run = await client.trigger(fan, 60)
+        await run.result(PATIENCE)
+    by_key = await client.children(run.id, sort="-key", limit=3)
+    assert [row.key for row in by_key.items] == ["9", "8", "7"]
+    assert by_key.total == 60
+    more = await client.children(run.id, sort="-key", limit=3, after=by_key.next)
+    assert [row.key for row in more.items] == ["6", "59", "58"]
+    back = await client.children(run.id, sort="-key", limit=3, after=more.previous)
+    assert back.items == by_key.items
+    assert [row.key for row in (await client.children(run.id, search="57 IS UNLUCKY")).items] == ["57"]
+    assert [row.n for row in (await client.children(run.id, search="59")).items if row.key == "59"] == [59]
+    some = by_key.items[0]
+    assert some in (await client.children(run.id, search=some.id[:10])).items
+    by_status = await client.children(run.id, sort="-status", limit=7)
+    assert [row.status for row in by_status.items] == ["failed"] * 6 + ["succeeded"]
+    took = [(row.ended or 0.0) - (row.started or 0.0) for row in (await client.children(run.id, sort="took")).items]
+    assert took == sorted(took)
+    with pytest.raises(InvalidQuery, match="sort is 'colour'"):
+        await client.children(run.id, sort="colour")
+    with pytest.raises(InvalidQuery, match="another question"):
+        await client.children(run.id, after=by_key.next)
+
+
+async def test_a_table_follows_what_ends(
+    client: Client, worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetflow.runs.query.child_tables.FRESH", 0.0)
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(leaf, range(5))
+
+    async with worker([parent]) as parents:
+        run = await client.trigger(parent)
+        await until(lambda: parents.counts.succeeded == 1)
+    assert (await client.children(run.id, status="open")).total == 5
+    async with worker([leaf]):
+        await run.result(PATIENCE)
+    assert (await client.children(run.id, status="open")).total == 0
+    assert (await client.children(run.id, status="succeeded", sort="-n")).items[0].n == 4

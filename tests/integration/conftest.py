@@ -14,7 +14,6 @@ import pytest
 from jetflow.server import NatsServer
 from tests.integration.commands import FLOWS, Command, Start
 
-
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
     *("workflows", "graph", "pause", "resume"),

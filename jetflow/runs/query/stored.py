@@ -17,6 +17,7 @@ from jetflow.errors import InvalidInput, InvalidQuery, UnknownRun
 from jetflow.runs.describing import read_trace, unattended
 from jetflow.runs.located import Located, locate
 from jetflow.runs.query.child_lists import ChildLists, ChildQuestion
+from jetflow.runs.query.child_tables import ChildTables, Choice, check_sort
 from jetflow.runs.query.counting import Firsts, read_shape, read_totals, workflows_of_children
 from jetflow.runs.query.cursors import Cursor, question, read_cursor
 from jetflow.runs.query.declared import FRESH, Declared
@@ -48,6 +49,7 @@ class StoredQueries:
         self._child_lists = ChildLists(session, self._declared)
         self._root_lists = RootLists(session, self._declared)
         self._history = History(session)
+        self._tables = ChildTables(session, self._declared)
         self._workflows: dict[str, tuple[float, Firsts | None]] = {}
 
     async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
@@ -119,6 +121,8 @@ class StoredQueries:
         step: str | None = None,
         workflow: str | None = None,
         status: str | None = None,
+        search: str | None = None,
+        sort: str | None = None,
         after: str | None = None,
         offset: int | None = None,
         limit: int = 100,
@@ -129,19 +133,28 @@ class StoredQueries:
         the ``next`` or the ``previous`` of a page of the same question; ``offset`` is the place of the first row, from
         0, instead. ``limit`` is 1000 at most.
 
+        ``search`` is text in the key or the error, or the beginning of the id. ``sort`` is ``n``, ``status``, ``key``,
+        ``workflow``, ``queued``, ``started``, ``ended``, ``took``, ``attempts`` or ``worker``, with ``-`` before it for
+        the other direction. For either, and for those that are ``open``, all children are read into memory first, about
+        a second for 100,000, and then kept: for 1,000,000 children at most.
+
         Raises:
             UnknownRun: no run with this id is stored.
         """
         check_id(run_id)
         _check(step=step, workflow=workflow, status=status, limit=limit)
-        asked = question(run=run_id, step=step, workflow=workflow, status=status)
+        check_sort(sort)
+        asked = question(run=run_id, step=step, workflow=workflow, status=status, search=search, sort=sort)
         cursor = _cursor(after, offset, asked)
         session = self._session.usable()
         located = await locate(session, run_id)
+        if search or sort is not None or status == "open":
+            choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
+            return await self._tables.page(located, choice, cursor, limit)
         children = ChildQuestion(
             located=located,
             question=asked,
-            workflows=await self._workflows_of(located) if status in (None, "open") else {},
+            workflows=await self._workflows_of(located) if status is None else {},
             step=step,
             workflow=workflow,
             status=status,
