@@ -39,8 +39,8 @@ STYLES: Final = {
 }
 
 
-def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
-    """Return all that is known of a run: facts, steps, and a page of children."""
+def page_of(trace: RunTrace, *, verbose: bool = False, chosen: str = "") -> RenderableType:
+    """Return all that is known of a run: facts, steps, and a page of children, ``chosen`` by options if any."""
     parts: list[RenderableType] = [_facts(trace)]
     if trace.steps:
         parts += [Text(), _steps(trace.workflow, trace.steps, trace.triggered)]
@@ -49,7 +49,8 @@ def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
     if trace.children:
         parts.append(_children(trace.children))
     if trace.next_page is not None:
-        parts.append(Text(f"more: jetflow show {trace.id} --page {trace.next_page}", "dim"))
+        options = f"{chosen} " if chosen else ""
+        parts.append(Text(f"more: jetflow show {trace.id} {options}--page {trace.next_page}", "dim"))
     if verbose:
         for error in trace.errors:
             if error.traceback:

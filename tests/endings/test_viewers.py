@@ -59,6 +59,7 @@ async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch
         assert (row.id, row.key, row.status) == (run.id, "k", "succeeded")
         assert len((await viewer.children(run.id)).items) == 30
         assert len((await viewer.children(run.id, status="failed")).items) == 10
+        assert (await viewer.children(run.id, sort="-status", limit=10)).items[9].status == "failed"
         assert (await viewer.errors(run.id)).total == 10
         assert (await viewer.errors()).total == 10
         assert [queue.workflow for queue in await viewer.queues()] == ["fan", "leaf"]

@@ -187,6 +187,24 @@ async def test_an_overview_fits_on_the_screen(start: Start) -> None:
     assert (await run(start, "top", "--every", "0")).status == 2
 
 
+async def test_children_are_shown_as_they_are_chosen(start: Start) -> None:
+    async with working(start):
+        parent = await triggered(start, "total-squares", '{"items": [1, 2, 3]}')
+        shown = json.loads((await run(start, "show", parent, "--json", "--sort", "-n", "--children", "2")).output)
+        assert [row["n"] for row in shown["children"]] == [2, 1]
+        first = (await run(start, "show", parent, "--status", "succeeded", "--children", "2")).output
+        assert "--status succeeded --page " in first
+        page = first.rpartition("--page ")[2].strip()
+        rest = await run(start, "show", parent, "--status", "succeeded", "--children", "2", "--page", page)
+        assert rest.output.count(" square ") == 1
+        assert "no failure" in (await run(start, "show", parent, "--errors")).output
+        shown = await run(start, "show", parent, "--status", "failed", "--stack")
+        assert "no step runs" in shown.output
+        assert " square " not in shown.output
+        assert (await run(start, "show", parent, "--sort", "colour")).status == 2
+        assert max(map(len, lines_of(await on_terminal(start, "show", parent)))) <= COLUMNS
+
+
 async def test_no_worker_is_told_as_such(start: Start) -> None:
     async with working(start):
         pass
