@@ -43,8 +43,10 @@ async def looks(client: Client, run: str) -> AsyncGenerator[Seen]:
         while not tasks[0].done():
             changed.clear()
             waiting = asyncio.get_running_loop().create_task(changed.wait())
-            await asyncio.wait([waiting, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+            if tasks[1].done():  # it ends by an error alone
+                tasks[1].result()
             if not tasks[0].done():
                 yield looking.seen
         tasks[0].result()

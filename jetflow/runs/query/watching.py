@@ -17,7 +17,6 @@ import msgspec
 
 from jetflow.broker.live_counts import LiveCounts
 from jetflow.broker.session import Session
-from jetflow.errors import JetflowError
 from jetflow.runs.located import Located, locate
 from jetflow.runs.query.counting import read_shape, read_totals
 from jetflow.runs.query.declared import Declared
@@ -80,7 +79,7 @@ class _Watch:
         self._newest: RunTotals | None = None
         self._changed = asyncio.Event()
         self._over = False
-        self._error: JetflowError | None = None
+        self._error: Exception | None = None
         self._ended: deque[tuple[float, int]] = deque()
         self._task = asyncio.get_running_loop().create_task(self._look_on())
         self.lookers: int = 0
@@ -109,7 +108,7 @@ class _Watch:
     async def _look_on(self) -> None:
         try:
             await self._look_until_it_ends()
-        except JetflowError as error:
+        except Exception as error:  # whoever looks gets it
             self._error = error
         finally:
             self._over = True
