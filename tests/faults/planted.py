@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
+from tests.faults.planted_looking import LOOKING
 from tests.faults.playing import Fault
 from tests.faults.suites import (
     ATTEMPTS,
