@@ -112,10 +112,10 @@ async def test_a_fan_out_is_watched_to_its_end(client: Client, worker: Callable[
     for one in seen:
         totals = one.totals
         assert totals.succeeded + totals.failed + totals.open <= totals.spawned <= 300
-    assert seen[0].totals.spawned == 0
     last = seen[-1]
     assert (last.status, last.totals.succeeded, last.totals.failed, last.totals.open) == ("succeeded", 270, 30, 0)
-    assert len(seen) > 4
+    assert len(seen) > 2
+    assert seen[0].status in ("queued", "running")
     assert client._watches._watches == {}
 
 
