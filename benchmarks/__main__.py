@@ -17,6 +17,7 @@ from benchmarks.workloads import (
     boundary,
     chain,
     cpu,
+    dashboard,
     fanout,
     gather,
     history,
@@ -50,6 +51,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         recovery,
         processes,
         idle,
+        dashboard,
     )
 }
 

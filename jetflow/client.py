@@ -12,17 +12,18 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
-from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import Status, Task
-from jetflow.errors import InvalidInput, RunFailed, UnknownRun
+from jetflow.errors import InvalidInput, RunFailed
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
+from jetflow.runs.located import locate
 from jetflow.runs.performer import Performer
+from jetflow.runs.query.queries import Queries
+from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import resolve, root_task, start_root
-from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
@@ -57,7 +58,8 @@ class Run(Generic[O_co]):
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        trace = await read_trace(self._session.usable(), self.id, children=0, values=False)
+        session = self._session.usable()
+        trace = await read_trace(session, await locate(session, self.id), values=False)
         return trace.status
 
     async def result(self, timeout: float | None = None) -> O_co:
@@ -80,14 +82,14 @@ class Run(Generic[O_co]):
         raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
 
 
-class Client:
-    """Triggers runs and follows them. Made by `connect`.
+class Client(Queries):
+    """Triggers runs, follows them, and answers what is asked about them (`Queries`). Made by `connect`.
 
     All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         self._performer = Performer(session)
 
     @property
@@ -157,19 +159,8 @@ class Client:
         Raises:
             UnknownRun: ``run_id`` is not the id of any run.
         """
-        _check_id(run_id)
+        check_id(run_id)
         return Run(self._session, run_id, ANY if workflow is None else workflow.output)
-
-    async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
-        """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
-
-        ``children`` is how many children the page holds at most; ``after`` is the ``next_page`` of the page before.
-
-        Raises:
-            UnknownRun: no run with this id is stored.
-        """
-        _check_id(run_id)
-        return await read_trace(self._session.usable(), run_id, children=children, after=after)
 
     async def cancel(self, run_id: str, *, tree: bool = True) -> bool:
         """Cancel a run, and all its descendants unless ``tree`` is false. Returns False if it had ended already.
@@ -180,7 +171,7 @@ class Client:
         Raises:
             UnknownRun: no run with this id is stored.
         """
-        _check_id(run_id)
+        check_id(run_id)
         return await cancel_run(self._session.usable(), self._performer.run, run_id, tree=tree)
 
     async def delete(self, run_id: str) -> None:
@@ -189,7 +180,7 @@ class Client:
         Raises:
             UnknownRun: no root run with this id is stored.
         """
-        _check_id(run_id)
+        check_id(run_id)
         await delete_tree(self._session.usable(), run_id)
 
     async def storage(self) -> Storage:
@@ -234,6 +225,7 @@ def connect(
     domain: str | None = None,
     inbox_prefix: str | None = None,
     context: str | None = None,
+    ensure: bool = True,
 ) -> Connecting:
     """Connect to a namespace, for triggering and following runs.
 
@@ -241,7 +233,7 @@ def connect(
     ``timeout`` is seconds. ``replicas``, ``max_bytes`` and ``placement`` are those of `WorkerOptions`, and count for
     streams that do not exist yet. ``auth`` says who connects, ``domain`` is a JetStream
     domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of the ``nats`` command line,
-    by name or file: it says what is not said here.
+    by name or file: it says what is not said here. Without ``ensure`` nothing is made: for those who only look.
 
     Raises:
         InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
@@ -249,6 +241,7 @@ def connect(
         ServerUnreachable: no server answered in time, or all refused.
         ServerTooOld: the server is older than jetflow needs.
         JetStreamUnavailable: the server runs without JetStream, or this account may not use it.
+        UnknownNamespace: without ``ensure``: nothing was ever made of the namespace.
     """
 
     @asynccontextmanager
@@ -257,17 +250,12 @@ def connect(
         if max_bytes is not None and max_bytes <= 0:
             raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
         retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
-        async with await Session.open(access, namespace, timeout=timeout, retention=retention) as session:
+        async with await Session.open(
+            access, namespace, timeout=timeout, retention=retention, ensure=ensure
+        ) as session:
             yield Client(session)
 
     return Connecting(open_session())
-
-
-def _check_id(run_id: Any) -> None:
-    if not isinstance(run_id, str):
-        raise InvalidInput(f"a run is named by its id, a str, and not by {run_id!r}: give its id, as in run.id")
-    if not is_run_id(run_id):
-        raise UnknownRun(run_id)
 
 
 def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:

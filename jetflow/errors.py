@@ -42,6 +42,10 @@ class InvalidInput(JetflowError, ValueError):
     """A value does not fit the declared input type; the message names the path inside the value."""
 
 
+class InvalidQuery(JetflowError, ValueError):
+    """A question about what is stored makes no sense: a filter, an order, a cursor or a limit."""
+
+
 class InvalidOutput(JetflowError, ValueError):
     """A step's output cannot be encoded as JSON, or does not fit the type that is asked for."""
 
@@ -361,6 +365,17 @@ class ServerTooOld(BrokerError):
 
 class JetStreamUnavailable(BrokerError):
     """The NATS server runs without JetStream, or this account may not use it."""
+
+
+class UnknownNamespace(BrokerError, LookupError):
+    """A namespace is to be read, and nothing was ever made of it."""
+
+    def __init__(self, namespace: str, stream: str) -> None:
+        super().__init__(
+            f"there is no namespace {namespace!r} on this server (it has no stream {stream}): start a worker there, "
+            "trigger a run, or name another one"
+        )
+        self.namespace: str = namespace
 
 
 class BrokerTimeout(BrokerError, TimeoutError):

@@ -76,9 +76,9 @@ class Scan:
         finally:
             forget_reconnect()
             await self._connection.unsubscribe(subscription)
-            self._connection.send(
-                self._connection.api_subject(f"CONSUMER.DELETE.{self._stream}.{self._consumer}"), reply=inbox
-            )
+            if self._consumer:
+                delete = self._connection.api_subject(f"CONSUMER.DELETE.{self._stream}.{self._consumer}")
+                self._connection.send(delete, reply=inbox)
 
     async def _make_consumer(self) -> None:
         """Make a consumer that goes on behind the last message that was read."""

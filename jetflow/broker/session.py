@@ -14,7 +14,7 @@ from jetflow.broker.ingest import Ingest
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.registry import Registry
 from jetflow.broker.store import Store
-from jetflow.broker.topology import Retention, ensure_streams
+from jetflow.broker.topology import Retention, check_streams, ensure_streams
 from jetflow.wire.subjects import Subjects
 
 
@@ -46,22 +46,28 @@ class Session:
         retention: Retention | None = None,
         durable: bool = False,
         patient: bool = False,
+        ensure: bool = True,
     ) -> Session:
         """Connect, and make the namespace's streams. ``timeout`` is seconds.
 
-        A ``durable`` session publishes in atomic batches: for servers that flush before they acknowledge.
+        A ``durable`` session publishes in atomic batches: for servers that flush before they acknowledge. One that does
+        not ``ensure`` the streams works with those that are there.
 
         Raises:
             InvalidConnection, AccessDenied, ServerUnreachable, ServerTooOld, JetStreamUnavailable: see
                 `Connection.open`; so is ``patient``.
             PermissionDenied: this user may not do what is needed.
+            UnknownNamespace: it does not exist, and is not to be made.
             InvalidName: the namespace does not fit the token rule.
         """
         names = Subjects(namespace)
         connection = await Connection.open(server, timeout=timeout, patient=patient)
         session = cls(connection, names, durable=durable)
         try:
-            session.takes_large = await ensure_streams(connection, names, retention or Retention())
+            if ensure:
+                session.takes_large = await ensure_streams(connection, names, retention or Retention())
+            else:
+                session.takes_large = await check_streams(connection, names)
             if session._atomic is not None:
                 await session._atomic.start()
             await session.publisher.start()

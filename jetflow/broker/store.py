@@ -18,9 +18,10 @@ import orjson
 
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
+from jetflow.broker.puller import Delivery
 from jetflow.broker.scanning import Scan
-from jetflow.broker.times import seconds_of
-from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable
+from jetflow.broker.times import seconds_of, written
+from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable, PermissionDenied
 
 MULTI_GET: Final = 1000
 """Subjects in one multi-get; the server takes 1024."""
@@ -120,10 +121,34 @@ class Store:
         )
         return int(answer.get("total", 0))
 
-    async def count(self, stream: str, subject: str) -> int:
-        """Return how many messages the filter holds, as any replica has them. It holds up no writers."""
-        page, behind = await self._direct_batch(stream, {"next_by_subj": subject, "batch": 1, "seq": 1})
+    async def count(self, stream: str, subject: str, *, after: int = 0, since: float | None = None) -> int:
+        """Return how many messages the filter holds, as any replica has them: **the** way to count for a view.
+
+        It holds up no writers for longer than it takes. ``after`` is a sequence, and ``since`` a time (seconds since
+        the epoch): one of them, for only what is stored from there on.
+        """
+        page, behind = await self.page(stream, subject, after=after, size=1, since=since)
         return len(page) + behind
+
+    async def page(
+        self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
+    ) -> tuple[list[Stored], int]:
+        """Return the first messages of a filter behind sequence ``after``, and how many are left behind those.
+
+        With ``since`` (seconds since the epoch), the first of those that were stored from then on. They may be less
+        than ``size`` where they are large.
+        """
+        request: dict[str, Any] = {"next_by_subj": subject, "batch": size}
+        if since is None:
+            request["seq"] = after + 1
+        else:
+            request["start_time"] = written(since)
+        return await self._direct_batch(stream, request)
+
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message of a stream, stored or removed; 0 if there never was one."""
+        answer = await self._connection.api(f"STREAM.INFO.{stream}")
+        return int(answer["state"]["last_seq"])
 
     async def leader_ids(self, stream: str, subject: str) -> AsyncIterator[bytes]:
         """Yield pages of the run ids in which the subjects of the filter end, 16 bytes each."""
@@ -200,6 +225,18 @@ class Store:
         """Yield pages of the subjects and bodies of a filter, in stream order, as any replica has them: for many."""
         async for page in Scan(self._connection, stream, subject).pages():
             yield [(message.subject, message.data) for message in page]
+
+    async def everything(self, stream: str, subject: str, *, headers_only: bool = False) -> AsyncIterator[list[Stored]]:
+        """Yield pages of all that a filter holds, in stream order: by a consumer, or, where none may be made, by pages.
+
+        With ``headers_only`` the bodies may stay behind.
+        """
+        try:
+            async for page in Scan(self._connection, stream, subject, subjects_only=headers_only).pages():
+                yield [_from_consumer(message) for message in page]
+        except PermissionDenied:
+            async for messages in self.pages(stream, subject):
+                yield messages
 
     async def pages(
         self, stream: str, subject: str, *, after: int = 0, size: int = PAGE, since: float | None = None
@@ -297,6 +334,17 @@ def _from_replica(message: Message) -> Stored:
         headers=headers,
         body=message.data,
         time=seconds_of(headers.get("Nats-Time-Stamp", "")),
+    )
+
+
+def _from_consumer(message: Message) -> Stored:
+    delivery = Delivery(message)
+    return Stored(
+        subject=message.subject,
+        sequence=delivery.sequence,
+        headers=message.headers,
+        body=message.data,
+        time=delivery.time,
     )
 
 

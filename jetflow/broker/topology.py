@@ -14,7 +14,7 @@ import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
-from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied
+from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
 from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -96,6 +96,29 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
         )
         return False
     return True
+
+
+async def check_streams(connection: Connection, names: Subjects) -> bool:
+    """Check that a namespace is there, without making anything; return whether there is a stream for large values.
+
+    Raises:
+        UnknownNamespace: nothing was ever made of it.
+        PermissionDenied: this user may not ask.
+        BrokerError: a stream is of another edition of the wire format, or of somebody else.
+    """
+    streams = {stream["name"]: stream for stream in _streams(names, Retention())}
+    found = dict(
+        zip(
+            streams, await asyncio.gather(*(_found(connection, f"STREAM.INFO.{name}") for name in streams)), strict=True
+        )
+    )
+    for name, stream in streams.items():
+        there = found[name]
+        if there is not None:
+            _check_stream(there["config"], stream)
+        elif name != names.values_stream:
+            raise UnknownNamespace(names.namespace, name)
+    return found[names.values_stream] is not None
 
 
 def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The commands put together, and what every one of them does at its end.
 
 Exit status: 0 done, 1 a `JetflowError` (one line on stderr), 2 a command line that makes no sense, 130 after Ctrl-C,
-141 when the reader of stdout went away. Anything else is a bug and shows its traceback.
+141 when the reader of stdout went away. Of a run that was waited for: 1 failed, 3 cancelled, 4 timed out. Anything else
+is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
 from jetflow.cli.dev import dev
 from jetflow.cli.doctor import doctor
+from jetflow.cli.failures import errors
+from jetflow.cli.graph import graph, workflows
 from jetflow.cli.options import UsageError
+from jetflow.cli.queues import pause, queues, resume
+from jetflow.cli.runs import list_runs
 from jetflow.cli.show import show
+from jetflow.cli.top import top
 from jetflow.cli.trigger import trigger
+from jetflow.cli.watch import ENDED, watch
 from jetflow.cli.worker import worker
-from jetflow.errors import JetflowError
+from jetflow.cli.workers import workers
+from jetflow.errors import InvalidQuery, JetflowError, RunFailed
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -38,6 +46,16 @@ app: Final[App] = App(
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
+app.command(watch, usage="Usage: jetflow watch RUN [OPTIONS]")
+app.command(list_runs, name="list", usage="Usage: jetflow list [OPTIONS]")
+app.command(errors, usage="Usage: jetflow errors [RUN] [OPTIONS]")
+app.command(queues, usage="Usage: jetflow queues [OPTIONS]")
+app.command(workers, usage="Usage: jetflow workers [OPTIONS]")
+app.command(top, usage="Usage: jetflow top [OPTIONS]")
+app.command(workflows, usage="Usage: jetflow workflows [OPTIONS]")
+app.command(graph, usage="Usage: jetflow graph WORKFLOW [OPTIONS]")
+app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
+app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
@@ -54,8 +72,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (CycloptsError, UsageError) as error:
+    except (CycloptsError, UsageError, InvalidQuery) as error:
         return _refuse(error, MISUSED)
+    except RunFailed as failed:
+        return _refuse(failed, ENDED.get(failed.status, FAILED))
     except (JetflowError, OSError) as error:
         return _refuse(error, FAILED)
     return status

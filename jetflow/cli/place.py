@@ -83,6 +83,14 @@ class Place:
         """
         return connect(self.servers, namespace=self.namespace, **self._access())
 
+    def look(self) -> AbstractAsyncContextManager[Client]:
+        """Connect to look: nothing is made, so that a namespace with a slip in its name is one that does not exist.
+
+        Raises:
+            UsageError: a password is missing.
+        """
+        return connect(self.servers, namespace=self.namespace, ensure=False, **self._access())
+
     def worker(self, workflows: Iterable[Workflow[Any, Any]], options: WorkerOptions) -> Worker:
         """Make a worker that connects there.
 

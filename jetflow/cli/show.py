@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import shlex
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from jetflow.cli import loop
+from jetflow.cli.console import stdout
+from jetflow.cli.failures import groups_of
 from jetflow.cli.json_text import print_json
-from jetflow.cli.options import AsJson, UsageError, Verbose
+from jetflow.cli.options import FLAG, AsJson, UsageError, Verbose
 from jetflow.cli.place import Place
 from jetflow.cli.tables import page_of
+from jetflow.cli.workers import running_of
+from jetflow.runs.query.cursors import is_cursor
+from jetflow.runs.query.rows import ErrorGroups, RunningRow
 from jetflow.runs.trace import RunTrace
 
-PIPE_WIDTH: Final = 240
-"""Columns of a line where stdout is not a terminal."""
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which children are shown, and in which order."""
+
+    status: Annotated[str | None, Parameter(help="Only children that are open, succeeded, failed and so on.")] = None
+    search: Annotated[str | None, Parameter(help="Only those with this in key or error, or with such an id.")] = None
+    sort: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="By n, status, key, took, started, ended, attempts or worker; -took: longest first.",
+        ),
+    ] = None
+
+    def asked(self) -> dict[str, Any]:
+        """Return it as `Client.children` takes it."""
+        return {"status": self.status, "search": self.search, "sort": self.sort}
+
+    def arguments(self) -> str:
+        """Return the command line that says the same; empty for all of them in spawn order."""
+        said = [f"--{name} {shlex.quote(value)}" for name, value in self.asked().items() if value is not None]
+        return " ".join(said)
+
+
+class Shown(NamedTuple):
+    """What was asked about a run."""
+
+    trace: RunTrace
+    errors: ErrorGroups | None
+    running: list[RunningRow] | None
 
 
 def show(
@@ -25,6 +63,9 @@ def show(
     *,
     children: Annotated[int, Parameter(help="Children on a page; 0 leaves them out, and does not count them.")] = 20,
     page: Annotated[str | None, Parameter(help="The page of children, as printed below the one before.")] = None,
+    chosen: Chosen = Chosen(),
+    errors: Annotated[bool, FLAG, Parameter(help="Show the failures of its children in groups, too.")] = False,
+    stack: Annotated[bool, FLAG, Parameter(help="Show where its running steps stand, too.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
     place: Place = Place(),  # noqa: B008 - frozen
@@ -33,30 +74,39 @@ def show(
 
     ```
     jetflow show 0199b2c3d4e5f60718293a4b5c6d7e8f --children 100
+    jetflow show 0199b2c3d4e5f60718293a4b5c6d7e8f --status failed --sort -took --errors
     ```
     """
     if children < 0:
         raise UsageError(f"--children is {children}: it must not be below 0")
-    if page is not None and not page.isdecimal():
+    if page is not None and not is_cursor(page):
         raise UsageError(f"--page is {page!r}: use what the page before printed last")
-    trace = loop.run(_describe(place, run, children, page))
+
+    async def ask() -> Shown:
+        async with place.connect() as client:
+            trace = await client.describe(run, children=children, after=None if chosen.arguments() else page)
+            if chosen.arguments() and children:
+                found = await client.children(run, after=page, limit=children, **chosen.asked())
+                trace = msgspec.structs.replace(trace, children=found.items, next_page=found.next)
+            groups = await client.errors(run) if errors else None
+            held = await client.running(run, stack=True) if stack else None
+            return Shown(trace, groups, held)
+
+    shown = loop.run(ask())
     if as_json:
-        print_json(msgspec.to_builtins(trace))
-        return 0
-    console = _Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(page_of(trace, verbose=verbose))
+        more = {"errors_of_children": shown.errors, "running": shown.running}
+        told = {name: msgspec.to_builtins(value) for name, value in more.items() if value is not None}
+        print_json(msgspec.to_builtins(shown.trace) | told)
+    else:
+        stdout().print(_page_of(shown, chosen, verbose=verbose))
     return 0
 
 
-class _Console(Console):
-    """A console that leaves a reader who went away to the command's end, where rich would exit with status 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-async def _describe(place: Place, run: str, children: int, page: str | None) -> RunTrace:
-    async with place.connect() as client:
-        return await client.describe(run, children=children, after=page)
+def _page_of(shown: Shown, chosen: Chosen, *, verbose: bool) -> RenderableType:
+    parts: list[RenderableType] = [page_of(shown.trace, verbose=verbose, chosen=chosen.arguments())]
+    if shown.errors is not None:
+        parts += [Text(), groups_of(shown.errors)]
+    if shown.running is not None:
+        parts += [Text(), running_of(shown.running)]
+        parts += [Text(f"\n{row.step} on {row.worker}:\n{row.stack.rstrip()}") for row in shown.running if row.stack]
+    return Group(*parts)

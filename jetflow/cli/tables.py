@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jetflow.engine.tasks import Failure
 from jetflow.runs.missing import told
-from jetflow.runs.trace import ChildTrace, LargeValue, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
@@ -23,7 +23,7 @@ LONGEST_VALUE: Final = 500
 SHORT_VALUE: Final = 60
 """Characters of a step's output that are shown in its row."""
 
-_STYLES: Final = {
+STYLES: Final = {
     "succeeded": "green",
     "failed": "bold red",
     "cancelled": "magenta",
@@ -39,25 +39,18 @@ _STYLES: Final = {
 }
 
 
-def progress_of(trace: RunTrace) -> RenderableType:
-    """Return the steps and the number of children of a run that goes on."""
-    table = Table.grid(padding=(0, 2))
-    for step in trace.steps:
-        table.add_row(Text(step.name), _status(step.status), Text(_took(step.started, step.ended), "dim"))
-    return Group(table, _totals(trace.totals)) if trace.totals.spawned else table
-
-
-def page_of(trace: RunTrace, *, verbose: bool = False) -> RenderableType:
-    """Return all that is known of a run: facts, steps, and a page of children."""
+def page_of(trace: RunTrace, *, verbose: bool = False, chosen: str = "") -> RenderableType:
+    """Return all that is known of a run: facts, steps, and a page of children, ``chosen`` by options if any."""
     parts: list[RenderableType] = [_facts(trace)]
     if trace.steps:
         parts += [Text(), _steps(trace.workflow, trace.steps, trace.triggered)]
     if trace.totals.spawned:
-        parts += [Text(), _totals(trace.totals)]
+        parts += [Text(), totals_text(trace.totals)]
     if trace.children:
         parts.append(_children(trace.children))
     if trace.next_page is not None:
-        parts.append(Text(f"more: jetflow show {trace.id} --page {trace.next_page}", "dim"))
+        options = f"{chosen} " if chosen else ""
+        parts.append(Text(f"more: jetflow show {trace.id} {options}--page {trace.next_page}", "dim"))
     if verbose:
         for error in trace.errors:
             if error.traceback:
@@ -69,19 +62,19 @@ def _facts(trace: RunTrace) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    took = _took(trace.triggered, trace.ended)
+    lasted = took(trace.triggered, trace.ended)
     facts: list[tuple[str, Any]] = [
         ("run", trace.id),
         ("workflow", trace.workflow),
-        ("status", Text.assemble(_status(trace.status, trace.unattended), f" in {took}" if took else "")),
-        ("triggered", _time(trace.triggered)),
+        ("status", Text.assemble(status_text(trace.status, trace.unattended), f" in {lasted}" if lasted else "")),
+        ("triggered", clock(trace.triggered)),
         ("key", trace.key),
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
         ("root", None if trace.root == trace.id else trace.root),
-        ("metadata", None if trace.metadata is None else _value(trace.metadata)),
-        ("input", _large(trace.large_input) or (None if trace.input is None else _value(trace.input))),
-        ("output", _value(trace.output) if trace.status == "succeeded" else None),
-        ("error", Text("\n".join(_error(error, of_step=True) for error in trace.errors), "red")),
+        ("metadata", None if trace.metadata is None else value_text(trace.metadata)),
+        ("input", _large(trace.large_input) or (None if trace.input is None else value_text(trace.input))),
+        ("output", value_text(trace.output) if trace.status == "succeeded" else None),
+        ("error", Text("\n".join(error_text(error, of_step=True) for error in trace.errors), "red")),
     ]
     for name, fact in facts:
         if fact:
@@ -90,83 +83,90 @@ def _facts(trace: RunTrace) -> Table:
 
 
 def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None) -> Table:
-    table = _table("step", "status", "attempts", "began", "took", "worker", "output or error")
+    table = table_of("step", "status", "attempts", "began", "took", "worker", "output or error")
     for step in steps:
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
             Text.assemble(step.name, (after, "dim")),
-            _status(step.status, (workflow,) if step.unattended else ()),
+            status_text(step.status, (workflow,) if step.unattended else ()),
             Text(str(step.attempts or "")),
             Text(_offset(triggered, step.started)),
-            Text(_took(step.started, step.ended)),
+            Text(took(step.started, step.ended)),
             Text(step.worker or ""),
             _came_of(step),
         )
         for failure in step.failures:
             table.add_row(
                 Text(f"└ attempt {failure.attempt}", "dim"),
-                _status("failed"),
+                status_text("failed"),
                 Text(),
                 Text(_offset(triggered, failure.started)),
-                Text(_took(failure.started, failure.ended)),
+                Text(took(failure.started, failure.ended)),
                 Text(failure.worker),
-                Text(_error(failure.error), "red"),
+                Text(error_text(failure.error), "red"),
             )
     return table
 
 
 def _came_of(step: StepTrace) -> Text:
     if step.error is not None:
-        return Text(_error(step.error), "red")
+        return Text(error_text(step.error), "red")
     if step.again is not None:
-        return Text(f"tried again at {_time(step.again)}", "yellow")
-    return Text(_large(step.large_output) or ("" if step.output is None else _value(step.output, SHORT_VALUE)), "dim")
+        return Text(f"tried again at {clock(step.again)}", "yellow")
+    return Text(
+        _large(step.large_output) or ("" if step.output is None else value_text(step.output, SHORT_VALUE)), "dim"
+    )
 
 
-def _children(children: tuple[ChildTrace, ...]) -> Table:
-    table = _table("child", "workflow", "key", "status", "took", "worker", "error")
+def _children(children: tuple[ChildRow, ...]) -> Table:
+    table = table_of("child", "workflow", "key", "status", "took", "worker", "error")
     for child in children:
         table.add_row(
             Text(child.id),
             Text(child.workflow),
             Text(child.key or ""),
-            _status("queued", (child.workflow,)) if child.unattended else _status(child.status),
-            Text(_took(child.started, child.ended)),
+            status_text("queued", (child.workflow,)) if child.unattended else status_text(child.status),
+            Text(took(child.started, child.ended)),
             Text(child.worker or ""),
-            Text(_error(child.error), "red"),
+            Text(error_text(child.error), "red"),
         )
     return table
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """Return an empty table with these columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("child", "status"))
     return table
 
 
-def _totals(totals: Totals) -> Text:
+def totals_text(totals: Totals) -> Text:
+    """Return how many children there are, by status."""
     text = Text(f"{totals.spawned:,} children")
     for status in Totals.__struct_fields__[1:]:
         count: int = getattr(totals, status)
         if count:
-            text.append("  ").append_text(Text(f"{count:,} {status.replace('_', ' ')}", _STYLES[status]))
+            text.append("  ").append_text(Text(f"{count:,} {status.replace('_', ' ')}", STYLES[status]))
     return text
 
 
-def _status(status: str, unattended: tuple[str, ...] = ()) -> Text:
-    text = Text(status.replace("_", " "), _STYLES[status])
+def status_text(status: str, unattended: tuple[str, ...] = ()) -> Text:
+    """Return a status as a word in its colour, and who is missing."""
+    text = Text(status.replace("_", " "), STYLES[status])
     return text.append(f": {told(unattended)}", "bold yellow") if unattended else text
 
 
-def _error(error: Failure | None, *, of_step: bool = False) -> str:
+def error_text(error: Failure | None, *, of_step: bool = False) -> str:
+    """Return an error on one line; empty for none."""
     if error is None:
         return ""
     where = f"{error.step}: " if of_step and error.step else ""
     return f"{where}{error.type}: {error.message}"
 
 
-def _value(value: Any, longest: int = LONGEST_VALUE) -> str:
+def value_text(value: Any, longest: int = LONGEST_VALUE) -> str:
+    """Return a value as JSON, cut where it is long."""
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters; all with --json)"
 
@@ -175,15 +175,17 @@ def _large(value: LargeValue | None) -> str:
     return "" if value is None else f"{value.size:,} bytes of JSON, as value {value.reference}"
 
 
-def _time(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
+    """Return a time in the local zone; empty for none."""
     return "" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _offset(since: float | None, moment: float | None) -> str:
-    return "" if since is None or moment is None else f"+{_took(since, moment)}"
+    return "" if since is None or moment is None else f"+{took(since, moment)}"
 
 
-def _took(started: float | None, ended: float | None) -> str:
+def took(started: float | None, ended: float | None) -> str:
+    """Return how long something took; empty where that is not known."""
     if started is None or ended is None:
         return ""
     seconds = max(0.0, ended - started)

@@ -38,8 +38,8 @@ def trigger(
 ) -> int:
     """Start a run, and print its id.
 
-    With --wait the output is printed as JSON instead, and the id and the progress go to stderr. The exit status is 1
-    when the run failed.
+    With --wait the output is printed as JSON instead, and the id and the progress go to stderr. The exit status
+    tells how the run has ended: 0 succeeded, 1 failed, 3 cancelled, 4 timed out.
 
     ```
     jetflow trigger index-tree '{"root": "/usr/lib"}' --key nightly --wait --timeout 60

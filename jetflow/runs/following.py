@@ -16,8 +16,8 @@ from jetflow.broker.connection import Message
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout, JetStreamUnavailable, ResultTimeout, UnknownRun
-from jetflow.runs.child_traces import read_children
 from jetflow.runs.missing import is_missed, told
+from jetflow.runs.query.child_rows import waited_for
 from jetflow.runs.tasks import task_of
 from jetflow.wire.records import decode_outcome
 
@@ -138,7 +138,6 @@ class Following:
         try:
             if await is_missed(session, task.workflow, task.version):
                 return {task.workflow}
-            children, _ = await read_children(session, task.root, task.run, CHILDREN_ASKED_ABOUT, 0)
+            return await waited_for(session, task.root, task.run, CHILDREN_ASKED_ABOUT)
         except BrokerError:
             return set()
-        return {child.workflow for child in children if child.unattended}

@@ -17,7 +17,7 @@ from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
 from jetflow.runs.missing import is_missed
 from jetflow.runs.tasks import triggered_at
-from jetflow.runs.trace import LOST, AttemptTrace, LargeValue, State, StepTrace
+from jetflow.runs.trace import LOST, AttemptTrace, JoinTrace, LargeValue, State, StepTrace
 from jetflow.runs.values import size_of
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
 from jetflow.wire.subjects import BEGUN, last_token
@@ -63,19 +63,11 @@ class StepRecords:
                 found.attempts.setdefault(step, []).append(attempt)
         return found
 
-    def spawned(self) -> int:
-        """Return how many children the join records speak of: no fewer were spawned, though their tasks be gone."""
-        most: dict[str, int] = {}
-        for (step, _), record in self.joins.items():
-            if record is not None:
-                most[step] = max(most.get(step, 0), max(record.total, record.needed) - len(record.borrowed))
-        return sum(most.values())
-
 
 async def read_steps(
     session: Session, graph: Graph, tasks: list[Turn], outcome: Outcome | None
-) -> tuple[tuple[StepTrace, ...], int]:
-    """Return where the steps of a run stand, and how many children they have spawned at least.
+) -> tuple[StepTrace, ...]:
+    """Return where the steps of a run stand.
 
     ``outcome`` is the run's, as it is stored.
     """
@@ -90,7 +82,7 @@ async def read_steps(
         if outcome is not None and trace.status in _OPEN and node.name != graph.on_failure:
             trace = msgspec.structs.replace(trace, status="cancelled", again=None)  # as a whole, or by a failing fast
         traces.append(trace)
-    return tuple(traces), records.spawned()
+    return tuple(traces)
 
 
 def _shown(graph: Graph, tasks: list[Turn]) -> list[Node]:
@@ -127,6 +119,13 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         unattended=waits and await is_missed(session, turns[-1][0].workflow, turns[-1][0].version),
         again=again if status == "retrying" else None,
         failures=_failures(failed, begun, attempts - (status != "retrying"), outcome),
+        join=None if record is None or (status == "retrying" and not record.counted) else _joined(record),
+    )
+
+
+def _joined(record: JoinRecord) -> JoinTrace:
+    return JoinTrace(
+        kind=record.kind, needed=record.needed, total=record.total, policy=record.policy, until=record.until
     )
 
 
@@ -139,7 +138,7 @@ async def _status(
         return "pending"
     if joined:
         return "waiting" if again is None else "retrying"
-    return "running" if await _is_delivered(session, *turns[-1]) else "queued"
+    return "running" if await is_delivered(session, *turns[-1]) else "queued"
 
 
 def _attempts(
@@ -202,7 +201,8 @@ def _join(message: Stored) -> JoinRecord | None:
         return None
 
 
-async def _is_delivered(session: Session, task: Task, message: Stored) -> bool:
+async def is_delivered(session: Session, task: Task, message: Stored) -> bool:
+    """Tell whether a task has been delivered, by how far its consumer has come."""
     consumer = session.names.consumer(task.workflow, task.step)
     try:
         info = await session.connection.api(f"CONSUMER.INFO.{session.names.tasks_stream}.{consumer}")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import Failure, Status
+from jetflow.wire.records import DeclaredStep
 
 State = Literal[
     "pending", "queued", "running", "waiting", "retrying", "succeeded", "failed", "cancelled", "timed_out", "skipped"
 ]
 
+
+ChildState: TypeAlias = Literal["open", "succeeded", "failed", "cancelled", "timed_out"]
+"""Where a child stands: whether an open one is queued or running, only its worker knows, see `RunningRow`."""
+
+RunState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out"]
+"""Where a root run stands."""
 
 LOST = "WorkerLost"
 """The type of the error that stands for an attempt whose worker was lost, and could record nothing."""
@@ -37,6 +45,20 @@ class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
+class JoinTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step waits for, or has waited for, with its function returned (``sealed``) or parked (``parked``).
+
+    ``needed`` children must have ended before its ``policy`` can be decided over ``total``; ``until`` is when a timer
+    wakes it in any case, in seconds since the epoch.
+    """
+
+    kind: Literal["sealed", "parked"]
+    needed: int
+    total: int = 0
+    policy: JoinPolicy = ALL_SUCCEED
+    until: float | None = None
+
+
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one step stands. Times are seconds since the epoch.
 
@@ -44,7 +66,8 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     has failed, and is tried again at ``again``. ``turns`` counts how often it was begun, parked turns included;
     ``failures`` are the attempts that failed, or were lost with their workers, and were tried again. An output that is
     too large for its record is told by its ``large_output``, and not read. An ``unattended`` one has been queued for
-    five seconds and more, and no worker runs it.
+    five seconds and more, and no worker runs it. ``declared`` is what the newest declaration says of the step: how many
+    attempts it has, its timeout, where its code is.
     """
 
     name: str
@@ -62,22 +85,27 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     again: float | None = None
     unattended: bool = False
     failures: tuple[AttemptTrace, ...] = ()
+    join: JoinTrace | None = None
+    declared: DeclaredStep | None = None
 
 
-class ChildTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one child run stands. Times are seconds since the epoch.
+class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One child run in a list. ``n`` is its place in spawn order, from 0, where that is known.
 
-    An ``unattended`` one has been open for five seconds and more, and no worker runs its workflow.
+    ``attempts`` counts those that were recorded; of an open child it is 0. ``error`` is short where it comes from a
+    mark: without traceback.
     """
 
     id: str
     workflow: str
     step: str
-    status: Literal["open"] | Status
+    status: ChildState
+    n: int | None = None
     key: str | None = None
     queued: float | None = None
     started: float | None = None
     ended: float | None = None
+    attempts: int = 0
     worker: str | None = None
     error: Failure | None = None
     unattended: bool = False
@@ -95,12 +123,33 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     removed: int = 0
 
 
+class StepTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """The children of one step. ``sealed`` says that its function has returned: it spawns no more."""
+
+    step: str
+    totals: Totals
+    sealed: bool = False
+
+
+class WorkflowTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """The children of one workflow. ``open`` and ``succeeded`` are None where only a look at each child could tell."""
+
+    workflow: str
+    spawned: int = 0
+    open: int | None = None
+    succeeded: int | None = None
+    failed: int = 0
+    cancelled: int = 0
+    timed_out: int = 0
+
+
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one run stands. Times are seconds since the epoch.
 
     ``children`` is one page; give ``next_page`` to the next call to go on. ``totals`` counts all children. ``errors``
     holds the errors of all steps that failed, and ``error`` the first of them. An input that is too large for its task
-    is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started.
+    is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started. ``digest``
+    is that of the input; of a child without a key it is empty.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
     """
 
@@ -123,6 +172,11 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[Failure, ...] = ()
     steps: tuple[StepTrace, ...] = ()
     totals: Totals = Totals()
-    children: tuple[ChildTrace, ...] = ()
+    children: tuple[ChildRow, ...] = ()
     next_page: str | None = None
+    digest: str = ""
+    deadline: float | None = None
+    on_failure: str | None = None
+    step_totals: tuple[StepTotals, ...] = ()
+    workflow_totals: tuple[WorkflowTotals, ...] = ()
     unattended: tuple[str, ...] = ()

@@ -7,12 +7,16 @@ one purge. Whoever reads it checks the digest.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from hashlib import sha256
 from typing import Final
 
 import msgspec
 
+from jetflow.broker.registry import is_subject_token
 from jetflow.broker.session import Session
 from jetflow.engine.identity import cut_hash
+from jetflow.engine.joins import ID_BYTES
 from jetflow.engine.tasks import NULL, Outcome
 from jetflow.errors import BrokerError, PayloadTooLarge
 
@@ -114,6 +118,26 @@ async def get(session: Session, root: str, reference: str) -> bytes:
     if cut_hash(data).hex() != digest:
         raise LostValue(f"the value {digest} of the tree {root} is gone, or was changed")
     return data
+
+
+async def chunks(session: Session, root: str, reference: str) -> AsyncGenerator[bytes]:
+    """Yield the chunks of the value that a reference names, one after the other.
+
+    Raises:
+        LostValue: it is not stored any more, or its digest does not fit, which shows behind the last chunk.
+    """
+    name, _, count = reference.partition(".")
+    digest, names = sha256(), session.names
+    if not count.isdecimal() or int(count) > _MOST_CHUNKS or not is_subject_token(name):
+        raise LostValue(f"{reference!r} is not the reference of a value")
+    for number in range(int(count)):
+        part = await session.store.leader_last(names.values_stream, names.value(root, name, number))
+        if part is None:
+            break
+        digest.update(part.body)
+        yield part.body
+    if digest.digest()[:ID_BYTES].hex() != name.partition("-")[0]:
+        raise LostValue(f"the value {name.partition('-')[0]} of the tree {root} is gone, or was changed")
 
 
 async def size_of(session: Session, root: str, reference: str) -> int:

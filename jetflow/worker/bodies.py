@@ -42,7 +42,7 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Bodies:
-    """The bodies that run in this worker, and the crowd of those that wait.
+    """The bodies that run in this worker (``running``, the newest last), and the crowd of those that wait.
 
     ``park_after``, in seconds, is read by each that begins to wait.
     """
@@ -60,7 +60,7 @@ class Bodies:
         self._session = session
         self._performer = performer
         self._slots = slots
-        self._counts = counts
+        self.counts: Counts = counts
         self.lookout: Lookout = lookout
         self._inputs = Inputs(session)
         self._limits = Limits(options.max_depth, options.max_descendants, set())
@@ -69,7 +69,7 @@ class Bodies:
         self._threads_hang = False
         self._pool = pool
         self._waiting_in_processes = _CrowdInProcesses(self, options.pool().size)
-        self._running: dict[Assignment, Body] = {}
+        self.running: dict[Assignment, Body] = {}
         self._born = forks.generation()
         self.stopping: bool = False
         self.waiting: int = 0
@@ -97,8 +97,8 @@ class Bodies:
         """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
         task, work.body = work.task, body
         context = Context(body) if isinstance(body, Execution) else None
-        self._running[work] = body
-        self._counts.executed += 1
+        self.running[work] = body
+        self.counts.executed += 1
         work.started, began = time(), monotonic()
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
@@ -118,7 +118,7 @@ class Bodies:
         finally:
             if forks.is_child(self._born):  # the function has forked, and this is the child's return from it
                 forks.end_child()
-            del self._running[work]
+            del self.running[work]
             if context is not None:
                 points.before("stop_listening")
                 await body.close()
@@ -204,14 +204,14 @@ class Bodies:
 
     def cancel(self, is_cancelled: Callable[[Assignment], bool]) -> None:
         """Tell those that are cancelled."""
-        for work, body in list(self._running.items()):
+        for work, body in list(self.running.items()):
             if is_cancelled(work):
                 body.cancel()
 
     def park(self) -> None:
         """Park every step that waits, and every one that is about to: the worker stops."""
         self.stopping = True
-        for body in list(self._running.values()):
+        for body in list(self.running.values()):
             body.park()
 
     def has_room(self) -> bool:
@@ -232,7 +232,7 @@ class Bodies:
 
     def name_of(self, running: asyncio.Task[Any]) -> str:
         """Return which step a task of the event loop runs."""
-        for work, body in list(self._running.items()):
+        for work, body in list(self.running.items()):
             if body.runs_in(running):
                 return f"step {work.task.step!r} of {work.task.workflow!r}, run {work.task.run},"
         return running.get_name()

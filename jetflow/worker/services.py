@@ -15,6 +15,7 @@ from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
 from jetflow.runs.performer import Performer
+from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
@@ -82,6 +83,7 @@ class Services:
         )
         self.history: History = History(session, options)
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
+        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots)
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
     def _guarding(self, options: WorkerOptions) -> Guarding | None:
@@ -146,6 +148,7 @@ class Services:
         await self.sweeper.start()
         await self.history.start()
         await self.presence.start()
+        await self.answering.start()
         for fetcher in self._pulling:
             fetcher.begin()
 
@@ -167,6 +170,7 @@ class Services:
         ``hurry`` ends the grace time.
         """
         self.presence.leave()
+        self.answering.leave()
         await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
         await self.sweeper.stop()
         await self.history.stop()
@@ -182,6 +186,7 @@ class Services:
             await errands.abandon()
         await self.pullers.stop()
         await self.presence.stop()
+        await self.answering.stop()
         await self._leave_threads()
         await self.heartbeat.stop()
         if self.guarding is not None:

@@ -17,15 +17,16 @@ from jetflow import forks
 
 
 class Call:
-    """One call in a thread. ``has_ended`` says that its function has returned, or was never called."""
+    """One call in a thread: ``thread`` by its ident. ``has_ended`` says that it has returned, or was never called."""
 
-    __slots__ = ("function", "has_ended", "loop", "result")
+    __slots__ = ("function", "has_ended", "loop", "result", "thread")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function: Callable[[], Any] = function
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.result: asyncio.Future[Any] = self.loop.create_future()
         self.has_ended: bool = False
+        self.thread: int = 0
 
     @property
     def is_hung(self) -> bool:
@@ -36,6 +37,7 @@ class Call:
         """Call the function, unless nobody waits for it, and return its value or its error."""
         if self.result.cancelled():
             return None, None
+        self.thread = threading.get_ident()
         try:
             return self.function(), None
         except StopIteration as stop:  # which no future takes; a generator turns it into this, too

@@ -136,4 +136,4 @@ async def is_pulled(client: Client, flow: str) -> bool:
 
 async def runs(worker: Worker, count: int) -> bool:
     """Whether so many bodies run in a worker."""
-    return len(services(worker).executor.bodies._running) == count
+    return len(services(worker).executor.bodies.running) == count

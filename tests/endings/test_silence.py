@@ -32,7 +32,13 @@ async def par(count: int, ctx: Context) -> int:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what has waited for a moment asked about, where it takes five seconds otherwise."""
-    for module in ("worker.lookout", "runs.following", "runs.child_traces", "runs.step_traces", "broker.attendance"):
+    for module in (
+        "worker.lookout",
+        "runs.following",
+        "runs.query.child_rows",
+        "runs.step_traces",
+        "broker.attendance",
+    ):
         monkeypatch.setattr(f"jetflow.{module}.WAITED", SOON)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
 from tests.faults.planted_in_processes import IN_PROCESSES
+from tests.faults.planted_looking import LOOKING
 from tests.faults.playing import Fault
 from tests.faults.suites import (
     ATTEMPTS,
@@ -360,4 +361,6 @@ THREADS: Final = (
     ),
 )
 
-FAULTS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES, *EFFECTS, *BROKER, *PROCESSES)
+_OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
+
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING)

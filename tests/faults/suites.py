@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+ASKING: Final = "tests/fundamentals/test_16_asking.py"
 ATTEMPTS: Final = "tests/endings/test_attempts.py"
 BLOCKING: Final = "tests/fundamentals/test_08_blocking.py"
 BROKER_PARTS: Final = "tests/integration/test_broker.py"
@@ -20,6 +21,7 @@ KEPT: Final = "tests/endings/test_kept_tasks.py"
 JOINS: Final = "tests/endings/test_joins.py"
 LARGE: Final = "tests/endings/test_large_values.py"
 LIMITS: Final = "tests/fundamentals/test_09_limits.py"
+LOOKING_ON: Final = "tests/fundamentals/test_17_looking_on.py"
 NETS: Final = "tests/integration/test_nets.py"
 ONCE: Final = "tests/endings/test_once.py"
 PAUSES: Final = "tests/endings/test_pauses.py"
@@ -30,5 +32,6 @@ PROCESSES: Final = "tests/endings/test_step_processes.py"
 TIMERS: Final = "tests/endings/test_timers.py"
 TRIGGERING: Final = "tests/fundamentals/test_02_triggering.py"
 TROUBLE: Final = "tests/endings/test_trouble.py"
+VIEWERS: Final = "tests/endings/test_viewers.py"
 WAITING: Final = "tests/fundamentals/test_07_waiting.py"
 WIRE: Final = "tests/integration/test_wire.py"

@@ -14,6 +14,12 @@ import pytest
 from jetflow.server import NatsServer
 from tests.integration.commands import FLOWS, Command, Start
 
+CONNECTING = (
+    *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
+    *("workflows", "graph", "pause", "resume"),
+)
+"""Commands that take a namespace."""
+
 
 @pytest.fixture
 def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
@@ -28,7 +34,7 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
         program: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Command]:
-        if arguments[0] in ("worker", "trigger", "show", "cancel", "doctor", "dev"):
+        if arguments[0] in CONNECTING:
             arguments += ("--namespace", namespace)
         process = await asyncio.create_subprocess_exec(
             sys.executable,

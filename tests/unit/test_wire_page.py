@@ -15,6 +15,7 @@ from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Attempt, Failure, Outcome
+from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.runs.values import LostValue
 from jetflow.wire.records import Declaration, DeclaredStep, Mark
 from jetflow.wire.subjects import EDITION, RECORD_KINDS, Header, Subjects
@@ -44,6 +45,11 @@ def names(text: str) -> set[str]:
 @pytest.mark.parametrize("kind", [Outcome, JoinRecord, Attempt, Failure, Mark, Graph, Declaration, DeclaredStep])
 def test_every_field_of_a_record_is_named(kind: type[Any]) -> None:
     assert set(kind.__struct_fields__) <= names(section("Records"))
+
+
+@pytest.mark.parametrize("kind", [WorkerRow, RunningRow])
+def test_every_field_of_what_workers_answer_is_named(kind: type[Any]) -> None:
+    assert set(kind.__struct_fields__) <= names(section("Asking workers"))
 
 
 def test_every_field_of_a_policy_is_named() -> None:

@@ -1,0 +1,98 @@
+"""Finding a place in a long list of messages without reading it: the newest ones, or the n-th.
+
+The broker reads forward only, but tells how many messages of a filter are left behind a sequence. So the newest are
+found by going back in growing strides and halving the last one, and the n-th by interpolation: some twenty counts at
+most, of which each holds up nobody for longer than it takes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from jetflow.broker.store import PAGE, Store, Stored
+
+FIRST_STRIDE: Final = 256
+"""Sequences that the first stride back takes; each further one is as many times longer as the last figure here."""
+
+STRIDE_GROWS: Final = 8
+
+NEAR: Final = 300
+"""Messages that are rather read than halved once more."""
+
+
+class Newest(NamedTuple):
+    """The newest messages of a filter, the newest first; whether there are none before them, and how many there are."""
+
+    found: list[Stored]
+    is_all: bool
+
+
+class Place(NamedTuple):
+    """A place in the messages of a filter: ``n`` of them stand up to sequence ``behind``, and the others behind it."""
+
+    behind: int
+    n: int
+
+
+class Seeker:
+    """Seeks in the messages of one filter of one stream."""
+
+    def __init__(self, store: Store, stream: str, subject: str) -> None:
+        self._store = store
+        self._stream = stream
+        self._filter = subject
+
+    async def count(self, after: int = 0) -> int:
+        """Return how many messages stand behind a sequence."""
+        return await self._store.count(self._stream, self._filter, after=after)
+
+    async def newest(self, size: int, *, before: int | None = None, floor: int = 0) -> Newest:
+        """Return the newest ``size`` messages, of those before sequence ``before`` and behind sequence ``floor``."""
+        end = await self._store.last_sequence(self._stream) + 1 if before is None else before
+        behind = 0 if before is None else await self.count(end - 1)
+        start, count = await self._start(size, end, floor, behind)
+        if not count:
+            return Newest([], True)
+        found: list[Stored] = []
+        async for page in self._store.pages(self._stream, self._filter, after=start, size=min(PAGE, count)):
+            found += [message for message in page if message.sequence < end]
+            if len(found) >= count or page[-1].sequence >= end:
+                break
+        is_all = start <= floor and len(found) <= size
+        return Newest(found[::-1][:size], is_all)
+
+    async def _start(self, size: int, end: int, floor: int, behind: int) -> tuple[int, int]:
+        """Return a sequence behind which ``size`` messages stand and not many more, and how many stand there."""
+        near, stride = end, FIRST_STRIDE
+        while True:
+            far = max(floor, end - 1 - stride)
+            count = await self.count(far) - behind
+            if count >= size or far <= floor:
+                break
+            near, stride = far, stride * STRIDE_GROWS
+        while count > size + NEAR and near - far > 1:
+            middle = (far + near) // 2
+            found = await self.count(middle) - behind
+            if found >= size:
+                far, count = middle, found
+            else:
+                near = middle
+        return far, max(0, count)
+
+    async def near(self, n: int) -> Place:
+        """Return a place from which the n-th message, from 0, is not far; the end where there are not so many."""
+        first, left = await self._store.page(self._stream, self._filter, size=1)
+        total, last = len(first) + left, await self._store.last_sequence(self._stream)
+        if n >= total:
+            return Place(last, total)
+        low = Place(first[0].sequence - 1, 0)
+        high = Place(last, total)
+        by_share = True
+        while n - low.n > NEAR and high.behind - low.behind > 1:
+            width = high.behind - low.behind
+            step = int(width * (n - low.n) / max(1, high.n - low.n)) - NEAR // 2 if by_share else width // 2
+            middle = min(high.behind - 1, max(low.behind + 1, low.behind + step))
+            found = Place(middle, total - await self.count(middle))
+            low, high = (found, high) if found.n <= n else (low, found)
+            by_share = not by_share
+        return low

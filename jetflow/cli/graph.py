@@ -1,0 +1,122 @@
+"""`jetflow workflows` and `jetflow graph`: what is declared, and how its steps hang together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from cyclopts import Parameter
+from rich.text import Text
+
+from jetflow.cli import loop
+from jetflow.cli.console import printable, stdout
+from jetflow.cli.json_text import print_json
+from jetflow.cli.options import AsJson
+from jetflow.cli.place import Place
+from jetflow.cli.tables import table_of
+from jetflow.engine.graph import Graph
+from jetflow.wire.records import Declaration, DeclaredStep
+
+_NO_STEP: Final = DeclaredStep()
+
+
+def workflows(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
+    """List the workflows that are declared: their steps, newest version, and where their code is.
+
+    ```
+    jetflow workflows --namespace billing
+    ```
+    """
+
+    async def read() -> dict[str, Declaration]:
+        async with place.look() as client:
+            return await client.declarations()
+
+    found = loop.run(read())
+    if as_json:
+        print_json([_shown(name, declaration) for name, declaration in found.items()])
+        return 0
+    if not found:
+        stdout().print(Text("no workflow: none was declared here yet", "dim"))
+        return 0
+    table = table_of("workflow", "version", "steps", "deadline", "about")
+    for name, declaration in found.items():
+        steps = declaration.graph.nodes
+        first = declaration.steps.get(steps[0].name, _NO_STEP) if steps else _NO_STEP
+        table.add_row(
+            Text(name),
+            Text(declaration.version),
+            Text(", ".join(node.name for node in steps)),
+            Text("" if declaration.deadline is None else f"{declaration.deadline:g} s"),
+            Text(printable(first.doc) or first.source, "dim"),
+        )
+    stdout().print(table)
+    return 0
+
+
+def _shown(name: str, declaration: Declaration) -> dict[str, object]:
+    told: dict[str, object] = msgspec.json.decode(msgspec.json.encode(declaration))
+    return {"workflow": name, **told}
+
+
+def graph(
+    workflow: Annotated[str, Parameter(help="The workflow's name.")],
+    /,
+    *,
+    form: Annotated[Literal["text", "mermaid"], Parameter(name="--format", help="How to draw it.")] = "text",
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Draw the steps of a workflow, as text or for Mermaid.
+
+    ```
+    jetflow graph count-tree --format mermaid > count-tree.mmd
+    ```
+    """
+
+    async def read() -> Declaration:
+        async with place.look() as client:
+            return await client.declaration(workflow)
+
+    declaration = loop.run(read())
+    if as_json:
+        print_json(_shown(workflow, declaration))
+    else:
+        print(mermaid_of(declaration.graph) if form == "mermaid" else text_of(declaration), end="")
+    return 0
+
+
+def mermaid_of(graph: Graph) -> str:
+    """Return a graph as Mermaid draws it."""
+    number = {node.name: f"s{at}" for at, node in enumerate(graph.nodes)}
+    lines = ["flowchart LR", *(f'    {number[node.name]}["{node.name}"]' for node in graph.nodes)]
+    lines += [f"    {number[before]} --> {number[node.name]}" for node in graph.nodes for before in node.after]
+    if graph.on_failure is not None:
+        lines.append(f'    f["{graph.on_failure} (on failure)"]:::failure')
+        lines.append("    classDef failure stroke-dasharray: 4")
+    return "\n".join(lines) + "\n"
+
+
+def text_of(declaration: Declaration) -> str:
+    """Return a graph as lines: each step below those that it comes after, as deep as its longest way from the start."""
+    graph = declaration.graph
+    depth: dict[str, int] = {}
+    for node in graph.nodes:  # in an order in which each follows those that it comes after
+        depth[node.name] = max((depth[before] + 1 for before in node.after), default=0)
+    lines = [f"{graph.workflow} @ {declaration.version}"]
+    for node in graph.nodes:
+        after = f"  after {', '.join(node.after)}" if node.after else ""
+        told = _told(declaration.steps.get(node.name, _NO_STEP))
+        lines.append(f"{'   ' * depth[node.name]}{'└─ ' if node.after else '── '}{node.name}{after}{told}")
+    if graph.on_failure is not None:
+        lines.append(f"── {graph.on_failure}  on failure")
+    return "\n".join(lines) + "\n"
+
+
+def _told(step: DeclaredStep) -> str:
+    facts = [
+        f"{step.attempts} attempts" if step.attempts != 1 else "",
+        "" if step.timeout is None else f"timeout {step.timeout:g} s",
+        "" if step.max_running is None else f"at most {step.max_running} at once",
+    ]
+    return "".join(f"  [{fact}]" for fact in facts if fact)

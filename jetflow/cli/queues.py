@@ -1,0 +1,124 @@
+"""`jetflow queues`, `jetflow pause` and `jetflow resume`: what waits for workers, and holding it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import time
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from jetflow.cli import loop
+from jetflow.cli.console import print_rows, stdout
+from jetflow.cli.json_text import print_json
+from jetflow.cli.options import AsJson
+from jetflow.cli.place import Place
+from jetflow.cli.runs import age_of
+from jetflow.cli.tables import clock, table_of, took
+from jetflow.runs.query.rows import QueueRow
+
+
+def queues(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
+    """Show the queue of each step: what waits and since when, what workers hold, limits, pauses.
+
+    ```
+    jetflow queues --server nats.example.com
+    ```
+    """
+
+    async def read() -> list[QueueRow]:
+        async with place.look() as client:
+            return await client.queues()
+
+    rows = loop.run(read())
+    if as_json:
+        print_rows(rows)
+    else:
+        stdout().print(queues_of(rows))
+    return 0
+
+
+def queues_of(rows: Sequence[QueueRow]) -> RenderableType:
+    """Return queues as a table. One that waits and that nobody pulls says so."""
+    if not rows:
+        return Text("no queue: no worker has run here yet", "dim")
+    table = table_of("workflow", "step", "waiting", "oldest", "held", "redelivered", "limit", "state")
+    now = time()
+    for row in rows:
+        table.add_row(
+            Text(row.workflow),
+            Text(row.step),
+            Text(f"{row.waiting:,}", "yellow" if row.waiting else ""),
+            Text(took(row.oldest, now)),
+            Text(f"{row.held:,}"),
+            Text(f"{row.redelivered:,}", "yellow" if row.redelivered else ""),
+            Text("" if row.limit is None else f"{row.limit:,}"),
+            _state(row, now),
+        )
+    return table
+
+
+def _state(row: QueueRow, now: float) -> Text:
+    if row.paused_until is not None:
+        far = row.paused_until - now > 10 * 365 * 86400
+        return Text("paused" if far else f"paused until {clock(row.paused_until)}", "magenta")
+    return Text("nobody pulls", "bold red") if row.waiting and not row.pulls and not row.held else Text()
+
+
+def pause(
+    workflow: Annotated[str, Parameter(help="The workflow's name.")],
+    step: Annotated[str | None, Parameter(help="One step of it; else all that workers have run.")] = None,
+    /,
+    *,
+    during: Annotated[str | None, Parameter(name="--for", help="How long: 90s, 15m, 2h; else until resume.")] = None,
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Have the server give out no tasks of a workflow, or of one step, to any worker. What runs goes on.
+
+    ```
+    jetflow pause send-mail --for 2h
+    jetflow pause count-tree scan
+    ```
+    """
+    until = None if during is None else time() + age_of(during, "--for")
+
+    async def ask() -> list[str]:
+        async with place.look() as client:
+            return await client.pause(workflow, step, until=until)
+
+    steps = loop.run(ask())
+    if as_json:
+        print_json({"workflow": workflow, "steps": steps, "paused": True, "until": until})
+    else:
+        print(f"{workflow}: {', '.join(steps)} paused{'' if until is None else f' until {clock(until)}'}")
+    return 0
+
+
+def resume(
+    workflow: Annotated[str, Parameter(help="The workflow's name.")],
+    step: Annotated[str | None, Parameter(help="One step of it; else all that workers have run.")] = None,
+    /,
+    *,
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Have the server give out tasks again that were paused. The first may take some seconds.
+
+    ```
+    jetflow resume send-mail
+    ```
+    """
+
+    async def ask() -> list[str]:
+        async with place.look() as client:
+            return await client.resume(workflow, step)
+
+    steps = loop.run(ask())
+    if as_json:
+        print_json({"workflow": workflow, "steps": steps, "paused": False})
+    else:
+        print(f"{workflow}: {', '.join(steps)} resumed")
+    return 0

@@ -1,0 +1,173 @@
+"""Pages of a run's children: in the order in which they were spawned, or, of one status, in that in which they ended.
+
+A page costs what is on it, wherever it stands: its cursor is a sequence of the stream that it is read from. All
+children come from their tasks; those that failed, were cancelled or timed out from their marks; those that succeeded
+from the outcomes, leaving out the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from jetflow.broker.seeking import Seeker
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
+from jetflow.engine.graph import START
+from jetflow.runs.located import Located
+from jetflow.runs.query.child_rows import ChildRows
+from jetflow.runs.query.cursors import Cursor
+from jetflow.runs.query.declared import Declared
+from jetflow.runs.query.rows import ChildRow, Page, Searched
+from jetflow.wire.filters import ANY, Filters
+
+FEWEST: Final = 50
+"""Messages that are read at once at least."""
+
+MOST_AT_ONCE: Final = 1000
+"""Messages that are read at once at most."""
+
+MOST_READ: Final = 20_000
+"""Messages that are read for one page at most; it says so if that was not all."""
+
+MakeRows: TypeAlias = Callable[[Sequence[Stored]], Coroutine[Any, Any, list[tuple[ChildRow, int]]]]
+
+
+class ChildQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Which children are asked for. ``question`` tells it from others in cursors.
+
+    ``workflows`` are those of which the run has children, with their first steps.
+    """
+
+    located: Located
+    question: str
+    workflows: dict[str, tuple[str, ...]]
+    step: str | None = None
+    workflow: str | None = None
+    status: str | None = None
+
+    @property
+    def is_of_every_step(self) -> bool:
+        """Whether no other step than the one that is asked for can have spawned."""
+        begun = {turn.task.step for turn in self.located.turns}
+        return self.step is None or begun <= {self.step, START}
+
+    def fits(self, row: ChildRow) -> bool:
+        """Tell whether a row is asked for."""
+        return (
+            self.step in (None, row.step)
+            and self.workflow in (None, row.workflow)
+            and self.status in (None, row.status)
+        )
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """Where a list is read from. An ``exact`` one has one message a row, so that places can be counted."""
+
+    stream: str
+    subject: str
+    rows: MakeRows
+    exact: bool
+
+
+class _Reading:
+    """The reading of one page: ``rows`` that are asked for, up to sequence ``after``, and how many are ``left``."""
+
+    def __init__(self, asked: ChildQuestion, source: _Source, limit: int, after: int, *, skip: int) -> None:
+        self._asked = asked
+        self._source = source
+        self._limit = limit
+        self._skip = skip
+        self.after: int = after
+        self.left: int = 1
+        self.skipped: int = 0
+        self.read_so_far: int = 0
+        self.rows: list[ChildRow] = []
+
+    async def read(self, session: Session) -> int:
+        """Read until the page is full; return how many messages there were from where it began on."""
+        source, total = self._source, -1
+        while len(self.rows) < self._limit and self.left and self.read_so_far < MOST_READ:
+            wanted = self._limit - len(self.rows) + self._skip - self.skipped
+            size = min(MOST_AT_ONCE, max(wanted, 0 if source.exact else FEWEST))
+            messages, self.left = await session.store.page(source.stream, source.subject, after=self.after, size=size)
+            if total < 0:
+                total = len(messages) + self.left
+            self.read_so_far += len(messages)
+            await self._take(messages)
+        return total
+
+    async def _take(self, messages: list[Stored]) -> None:
+        skipped = min(len(messages), self._skip - self.skipped)
+        self.skipped += skipped
+        if skipped:
+            self.after = messages[skipped - 1].sequence
+        for row, sequence in await self._source.rows(messages[skipped:]):
+            if len(self.rows) == self._limit:
+                self.left += sum(message.sequence > self.after for message in messages)
+                return
+            if self._asked.fits(row):
+                self.rows.append(row)
+            self.after = sequence
+        if messages:
+            self.after = messages[-1].sequence
+
+
+class ChildLists:
+    """Reads pages of children from the broker."""
+
+    def __init__(self, session: Session, declared: Declared) -> None:
+        self._session = session
+        self._declared = declared
+        self._rows = ChildRows(session, declared)
+
+    async def page(self, asked: ChildQuestion, cursor: Cursor, limit: int) -> Page[ChildRow]:
+        """Return the page that begins behind a cursor, or at its place where it names no sequence."""
+        source = await self._source(asked)
+        after, place = cursor.at, cursor.n
+        if cursor.n and not cursor.at:
+            seeker = Seeker(self._session.store, source.stream, source.subject)
+            after, place = await seeker.near(cursor.n)
+        reading = _Reading(asked, source, limit, after, skip=max(0, cursor.n - place))
+        total = await reading.read(self._session)
+        begin = place + reading.skipped
+        rows = reading.rows
+        if asked.status is None and source.exact:
+            rows = [msgspec.structs.replace(row, n=begin + at) for at, row in enumerate(rows)]
+        back = Cursor(asked.question, 0, max(0, begin - limit))
+        return Page(
+            items=tuple(rows),
+            next=Cursor(asked.question, reading.after, begin + len(rows)).text() if reading.left else None,
+            previous=back.text() if begin and source.exact else None,
+            total=place + total if source.exact else None,
+            searched=Searched(runs=reading.read_so_far, complete=not reading.left or len(rows) == limit),
+        )
+
+    async def _source(self, asked: ChildQuestion) -> _Source:
+        names, filters = self._session.names, Filters(self._session.names)
+        run = asked.located.root, asked.located.run
+        step, workflow = asked.step or ANY, asked.workflow or ANY
+        if asked.status == "succeeded":
+            return _Source(names.records_stream, filters.ends(*run, step=step), self._rows.of_ends, exact=False)
+        if asked.status not in (None, "open"):
+            subject = filters.marks(*run, step=step, status=asked.status, workflow=workflow)
+            return _Source(names.records_stream, subject, self._rows.of_marks, exact=True)
+        firsts = [
+            (name, first)
+            for name, steps in asked.workflows.items()
+            if asked.workflow in (None, name)
+            for first in steps
+        ]
+        if len(firsts) == 1:
+            workflow, first = firsts[0]
+        else:
+            first = ANY
+        one_each = len(firsts) == 1 or (bool(firsts) and await self._declared.have_one_step(firsts))
+        return _Source(
+            names.tasks_stream,
+            filters.first_tasks(*run, workflow=workflow, step=first),
+            self._rows.of_tasks,
+            exact=one_each and asked.status is None and asked.is_of_every_step,
+        )

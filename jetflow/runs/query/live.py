@@ -1,0 +1,95 @@
+"""Questions about what goes on at this moment: fan-outs as they change, queues, and who works on what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import time
+
+from jetflow.broker.session import Session
+from jetflow.errors import InvalidQuery
+from jetflow.runs.query import changes, presence, queues
+from jetflow.runs.query.rows import Change, QueueRow, RunningRow, RunTotals, WorkerRow
+from jetflow.runs.query.stored import StoredQueries, check_id
+from jetflow.runs.query.watching import Watches
+
+
+class LiveQueries(StoredQueries):
+    """What may be asked of what goes on; see `Queries`."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._watches = Watches(session, self._declared)
+
+    async def watch(self, run_id: str) -> AsyncGenerator[RunTotals]:
+        """Yield the totals of a run now, whenever they have changed (at most four times a second), and at its end.
+
+        With ``rate`` and ``eta``. All who watch the same run by one client share what it costs. Close it, as by
+        ``contextlib.aclosing``, where you leave before the end.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        self._session.usable()
+        async with aclosing(self._watches.totals(run_id)) as found:
+            async for totals in found:
+                yield totals
+
+    async def follow(self, run_id: str, *, after: int | None = None) -> AsyncGenerator[Change]:
+        """Yield what is stored of a run and of how its children end, as it is, until the run has ended.
+
+        ``after`` is the ``sequence`` of the last change that is known; without, it begins now. Its own end is always
+        the last change. It does not hurry for whoever reads slowly, and nobody waits for it.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        async with aclosing(changes.follow_run(self._session.usable(), run_id, after)) as found:
+            async for change in found:
+                yield change
+
+    async def follow_roots(self) -> AsyncGenerator[Change]:
+        """Yield new root runs (``task``, within a second), and the ends of root runs (``run``), for ever."""
+        async with aclosing(changes.follow_roots(self._session.usable())) as found:
+            async for change in found:
+                yield change
+
+    async def queues(self) -> list[QueueRow]:
+        """Return the queue of each step that a worker has ever pulled: what waits, since when, and what is held."""
+        return await queues.read_queues(self._session.usable())
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return the workers that answer within a second, with what they run. One that is cut off is not among them."""
+        return await presence.read_workers(self._session.usable())
+
+    async def running(self, run_id: str, *, stack: bool = False) -> list[RunningRow]:
+        """Return which steps of a run are held by workers at this moment, since when, and by whom.
+
+        With ``stack``, where their code stands. Only those workers answer that hold one: none may mean that none does.
+        """
+        check_id(run_id)
+        return await presence.read_running(self._session.usable(), run_id, stack=stack)
+
+    async def pause(self, workflow: str, step: str | None = None, *, until: float | None = None) -> list[str]:
+        """Have the broker give out no tasks of a workflow, or of one step, to any worker; return which steps it holds.
+
+        ``until`` is seconds since the epoch; without, until `resume`. What runs goes on. It outlives workers and
+        clients.
+
+        Raises:
+            InvalidQuery: no worker has ever run it, or the time is over.
+        """
+        end = time() + queues.FOR_GOOD if until is None else until
+        if end <= time():
+            raise InvalidQuery(f"a pause is until a time to come, and {until} is over: seconds since the epoch")
+        return await queues.pause(self._session.usable(), workflow, step, end)
+
+    async def resume(self, workflow: str, step: str | None = None) -> list[str]:
+        """Have the broker give out tasks again, of all steps or of one; return of which steps.
+
+        Raises:
+            InvalidQuery: no worker has ever run it.
+        """
+        return await queues.resume(self._session.usable(), workflow, step)

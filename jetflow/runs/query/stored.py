@@ -1,0 +1,291 @@
+"""Questions about what is stored: totals and lists of runs, failures, and what ended when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from time import monotonic, time
+from typing import Any, Final
+
+import msgspec
+
+from jetflow.broker.session import Session
+from jetflow.engine.identity import is_name, is_run_id
+from jetflow.engine.tasks import NONE
+from jetflow.errors import InvalidInput, InvalidQuery, UnknownRun
+from jetflow.runs.describing import read_trace, unattended
+from jetflow.runs.located import Located, locate
+from jetflow.runs.query.child_lists import ChildLists, ChildQuestion
+from jetflow.runs.query.child_tables import ChildTables, Choice, check_sort
+from jetflow.runs.query.counting import Firsts, read_shape, read_totals, workflows_of_children
+from jetflow.runs.query.cursors import Cursor, question, read_cursor
+from jetflow.runs.query.declared import FRESH, Declared
+from jetflow.runs.query.error_groups import read_errors
+from jetflow.runs.query.history import History
+from jetflow.runs.query.root_lists import RootLists, RootQuestion
+from jetflow.runs.query.rows import STATES, Bucket, ChildRow, ErrorGroups, Page, RunRow, RunTotals
+from jetflow.runs.trace import RunTrace
+from jetflow.runs.values import chunks
+from jetflow.wire.filters import ANY
+from jetflow.wire.records import Declaration
+
+LARGEST_PAGE: Final = 1000
+"""Rows that one page may have."""
+
+REMEMBERED: Final = 1000
+"""Runs of which it is remembered which workflows their children are of."""
+
+MOST_BUCKETS: Final = 1000
+"""Parts that a history may have."""
+
+
+class StoredQueries:
+    """What may be asked of what is stored; see `Queries`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._declared = Declared(session)
+        self._child_lists = ChildLists(session, self._declared)
+        self._root_lists = RootLists(session, self._declared)
+        self._history = History(session)
+        self._tables = ChildTables(session, self._declared)
+        self._workflows: dict[str, tuple[float, Firsts | None]] = {}
+
+    async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
+        """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
+
+        ``children`` is how many children the page holds at most, 1000 at most; with 0 they are not counted either.
+        ``after`` is the ``next_page`` of the page before.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        if not 0 <= children <= LARGEST_PAGE:
+            raise InvalidQuery(f"children is {children}: it must be from 0 to {LARGEST_PAGE}")
+        session = self._session.usable()
+        located = await locate(session, run_id)
+        trace = await read_trace(session, located)
+        declared = (await self._declared.all()).get(trace.workflow)
+        known = {} if declared is None else declared.steps
+        steps = tuple(msgspec.structs.replace(step, declared=known.get(step.name)) for step in trace.steps)
+        if not children:
+            return msgspec.structs.replace(trace, steps=steps)
+        shape, page = await asyncio.gather(
+            read_shape(session, self._declared, located),
+            self.children(run_id, after=after, limit=children),
+        )
+        found = await read_totals(session, session.store, located, shape)
+        return msgspec.structs.replace(
+            trace,
+            steps=steps,
+            totals=found.totals,
+            step_totals=found.steps,
+            workflow_totals=found.workflows,
+            children=page.items,
+            next_page=page.next,
+            unattended=unattended(trace.workflow, steps, page.items),
+        )
+
+    async def declarations(self) -> dict[str, Declaration]:
+        """Return the newest declaration of each workflow, by name: graph, schemas, and what is told of its steps."""
+        self._session.usable()
+        return await self._declared.all()
+
+    async def declaration(self, workflow: str) -> Declaration:
+        """Return the newest declaration of one workflow.
+
+        Raises:
+            UnknownWorkflow: nobody has declared one of this name.
+        """
+        return await self._session.usable().registry.find(workflow)
+
+    async def totals(self, run_id: str) -> RunTotals:
+        """Return how many children a run has, by status; in all, by the step that spawned them, and by workflow.
+
+        It costs about as much for ten children as for a million. To see them change, `watch`.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        session = self._session.usable()
+        located = await locate(session, run_id)
+        return await read_totals(session, session.store, located, await read_shape(session, self._declared, located))
+
+    async def children(
+        self,
+        run_id: str,
+        *,
+        step: str | None = None,
+        workflow: str | None = None,
+        status: str | None = None,
+        search: str | None = None,
+        sort: str | None = None,
+        after: str | None = None,
+        offset: int | None = None,
+        limit: int = 100,
+    ) -> Page[ChildRow]:
+        """Return a page of the children of a run, in the order in which they were spawned.
+
+        With a ``status`` that is an end (``failed`` and so on) they are in the order in which they ended. ``after`` is
+        the ``next`` or the ``previous`` of a page of the same question; ``offset`` is the place of the first row, from
+        0, instead. ``limit`` is 1000 at most.
+
+        ``search`` is text in the key or the error, or the beginning of the id. ``sort`` is ``n``, ``status``, ``key``,
+        ``workflow``, ``queued``, ``started``, ``ended``, ``took``, ``attempts`` or ``worker``, with ``-`` before it for
+        the other direction. For either, and for those that are ``open``, all children are read into memory first, about
+        a second for 100,000, and then kept: for 1,000,000 children at most.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        _check(step=step, workflow=workflow, status=status, limit=limit)
+        check_sort(sort)
+        asked = question(run=run_id, step=step, workflow=workflow, status=status, search=search, sort=sort)
+        cursor = _cursor(after, offset, asked)
+        session = self._session.usable()
+        located = await locate(session, run_id)
+        if search or sort is not None or status == "open":
+            choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
+            return await self._tables.page(located, choice, cursor, limit)
+        children = ChildQuestion(
+            located=located,
+            question=asked,
+            workflows=await self._workflows_of(located) if status is None else {},
+            step=step,
+            workflow=workflow,
+            status=status,
+        )
+        return await self._child_lists.page(children, cursor, limit)
+
+    async def _workflows_of(self, located: Located) -> Firsts:
+        """Return the workflows of a run's children. Those of a run that has ended stay; others may get more."""
+        at, known = self._workflows.get(located.run, (0.0, None))
+        if known is not None and (located.outcome is not None or monotonic() - at < FRESH):
+            return known
+        found = await workflows_of_children(self._session, self._declared, located)
+        self._workflows[located.run] = monotonic(), found
+        if len(self._workflows) > REMEMBERED:
+            del self._workflows[next(iter(self._workflows))]
+        return found
+
+    async def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> Page[RunRow]:
+        """Return a page of root runs, the newest first; with the ``status`` of an end, those that ended last.
+
+        ``since`` and ``until`` are seconds since the epoch, of when runs were asked for or, with such a status, ended.
+        ``key`` is the whole key. ``metadata`` are members that a run's must have; a text stands for any value that is
+        written so. ``searched`` says how far was looked; an empty page with a ``next`` is one to go on from.
+        """
+        _check(workflow=workflow, status=status, limit=limit)
+        asked = question(workflow=workflow, status=status, since=since, until=until, key=key, metadata=metadata)
+        roots = RootQuestion(
+            question=asked, workflow=workflow, status=status, since=since, until=until, key=key, metadata=metadata
+        )
+        self._session.usable()
+        return await self._root_lists.page(roots, None if after is None else read_cursor(after, asked), limit)
+
+    async def errors(
+        self,
+        run_id: str | None = None,
+        *,
+        workflow: str | None = None,
+        since: float | None = None,
+        limit: int = 50,
+    ) -> ErrorGroups:
+        """Return failures in groups of those that are alike: of the children of one run, or of all runs.
+
+        ``since`` is seconds since the epoch. The newest 5,000 of each status are read; ``searched`` says whether that
+        was all. ``limit`` is of groups.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        _check(workflow=workflow, limit=limit)
+        session = self._session.usable()
+        if run_id is None:
+            return await read_errors(session, workflow=workflow, since=since, limit=limit)
+        check_id(run_id)
+        root = (await locate(session, run_id)).root
+        return await read_errors(session, root=root, run=run_id, workflow=workflow, since=since, limit=limit)
+
+    async def history(
+        self, run_id: str | None = None, *, since: float, until: float | None = None, buckets: int = 60
+    ) -> list[Bucket]:
+        """Return how many root runs, or children of one run, ended in about ``buckets`` equal parts of a time.
+
+        ``since`` and ``until`` (None is now) are seconds since the epoch; the parts begin before and end behind them.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        end = time() if until is None else until
+        if not since < end:
+            raise InvalidQuery(f"a history is from a time to a later one, and not from {since} to {end}")
+        if not 1 <= buckets <= MOST_BUCKETS:
+            raise InvalidQuery(f"buckets is {buckets}: it must be from 1 to {MOST_BUCKETS}")
+        session = self._session.usable()
+        if run_id is None:
+            return await self._history.read(ANY, NONE, since, end, buckets)
+        check_id(run_id)
+        return await self._history.read((await locate(session, run_id)).root, run_id, since, end, buckets)
+
+    async def value(self, run_id: str, reference: str) -> AsyncGenerator[bytes]:
+        """Yield the chunks of a large value of a run: the JSON as it is stored, in pieces.
+
+        ``reference`` is that of a `LargeValue`, as in ``(await client.describe(run)).large_input.reference``.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+            LostValue: it is not stored any more, or was changed. That may come behind the last chunk.
+        """
+        check_id(run_id)
+        session = self._session.usable()
+        async with aclosing(chunks(session, (await locate(session, run_id)).root, reference)) as read:
+            async for chunk in read:
+                yield chunk
+
+
+def check_id(run_id: Any) -> None:
+    """Refuse what is not the id of any run.
+
+    Raises:
+        InvalidInput, UnknownRun: it is not.
+    """
+    if not isinstance(run_id, str):
+        raise InvalidInput(f"a run is named by its id, a str, and not by {run_id!r}: give its id, as in run.id")
+    if not is_run_id(run_id):
+        raise UnknownRun(run_id)
+
+
+def _cursor(after: str | None, offset: int | None, asked: str) -> Cursor:
+    if after is not None and offset is not None:
+        raise InvalidQuery("a page begins behind a cursor or at an offset: give after or offset, not both")
+    if offset is not None:
+        if offset < 0:
+            raise InvalidQuery(f"offset is {offset}: it must not be below 0")
+        return Cursor(asked, 0, offset)
+    return Cursor(asked, 0, 0) if after is None else read_cursor(after, asked)
+
+
+def _check(*, step: str | None = None, workflow: str | None = None, status: str | None = None, limit: int = 1) -> None:
+    for what, name in (("step", step), ("workflow", workflow)):
+        if name is not None and not is_name(name):
+            raise InvalidQuery(f"{name!r} is not the name of any {what}")
+    if status is not None and status not in STATES:
+        raise InvalidQuery(f"status is {status!r}: it must be one of {', '.join(STATES)}")
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InvalidQuery(f"limit is {limit}: it must be from 1 to {LARGEST_PAGE}")

@@ -1,0 +1,84 @@
+"""A user who may only read, by the permissions in docs/looking.md: all that reads works, and nothing that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+import jetflow
+from jetflow import Context, Retry, Worker, WorkerOptions, workflow
+from jetflow.errors import PermissionDenied, UnknownNamespace
+from jetflow.server import NatsServer, ServerOptions
+from tests.endings.stored import GRACE, PATIENCE
+
+PAGE = Path(__file__).parents[2] / "docs" / "looking.md"
+
+
+@workflow("leaf", retry=Retry(attempts=1))
+async def leaf(number: int) -> int:
+    return 1 // (number % 3)
+
+
+@workflow("fan", retry=Retry(attempts=1))
+async def fan(count: int, ctx: Context) -> str:
+    await ctx.join(await ctx.spawn_workflows(leaf, range(count)), return_exceptions=True)
+    return "x" * 300_000
+
+
+def template() -> str:
+    """Return the permissions of a viewer, as the page has them."""
+    found = re.search(r"```\n(\{ user: viewer.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1].replace("PASSWORD", "secret")
+
+
+def url(server: NatsServer, user: str) -> str:
+    return server.url.replace("//", f"//{user}:secret@")
+
+
+async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetflow.broker.live_counts.MANY", 1)
+    users = f"authorization {{ users: [ {{ user: operator, password: secret }}\n{template()} ] }}"
+    async with (
+        NatsServer(tmp_path / "store", ServerOptions(config=users)) as server,
+        jetflow.connect(url(server, "operator")) as operator,
+        Worker([fan, leaf], server=url(server, "operator"), options=WorkerOptions(grace=GRACE)),
+        jetflow.connect(url(server, "viewer"), ensure=False) as viewer,
+    ):
+        run = await operator.trigger(fan, 30, key="k")
+        async with asyncio.timeout(PATIENCE), aclosing(viewer.watch(run.id)) as looks:
+            seen = [totals async for totals in looks]
+        assert (seen[-1].totals.failed, seen[-1].totals.succeeded) == (10, 20)
+        [row] = (await viewer.runs()).items
+        assert (row.id, row.key, row.status) == (run.id, "k", "succeeded")
+        assert len((await viewer.children(run.id)).items) == 30
+        assert len((await viewer.children(run.id, status="failed")).items) == 10
+        assert (await viewer.children(run.id, sort="-status", limit=10)).items[9].status == "failed"
+        assert (await viewer.errors(run.id)).total == 10
+        assert (await viewer.errors()).total == 10
+        assert [queue.workflow for queue in await viewer.queues()] == ["fan", "leaf"]
+        assert len(await viewer.workers()) == 1
+        assert await viewer.running(run.id, stack=True) == []
+        assert sum(bucket.ended for bucket in await viewer.history(since=time.time() - 600)) == 1
+        assert [change.kind async for change in viewer.follow(run.id)] == ["run"]
+        assert set(await viewer.declarations()) == {"fan", "leaf"}
+        [step] = (await viewer.describe(run.id)).steps
+        assert step.large_output is not None
+        value = [chunk async for chunk in viewer.value(run.id, step.large_output.reference)]
+        assert len(json.loads(b"".join(value))) == 300_000
+        assert await viewer.run(run.id).status() == "succeeded"
+        for write in (viewer.trigger(leaf, 1), viewer.pause("leaf")):
+            with pytest.raises(PermissionDenied):
+                await write
+
+
+async def test_what_only_reads_makes_no_namespace(nats_server: NatsServer) -> None:
+    with pytest.raises(UnknownNamespace, match="there is no namespace 'never-made'"):
+        async with jetflow.connect(nats_server.url, namespace="never-made", ensure=False):
+            pass
