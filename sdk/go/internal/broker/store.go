@@ -21,6 +21,7 @@ type Write struct {
 	Subject string
 	Header  nats.Header
 	Body    []byte
+	Done    func(Answer) error // is called by StoreMany
 }
 
 // Answer is what became of a Write. Taken is the message that stands on its subject already.
@@ -76,13 +77,12 @@ func (c *Conn) settle(ctx context.Context, w *Write, first func() (*nats.Msg, er
 	}
 }
 
-// StoreMany publishes messages, many under way at once, and calls done for each, by its place, in any order.
-func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func(*Write) bool), done func(int, Answer) error) error {
+// StoreMany publishes messages, many under way at once, and calls Done of each, in any order.
+func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func(*Write) bool)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, window)
 	var waiting sync.WaitGroup
-	at := 0
 	for w := range writes {
 		select {
 		case slots <- struct{}{}:
@@ -91,8 +91,7 @@ func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func
 		if ctx.Err() != nil {
 			break
 		}
-		place, msg := at, message(w)
-		at++
+		msg := message(w)
 		reply, answer := c.reply()
 		msg.Reply = reply
 		published := c.NC.PublishMsg(msg)
@@ -106,7 +105,7 @@ func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func
 				return c.wait(ctx, reply, answer)
 			})
 			if err == nil {
-				err = done(place, told)
+				err = w.Done(told)
 			}
 			if err != nil {
 				cancel(err)

@@ -32,16 +32,24 @@ func New(conn *broker.Conn) *Engine {
 		ledger: map[string]int64{}, decided: map[string]bool{}}
 }
 
-// Fault is an error with a reserved type, by which a run ends.
+// Fault is an error with a type that the wire format reserves, such as KeyConflict.
 type Fault struct {
 	Type    string
 	Message string
 }
 
-func (f *Fault) Error() string { return f.Message }
+func (f *Fault) Error() string { return f.Type + ": " + f.Message }
+
+// Is tells whether another error is of the same type.
+func (f *Fault) Is(other error) bool {
+	fault, is := other.(*Fault)
+	return is && fault.Type == f.Type
+}
 
 // Faultf returns a Fault.
-func Faultf(kind, format string, args ...any) *Fault { return &Fault{kind, fmt.Sprintf(format, args...)} }
+func Faultf(kind, format string, args ...any) *Fault {
+	return &Fault{kind, fmt.Sprintf(format, args...)}
+}
 
 // FaultOf returns the Fault in an error, or that of a value which is lost or too large; nil if there is none.
 func FaultOf(err error) *Fault {

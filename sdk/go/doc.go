@@ -1,0 +1,2 @@
+// Package jetflow runs workflows on NATS JetStream.
+package jetflow
