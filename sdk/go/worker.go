@@ -262,6 +262,9 @@ func (w *Worker) register(ctx context.Context, subject string, record any) error
 	return nil
 }
 
+// mostHeld bounds the tasks whose ends are being stored, with all others.
+const mostHeld = 5000
+
 // room is how many tasks may be asked for: as many as have free slots, and as began in the last moment.
 func (w *Worker) room() int {
 	select {
@@ -269,7 +272,10 @@ func (w *Worker) room() int {
 		return 0
 	default:
 	}
-	return w.set.slots + int(w.recent.Load()-w.running.Load()-w.waiting.Load())
+	free := w.set.slots + int(w.recent.Load()-w.running.Load()-w.waiting.Load())
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	return min(free, max(mostHeld, w.set.slots)-len(w.held))
 }
 
 // beat keeps the tasks alive that are held, those that wait for a slot as well, and takes the pace.

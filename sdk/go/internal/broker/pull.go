@@ -157,8 +157,8 @@ func (p *Puller) on(msg *nats.Msg) {
 	if got, is := delivery(msg); is {
 		p.lock.Lock()
 		p.heard = time.Now()
-		if p.asked--; p.asked <= 0 {
-			p.asked, p.size = 0, min(2*p.size, pullMost)
+		if p.asked = max(0, p.asked-1); p.asked == p.size/2 {
+			p.size = min(2*p.size, pullMost)
 		}
 		p.lock.Unlock()
 		p.take(got)
