@@ -24,12 +24,13 @@ type Engine struct {
 	declared map[string]*Declared
 	ledger   map[string]int64
 	decided  map[string]bool
+	counts   map[string]int64 // of joins, as far as they were last known
 }
 
 // New returns an engine on a connection.
 func New(conn *broker.Conn) *Engine {
 	return &Engine{Conn: conn, graphs: map[string]*wire.Graph{}, declared: map[string]*Declared{},
-		ledger: map[string]int64{}, decided: map[string]bool{}}
+		ledger: map[string]int64{}, decided: map[string]bool{}, counts: map[string]int64{}}
 }
 
 // Fault is an error with a type that the wire format reserves, such as KeyConflict.

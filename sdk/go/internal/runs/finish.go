@@ -74,12 +74,21 @@ func (e *Engine) End(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *
 	}
 	if told.Taken != nil {
 		outcome = wire.DecodeOutcome(told.Taken.Body)
-	} else if t.Parent != wire.None {
+	} else if t.Parent != wire.None && e.isHeard(t) {
 		if err := e.NC.Publish(e.Names.Of("live", "run", t.Root, t.Parent, t.ParentStep, t.Run), body); err != nil {
 			e.Log.Debug("a live copy is not told", "error", err)
 		}
 	}
 	return e.Follow(ctx, t, g, outcome)
+}
+
+// isHeard tells whether anybody may listen to the end of a child: not where its parent's step has returned, or is
+// parked, with many children still open.
+func (e *Engine) isHeard(t *wire.Task) bool {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	value := e.counts[t.Parent+"."+t.ParentStep]
+	return value < wire.Seal/2 || value > wire.Seal-1000
 }
 
 func (e *Engine) markEnd(ctx context.Context, t *wire.Task, outcome *wire.Outcome) error {
@@ -117,6 +126,14 @@ func (e *Engine) Count(ctx context.Context, t *wire.Task, outcome *wire.Outcome)
 		return err
 	}
 	join := Join{t.Root, t.Parent, t.ParentStep}
+	if first {
+		e.lock.Lock()
+		if len(e.counts) > remembered {
+			clear(e.counts)
+		}
+		e.counts[t.Parent+"."+t.ParentStep] = value
+		e.lock.Unlock()
+	}
 	switch bad := !outcome.Well(); {
 	case bad && t.Eager:
 		return e.Look(ctx, join, nil, false)
