@@ -71,6 +71,7 @@ class Taken(msgspec.Struct):
 
     per_s: float
     cpu: float
+    server_cpu: float
     rss_mb: float
 
 
@@ -124,13 +125,16 @@ async def measure(sdk: Sdk, command: list[str], options: Options) -> Taken:
             children = f"jf.{NAMESPACE}.task.square.run.{run.id}.>"
             while await _count(bus, f"JF_{NAMESPACE}_tasks", children) < options.n:
                 await asyncio.sleep(_LOOK_AGAIN)
+            assert running.pid is not None
+            before = machine.cpu_seconds(running.pid)
             async with child_worker(command, running.url, options.slots) as process:
                 await run.result()
+                server_cpu = machine.cpu_seconds(running.pid) - before
                 cpu, rss = machine.cpu_seconds(process.pid), machine.rss_mb(process.pid)
             ends = f"jf.{NAMESPACE}.run.{run.id}.{run.id}.scatter.*"
             first, last = await _at(bus, {"seq": 1, "next_by_subj": ends}), await _at(bus, {"last_by_subj": ends})
             await bus.close()
-    return Taken(options.n / (last - first).total_seconds(), cpu, rss)
+    return Taken(options.n / (last - first).total_seconds(), cpu, server_cpu, rss)
 
 
 async def _count(bus: Any, stream: str, subjects: str) -> int:
@@ -164,6 +168,7 @@ async def run(options: Options) -> Report:
             Row(f"children a second, {sdk.name}", None, rates[sdk.name], ",.0f"),
             Row("  as a share of Python's", None, ratio, ".2f"),
             Row("  CPU seconds of the worker", None, middle([one.cpu for one in taken[sdk.name]]), ".2f"),
+            Row("  CPU seconds of the server", None, middle([one.server_cpu for one in taken[sdk.name]]), ".2f"),
             Row("  resident MB of the worker", None, middle([one.rss_mb for one in taken[sdk.name]]), ",.0f"),
         ]
         figures[f"{sdk.name.lower()}_per_s"] = rates[sdk.name]

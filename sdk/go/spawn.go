@@ -98,7 +98,7 @@ func Detach(ctx *Ctx, workflow string, input any, options ...SpawnOption) (strin
 }
 
 // spawnWindow is how many children are being stored at once.
-const spawnWindow = 512
+const spawnWindow = 2000
 
 func (x *execution) spawn(ctx *Ctx, workflow string, inputs iter.Seq[any], set *spawning) ([]*spawned, error) {
 	if !wire.IsName(workflow) {

@@ -280,7 +280,7 @@ func (w *Worker) room() int {
 
 // beat keeps the tasks alive that are held, those that wait for a slot as well, and takes the pace.
 func (w *Worker) beat(ackWait time.Duration) {
-	pace := time.NewTicker(100 * time.Millisecond)
+	pace := time.NewTicker(25 * time.Millisecond)
 	signs := time.NewTicker(ackWait / 4)
 	defer pace.Stop()
 	defer signs.Stop()
@@ -289,7 +289,7 @@ func (w *Worker) beat(ackWait time.Duration) {
 		case <-w.life.Done():
 			return
 		case <-pace.C:
-			w.recent.Store(max(w.started.Swap(0), w.recent.Load()/2))
+			w.recent.Store(max(4*w.started.Swap(0), w.recent.Load()*3/4))
 		case now := <-signs.C:
 			w.lock.Lock()
 			all := make([]*held, 0, len(w.held))

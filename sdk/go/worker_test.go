@@ -158,7 +158,7 @@ func TestJoins(t *testing.T) {
 	})
 	flows := []jetflow.Flow{odd, square, warm, completed, policies, fails}
 	for name, options := range map[string][]jetflow.WorkerOption{
-		"warm": {jetflow.Slots(2)}, "cold": {jetflow.Slots(2), jetflow.ParkAfter(0)},
+		"warm": {jetflow.Slots(2), jetflow.Grace(50 * time.Millisecond)}, "cold": {jetflow.Slots(2), jetflow.ParkAfter(0), jetflow.Grace(50 * time.Millisecond)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stop := work(t, client, flows, options...)

@@ -28,43 +28,51 @@ type Conn struct {
 	Names wire.Names
 	Log   *slog.Logger
 
-	api      string
-	inbox    string
-	replies  *nats.Subscription
-	next     atomic.Uint64
-	lock     sync.Mutex
-	open     map[string]chan *nats.Msg
-	counters map[string]*counter
-	grouped  map[string]*group
-	rejoin   []func()
-	noValues atomic.Bool
-	life     context.Context // of what goes on for others than who began it
-	end      context.CancelFunc
+	api        string
+	inbox      string
+	next       atomic.Uint64
+	lock       sync.Mutex
+	open       map[string]chan *nats.Msg
+	counters   map[string]*counter
+	grouped    map[string]*group
+	ingests    map[string]*ingested
+	ingest     string // the inbox of batches, and what their ids begin with
+	ingestName string
+	listening  []*nats.Subscription
+	rejoin     []func()
+	noValues   atomic.Bool
+	life       context.Context // of what goes on for others than who began it
+	end        context.CancelFunc
 }
 
 // New begins to listen for answers on a connection.
 func New(nc *nats.Conn, namespace, domain string, log *slog.Logger) (*Conn, error) {
 	c := &Conn{
 		NC: nc, Names: wire.Names{Namespace: namespace}, Log: log, api: "$JS.API.", inbox: nc.NewInbox(),
-		open: map[string]chan *nats.Msg{}, counters: map[string]*counter{}, grouped: map[string]*group{},
+		open: map[string]chan *nats.Msg{}, counters: map[string]*counter{}, grouped: map[string]*group{}, ingests: map[string]*ingested{}, ingest: nc.NewInbox(), ingestName: wire.NewID() + "-",
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	if domain != "" {
 		c.api = "$JS." + domain + ".API."
 	}
-	var err error
-	if c.replies, err = nc.Subscribe(c.inbox+".*", c.onReply); err != nil {
-		return nil, err
+	for subject, on := range map[string]nats.MsgHandler{c.inbox + ".*": c.onReply, c.ingest + ".>": c.onIngest} {
+		sub, err := nc.Subscribe(subject, on)
+		if err != nil {
+			return nil, err
+		}
+		_ = sub.SetPendingLimits(-1, -1) // it fails where the connection is closed
+		c.listening = append(c.listening, sub)
 	}
-	_ = c.replies.SetPendingLimits(-1, -1)
 	return c, nil
 }
 
 // Close stops listening. It leaves the NATS connection open.
 func (c *Conn) Close() {
 	c.end()
-	if err := c.replies.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		c.Log.Warn("could not unsubscribe", "error", err)
+	for _, sub := range c.listening {
+		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			c.Log.Warn("could not unsubscribe", "error", err)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -44,12 +43,7 @@ func message(w *Write) *nats.Msg {
 
 // Store publishes a message until it is stored, or another one stands on its subject.
 func (c *Conn) Store(ctx context.Context, w *Write) (Answer, error) {
-	return c.settle(ctx, w, func() (*nats.Msg, error) { return c.ask(ctx, message(w)) })
-}
-
-// settle reads the answer to a Write, and publishes again where that is not the end.
-func (c *Conn) settle(ctx context.Context, w *Write, first func() (*nats.Msg, error)) (Answer, error) {
-	told, err := first()
+	told, err := c.ask(ctx, message(w))
 	for delay := 50 * time.Millisecond; ; delay = min(2*delay, time.Second) {
 		wait := delay
 		var ack pubAck
@@ -91,19 +85,9 @@ func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func
 		if ctx.Err() != nil {
 			break
 		}
-		msg := message(w)
-		reply, answer := c.reply()
-		msg.Reply = reply
-		published := c.NC.PublishMsg(msg)
 		waiting.Go(func() {
 			defer func() { <-slots }()
-			told, err := c.settle(ctx, w, func() (*nats.Msg, error) {
-				if published != nil {
-					c.forget(reply)
-					return nil, errSilent
-				}
-				return c.wait(ctx, reply, answer)
-			})
+			told, err := c.StoreGrouped(ctx, w)
 			if err == nil {
 				err = w.Done(told)
 			}
@@ -137,7 +121,7 @@ type group struct {
 	running int
 }
 
-// StoreGrouped is Store, for what may leave as one atomic batch with others of its stream.
+// StoreGrouped is Store, for what may leave as one batch with others of its stream.
 func (c *Conn) StoreGrouped(ctx context.Context, w *Write) (Answer, error) {
 	one := &grouped{write: w, done: make(chan struct{})}
 	c.lock.Lock()
@@ -171,49 +155,18 @@ func (c *Conn) commit(ctx context.Context, g *group) {
 			return
 		}
 		c.lock.Unlock()
-		if len(some) < batchFrom || !c.batch(ctx, some) {
-			var waiting sync.WaitGroup
-			for _, one := range some {
-				waiting.Go(func() {
-					one.told, one.err = c.Store(ctx, one.write)
-					close(one.done)
-				})
-			}
-			waiting.Wait()
+		if len(some) >= batchFrom {
+			some = c.batch(ctx, some)
 		}
-	}
-}
-
-// batch publishes an atomic batch, and tells whether it was stored. If it was not, or nobody knows, each is published
-// by itself: storing twice is right.
-func (c *Conn) batch(ctx context.Context, some []*grouped) bool {
-	reply, answer := c.reply()
-	id := "jf" + wire.NewID()
-	for at, one := range some {
-		msg := &nats.Msg{Subject: one.write.Subject, Data: one.write.Body, Header: nats.Header{}}
-		maps.Copy(msg.Header, one.write.Header)
-		msg.Header["Nats-Batch-Id"] = []string{id}
-		msg.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(at + 1)}
-		if at == len(some)-1 {
-			msg.Header["Nats-Batch-Commit"] = []string{"1"}
+		var waiting sync.WaitGroup
+		for _, one := range some {
+			waiting.Go(func() {
+				one.told, one.err = c.Store(ctx, one.write)
+				close(one.done)
+			})
 		}
-		if at == 0 || at == len(some)-1 {
-			msg.Reply = reply
-		}
-		if err := c.NC.PublishMsg(msg); err != nil {
-			c.forget(reply)
-			return false
-		}
+		waiting.Wait()
 	}
-	var ack pubAck
-	told, err := c.wait(ctx, reply, answer)
-	if err != nil || json.Unmarshal(told.Data, &ack) != nil || ack.Error != nil {
-		return false
-	}
-	for _, one := range some {
-		close(one.done)
-	}
-	return true
 }
 
 // --- counters
