@@ -33,9 +33,8 @@ type execution struct {
 	lock     sync.Mutex
 	order    []*spawned // children of the step, each once
 	byID     map[string]*spawned
-	counted  bool // the tree
-	joins    int  // bounded ones
-	waits    int  // bodies of goroutines that wait
+	joins    int // bounded ones
+	waits    int // bodies of goroutines that wait
 	excused  map[string]bool
 	parked   *wire.Join
 	children *listener
