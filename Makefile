@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test model mutants crash-points chaos conformance conformance-faults lint format lock clean
+.PHONY: help env demo test model mutants crash-points chaos conformance conformance-faults test-sdk test-sdk-go lint format lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,22 @@ conformance: $(STAMP)  ## Hold jetflow's own worker to the wire format; ARGS="--
 
 conformance-faults: $(STAMP)  ## Plant faults in that worker, and expect a case to catch each
 	@$(BIN)/python -m conformance.faults $(ARGS)
+
+GO_KIT := build/kit-go
+GO_TOOLS := NATS_SERVER=$(CURDIR)/$(BIN)/nats-server PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+test-sdk: test-sdk-go  ## Test the SDKs of other languages, which need their tools
+
+# Cgo, and so a C compiler, is what the race detector needs.
+test-sdk-go: $(STAMP)  ## Check and test the Go SDK: its own tests, the conformance suite, planted faults, mixed fleets
+	cd sdk/go && test -z "$$(gofmt -l .)" && go vet ./... && go run $(STATICCHECK) ./...
+	cd sdk/go && $(GO_TOOLS) CGO_ENABLED=1 go test -race ./...
+	mkdir -p build && go build -C sdk/go -o $(CURDIR)/$(GO_KIT) ./conformance/kit
+	$(BIN)/python -m conformance --level parent -- $(GO_KIT)
+	PYTHONPATH=$(CURDIR) $(BIN)/python sdk/go/conformance/faults.py
+	PYTHONPATH=$(CURDIR) $(BIN)/python sdk/go/conformance/fleet.py $(GO_KIT)
+	$(BIN)/python sdk/go/conformance/path.py
 
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)

@@ -1,0 +1,232 @@
+package jetflow
+
+import (
+	"context"
+
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"jetflow.dev/go/internal/runs"
+	"jetflow.dev/go/internal/wire"
+)
+
+// Run is a run whose output is an Out.
+type Run[Out any] struct {
+	ID     string
+	client *Client
+}
+
+type triggering struct {
+	key      *string
+	metadata any
+	trace    string
+}
+
+// TriggerOption says how a run is started.
+type TriggerOption func(*triggering)
+
+// WithKey names a run: the same key of the same workflow is the same run.
+func WithKey(key string) TriggerOption { return func(t *triggering) { t.key = &key } }
+
+// WithMetadata gives a run an object that all its descendants see: 16 KiB of JSON at most.
+func WithMetadata(metadata any) TriggerOption { return func(t *triggering) { t.metadata = metadata } }
+
+// WithTraceparent gives a run a W3C trace context.
+func WithTraceparent(traceparent string) TriggerOption {
+	return func(t *triggering) { t.trace = traceparent }
+}
+
+// Trigger starts a run of a workflow. It is an ErrKeyConflict if the key was used with another input, an
+// ErrUnknownWorkflow if no worker has declared the workflow, an ErrRecentlyDeleted if its tree was deleted in the last
+// hour.
+func Trigger[In, Out any](ctx context.Context, client *Client, flow *Workflow[In, Out], input In, options ...TriggerOption) (*Run[Out], error) {
+	return TriggerByName[Out](ctx, client, flow.def.name, input, options...)
+}
+
+// TriggerByName is Trigger, for a workflow whose code is elsewhere, perhaps in another language.
+func TriggerByName[Out any](ctx context.Context, client *Client, workflow string, input any, options ...TriggerOption) (*Run[Out], error) {
+	set := triggering{}
+	for _, option := range options {
+		option(&set)
+	}
+	text, err := encode(input)
+	if err != nil {
+		return nil, runs.Faultf("InvalidInput", "the input cannot be written as JSON: %v", err)
+	}
+	id, err := client.trigger(ctx, workflow, text, set)
+	if err != nil {
+		return nil, fmt.Errorf("jetflow: %q is not triggered: %w", workflow, err)
+	}
+	return &Run[Out]{id, client}, nil
+}
+
+// RunByID returns a run that exists, or will.
+func RunByID[Out any](client *Client, id string) (*Run[Out], error) {
+	if !wire.IsRunID(id) {
+		return nil, fmt.Errorf("jetflow: %.80q is no run id", id)
+	}
+	return &Run[Out]{id, client}, nil
+}
+
+func (c *Client) trigger(ctx context.Context, workflow string, input []byte, set triggering) (string, error) {
+	if !wire.IsName(workflow) {
+		return "", fmt.Errorf("%.80q is no name of a workflow", workflow)
+	}
+	declared, err := c.engine.Declared(ctx, workflow)
+	if err != nil {
+		return "", err
+	}
+	digest, err := wire.Digest(input, declared.Schema)
+	if err != nil {
+		return "", runs.Faultf("InvalidInput", "%v", err)
+	}
+	t := &wire.Task{
+		Workflow: workflow, Step: declared.Graph.First(), Parent: wire.None, ParentStep: wire.None,
+		Version: declared.Version, Digest: digest, Trace: set.trace, Input: input, Run: wire.NewID(),
+	}
+	if t.Metadata, err = metadata(set.metadata); err != nil {
+		return "", err
+	}
+	if set.key != nil {
+		if err := wire.CheckKey(*set.key); err != nil {
+			return "", err
+		}
+		t.Run = wire.RootID(workflow, *set.key)
+		t.Key = shown(*set.key)
+		mark, err := c.engine.Last(ctx, c.engine.Names.Tasks(), c.engine.Names.Cancel(t.Run, t.Run))
+		if err != nil {
+			return "", err
+		}
+		if mark != nil && string(mark.Body) == runs.MarkDeleted && time.Since(mark.Time) < runs.Remembered {
+			return "", runs.Faultf("RecentlyDeleted", "the run of key %q was deleted at %s: use another key, or wait an hour",
+				*set.key, mark.Time.Format(time.RFC3339))
+		}
+	}
+	t.Root = t.Run
+	if declared.Deadline != nil {
+		t.Deadline = seconds(runs.Now() + *declared.Deadline)
+	}
+	if err := packInput(ctx, c.engine, t); err != nil {
+		return "", err
+	}
+	taken, err := c.engine.Publish(ctx, t, t.FirstID())
+	if err == nil && taken != nil && taken.Header.Get("Jf-Digest") != digest {
+		err = runs.Faultf("KeyConflict", "the key was used with another input: its digest is %s, and this one's is %s",
+			taken.Header.Get("Jf-Digest"), digest)
+	}
+	return t.Run, err
+}
+
+// packInput moves an input that is too large for a message to a value.
+func packInput(ctx context.Context, engine *runs.Engine, t *wire.Task) (err error) {
+	if engine.IsLarge(t.Input) {
+		t.Value, err = engine.PutValue(ctx, t.Root, t.Input)
+		t.Input = nil
+	}
+	return err
+}
+
+func metadata(given any) (string, error) {
+	if given == nil {
+		return "", nil
+	}
+	text, err := encode(given)
+	if err == nil && (len(text) == 0 || text[0] != '{') {
+		err = fmt.Errorf("they are no JSON object")
+	}
+	if err == nil && len(text) > 16<<10 {
+		err = runs.Faultf("PayloadTooLarge", "they have %d bytes of JSON, and 16 KiB are allowed", len(text))
+	}
+	if err != nil {
+		return "", fmt.Errorf("the metadata are refused: %w", err)
+	}
+	return string(text), nil
+}
+
+func shown(key string) string { return string(wire.AppendString(nil, wire.ShownKey(key))) }
+
+func seconds(at float64) string { return strconv.FormatFloat(at, 'f', 3, 64) }
+
+// pollEvery is how often a result is read, since its live copy may be lost.
+const pollEvery = 2 * time.Second
+
+// Result waits for the end of the run, and returns its output. It is a *RunFailed if the run did not succeed.
+func (r *Run[Out]) Result(ctx context.Context) (Out, error) {
+	var none Out
+	outcome, root, err := r.client.await(ctx, r.ID)
+	if err != nil {
+		return none, err
+	}
+	if outcome.Status != wire.Succeeded {
+		return none, &RunFailed{r.ID, outcome.Status, outcome.Failures()}
+	}
+	text, err := r.client.engine.Output(ctx, root, outcome)
+	if err != nil {
+		return none, fmt.Errorf("jetflow: the output of run %s: %w", r.ID, err)
+	}
+	return decode[Out](text, "InvalidOutput")
+}
+
+// Cancel cancels the run with all that it has spawned. It tells whether the run was not over.
+func (r *Run[Out]) Cancel(ctx context.Context) (bool, error) { return r.client.Cancel(ctx, r.ID, true) }
+
+// await returns how a run has ended, and its root.
+func (c *Client) await(ctx context.Context, run string) (*wire.Outcome, string, error) {
+	told := make(chan *nats.Msg, 1)
+	names := c.engine.Names
+	live, err := c.engine.NC.Subscribe(names.Of("live.run.*.*.*", run), func(msg *nats.Msg) {
+		select {
+		case told <- msg:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("jetflow: %w", err)
+	}
+	defer func() { _ = live.Unsubscribe() }() // it fails where the connection is closed
+	for {
+		outcome, stored, err := c.engine.Outcome(ctx, names.Run("*", "*", "*", run))
+		if err != nil {
+			return nil, "", fmt.Errorf("jetflow: waiting for run %s: %w", run, err)
+		}
+		if outcome != nil {
+			return outcome, wire.Token(stored.Subject, 3), nil
+		}
+		select {
+		case msg := <-told:
+			return wire.DecodeOutcome(msg.Data), wire.Token(msg.Subject, 4), nil
+		case <-time.After(pollEvery):
+		case <-ctx.Done():
+			return nil, "", fmt.Errorf("jetflow: run %s has not ended: %w", run, context.Cause(ctx))
+		}
+	}
+}
+
+// Progress is how many children of a run there are, and how they have ended.
+type Progress struct{ Spawned, Ended, Failed int }
+
+// Describe counts the children of a run, without listing them to the caller.
+func (r *Run[Out]) Describe(ctx context.Context) (Progress, error) {
+	e := r.client.engine
+	t, _, err := e.FirstTask(ctx, r.ID)
+	if err != nil || t == nil {
+		return Progress{}, err
+	}
+	made := Progress{}
+	for into, asked := range map[*int][2]string{
+		&made.Spawned: {e.Names.Tasks(), e.Names.Of("task", "*.*", t.Root, r.ID, "*", "0")},
+		&made.Ended:   {e.Names.Records(), e.Names.Run(t.Root, r.ID, "*", "*")},
+		&made.Failed:  {e.Names.Records(), e.Names.Of("mark", t.Root, r.ID, "*.*.*.*")},
+	} {
+		var read struct{ Total int }
+		request := map[string]any{"subjects_filter": asked[1], "offset": 1 << 31}
+		if err := e.API(ctx, "STREAM.INFO."+asked[0], request, &read); err != nil {
+			return Progress{}, err
+		}
+		*into = read.Total
+	}
+	return made, nil
+}
