@@ -192,8 +192,7 @@ async function answer(client: Client, command: Command): Promise<void> {
   try {
     said = await perform(client, command);
   } catch (error) {
-    if (!(error instanceof JetflowError)) throw error;
-    said = { error: error.type, message: error.message };
+    said = { error: error instanceof JetflowError ? error.type : "Error", message: String(error) };
   }
   console.log(JSON.stringify({ id: command.id, ...said }));
 }

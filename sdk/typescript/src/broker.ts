@@ -23,7 +23,7 @@ export interface Receipt {
 export interface Stored {
   readonly subject: string;
   readonly seq: number;
-  readonly headers: Iterable<[string, string]>;
+  readonly headers: readonly [string, string][];
   readonly body: Uint8Array;
   readonly time: number;
 }
@@ -374,7 +374,7 @@ function fromReplica(message: Msg): Stored {
   const { headers } = message;
   const get = (name: string) => headers?.get(name) ?? "";
   return {
-    subject: get("Nats-Subject"), seq: Number(get("Nats-Sequence")), headers: headersFrom(message), body: message.data.slice(),
+    subject: get("Nats-Subject"), seq: Number(get("Nats-Sequence")), headers: [...headersFrom(message)], body: message.data.slice(),
     time: Date.parse(get("Nats-Time-Stamp")) / 1000,
   };
 }

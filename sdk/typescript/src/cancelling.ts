@@ -7,7 +7,7 @@ import { unpackIds } from "./identity.js";
 import { cancelled, lastToken } from "./looks.js";
 import { decodeOutcome, type JoinRecord } from "./records.js";
 import type { Rules } from "./rules.js";
-import { NONE, readTask, type Join, type Task } from "./wire.js";
+import { NONE, taskOf, type Join, type Task } from "./wire.js";
 
 const [TREE, ALONE, DELETED] = ["", '"alone"', '"deleted"'];
 const REST = '"rest';
@@ -136,14 +136,12 @@ async function noteRemoved(broker: Broker, task: Task, children: number): Promis
 }
 
 /** Return the first task of a run: the one that is stored of its lowest turn, at its first step. */
-export async function firstTask(broker: Broker, run: string, root = "*"): Promise<{ task: Task; id: string; at: number } | undefined> {
+export async function firstTask(broker: Broker, run: string, root = "*"): Promise<{ task: Task; at: number } | undefined> {
   const { names } = broker;
   const subjects = await broker.subjects(names.tasks, names.tasksOfRun(root, run));
-  const stored = (await broker.many(names.tasks, subjects)).sort((one, other) => one.seq - other.seq)[0];
+  const stored = (await broker.many(names.tasks, subjects)).sort((one, other) => one.seq - other.seq).find((one) => taskOf(one) !== undefined);
   if (stored === undefined) return undefined;
-  const headers = new Map(stored.headers);
-  const at = Number(headers.get("Jf-Triggered") ?? stored.time);
-  return { task: readTask(stored.subject, stored.headers, stored.body), id: headers.get("Nats-Msg-Id") ?? "", at };
+  return { task: taskOf(stored)!, at: Number(new Map(stored.headers).get("Jf-Triggered") ?? stored.time) };
 }
 
 /** Cancel a run, with its descendants unless `tree` is false. Returns false if it had ended already. */
@@ -183,9 +181,8 @@ async function cancelChildren(rules: Rules, join: Join, open: ReadonlySet<string
   const { names } = broker;
   const tasks = new Map<string, Task>();
   for await (const page of broker.pages(names.tasks, names.tasksOfParent(join.root, join.run))) {
-    for (const { subject, headers, body } of page) {
-      const task = readTask(subject, headers, body);
-      if (open.has(task.run) && !tasks.has(task.run)) tasks.set(task.run, task);
+    for (const task of page.map(taskOf)) {
+      if (task !== undefined && open.has(task.run) && !tasks.has(task.run)) tasks.set(task.run, task);
     }
   }
   await mark(broker, join.root, tasks.keys());

@@ -8,7 +8,7 @@ import * as policies from "./policies.js";
 import { decodeJoin, decodeOutcome, failure, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
 import { getLarge } from "./values.js";
-import { readTask, SEAL, type Join, type Task } from "./wire.js";
+import { SEAL, taskOf, type Join, type Task } from "./wire.js";
 
 /** A join that is complete: what its step was, and the children that failed it. `rest`: some have not ended. */
 export interface View {
@@ -162,8 +162,7 @@ export class Looks {
   }
 
   private async task(subject: string): Promise<Task | undefined> {
-    const stored = await this.broker.last(this.broker.names.tasks, subject);
-    return stored === null ? undefined : readTask(stored.subject, stored.headers, stored.body);
+    return taskOf(await this.broker.last(this.broker.names.tasks, subject));
   }
 
   /** Return a join record, also one that is kept apart. Throws MalformedRecord, LostValue. */

@@ -126,6 +126,16 @@ export function readTask(subject: string, headers: Iterable<[string, string]>, b
   };
 }
 
+/** Return the task that is stored; undefined for what is none: it was terminated, and never led to anything. */
+export function taskOf(stored: { subject: string; headers: Iterable<[string, string]>; body: Uint8Array } | null): Task | undefined {
+  try {
+    return stored === null ? undefined : readTask(stored.subject, stored.headers, stored.body);
+  } catch (error) {
+    if (error instanceof NotATask) return undefined;
+    throw error;
+  }
+}
+
 function keyOf(shown: string | undefined): string | null {
   if (shown === undefined) return null;
   try {
