@@ -7,7 +7,7 @@
 
 import type { Msg, NatsConnection } from "@nats-io/nats-core";
 
-import { refusal, sendOn, type Refused } from "./answers.js";
+import { refusal, type Refused } from "./answers.js";
 
 /** One message to publish, its headers encoded. */
 export interface Item {
@@ -33,6 +33,8 @@ interface Answer {
   readonly error?: Refused;
 }
 
+type Send = (subject: string, body: Uint8Array, reply: string, headers: Uint8Array | undefined) => void;
+
 /** Publishes batches on one connection. */
 export class Batches {
   private readonly open = new Map<number, Open>();
@@ -40,7 +42,7 @@ export class Batches {
   private readonly name: string;
   private next = 0;
 
-  constructor(private readonly nc: NatsConnection, private readonly inbox: string) {
+  constructor(nc: NatsConnection, private readonly inbox: string, private readonly send: Send) {
     this.tokens = inbox.split(".").length;
     this.name = inbox.slice(inbox.lastIndexOf(".") + 1);
     nc.subscribe(`${inbox}.>`, { callback: (_, message) => this.onAnswer(message) });
@@ -61,7 +63,7 @@ export class Batches {
       const reply = `${this.inbox}.${this.name}-${number}.${LARGEST}.ok.`;
       items.forEach((item, at) => {
         const operation = at === items.length - 1 ? COMMIT : at === 0 ? START : APPEND;
-        sendOn(this.nc, item.subject, item.body, `${reply}${at + 1}.${operation}.$FI`, item.headers);
+        this.send(item.subject, item.body, `${reply}${at + 1}.${operation}.$FI`, item.headers);
       });
     });
   }

@@ -71,6 +71,7 @@ export class Broker {
   private readonly api_: string;
   private readonly checker: NodeJS.Timeout;
   private readonly onBack = new Set<() => void>();
+  private outgoing: [string, string | Uint8Array, string | undefined, Uint8Array | undefined][] = [];
   private scheduled = false;
   private underWay = 0;
   private next = 0;
@@ -79,7 +80,7 @@ export class Broker {
     this.api_ = domain === undefined ? "$JS.API." : `$JS.${domain}.API.`;
     this.inbox = this.newInbox();
     nc.subscribe(`${this.inbox}.*`, { callback: (_, message) => this.onAnswer(message) });
-    this.batches = new Batches(nc, this.newInbox());
+    this.batches = new Batches(nc, this.newInbox(), this.send);
     this.checker = setInterval(() => this.check(), BUSY);
     void this.watch();
   }
@@ -98,6 +99,7 @@ export class Broker {
 
   async close(): Promise<void> {
     clearInterval(this.checker);
+    this.flush();
     await this.nc.drain().catch(() => undefined);
     for (const one of this.pending.values()) one.reject(new BrokerTimeout(`not acknowledged before the end: ${one.subject}`));
   }
@@ -146,31 +148,40 @@ export class Broker {
   /** Publish a write-once message; return what stands there instead, if its subject was taken. */
   async store(stream: string, subject: string, body?: string | Uint8Array, headers?: Readonly<Record<string, string>>): Promise<Stored | null> {
     for (;;) {
-      if (!(await this.publish(subject, body, headers)).taken) return null;
+      const { taken } = await this.publish(subject, body, headers);
+      if (!taken) return null;
       const found = await this.last(stream, subject);
       if (found !== null) return found;
       await sleep(50); // it was refused for the sake of one that is not there
     }
   }
 
-  /** Publish, and do not wait for an answer. */
-  send(subject: string, body: string | Uint8Array, reply?: string): void {
-    sendOn(this.nc, subject, body, reply);
-  }
+  /** Publish, and do not wait for an answer. What is sent in one turn of the event loop leaves with one write. */
+  send = (subject: string, body: string | Uint8Array, reply?: string, headers?: Uint8Array): void => {
+    this.outgoing.push([subject, body, reply, headers]);
+    this.schedule();
+  };
 
   /**
    * Add to a counter, and return its new value. Of those whose increments left as one, one is told a value that asks
-   * for a look, and the others undefined.
+   * for a look, and the others undefined; at a gate each is to know its own, so there none are merged.
    */
-  async count(subject: string, by: number): Promise<number | undefined> {
+  async count(subject: string, by: number, alone = false): Promise<number | undefined> {
     const { value } = await new Promise<Receipt>((resolve, reject) => {
+      if (alone) return this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
       const merged = this.counts.get(subject) ?? { by: 0, waiting: [] };
       merged.by += by;
       merged.waiting.push({ subject, body: EMPTY, headers: undefined, resolve, reject, at: 0 });
       this.counts.set(subject, merged);
-      this.schedule();
+      return this.schedule();
     });
     return value;
+  }
+
+  /** Wait until the server has got all that was sent. */
+  async flushed(): Promise<void> {
+    this.flush();
+    if (!this.nc.isClosed()) await this.nc.flush().catch(() => undefined);
   }
 
   private schedule(): void {
@@ -180,7 +191,6 @@ export class Broker {
   }
 
   private flush(): void {
-    this.scheduled = false;
     for (const [subject, { by, waiting }] of this.counts) {
       const resolve = (receipt: Receipt) =>
         waiting.forEach((one, at) => one.resolve(at > 0 && (receipt.value ?? SEAL) >= SEAL ? { taken: false } : receipt));
@@ -194,6 +204,10 @@ export class Broker {
       else if (this.underWay < UNDER_WAY) this.sendBatch(stream, queue);
       else this.queues.set(stream, queue);
     }
+    this.scheduled = false;
+    const { outgoing, nc } = this;
+    this.outgoing = [];
+    for (const [subject, body, reply, headers] of outgoing) sendOn(nc, subject, body, reply, headers);
   }
 
   private sendBatch(stream: string, queue: Pending[]): void {
@@ -218,7 +232,7 @@ export class Broker {
 
   private sendAs(token: number, one: Pending): void {
     one.at = performance.now();
-    sendOn(this.nc, one.subject, one.body, `${this.inbox}.${token}`, one.headers);
+    this.send(one.subject, one.body, `${this.inbox}.${token}`, one.headers);
   }
 
   private onAnswer(message: Msg): void {

@@ -1,5 +1,7 @@
 /** Cancelling: marks that every worker hears of, outcomes without which parents would wait, and what is removed. */
 
+import { randomBytes } from "node:crypto";
+
 import { textOf, type Broker } from "./broker.js";
 import { UnknownRun } from "./errors.js";
 import type { Graph } from "./graph.js";
@@ -29,7 +31,7 @@ export class Marks {
       callback: (_, message) => this.add(message.subject, textOf(message.data), Date.now() / 1000),
     });
     const read = async () => {
-      for await (const page of broker.pages(names.tasks, `${names.jf}.cancel.>`, REMEMBERED)) {
+      for await (const page of broker.pages(names.tasks, `${names.jf}.cancel.*.*`, REMEMBERED)) {
         for (const { subject, body, time } of page) this.add(subject, textOf(body), time);
       }
     };
@@ -168,10 +170,15 @@ export async function cancelRun(rules: Rules, run: string, tree: boolean): Promi
     await broker.purge(names.timers, [...timers, `${names.jf}.timer.wake.*.*.${task.root}.*.${run}.*`]);
     return stored === null;
   }
-  await broker.purge(names.tasks, [`${names.jf}.task.*.*.${task.root}.>`]);
-  await broker.purge(names.timers, [`${names.jf}.timer.wake.*.*.${task.root}.>`]);
-  const headers = { ...task.headers, "Nats-Msg-Id": `${run}.kept.${Date.now()}`, "Jf-Triggered": String(at) };
-  await broker.store(names.tasks, names.task(task), task.body, headers);
+  const chance = randomBytes(8).toString("hex");
+  const copy = names.cancel(run, `kept.${chance}`);
+  const headers = { ...task.headers, "Jf-Triggered": String(at) };
+  await broker.store(names.tasks, copy, task.body, { ...headers, "Nats-Msg-Id": `${run}.copy.${chance}`, "Jf-Kept": names.task(task) });
+  await broker.purge(names.tasks, [`${names.jf}.task.*.*.${run}.>`]);
+  await broker.purge(names.timers, [`${names.jf}.timer.wake.*.*.${run}.>`]);
+  await broker.store(names.tasks, names.task(task), task.body, { ...headers, "Nats-Msg-Id": `${run}.kept.${chance}` });
+  const mark_ = await broker.last(names.tasks, names.cancel(run, run));
+  if (mark_ === null || textOf(mark_.body) !== DELETED) await broker.purge(names.tasks, [copy]);
   return stored === null;
 }
 

@@ -17,7 +17,7 @@ export class Child<O = unknown> {
   /** Wait for the child to end, and return its output. The step's slot is free meanwhile. Throws ChildFailed. */
   async result(): Promise<O> {
     if (this.isDetached) throw new InvalidInput(`child ${this.id} is detached, and in no join: follow it by client.run(id)`);
-    const [ended] = await this.execution.all([this.id]);
+    const [ended] = await this.execution.waiting.all([this.id]);
     return new ChildResult<O>(this.id, ended!).output;
   }
 }
@@ -87,10 +87,6 @@ export class Context<S = {}> {
   readonly attempt: number;
   /** The same for every attempt of this step of this run: for side effects of your own. */
   readonly idempotencyKey: string;
-  /** What was given to the root run when it was triggered. */
-  readonly metadata: Readonly<Record<string, unknown>>;
-  /** Aborted when it is in vain to go on: cancelled, timed out, parked, or its worker ends. */
-  readonly signal: AbortSignal;
   /** The W3C trace context that the run came with. */
   readonly traceparent: string | null;
   /** In a step on failure: why the run has failed. */
@@ -103,11 +99,19 @@ export class Context<S = {}> {
     const { task } = execution;
     [this.runId, this.step, this.attempt, this.traceparent] = [task.run, task.step, execution.attempt, task.trace];
     this.idempotencyKey = `${task.run}.${task.step}`;
-    this.metadata = metadataOf(task);
-    this.signal = execution.abort.signal;
     this.errors = errors;
     this.#execution = execution;
     this.#before = before;
+  }
+
+  /** What was given to the root run when it was triggered. */
+  get metadata(): Readonly<Record<string, unknown>> {
+    return metadataOf(this.#execution.task);
+  }
+
+  /** Aborted when it is in vain to go on: cancelled, timed out, parked, or its worker ends. */
+  get signal(): AbortSignal {
+    return this.#execution.signal;
   }
 
   /** Return the output of a step that comes before this one. Throws RangeError for any other. */
@@ -149,9 +153,9 @@ export class Context<S = {}> {
   join<O>(children: Group<O>, options: JoinOptions): Promise<Joined<O>>;
   async join<O>(children: Group<O>, options?: JoinOptions): Promise<O[] | Joined<O>> {
     const ids = idsOf(children);
-    if (options === undefined) return outputsOf(ids, await this.#execution.all(ids));
+    if (options === undefined) return outputsOf(ids, await this.#execution.waiting.all(ids));
     const policy = options.withinMs === undefined ? options.policy : within(options.policy, options.withinMs);
-    const { ended, open, met } = await this.#execution.decided(ids, policy);
+    const { ended, open, met } = await this.#execution.waiting.decided(ids, policy);
     const results = [...ended].map(([id, one]) => new ChildResult<O>(id, one));
     const [succeeded, failed] = [true, false].map((well) => results.filter((one) => (one.status === "succeeded") === well));
     return { met, succeeded: succeeded!, failed: failed!, open };
@@ -160,7 +164,7 @@ export class Context<S = {}> {
   /** Yield children as they end: `await child.result()` then returns at once. */
   async *asCompleted<O>(children: Group<O>): AsyncGenerator<Child<O>, void> {
     const byId = new Map([...children].map((child) => [child.id, child]));
-    for await (const id of this.#execution.each([...byId.keys()])) yield byId.get(id)!;
+    for await (const id of this.#execution.waiting.each([...byId.keys()])) yield byId.get(id)!;
   }
 
   /** Call a function once in the life of this step of this run, and return its value ever after. It is JSON. */

@@ -9,11 +9,11 @@
 import { bytesOf, type Broker } from "./broker.js";
 import { cancelLeft, cancelRest } from "./cancelling.js";
 import { decide, ending, hasFailed, leftOut, type Graph } from "./graph.js";
-import { canonical } from "./json.js";
+import { canonical, type Raw } from "./json.js";
 import { Looks, type View } from "./looks.js";
 import { decodeOutcome, encode, failure, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
-import { putLarge, withOutput } from "./values.js";
+import { chunkSize, putLarge, withOutput } from "./values.js";
 import { END, parentJoin, SEAL, START, taskHeaders, type Join, type Task } from "./wire.js";
 
 const HELD = 1000;
@@ -40,7 +40,7 @@ export class Rules {
     const { broker } = this;
     const { names } = broker;
     if (ended.status !== "succeeded") await broker.store(names.records, names.mark(task, ended.status), markOf(ended));
-    const fitted = await this.fitted(task, ended);
+    const fitted = this.isLarge(ended) ? await this.fitted(task, ended) : ended;
     const body = encode(fitted);
     const there = await broker.store(names.records, names.outcome(task), body);
     const stored = there === null ? fitted : decodeOutcome(there.body);
@@ -102,6 +102,8 @@ export class Rules {
     return there === null ? fitted : decodeOutcome(there.body);
   }
 
+  private isLarge = ({ output }: { readonly output: Raw }): boolean => output.text.length * 3 > chunkSize(this.broker.maxPayload);
+
   /** Return an outcome or a record whose output is kept by reference, if it is large. */
   async fitted<T extends Outcome | JoinRecord>(task: Task, record: T): Promise<T> {
     const value = record.value === null ? await putLarge(this.broker, task.root, record.output.text, "an output") : null;
@@ -145,7 +147,7 @@ export class Rules {
   }
 
   private async mayPass(task: Task, most: number, step: string): Promise<boolean> {
-    const value = await this.broker.count(this.broker.names.counter("gate", { root: task.root, run: task.run, step }), 1);
+    const value = await this.broker.count(this.broker.names.counter("gate", { root: task.root, run: task.run, step }), 1, true);
     return value === undefined || value >= most;
   }
 

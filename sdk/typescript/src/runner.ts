@@ -44,11 +44,14 @@ export interface Running extends Host {
   readonly unknownGraceMs: number;
   readonly workflows: ReadonlyMap<string, Workflow>;
   readonly isStopping: boolean;
+  /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. */
+  readonly isCareful: boolean;
   isHeldElsewhere(task: Task): Promise<boolean>;
   bodyEnded(delivery: Delivery): void;
 }
 
 const ACK: End = { ack: true };
+const NOTHING: ReadonlyMap<string, Outcome> = new Map();
 const now = () => Date.now() / 1000;
 
 /** The execution in whose step something runs: by it a rejection that nobody handles finds its attempt. */
@@ -56,7 +59,7 @@ export const current = new AsyncLocalStorage<Execution>();
 
 /** An error that a step cannot have thrown: told to stop. */
 export class Stopped extends StepOver {
-  constructor(readonly why: "cancelled" | "shutdown") {
+  constructor(readonly why: "cancelled" | "shutdown" | "doubt") {
     super(`the step was told to stop: ${why}`);
   }
 }
@@ -165,11 +168,8 @@ export class Runner {
     let output = NULL;
     let thrown: { error: unknown } | undefined;
     try {
-      const body = this.call(execution).catch((error: unknown) => {
-        thrown ??= { error };
-      });
-      const value = await Promise.race([body, execution.over]);
-      if (thrown === undefined && execution.need === undefined) output = new Raw(await this.written(value, step));
+      const value = await execution.settled(this.call(execution));
+      if (execution.need === undefined) output = new Raw(this.written(value, step));
     } catch (error) {
       thrown = { error };
     } finally {
@@ -188,7 +188,7 @@ export class Runner {
     const record = execution.sealing(of);
     try {
       if (record !== undefined) await rules.seal(task, record);
-      else await rules.finish(task, execution.graph, execution.ending("succeeded", { output }), execution.spawner.owned.size + execution.spawner.borrowed.size > 0);
+      else await rules.finish(task, execution.graph, execution.ending("succeeded", { output }), execution.hasSpawned);
     } catch (error) {
       if (!(error instanceof PayloadTooLarge)) throw error;
       return this.end(execution, "failed", failureOf(error, task.step));
@@ -207,11 +207,13 @@ export class Runner {
       throw error instanceof NotJson ? new InvalidInput(`the input is ${error.message}`) : error;
     }
     if (workflow.options.schema !== undefined) input = await workflow.checked(input);
-    const context = new Context<Record<string, unknown>>(execution, await this.before(execution), await this.errors(execution));
-    return current.run(execution, async () => step.body(input, context) as unknown);
+    const { graph } = execution;
+    const before = graph.firsts.includes(task.step) ? NOTHING : await this.before(execution);
+    const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(execution) : []);
+    return this.host.isCareful ? current.run(execution, () => step.body(input, context)) : step.body(input, context);
   }
 
-  private async written(value: unknown, step: Step): Promise<string> {
+  private written(value: unknown, step: Step): string {
     try {
       return canonical(value === undefined ? null : value);
     } catch (error) {
@@ -222,7 +224,6 @@ export class Runner {
   /** Return how the steps have ended that come before a step. */
   private async before({ task, graph }: Execution): Promise<ReadonlyMap<string, Outcome>> {
     const before = graph.nodes.map(({ name }) => name).filter((name) => graph.comesBefore(name, task.step));
-    if (before.length === 0) return new Map();
     const { broker } = this.host.rules;
     const { names } = broker;
     const stored = await broker.many(names.records, before.map((name) => names.step(task, name)));
@@ -230,15 +231,14 @@ export class Runner {
     return new Map(read);
   }
 
-  private async errors({ task, graph }: Execution): Promise<readonly Failure[]> {
-    if (task.step !== graph.onFailure) return [];
+  private async errors({ task }: Execution): Promise<readonly Failure[]> {
     const { broker } = this.host.rules;
     const stored = await broker.last(broker.names.records, broker.names.outcome(task));
     return stored === null ? [] : failuresOf(decodeOutcome(stored.body));
   }
 
-  private async stopped(delivery: Delivery, execution: Execution, why: "cancelled" | "shutdown"): Promise<End> {
-    if (why === "cancelled") return this.drop(delivery, execution.graph, execution.spawner.owned.size);
+  private async stopped(delivery: Delivery, execution: Execution, why: Stopped["why"]): Promise<End> {
+    if (why === "cancelled") return this.drop(delivery, execution.graph, execution.hasSpawned ? execution.spawner.owned.size : 0);
     return this.handBack(delivery, { attempt: execution.attempt, started: execution.started });
   }
 
@@ -269,9 +269,9 @@ export class Runner {
 
   /** End a step without an output. One that may have spawned is sealed first: a step beside it may have borrowed. */
   private async end(execution: Execution, status: "failed" | "timed_out", error: Failure): Promise<End> {
-    const { task, graph, spawner, clean } = execution;
+    const { task, graph, clean } = execution;
     const ended = execution.ending(status, { error });
-    if (graph.nodes.length > 1 && (!clean || spawner.owned.size + spawner.borrowed.size > 0)) await this.host.rules.seal(task, execution.failing(ended));
+    if (graph.nodes.length > 1 && (!clean || execution.hasSpawned)) await this.host.rules.seal(task, execution.failing(ended));
     else await this.host.rules.finish(task, graph, ended);
     return ACK;
   }

@@ -38,7 +38,7 @@ export interface WorkerOptions {
   readonly name?: string;
 }
 
-const RECORDING_AHEAD = 4000;
+const RECORDING_AHEAD = 1000;
 const HAND_BACK_AFTER = 5000;
 const AGAIN_AFTER = 500;
 const ACTIVE_FOR = 5000;
@@ -66,6 +66,7 @@ export class Worker implements Running, AsyncDisposable {
   readonly full = new Set<string>();
   waiting = 0;
   isStopping = false;
+  isCareful = false;
   private readonly runner = new Runner(this);
   private readonly holders: Holders;
   private readonly held = new Map<string, Delivery>();
@@ -175,22 +176,31 @@ export class Worker implements Running, AsyncDisposable {
     }
     for (const end of this.endings.reverse()) await end();
     this.rules.hold = undefined;
-    await this.rules.broker.nc.flush().catch(() => undefined);
+    await this.rules.broker.flushed();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
 
-  /** A rejection that nobody handles fails the attempt in which it came about; any other ends the process as ever. */
+  /**
+   * A rejection that nobody handles fails the attempt in which it came about. To know which costs every promise
+   * something, so the first of a process is only known to be of one of the attempts under way: these are handed back.
+   * Of what comes about outside all steps, any but that first ends the process, as ever.
+   */
   private readonly onRejection = (error: unknown): void => {
+    const { log } = this.rules.broker;
     const execution = current.getStore();
-    if (execution !== undefined) {
-      if (execution.isOver) this.rules.broker.log.warn(`jetflow: a step that has ended left a rejection: ${String(error)}`);
-      execution.stop(error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`));
+    const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
+    if (execution !== undefined || !this.isCareful) log.error(`jetflow: a rejection that nobody handles${execution ? ` in step '${execution.step.name}'` : ""}: ${why.stack ?? why.message}`);
+    if (execution !== undefined) execution.stop(why);
+    else if (!this.isCareful) {
+      this.isCareful = true;
+      const running = [...this.held.values()].flatMap((one) => (one.execution === undefined || one.execution.isOver ? [] : [one.execution]));
+      for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
     } else if (process.listenerCount("unhandledRejection") === 1) {
       setImmediate(() => {
-        throw error;
+        throw why;
       });
     }
   };

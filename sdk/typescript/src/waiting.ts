@@ -1,0 +1,233 @@
+/**
+ * Waiting for children inside a step: in memory first, by the live copies of their outcomes, and then parked.
+ *
+ * What was stored before anybody listened is read, and a live copy that was lost is noticed by the join's counter.
+ * Parking unwinds every wait of the step: a later turn begins it again from its top.
+ */
+
+import { cancelSome } from "./cancelling.js";
+import { StepOver } from "./errors.js";
+import type { Execution } from "./execution.js";
+import { hashed } from "./identity.js";
+import { lastToken } from "./looks.js";
+import * as policies from "./policies.js";
+import type { Policy } from "./policies.js";
+import { decodeOutcome, type Outcome } from "./records.js";
+import { readable } from "./values.js";
+
+/** What has been waited for: `left` more children have to end before it is worth going on. */
+interface Wait {
+  readonly children: ReadonlySet<string>;
+  readonly policy: Policy | undefined;
+  /** Seconds since the epoch. */
+  readonly until: number | undefined;
+  readonly began: number;
+  left: number;
+  readonly wake: () => void;
+}
+
+/** What a parked step needs before it goes on. */
+export interface Need {
+  readonly children: ReadonlySet<string>;
+  readonly atLeast: number;
+  readonly policy: Policy | undefined;
+  readonly until: number | null;
+}
+
+const LOOK_EVERY = 1000;
+const NEAR = 1000;
+
+/** The waits of one execution of one step. */
+export class Waiting {
+  readonly joined = new Set<string>();
+  readonly excused = new Set<string>();
+  private readonly ended = new Map<string, Outcome>();
+  private readonly order: string[] = [];
+  private readonly waits = new Set<Wait>();
+  private readonly endings: (() => void)[] = [];
+  private listening = false;
+  private reading: Promise<void> | undefined;
+  private counted = -1;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly execution: Execution) {}
+
+  /** Wait no more. */
+  close(): void {
+    clearTimeout(this.timer);
+    for (const end of this.endings) end();
+    for (const wait of this.waits) wait.wake();
+  }
+
+  /** Wait until all children have ended, and return how. */
+  async all(children: readonly string[]): Promise<Outcome[]> {
+    const distinct = new Set(children);
+    await this.wait(distinct, distinct.size);
+    for (const child of distinct) this.joined.add(child);
+    return Promise.all(children.map((child) => this.outcomeOf(child)));
+  }
+
+  /** Wait until a policy is decided, and return how those ended that have. */
+  async decided(children: readonly string[], policy: Policy): Promise<{ ended: Map<string, Outcome>; open: string[]; met: boolean }> {
+    const distinct = new Set(children);
+    const until = policy.seconds == null ? undefined : await this.deadlineOf(distinct, policy.seconds);
+    const ended = new Map<string, Outcome>();
+    let how: ReturnType<typeof policies.verdict>;
+    for (;;) {
+      for (const child of distinct) if (this.ended.has(child) && !ended.has(child)) ended.set(child, await this.outcomeOf(child));
+      const succeeded = [...ended.values()].filter((one) => one.status === "succeeded").length;
+      const isLate = until !== undefined && Date.now() / 1000 >= until;
+      how = policies.verdict(policy, distinct.size, succeeded, ended.size);
+      if (how === "open" && isLate) how = policies.verdict(policy, ended.size, succeeded, ended.size) === "met" ? "met" : "missed";
+      if (how !== "open") break;
+      const enough = policy.quorum == null ? distinct.size : ended.size + policy.quorum - succeeded;
+      await this.wait(distinct, enough, policy, until);
+    }
+    const open = [...distinct].filter((child) => !ended.has(child));
+    for (const child of distinct) this.joined.add(child);
+    for (const child of open) this.excused.add(child);
+    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.execution.host.rules, this.execution.task, new Set(open));
+    return { ended, open, met: how === "met" };
+  }
+
+  private async deadlineOf(children: ReadonlySet<string>, seconds: number): Promise<number> {
+    const name = `_join-${hashed([...children].sort().join("")).slice(0, 16)}`;
+    return Number(await this.execution.spawner.once(name, () => Date.now() / 1000 + seconds));
+  }
+
+  /** Yield children as they end. */
+  async *each(children: readonly string[]): AsyncGenerator<string, void> {
+    const left = new Set(children);
+    for (let at = 0; left.size > 0; at++) {
+      while (at >= this.order.length) await this.wait(left, left.size - [...left].filter((one) => !this.ended.has(one)).length + 1);
+      const child = this.order[at]!;
+      if (left.delete(child)) {
+        yield child;
+        this.execution.check();
+      }
+    }
+  }
+
+  private async outcomeOf(child: string): Promise<Outcome> {
+    const ended = await readable(this.execution.host.rules.broker, this.execution.task.root, this.ended.get(child)!);
+    if (ended.status !== "succeeded") this.excused.add(child);
+    return ended;
+  }
+
+  /** Wait until so many of the children have ended, or until a time. */
+  private async wait(children: ReadonlySet<string>, enough: number, policy?: Policy, until?: number): Promise<void> {
+    this.execution.check();
+    const countLeft = () => enough - [...children].filter((one) => this.ended.has(one)).length;
+    if (countLeft() <= 0) return;
+    await this.listen();
+    await this.readStored(true);
+    const left = countLeft();
+    const early = policy?.early === true && [...children].some((one) => (this.ended.get(one)?.status ?? "succeeded") !== "succeeded");
+    if (left <= 0 || early || (until !== undefined && Date.now() / 1000 >= until)) return;
+    this.execution.check();
+    let wait: Wait | undefined;
+    const moved = new Promise<void>((wake) => this.waits.add((wait = { children, policy, until, began: performance.now(), left, wake })));
+    this.leaveSlot();
+    const timer = until === undefined ? undefined : setTimeout(wait!.wake, Math.max(0, until * 1000 - Date.now()));
+    try {
+      if (this.execution.host.parkAfterMs === 0 || this.execution.host.waiting > this.execution.host.maxWaiting) this.park();
+      await moved;
+    } finally {
+      clearTimeout(timer);
+      this.waits.delete(wait!);
+      await this.comeBack();
+    }
+    this.execution.check();
+  }
+
+  private leaveSlot(): void {
+    if (this.waits.size > 1) return;
+    this.execution.host.waiting++;
+    this.execution.host.giveSlot();
+    this.execution.stopClock();
+    this.lookLater();
+  }
+
+  private async comeBack(): Promise<void> {
+    if (this.waits.size > 0) return;
+    this.execution.host.waiting--;
+    clearTimeout(this.timer);
+    await this.execution.host.takeSlot();
+    if (!this.execution.isOver) this.execution.startClock();
+  }
+
+  private lookLater(): void {
+    const oldest = Math.min(...[...this.waits].map((one) => one.began));
+    const parkIn = oldest + this.execution.host.parkAfterMs - performance.now();
+    const lookIn = LOOK_EVERY * Math.max(1, this.execution.host.waiting / 100);
+    this.timer = setTimeout(() => {
+      if (performance.now() >= oldest + this.execution.host.parkAfterMs) this.park();
+      if (this.execution.need !== undefined || this.execution.isOver || this.waits.size === 0) return;
+      this.readStored().catch((error: unknown) => this.execution.host.rules.broker.log.warn(`jetflow: a look at children: ${String(error)}`));
+      this.lookLater();
+    }, Math.max(0, Math.min(parkIn, lookIn)));
+  }
+
+  /** Unwind the step where it waits: another turn begins it again when what it waits for has ended. */
+  park(): void {
+    const waits = [...this.waits];
+    if (waits.length === 0 || this.execution.need !== undefined || this.execution.isOver || waits.some((one) => one.left <= 0)) return;
+    const times = waits.flatMap((one) => one.until ?? []);
+    const until = times.length > 0 ? Math.min(...times) : null;
+    if (until !== null && until * 1000 - Date.now() < NEAR) return;
+    const children = new Set(waits.flatMap((one) => [...one.children]));
+    const ended = [...children].filter((one) => this.ended.has(one)).length;
+    const nearest = Math.min(...waits.map((one) => (one.policy?.early === true ? 1 : one.left)));
+    this.execution.need = { children, atLeast: ended + nearest, policy: waits.length === 1 ? waits[0]!.policy : undefined, until };
+    this.execution.abort(new StepOver("the step is parked"));
+    for (const wait of waits) wait.wake();
+  }
+
+  // --- outcomes
+
+  private async listen(): Promise<void> {
+    if (this.listening) return;
+    this.listening = true;
+    const { broker } = this.execution.host.rules;
+    const live = broker.nc.subscribe(`${broker.names.jf}.live.run.${this.execution.task.root}.${this.execution.task.run}.*.*`, {
+      callback: (_, message) => this.take(lastToken(message.subject), message.data),
+    });
+    this.endings.push(() => live.unsubscribe(), broker.onReconnect(() => ((this.counted = -1), void this.readStored().catch(() => undefined))));
+    await broker.nc.flush();
+  }
+
+  private take(child: string, body: Uint8Array): void {
+    if (this.ended.has(child) || this.execution.isOver || !this.execution.spawner.has(child)) return;
+    const ended = decodeOutcome(body);
+    this.ended.set(child, ended);
+    this.order.push(child);
+    for (const wait of this.waits) {
+      if (wait.left <= 0 || !wait.children.has(child)) continue;
+      wait.left = wait.policy?.early === true && ended.status !== "succeeded" ? 0 : wait.left - 1;
+      if (wait.left <= 0) wait.wake();
+    }
+  }
+
+  /** Read what is stored of children that are open: of one's own if the counter has moved, or `all`. */
+  private readStored(all = false): Promise<void> {
+    const before = this.reading ?? Promise.resolve();
+    const reading = before.then(() => this.read(all)).finally(() => this.reading === reading && (this.reading = undefined));
+    return (this.reading = reading);
+  }
+
+  private async read(all: boolean): Promise<void> {
+    const { broker } = this.execution.host.rules;
+    const { names } = broker;
+    const value = all ? -1 : ((await broker.last(names.counters, names.counter("join", this.execution.task)))?.seq ?? 0);
+    const subjects = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child)).map(([child, step]) => names.outcomeOf(this.execution.task, child, step));
+    if (all || value !== this.counted) {
+      for (const subject of new Set(await broker.subjects(names.records, names.outcomeOf(this.execution.task, "*")))) {
+        const child = lastToken(subject);
+        if (!this.ended.has(child) && this.execution.spawner.has(child)) subjects.push(subject);
+      }
+      this.counted = value;
+    }
+    const stored = await broker.many(names.records, subjects);
+    for (const { subject, body } of stored.sort((one, other) => one.seq - other.seq)) this.take(lastToken(subject), body);
+  }
+}
