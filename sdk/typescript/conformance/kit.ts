@@ -73,7 +73,7 @@ async function outputs<S>(ctx: Context<S>, step: keyof S & string): Promise<numb
 const sum = (numbers: number[]) => numbers.reduce((all, one) => all + one, 0);
 
 const fan = flow<Spawn>(`${PREFIX}fan`)
-  .step("scatter", async ({ child, inputs, key }, ctx) => void (await spawn(ctx, child, inputs, key)), SHORT)
+  .step("scatter", async ({ child, inputs, key }, ctx) => (await spawn(ctx, child, inputs, key)).length, SHORT)
   .step("sum", async (_, ctx) => sum(await outputs(ctx, "scatter")), { ...SHORT, after: "scatter" });
 
 const park = workflow(`${PREFIX}park`, async ({ child, inputs, then = [] }: Spawn & { then?: unknown[] }, ctx) => {
@@ -104,8 +104,8 @@ const late = lost(`${PREFIX}late`, () => {
 const crash = lost(`${PREFIX}crash`, () => process.exit(1));
 
 const borrow = flow<Spawn>(`${PREFIX}borrow`)
-  .step("one", async ({ child, inputs, key }, ctx) => void (await spawn(ctx, child, inputs, key)), SHORT)
-  .step("two", async ({ child, inputs, key }, ctx) => void (await spawn(ctx, child, inputs, key)), SHORT)
+  .step("one", async ({ child, inputs, key }, ctx) => (await spawn(ctx, child, inputs, key)).length, SHORT)
+  .step("two", async ({ child, inputs, key }, ctx) => (await spawn(ctx, child, inputs, key)).length, SHORT)
   .step("end", async (_, ctx) => [await outputs(ctx, "one"), await outputs(ctx, "two")], { ...SHORT, after: ["one", "two"] });
 
 const nest = workflow(`${PREFIX}nest`, async (depth: number, ctx): Promise<number> => {

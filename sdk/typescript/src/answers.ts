@@ -25,5 +25,5 @@ export function sendOn(nc: NatsConnection, subject: string, body: Uint8Array | s
   const options: Record<string, unknown> = {};
   if (reply !== undefined) options["reply"] = reply;
   if (headers !== undefined) options["headers"] = { encode: () => headers };
-  nc.publish(subject, body, options as Parameters<NatsConnection["publish"]>[2]);
+  nc.publish(subject, body, options);
 }

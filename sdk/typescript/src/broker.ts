@@ -168,12 +168,15 @@ export class Broker {
    */
   async count(subject: string, by: number, alone = false): Promise<number | undefined> {
     const { value } = await new Promise<Receipt>((resolve, reject) => {
-      if (alone) return this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
+      if (alone) {
+        this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
+        return;
+      }
       const merged = this.counts.get(subject) ?? { by: 0, waiting: [] };
       merged.by += by;
       merged.waiting.push({ subject, body: EMPTY, headers: undefined, resolve, reject, at: 0 });
       this.counts.set(subject, merged);
-      return this.schedule();
+      this.schedule();
     });
     return value;
   }

@@ -137,7 +137,7 @@ export class Context<S = {}> {
 
   /** Spawn a child run for each input of an iterable, which may be async: they are taken as they come. */
   async spawnWorkflows<I, O>(child: Spawnable<I, O>, inputs: Iterable<I> | AsyncIterable<I>, options: { readonly key?: (input: I) => string } = {}): Promise<Children<O>> {
-    if (typeof inputs === "string" || inputs == null || !(Symbol.iterator in inputs || Symbol.asyncIterator in inputs)) {
+    if (typeof inputs !== "object" || !(Symbol.iterator in inputs || Symbol.asyncIterator in inputs)) {
       throw new InvalidInput("the inputs of spawnWorkflows are an iterable: ctx.spawnWorkflow spawns one child");
     }
     const ids = await this.#execution.spawner.spawn(child, inputs, options.key);
@@ -173,7 +173,8 @@ export class Context<S = {}> {
   }
 
   /** Yield how the children of a step before this one ended, in the order of their ends. `child` types their outputs. */
-  async *children<O = unknown>(step: keyof S & string, _child?: Spawnable<never, O>): AsyncGenerator<ChildResult<O>, void> {
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- of any input
+  async *children<O = unknown>(step: keyof S & string, _child?: Spawnable<any, O>): AsyncGenerator<ChildResult<O>, void> {
     const { task, host } = this.#execution;
     const { broker, looks } = host.rules;
     const { names } = broker;

@@ -113,18 +113,18 @@ export function failureOf(error: unknown, step: string): Failure {
   const frame = (error.stack ?? "").split("\n").find((line) => / at /.test(line) && !/node:|node_modules/.test(line));
   const found = /at (?:async )?(?:(\S+) \()?(?:.*[/\\])?([^/\\]+?):\d+:\d+\)?$/.exec(frame ?? "");
   const place = found ? `${found[2]}:${found[1] ?? "<anonymous>"}` : "";
-  const message = String(error.message).toWellFormed().slice(0, 100_000);
+  const message = error.message.toWellFormed().slice(0, 100_000);
   return { type: named(error), message, step, traceback, place: place.toWellFormed() };
 }
 
 function named(error: Error): string {
   if (error instanceof JetflowError) return error.type;
-  return String(error.name || error.constructor.name || "Error").toWellFormed().slice(0, 200);
+  return (error.name || error.constructor.name).toWellFormed().slice(0, 200);
 }
 
 function shown(value: unknown): string {
   try {
-    return (typeof value === "string" ? value : (JSON.stringify(value) ?? String(value))).toWellFormed().slice(0, 1000);
+    return ((typeof value === "string" ? value : (JSON.stringify(value) as string | undefined)) ?? typeof value).toWellFormed().slice(0, 1000);
   } catch {
     return typeof value;
   }

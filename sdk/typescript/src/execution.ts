@@ -31,6 +31,7 @@ export class Execution {
   readonly started = Date.now() / 1000;
   need: Need | undefined;
   isOver = false;
+  holdsSlot = true;
   private stopped: Error | undefined;
   private onStop: ((error: Error) => void) | undefined;
   private spawner_: Spawner | undefined;
@@ -97,6 +98,20 @@ export class Execution {
 
   abort(reason?: Error): void {
     this.controller?.abort(reason ?? new StepOver("the step has ended"));
+  }
+
+  leaveSlot(): void {
+    this.holdsSlot = false;
+    this.host.giveSlot();
+  }
+
+  async takeSlot(): Promise<void> {
+    await this.host.takeSlot();
+    if (this.isOver) this.host.giveSlot();
+    else {
+      this.holdsSlot = true;
+      this.startClock();
+    }
   }
 
   /** Unwind the step where it waits. */

@@ -60,7 +60,7 @@ export function checkedKey(key: unknown): string {
 
 /** Return a key as tasks show it: JSON, 200 characters of text at most. */
 export function shownKey(key: string): string {
-  const characters = key.length > 200 ? [...key] : [];
+  const characters = key.length > 200 ? Array.from(key) : [];
   return JSON.stringify((characters.length > 200 ? `${characters.slice(0, 199).join("")}…` : key).replaceAll(/\p{Surrogate}/gu, "?"));
 }
 

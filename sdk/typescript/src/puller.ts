@@ -62,7 +62,10 @@ export class Puller {
 
   private onMessage(message: Msg): void {
     this.heard = performance.now();
-    if (!message.reply?.startsWith("$JS.ACK.")) return this.onStatus(message);
+    if (!message.reply?.startsWith("$JS.ACK.")) {
+      this.onStatus(message);
+      return;
+    }
     const [token, left] = this.pulls.entries().next().value ?? ["", 0];
     if (left > 0) this.asked--;
     if (left > 1) this.pulls.set(token, left - 1);
@@ -82,7 +85,10 @@ export class Puller {
     this.asked -= this.pulls.get(token) ?? 0;
     this.pulls.delete(token);
     const description = message.headers?.description ?? "";
-    if (code === 404 || code === 408 || (code === 409 && !/deleted|exceeded/i.test(description))) return this.want(this.wanted);
+    if (code === 404 || code === 408 || (code === 409 && !/deleted|exceeded/i.test(description))) {
+      this.want(this.wanted);
+      return;
+    }
     this.pausedUntil = performance.now() + RETRY_AFTER;
     if (code !== 503 && !/deleted/i.test(description)) return;
     this.remake().then((consumer) => (this.consumer = consumer), (error: unknown) => this.broker.log.warn(`jetflow: consumer ${this.consumer.name}: ${String(error)}`));

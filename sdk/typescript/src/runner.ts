@@ -248,6 +248,14 @@ export class Runner {
     return { nak: delay };
   }
 
+  /** Hand a task back after an error of this worker itself, or a refusal: it counts, or it could go on for ever. */
+  async leave(delivery: Delivery, error: unknown): Promise<End> {
+    const { execution, task, count } = delivery;
+    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.host.name };
+    await this.store(task, String(count), { ...of, error: failureOf(error, task.step) }).catch(() => undefined);
+    return { nak: 1000 };
+  }
+
   private async failed(delivery: Delivery, execution: Execution, error: unknown): Promise<End> {
     const { task, step, attempt, started } = execution;
     const { rules, name } = this.host;

@@ -143,7 +143,7 @@ export class Waiting {
   private leaveSlot(): void {
     if (this.waits.size > 1) return;
     this.execution.host.waiting++;
-    this.execution.host.giveSlot();
+    this.execution.leaveSlot();
     this.execution.stopClock();
     this.lookLater();
   }
@@ -152,8 +152,8 @@ export class Waiting {
     if (this.waits.size > 0) return;
     this.execution.host.waiting--;
     clearTimeout(this.timer);
-    await this.execution.host.takeSlot();
-    if (!this.execution.isOver) this.execution.startClock();
+    if (this.execution.isOver || this.execution.need !== undefined) return;
+    await this.execution.takeSlot();
   }
 
   private lookLater(): void {

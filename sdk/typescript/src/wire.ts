@@ -101,7 +101,7 @@ export class NotATask extends Error {}
 /** Read a task. Throws NotATask. */
 export function readTask(subject: string, headers: Iterable<[string, string]>, body: Uint8Array): Task {
   const tokens = subject.split(".");
-  const [, , kind, workflow, step, root, parent, run, turn] = tokens as [string, string, string, ...string[]] as string[];
+  const [, , kind, workflow = "", step = "", root = "", parent = "", run = "", turn = ""] = tokens;
   const own: Record<string, string> = {};
   let tried = "0";
   for (const [name, value] of headers) {
@@ -113,12 +113,12 @@ export function readTask(subject: string, headers: Iterable<[string, string]>, b
   const deadline = own["Jf-Deadline"];
   const isRoot = parent === NONE;
   const fits =
-    tokens.length === 9 && kind === "task" && NUMBER.test(turn!) && isRunId(root!) && isRunId(run!) &&
-    (isRoot ? parentStep === NONE && root === run : isRunId(parent!) && isName(parentStep)) &&
+    tokens.length === 9 && kind === "task" && NUMBER.test(turn) && isRunId(root) && isRunId(run) &&
+    (isRoot ? parentStep === NONE && root === run : isRunId(parent) && isName(parentStep)) &&
     NUMBER.test(depth) && NUMBER.test(tried) && (deadline === undefined || Number.isFinite(Number(deadline)));
   if (!fits) throw new NotATask(`no task: ${subject} with ${JSON.stringify(own)}`);
   return {
-    workflow: workflow!, step: step!, root: root!, parent: parent!, run: run!, turn: Number(turn), parentStep,
+    workflow, step, root, parent, run, turn: Number(turn), parentStep,
     version: own["Jf-Version"] ?? "", depth: Number(depth), digest: own["Jf-Digest"] ?? "", key: keyOf(own["Jf-Key"]),
     metadata: own["Jf-Metadata"] ?? null, trace: own["traceparent"] ?? null,
     deadline: deadline === undefined ? null : Number(deadline), eager: own["Jf-Eager"] === "1",

@@ -7,10 +7,10 @@ import type { Msg } from "@nats-io/nats-core";
 import { headersFrom, sleep } from "./broker.js";
 import { Marks } from "./cancelling.js";
 import type { Client } from "./client.js";
-import { BrokerRefused, InvalidDeclaration, PermissionDenied } from "./errors.js";
+import { BrokerTimeout, InvalidDeclaration } from "./errors.js";
 import { Holders } from "./holders.js";
 import { Puller } from "./puller.js";
-import type { Rules } from "./rules.js";
+import { Rules } from "./rules.js";
 import { current, Runner, Stopped, type Delivery, type End, type Running } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
 import { NotATask, readTask, START, type Task } from "./wire.js";
@@ -42,6 +42,7 @@ const RECORDING_AHEAD = 1000;
 const HAND_BACK_AFTER = 5000;
 const AGAIN_AFTER = 500;
 const ACTIVE_FOR = 5000;
+const DOUBT = 60_000;
 
 /**
  * Runs workflows, from `start` to `stop`.
@@ -67,6 +68,7 @@ export class Worker implements Running, AsyncDisposable {
   waiting = 0;
   isStopping = false;
   isCareful = false;
+  private doubtUntil = Infinity;
   private readonly runner = new Runner(this);
   private readonly holders: Holders;
   private readonly held = new Map<string, Delivery>();
@@ -83,7 +85,7 @@ export class Worker implements Running, AsyncDisposable {
 
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- workflows of any types
   constructor(client: Client, workflows: Iterable<Workflow<any, any>>, private readonly options: WorkerOptions = {}) {
-    this.rules = client.rules;
+    this.rules = new Rules(client.rules.broker, client.rules.registry);
     const all = [...workflows];
     this.workflows = new Map(all.map((one) => [one.name, one as Workflow]));
     if (this.workflows.size < all.length) throw new InvalidDeclaration("two workflows of one worker have the same name");
@@ -186,19 +188,21 @@ export class Worker implements Running, AsyncDisposable {
   /**
    * A rejection that nobody handles fails the attempt in which it came about. To know which costs every promise
    * something, so the first of a process is only known to be of one of the attempts under way: these are handed back.
-   * Of what comes about outside all steps, any but that first ends the process, as ever.
+   * What comes about outside all steps ends the process, as ever, but for that first and what follows it within a minute.
    */
   private readonly onRejection = (error: unknown): void => {
     const { log } = this.rules.broker;
     const execution = current.getStore();
     const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
-    if (execution !== undefined || !this.isCareful) log.error(`jetflow: a rejection that nobody handles${execution ? ` in step '${execution.step.name}'` : ""}: ${why.stack ?? why.message}`);
+    const isDoubtful = performance.now() < this.doubtUntil;
+    if (execution !== undefined || !this.isCareful || isDoubtful) log.error(`jetflow: a rejection that nobody handles${execution ? ` in step '${execution.step.name}'` : ""}: ${why.stack ?? why.message}`);
     if (execution !== undefined) execution.stop(why);
     else if (!this.isCareful) {
       this.isCareful = true;
+      this.doubtUntil = performance.now() + DOUBT;
       const running = [...this.held.values()].flatMap((one) => (one.execution === undefined || one.execution.isOver ? [] : [one.execution]));
       for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
-    } else if (process.listenerCount("unhandledRejection") === 1) {
+    } else if (!isDoubtful && process.listenerCount("unhandledRejection") === 1) {
       setImmediate(() => {
         throw why;
       });
@@ -273,8 +277,7 @@ export class Worker implements Running, AsyncDisposable {
       end = await work();
     } catch (error) {
       broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-      const passes = !(error instanceof BrokerRefused || error instanceof PermissionDenied);
-      end = { nak: passes ? AGAIN_AFTER : HAND_BACK_AFTER };
+      end = error instanceof BrokerTimeout ? { nak: AGAIN_AFTER } : await this.runner.leave(delivery, error);
     }
     this.giveBack(delivery);
     this.recording--;
@@ -292,9 +295,8 @@ export class Worker implements Running, AsyncDisposable {
   }
 
   private giveBack(delivery: Delivery): void {
-    if (!delivery.holdsSlot) return;
+    if (delivery.holdsSlot && delivery.execution?.holdsSlot !== false) this.giveSlot();
     delivery.holdsSlot = false;
-    this.giveSlot();
   }
 
   /** @internal */

@@ -76,7 +76,7 @@ export class Workflow<I = unknown, O = unknown> {
     readonly options: WorkflowOptions<I>,
     readonly steps: readonly Step[],
     readonly failFast = false,
-    readonly failureStep: Step | undefined = undefined,
+    readonly failureStep?: Step,
   ) {
     if (!isName(name)) throw new InvalidDeclaration(`a workflow cannot be called '${name}': letters, digits, _ and -, 64 at most`);
   }
@@ -102,7 +102,7 @@ export class Workflow<I = unknown, O = unknown> {
     if (schema === undefined) return input as I;
     const found = await schema["~standard"].validate(input);
     if (found.issues === undefined) return found.value;
-    const said = found.issues.map(({ message, path = [] }) => `${path.length > 0 ? `${path.map((one) => String((one as { key?: unknown })?.key ?? one)).join(".")}: ` : ""}${message}`);
+    const said = found.issues.map(({ message, path = [] }) => `${path.length > 0 ? `${path.map((one) => String(Object(one) === one && "key" in (one as object) ? (one as { key: unknown }).key : one)).join(".")}: ` : ""}${message}`);
     throw new InvalidInput(`the input of workflow '${this.name}' does not fit: ${said.join("; ")}`);
   }
 }

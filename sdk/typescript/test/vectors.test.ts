@@ -13,6 +13,7 @@ import { chunksOf, chunkSize } from "../src/values.js";
 import { END, Names, NotATask, readTask, START, taskHeaders, type Task } from "../src/wire.js";
 
 const CONFORMANCE = new URL("../../../../conformance/", import.meta.url);
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- what a file holds
 const load = <T>(name: string): T => JSON.parse(readFileSync(new URL(name, CONFORMANCE), "utf8")) as T;
 
 interface Vectors {
