@@ -206,7 +206,7 @@ const client = await connect({ namespace: process.env["JETFLOW_NAMESPACE"] ?? "d
 const worker = new Worker(client, WORKFLOWS, {
   slots: Number(process.env["SLOTS"] ?? 100), parkAfterMs: 0, graceMs: 5000, unknownStepGraceMs: 3000,
 });
-plant(process.argv[2], client);
+plant(process.argv[2]);
 const lines = createInterface({ input: process.stdin });
 lines.on("line", (line) => void answer(client, JSON.parse(line) as Command));
 lines.on("close", () => stop.abort());
