@@ -72,6 +72,8 @@ export class Broker {
   private readonly checker: NodeJS.Timeout;
   private readonly onBack = new Set<() => void>();
   private outgoing: [string, string | Uint8Array, string | undefined, Uint8Array | undefined][] = [];
+  /** Whether the server can be reached at this moment. */
+  isConnected = true;
   private scheduled = false;
   private underWay = 0;
   private next = 0;
@@ -106,7 +108,9 @@ export class Broker {
 
   private async watch(): Promise<void> {
     for await (const status of this.nc.status()) {
-      if (status.type === "reconnect") {
+      if (status.type === "disconnect") this.isConnected = false;
+      else if (status.type === "reconnect") {
+        this.isConnected = true;
         this.batches.giveUp();
         for (const [token, one] of this.pending) this.sendAs(token, one);
         for (const callback of this.onBack) callback();
@@ -210,7 +214,13 @@ export class Broker {
     this.scheduled = false;
     const { outgoing, nc } = this;
     this.outgoing = [];
-    for (const [subject, body, reply, headers] of outgoing) sendOn(nc, subject, body, reply, headers);
+    for (const [subject, body, reply, headers] of outgoing) {
+      try {
+        sendOn(nc, subject, body, reply, headers);
+      } catch (error) {
+        this.log.error(`jetflow: not sent on ${subject}: ${String(error)}`);
+      }
+    }
   }
 
   private sendBatch(stream: string, queue: Pending[]): void {
@@ -255,6 +265,7 @@ export class Broker {
   }
 
   private check(): void {
+    if (!this.isConnected) return; // what has not left yet is not sent again
     const late = performance.now() - RESEND_AFTER;
     for (const [token, one] of this.pending) if (one.at <= late) this.sendAs(token, one);
   }
@@ -263,8 +274,12 @@ export class Broker {
 
   /** Ask the JetStream API. Throws BrokerRefused, BrokerTimeout. */
   async api<T = Record<string, unknown>>(operation: string, request: unknown = {}): Promise<T> {
-    const until = performance.now() + API_TIMEOUT;
+    let until = performance.now() + API_TIMEOUT;
     for (;;) {
+      while (!this.isConnected && !this.nc.isClosed()) {
+        await sleep(BUSY); // an outage is waited through
+        until = performance.now() + API_TIMEOUT;
+      }
       let answer: T & Answer;
       try {
         answer = (await this.nc.request(this.api_ + operation, JSON.stringify(request), { timeout: RESEND_AFTER })).json();

@@ -64,7 +64,7 @@ export class Execution {
   /** Aborted when it is in vain to go on. */
   get signal(): AbortSignal {
     this.controller ??= new AbortController();
-    if (this.isOver) this.controller.abort(new StepOver("the step is over"));
+    if (this.isOver || this.need !== undefined) this.controller.abort(new StepOver("the step is over"));
     return this.controller.signal;
   }
 

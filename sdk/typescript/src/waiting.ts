@@ -34,6 +34,14 @@ export interface Need {
   readonly until: number | null;
 }
 
+interface Bounds {
+  readonly policy?: Policy;
+  /** Seconds since the epoch. */
+  readonly until?: number | undefined;
+  /** So many of the children are known to have ended. */
+  readonly known?: number;
+}
+
 const LOOK_EVERY = 1000;
 const NEAR = 1000;
 
@@ -81,7 +89,7 @@ export class Waiting {
       if (how === "open" && isLate) how = policies.verdict(policy, ended.size, succeeded, ended.size) === "met" ? "met" : "missed";
       if (how !== "open") break;
       const enough = policy.quorum == null ? distinct.size : ended.size + policy.quorum - succeeded;
-      await this.wait(distinct, enough, policy, until);
+      await this.wait(distinct, enough, { policy, until, known: ended.size });
     }
     const open = [...distinct].filter((child) => !ended.has(child));
     for (const child of distinct) this.joined.add(child);
@@ -114,16 +122,16 @@ export class Waiting {
     return ended;
   }
 
-  /** Wait until so many of the children have ended, or until a time. */
-  private async wait(children: ReadonlySet<string>, enough: number, policy?: Policy, until?: number): Promise<void> {
+  /** Wait until so many of the children have ended, or until a time. Of an early policy, one more that failed is enough. */
+  private async wait(children: ReadonlySet<string>, enough: number, { policy, until, known = 0 }: Bounds = {}): Promise<void> {
     this.execution.check();
-    const countLeft = () => enough - [...children].filter((one) => this.ended.has(one)).length;
-    if (countLeft() <= 0) return;
+    const countEnded = () => [...children].filter((one) => this.ended.has(one)).length;
+    if (enough <= countEnded()) return;
     await this.listen();
     await this.readStored(true);
-    const left = countLeft();
-    const early = policy?.early === true && [...children].some((one) => (this.ended.get(one)?.status ?? "succeeded") !== "succeeded");
-    if (left <= 0 || early || (until !== undefined && Date.now() / 1000 >= until)) return;
+    const left = enough - countEnded();
+    const isNews = policy?.early === true && countEnded() > known;
+    if (left <= 0 || isNews || (until !== undefined && Date.now() / 1000 >= until)) return;
     this.execution.check();
     let wait: Wait | undefined;
     const moved = new Promise<void>((wake) => this.waits.add((wait = { children, policy, until, began: performance.now(), left, wake })));

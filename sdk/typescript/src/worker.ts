@@ -7,7 +7,7 @@ import type { Msg } from "@nats-io/nats-core";
 import { headersFrom, sleep } from "./broker.js";
 import { Marks } from "./cancelling.js";
 import type { Client } from "./client.js";
-import { BrokerTimeout, InvalidDeclaration } from "./errors.js";
+import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";
 import { Holders } from "./holders.js";
 import { Puller } from "./puller.js";
 import { Rules } from "./rules.js";
@@ -43,6 +43,7 @@ const HAND_BACK_AFTER = 5000;
 const AGAIN_AFTER = 500;
 const ACTIVE_FOR = 5000;
 const DOUBT = 60_000;
+const STALE = 1000;
 
 /**
  * Runs workflows, from `start` to `stop`.
@@ -80,6 +81,8 @@ export class Worker implements Running, AsyncDisposable {
   private free: number;
   private recording = 0;
   private busyMs = 0;
+  private beaten = 0;
+  private staleUntil = 0;
   private asking = false;
   private idle: (() => void) | undefined;
 
@@ -115,13 +118,18 @@ export class Worker implements Running, AsyncDisposable {
     this.rules.hold = (task, ms) => this.holdForRetry(task, ms);
     const consumers = await this.consumers();
     const patience = Math.min(...consumers.map((one) => one.ackWait));
+    this.beaten = performance.now();
     const beat = setInterval(() => this.beat(patience / 6), patience / 6);
     const tick = setInterval(() => this.handBackLate(), 500);
     process.on("unhandledRejection", this.onRejection);
     this.endings.push(() => clearInterval(tick), () => void process.off("unhandledRejection", this.onRejection));
     this.endings.push(() => clearInterval(beat));
     this.pullers = consumers.map((consumer) => new Puller(broker, consumer, (message, of) => this.receive(message, of), () => this.remake(consumer)));
-    this.endings.push(broker.onReconnect(() => this.pullers.forEach((one) => one.beginAgain())));
+    this.endings.push(broker.onReconnect(() => {
+      this.doubt();
+      this.pullers.forEach((one) => one.beginAgain());
+      this.dispatch();
+    }));
     this.ask();
   }
 
@@ -192,6 +200,7 @@ export class Worker implements Running, AsyncDisposable {
    */
   private readonly onRejection = (error: unknown): void => {
     const { log } = this.rules.broker;
+    if (error instanceof StepOver) return; // a wait of a step that has ended
     const execution = current.getStore();
     const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
     const isDoubtful = performance.now() < this.doubtUntil;
@@ -231,7 +240,7 @@ export class Worker implements Running, AsyncDisposable {
       return;
     }
     const now = performance.now();
-    const again = count > 1 || stored < consumer.created;
+    const again = count > 1 || stored < consumer.created || now < this.staleUntil;
     const delivery: Delivery = { task, reply: message.reply!, count, again, stored, received: now, heard: now, ackWait: consumer.ackWait, holdsSlot: false };
     this.held.set(message.subject, delivery);
     if (this.isStopping) void this.drive(delivery, () => this.runner.handBack(delivery));
@@ -242,7 +251,7 @@ export class Worker implements Running, AsyncDisposable {
   }
 
   private dispatch(): void {
-    for (let at = 0; this.free > 0 && this.recording < RECORDING_AHEAD; at++) {
+    while (this.free > 0 && this.recording < RECORDING_AHEAD && this.rules.broker.isConnected) {
       const delivery = this.ready.shift();
       if (delivery === undefined) break;
       this.free--;
@@ -320,11 +329,19 @@ export class Worker implements Running, AsyncDisposable {
   /** Keep alive what is held, also what waits for a slot. */
   private beat(every: number): void {
     const now = performance.now();
+    if (now - this.beaten > 3 * every) this.doubt(); // a step has held up the event loop, or the process was paused
+    this.beaten = now;
     for (const delivery of this.held.values()) {
       if (now - delivery.heard < every * 0.7) continue;
       delivery.heard = now;
       this.rules.broker.send(delivery.reply, "+WPI");
     }
+  }
+
+  /** Have tasks looked at before they begin: while this worker was held up, or cut off, others may have got them. */
+  private doubt(): void {
+    this.staleUntil = performance.now() + STALE;
+    for (const delivery of this.ready) delivery.again = true;
   }
 
   private handBackLate(): void {

@@ -28,7 +28,8 @@ export async function started(t: Pick<TestContext, "after">, command: string, ..
   return { process: child, firstLine };
 }
 
-export const server = async (t: Pick<TestContext, "after">): Promise<string> => (await started(t, PYTHON, `${HERE}test/server.py`)).firstLine;
+export const serverProcess = (t: Pick<TestContext, "after">, ...settings: string[]) => started(t, PYTHON, `${HERE}test/server.py`, ...settings);
+export const server = async (t: Pick<TestContext, "after">, ...settings: string[]): Promise<string> => (await serverProcess(t, ...settings)).firstLine;
 export const python = (t: Pick<TestContext, "after">, url: string) => started(t, PYTHON, `${HERE}test/python_side.py`, url);
 export const typescript = (t: Pick<TestContext, "after">, url: string) => started(t, process.execPath, `${HERE}dist/test/parent.js`, url);
 
