@@ -1,4 +1,4 @@
-/** The TypeScript side of a mixed fleet, as a process: `parent.js URL`. It has `ts-fan`, `ts-double` and `ts-later`. */
+/** The TypeScript side of a mixed fleet, as a process: `parent.js URL`. It has `ts-fan`, `ts-park`, `ts-double` and `ts-later`. */
 
 import { connect, flow, RetryAfter, Worker, workflow } from "../src/index.js";
 
@@ -15,7 +15,11 @@ const later = workflow("ts-later", (ms: number, { attempt }) => {
   if (attempt === 1) throw new RetryAfter(ms);
   return attempt;
 });
-const worker = new Worker(client, [double, fan, later]);
+const park = workflow("ts-park", async ({ child, n }: { child: string; n: number }, ctx) => {
+  const outputs = await ctx.join<number>(await ctx.spawnWorkflows(child, Array.from({ length: n }, (_, at) => at)));
+  return outputs.reduce((sum, one) => sum + one, 0);
+});
+const worker = new Worker(client, [double, fan, later, park], { parkAfterMs: 300 });
 await worker.start();
 console.log("ready");
 const stop = new AbortController();
