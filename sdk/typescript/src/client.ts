@@ -55,9 +55,14 @@ function addressOf(servers: string | readonly string[]): { servers: string[]; fo
  *
  * @example
  * ```ts
- * await using jf = await connect({ namespace: "default" });
- * const run = await jf.trigger("count-tree", { root: "." }, { key: "nightly" });
- * console.log(await run.result());
+ * const jf = await connect({ namespace: "default" });
+ * const greet = workflow("greet", (name: string) => `hello ${name}`);
+ * const worker = new Worker(jf, [greet]);
+ * await worker.start();
+ * const run = await jf.trigger(greet, "you", { key: "once a day" });
+ * console.log(await run.result({ timeoutMs: 10_000 }));
+ * await worker.stop();
+ * await jf.close();
  * ```
  */
 export async function connect(options: ConnectOptions = {}): Promise<Client> {

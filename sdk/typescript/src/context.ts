@@ -148,6 +148,21 @@ export class Context<S = {}> {
    * Wait for children, and return their outputs in their order. The step's slot is free meanwhile; a long wait parks the
    * step, which begins again from its top when they have ended: a StepOver is thrown, which must be let pass.
    * Throws ChildrenFailed once all have ended, if some failed. With a `policy` it says how it was decided instead.
+   *
+   * @example
+   * ```ts
+   * const part = workflow("part", (n: number) => n * n);
+   * const whole = workflow("whole", async (upTo: number, ctx) => {
+   *   const numbers = Array.from({ length: upTo }, (_, n) => n);
+   *   const [first = 0] = await ctx.join(await ctx.spawnWorkflows(part, [10], { key: () => "the first" }));
+   *   const some = await ctx.join(await ctx.spawnWorkflows(part, numbers), { policy: quorum(2), withinMs: 60_000 });
+   *   return first + some.succeeded.length;
+   * });
+   * const worker = new Worker(jf, [part, whole]);
+   * await worker.start();
+   * console.log(await (await jf.trigger(whole, 3)).result());
+   * await worker.stop();
+   * ```
    */
   join<O>(children: Group<O>): Promise<O[]>;
   join<O>(children: Group<O>, options: JoinOptions): Promise<Joined<O>>;
@@ -161,13 +176,35 @@ export class Context<S = {}> {
     return { met, succeeded: succeeded!, failed: failed!, open };
   }
 
-  /** Yield children as they end: `await child.result()` then returns at once. */
+  /**
+   * Yield children as they end: `await child.result()` then returns at once.
+   *
+   * @example
+   * ```ts
+   * const size = workflow("size", async (word: string) => word.length);
+   * async function* words() {
+   *   yield* ["to", "be", "or", "not"]; // from a file, or a page at a time from somewhere else
+   * }
+   * const sizes = workflow("sizes", async (_: null, ctx) => {
+   *   let sum = 0;
+   *   for await (const child of ctx.asCompleted(await ctx.spawnWorkflows(size, words()))) sum += await child.result();
+   *   return sum;
+   * });
+   * const worker = new Worker(jf, [size, sizes]);
+   * await worker.start();
+   * console.log(await (await jf.trigger(sizes, null)).result());
+   * await worker.stop();
+   * ```
+   */
   async *asCompleted<O>(children: Group<O>): AsyncGenerator<Child<O>, void> {
     const byId = new Map([...children].map((child) => [child.id, child]));
     for await (const id of this.#execution.waiting.each([...byId.keys()])) yield byId.get(id)!;
   }
 
-  /** Call a function once in the life of this step of this run, and return its value ever after. It is JSON. */
+  /**
+   * Call a function once in the life of this step of this run, and return its value ever after. It is JSON. A worker that
+   * dies between the call and the record calls it again. Throws InvalidOutput, PayloadTooLarge.
+   */
   async once<T>(name: string, make: () => T): Promise<Awaited<T>> {
     return (await this.#execution.spawner.once(name, make)) as Awaited<T>;
   }

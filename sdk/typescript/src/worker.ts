@@ -50,9 +50,11 @@ const STALE = 1000;
  *
  * @example
  * ```ts
+ * const nightly = workflow("nightly", async (_: null, ctx) => ctx.attempt, { timeoutMs: 60_000 });
  * const stop = new AbortController();
  * process.once("SIGTERM", () => stop.abort());
- * await new Worker(jf, [resize, album], { slots: 50 }).run({ signal: stop.signal });
+ * setTimeout(() => stop.abort(), 500); // so that this example ends
+ * await new Worker(jf, [nightly], { slots: 50, graceMs: 10_000 }).run({ signal: stop.signal });
  * ```
  */
 export class Worker implements Running, AsyncDisposable {

@@ -112,7 +112,7 @@ export class Workflow<I = unknown, O = unknown> {
  *
  * @example
  * ```ts
- * const resize = workflow("resize", async (image: { path: string }, ctx) => shrink(image.path, ctx.signal), {
+ * const page = workflow("page", async (url: string, ctx) => (await fetch(url, { signal: ctx.signal })).status, {
  *   attempts: 5,
  *   timeoutMs: 30_000,
  * });
@@ -156,13 +156,20 @@ export class Flow<I = unknown, S = {}, L extends string = never> extends Workflo
  *
  * @example
  * ```ts
- * const album = flow<{ images: string[] }>("album")
- *   .step("scatter", async (a, ctx) => void (await ctx.spawnWorkflows(resize, a.images.map((path) => ({ path })))))
- *   .step("report", async (_, ctx) => {
- *     let sum = 0;
- *     for await (const child of ctx.children("scatter", resize)) sum += child.output;
- *     return sum;
+ * const length = workflow("length", (word: string) => word.length);
+ * const text = flow<string>("text")
+ *   .step("scatter", async (words, ctx) => (await ctx.spawnWorkflows(length, words.split(" "))).length)
+ *   .step("report", async (words, ctx) => {
+ *     let letters = 0;
+ *     for await (const child of ctx.children("scatter", length)) letters += child.output;
+ *     return { words: ctx.output("scatter"), letters };
  *   }, { after: "scatter" });
+ *
+ * const worker = new Worker(jf, [length, text]);
+ * await worker.start();
+ * const { letters } = await (await jf.trigger(text, "to be or not")).result();
+ * console.log(letters);
+ * await worker.stop();
  * ```
  */
 export function flow<I>(name: string, options: WorkflowOptions<I> & { readonly failFast?: boolean } = {}): Flow<I> {

@@ -197,6 +197,7 @@ describe("steps", () => {
         [`jf.${namespace}.task.fine.nostep.${id}.-.${id}.0`, "1"], [`jf.${namespace}.live.run.${id}.${id}.run.x`, "[]"],
       ] as const) nc.publish(subject, body);
       assert.equal(await (await client.trigger(fine, 5)).result(), 5);
+      assert.notEqual((await nc.request(`jf.${namespace}.who.fine`, "")).string(), "", "a worker says that it is there");
       await assert.rejects(client.run(id).result({ timeoutMs: 5000 }), (error: RunFailed) => error.failures[0]?.type === "InvalidInput");
     });
   });
