@@ -1,6 +1,7 @@
 /** Faults for the suite to catch: the kit with one rule broken, as an implementation might well break it. */
 
-import { Broker, type Stored } from "../src/broker.js";
+import { Broker } from "../src/broker.js";
+import { type Stored } from "../src/reading.js";
 import { Marks } from "../src/cancelling.js";
 import { Execution } from "../src/execution.js";
 import { Rules } from "../src/rules.js";

@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 import { credsAuthenticator, nkeyAuthenticator } from "@nats-io/nats-core";
 import { connect as dial, type NodeConnectionOptions } from "@nats-io/transport-node";
 
-import { Broker, bytesOf, sleep, type Logger } from "./broker.js";
+import { Broker, bytesOf } from "./broker.js";
+import { sleep, type Logger } from "./reading.js";
 import { cancelRun, firstTask } from "./cancelling.js";
 import { InvalidConnection, InvalidInput, ResultTimeout, RunFailed, UnknownRun } from "./errors.js";
 import { inputOf, isName, isRunId, newRunId, rootId } from "./identity.js";

@@ -13,7 +13,7 @@ export {
 } from "./errors.js";
 export { collect, failFast, first, quorum, tolerate, within, type Policy } from "./policies.js";
 export type { Failure, Status } from "./records.js";
-export type { Logger } from "./broker.js";
+export type { Logger } from "./reading.js";
 export type { Spawnable } from "./spawning.js";
 export { Worker, type WorkerOptions } from "./worker.js";
 export { flow, workflow, type Flow, type Retry, type StandardSchema, type StepOptions, type Workflow, type WorkflowOptions } from "./workflow.js";

@@ -5,7 +5,7 @@ import { JetflowError, LostValue, MalformedRecord, UnknownVersion } from "./erro
 import type { Graph } from "./graph.js";
 import { idSum, isRunId, unpackIds } from "./identity.js";
 import * as policies from "./policies.js";
-import { decodeJoin, decodeOutcome, failure, outcome, type JoinRecord, type Outcome } from "./records.js";
+import { decode, decodeOutcome, failure, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
 import { getLarge } from "./values.js";
 import { SEAL, taskOf, type Join, type Task } from "./wire.js";
@@ -167,8 +167,8 @@ export class Looks {
 
   /** Return a join record, also one that is kept apart. Throws MalformedRecord, LostValue. */
   async unpacked(join: Join, body: Uint8Array): Promise<JoinRecord> {
-    const record = decodeJoin(body);
-    const whole = record?.whole == null ? record : decodeJoin(Buffer.from(await getLarge(this.broker, join.root, record.whole)));
+    const record = decode("join", body);
+    const whole = record?.whole == null ? record : decode("join", Buffer.from(await getLarge(this.broker, join.root, record.whole)));
     if (whole === undefined) throw new MalformedRecord(`the join record of step '${join.step}' of run ${join.run} cannot be read`);
     return whole;
   }

@@ -4,18 +4,8 @@ import type { Broker } from "./broker.js";
 import { MalformedRecord, UnknownVersion, UnknownWorkflow } from "./errors.js";
 import { Graph, type StoredGraph } from "./graph.js";
 import { isName } from "./identity.js";
-import { canonical, type Schema } from "./json.js";
-import { decode } from "./records.js";
-
-/** What is known of a workflow by its name. */
-export interface Declaration {
-  readonly graph: StoredGraph;
-  readonly version: string;
-  readonly deadline: number | null;
-  readonly input: Schema;
-  readonly output: Schema;
-  readonly steps: Readonly<Record<string, unknown>>;
-}
+import { canonical } from "./json.js";
+import { decode, type Declaration } from "./records.js";
 
 const FRESH = 3000;
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
@@ -51,7 +41,7 @@ export class Registry {
     const { names } = this.broker;
     const stored = isName(workflow) ? await this.broker.last(names.workflows, names.workflow(workflow)) : null;
     if (stored === null) throw new UnknownWorkflow(`nobody has declared a workflow '${workflow}': start a worker that has it`);
-    const declaration = decode("declaration", stored.body) as Declaration | undefined;
+    const declaration = decode("declaration", stored.body);
     if (declaration === undefined) throw new MalformedRecord(`the declaration of workflow '${workflow}' cannot be read`);
     return declaration;
   }
@@ -73,7 +63,7 @@ export class Registry {
     const { names } = this.broker;
     const stored = TOKEN.test(version) ? await this.broker.last(names.workflows, names.workflow(workflow, version)) : null;
     if (stored === null) throw unknown;
-    const graph = decode("graph", stored.body) as StoredGraph | undefined;
+    const graph = decode("graph", stored.body);
     if (graph === undefined) throw new MalformedRecord(`version '${version}' of workflow '${workflow}' cannot be read`);
     return this.keep(workflow, version, graph);
   }

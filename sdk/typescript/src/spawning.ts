@@ -1,6 +1,7 @@
 /** Spawning children from a running step: identity, dedup, and attaching to what exists. */
 
-import { bytesOf, textOf, type Stored } from "./broker.js";
+import { bytesOf, textOf } from "./broker.js";
+import { type Stored } from "./reading.js";
 import { DepthExceeded, InvalidOutput, KeyConflict, PayloadTooLarge, TreeTooLarge } from "./errors.js";
 import type { Execution } from "./execution.js";
 import { Graph } from "./graph.js";
@@ -8,7 +9,7 @@ import { checkedKey, childId, inputOf, onceToken, shownKey } from "./identity.js
 import { canonical, NotJson, parse } from "./json.js";
 import { startRoot } from "./starting.js";
 import { chunkSize, putLarge } from "./values.js";
-import type { Declaration } from "./registry.js";
+import type { Declaration } from "./records.js";
 import type { Workflow } from "./workflow.js";
 
 /** A workflow, or the name of one. */

@@ -5,7 +5,7 @@ import { textOf } from "./broker.js";
 import { Graph } from "./graph.js";
 import { shownKey } from "./identity.js";
 import { canonical } from "./json.js";
-import type { Declaration } from "./registry.js";
+import type { Declaration } from "./records.js";
 import type { Rules } from "./rules.js";
 import { putLarge } from "./values.js";
 import { NONE } from "./wire.js";

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 
 import type { Msg } from "@nats-io/nats-core";
 
-import { headersFrom, sleep } from "./broker.js";
+import { headersFrom, sleep } from "./reading.js";
 import { Marks } from "./cancelling.js";
 import type { Client } from "./client.js";
 import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";

@@ -6,7 +6,7 @@ import type { Node, StoredGraph } from "./graph.js";
 import { hashed, isName } from "./identity.js";
 import { canonical, type Schema } from "./json.js";
 import type { Policy } from "./policies.js";
-import type { Declaration } from "./registry.js";
+import type { Declaration } from "./records.js";
 
 /** A validator of any library that keeps to Standard Schema, such as zod or valibot. */
 export interface StandardSchema<T = unknown> {
