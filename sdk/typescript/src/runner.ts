@@ -123,7 +123,7 @@ export class Runner {
     const number = task.tried + made.size + 1;
     const begun = [...tried.keys()].filter((token) => token.startsWith("begun-")).map((token) => token.slice(6));
     const isOpen = (token: string) => !(tried.get(token)?.returned === true || (tried.get(token)?.ended ?? 0) > 0);
-    if (again && (begun.some(isOpen) || !tried.has("1")) && (await host.isHeldElsewhere(task))) return { nak: delivery.ackWait / 2 };
+    if (again && (begun.some(isOpen) || isOpen("1")) && (await host.isHeldElsewhere(task))) return { nak: delivery.ackWait / 2 };
     const execution = new Execution(host, task, step, graph, number, !again && task.turn === 0, () => new StepTimeout(`attempt ${number} of step '${step.name}' took longer than ${step.options.timeoutMs} ms`));
     const late = this.tooLate(delivery, step, graph, again && made.size + begun.length > 0);
     if (late !== undefined || number > (step.options.attempts ?? 3)) {

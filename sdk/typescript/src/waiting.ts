@@ -7,23 +7,24 @@
 
 import { cancelSome } from "./cancelling.js";
 import { StepOver } from "./errors.js";
-import type { Execution } from "./execution.js";
+import type { Execution, Host } from "./execution.js";
 import { hashed } from "./identity.js";
 import { lastToken } from "./looks.js";
 import * as policies from "./policies.js";
 import type { Policy } from "./policies.js";
 import { decodeOutcome, type Outcome } from "./records.js";
 import { readable } from "./values.js";
+import type { Task } from "./wire.js";
 
-/** What has been waited for: `left` more children have to end before it is worth going on. */
+/** What is waited for: `left` more of the children have to end before it is worth going on. */
 interface Wait {
   readonly children: ReadonlySet<string>;
   readonly policy: Policy | undefined;
   /** Seconds since the epoch. */
   readonly until: number | undefined;
   readonly began: number;
-  left: number;
   readonly wake: () => void;
+  left: number;
 }
 
 /** What a parked step needs before it goes on. */
@@ -40,10 +41,13 @@ interface Bounds {
   readonly until?: number | undefined;
   /** So many of the children are known to have ended. */
   readonly known?: number;
+  /** Counts the children that have ended, quicker than by looking at each. */
+  readonly count?: () => number;
 }
 
 const LOOK_EVERY = 1000;
 const NEAR = 1000;
+const SOON = 20;
 
 /** The waits of one execution of one step. */
 export class Waiting {
@@ -52,13 +56,24 @@ export class Waiting {
   private readonly ended = new Map<string, Outcome>();
   private readonly order: string[] = [];
   private readonly waits = new Set<Wait>();
+  /** Waits for one child each: a step may wait in thousands of places at once. */
+  private readonly single = new Map<string, Wait[]>();
   private readonly endings: (() => void)[] = [];
-  private listening = false;
-  private reading: Promise<void> | undefined;
+  /** Children that were looked for, and whole sets of them. */
+  private readonly looked = new Set<string>();
+  private readonly seen = new WeakSet<ReadonlySet<string>>();
+  private listening: Promise<void> | undefined;
+  private reading: Promise<void> = Promise.resolve();
+  private nextReading: Promise<void> | undefined;
   private counted = -1;
+  private lastArrival = 0;
   private timer: NodeJS.Timeout | undefined;
+  private readonly host: Host;
+  private readonly task: Task;
 
-  constructor(private readonly execution: Execution) {}
+  constructor(private readonly execution: Execution) {
+    [this.host, this.task] = [execution.host, execution.task];
+  }
 
   /** Wait no more. */
   close(): void {
@@ -94,7 +109,7 @@ export class Waiting {
     const open = [...distinct].filter((child) => !ended.has(child));
     for (const child of distinct) this.joined.add(child);
     for (const child of open) this.excused.add(child);
-    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.execution.host.rules, this.execution.task, new Set(open));
+    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.host.rules, this.task, new Set(open));
     return { ended, open, met: how === "met" };
   }
 
@@ -107,42 +122,45 @@ export class Waiting {
   async *each(children: readonly string[]): AsyncGenerator<string, void> {
     const left = new Set(children);
     for (let at = 0; left.size > 0; at++) {
-      while (at >= this.order.length) await this.wait(left, left.size - [...left].filter((one) => !this.ended.has(one)).length + 1);
+      while (at >= this.order.length) await this.wait(left, 1, { count: () => this.order.length - at });
       const child = this.order[at]!;
-      if (left.delete(child)) {
-        yield child;
-        this.execution.check();
-      }
+      if (!left.delete(child)) continue;
+      yield child;
+      this.execution.check();
     }
   }
 
   private async outcomeOf(child: string): Promise<Outcome> {
-    const ended = await readable(this.execution.host.rules.broker, this.execution.task.root, this.ended.get(child)!);
+    const ended = await readable(this.host.rules.broker, this.task.root, this.ended.get(child)!);
     if (ended.status !== "succeeded") this.excused.add(child);
     return ended;
   }
 
   /** Wait until so many of the children have ended, or until a time. Of an early policy, one more that failed is enough. */
-  private async wait(children: ReadonlySet<string>, enough: number, { policy, until, known = 0 }: Bounds = {}): Promise<void> {
+  private async wait(children: ReadonlySet<string>, enough: number, bounds: Bounds = {}): Promise<void> {
+    const { policy, until, known = 0, count = () => [...children].filter((one) => this.ended.has(one)).length } = bounds;
     this.execution.check();
-    const countEnded = () => [...children].filter((one) => this.ended.has(one)).length;
-    if (enough <= countEnded()) return;
-    await this.listen();
-    await this.readStored(true);
-    const left = enough - countEnded();
-    const isNews = policy?.early === true && countEnded() > known;
-    if (left <= 0 || isNews || (until !== undefined && Date.now() / 1000 >= until)) return;
+    if (enough <= count()) return;
+    await this.look(children);
+    const ended = count();
+    const isNews = policy?.early === true && ended > known;
+    if (ended >= enough || isNews || (until !== undefined && Date.now() / 1000 >= until)) return;
     this.execution.check();
-    let wait: Wait | undefined;
-    const moved = new Promise<void>((wake) => this.waits.add((wait = { children, policy, until, began: performance.now(), left, wake })));
+    let wake!: () => void;
+    const moved = new Promise<void>((resolve) => (wake = resolve));
+    const wait: Wait = { children, policy, until, began: performance.now(), wake, left: enough - ended };
+    const only = children.size === 1 ? [...children][0] : undefined;
+    if (only !== undefined) this.single.set(only, [...(this.single.get(only) ?? []), wait]);
+    this.waits.add(wait);
     this.leaveSlot();
-    const timer = until === undefined ? undefined : setTimeout(wait!.wake, Math.max(0, until * 1000 - Date.now()));
+    const timer = until === undefined ? undefined : setTimeout(wake, Math.max(0, until * 1000 - Date.now()));
     try {
-      if (this.execution.host.parkAfterMs === 0 || this.execution.host.waiting > this.execution.host.maxWaiting) this.park();
+      if (this.host.parkAfterMs === 0 || this.host.waiting > this.host.maxWaiting) setImmediate(() => this.park()); // with all waits of this moment
       await moved;
     } finally {
       clearTimeout(timer);
-      this.waits.delete(wait!);
+      this.waits.delete(wait);
+      if (only !== undefined) this.single.delete(only);
       await this.comeBack();
     }
     this.execution.check();
@@ -150,7 +168,7 @@ export class Waiting {
 
   private leaveSlot(): void {
     if (this.waits.size > 1) return;
-    this.execution.host.waiting++;
+    this.host.waiting++;
     this.execution.leaveSlot();
     this.execution.stopClock();
     this.lookLater();
@@ -158,22 +176,26 @@ export class Waiting {
 
   private async comeBack(): Promise<void> {
     if (this.waits.size > 0) return;
-    this.execution.host.waiting--;
+    this.host.waiting--;
     clearTimeout(this.timer);
     if (this.execution.isOver || this.execution.need !== undefined) return;
     await this.execution.takeSlot();
   }
 
   private lookLater(): void {
-    const oldest = Math.min(...[...this.waits].map((one) => one.began));
-    const parkIn = oldest + this.execution.host.parkAfterMs - performance.now();
-    const lookIn = LOOK_EVERY * Math.max(1, this.execution.host.waiting / 100);
+    const [oldest] = this.waits;
+    const parkAt = (oldest?.began ?? 0) + this.host.parkAfterMs;
+    const silence = LOOK_EVERY * Math.max(1, this.host.waiting / 100);
     this.timer = setTimeout(() => {
-      if (performance.now() >= oldest + this.execution.host.parkAfterMs) this.park();
+      if (performance.now() >= parkAt) this.park();
       if (this.execution.need !== undefined || this.execution.isOver || this.waits.size === 0) return;
-      this.readStored().catch((error: unknown) => this.execution.host.rules.broker.log.warn(`jetflow: a look at children: ${String(error)}`));
+      if (performance.now() - this.lastArrival >= silence) this.inBackground(this.readAgain(false));
       this.lookLater();
-    }, Math.max(0, Math.min(parkIn, lookIn)));
+    }, Math.max(SOON, Math.min(parkAt - performance.now(), silence)));
+  }
+
+  private inBackground(reading: Promise<void>): void {
+    reading.catch((error: unknown) => this.host.rules.broker.log.warn(`jetflow: a look at children: ${String(error)}`));
   }
 
   /** Unwind the step where it waits: another turn begins it again when what it waits for has ended. */
@@ -185,7 +207,7 @@ export class Waiting {
     if (until !== null && until * 1000 - Date.now() < NEAR) return;
     const children = new Set(waits.flatMap((one) => [...one.children]));
     const ended = [...children].filter((one) => this.ended.has(one)).length;
-    const nearest = Math.min(...waits.map((one) => (one.policy?.early === true ? 1 : one.left)));
+    const nearest = waits.reduce((least, one) => Math.min(least, one.policy?.early === true ? 1 : one.left), Infinity);
     this.execution.need = { children, atLeast: ended + nearest, policy: waits.length === 1 ? waits[0]!.policy : undefined, until };
     this.execution.abort(new StepOver("the step is parked"));
     for (const wait of waits) wait.wake();
@@ -193,14 +215,23 @@ export class Waiting {
 
   // --- outcomes
 
+  /** Listen to how children end, and read how those have that did before. Those that were looked for are heard of. */
+  private async look(children: ReadonlySet<string>): Promise<void> {
+    await (this.listening ??= this.listen());
+    if (this.seen.has(children)) return;
+    this.seen.add(children);
+    const known = this.looked.size;
+    for (const child of children) this.looked.add(child);
+    if (this.looked.size > known) this.nextReading ??= this.readAgain(true);
+    await this.nextReading;
+  }
+
   private async listen(): Promise<void> {
-    if (this.listening) return;
-    this.listening = true;
-    const { broker } = this.execution.host.rules;
-    const live = broker.nc.subscribe(`${broker.names.jf}.live.run.${this.execution.task.root}.${this.execution.task.run}.*.*`, {
+    const { broker } = this.host.rules;
+    const live = broker.nc.subscribe(`${broker.names.jf}.live.run.${this.task.root}.${this.task.run}.*.*`, {
       callback: (_, message) => this.take(lastToken(message.subject), message.data),
     });
-    this.endings.push(() => live.unsubscribe(), broker.onReconnect(() => ((this.counted = -1), void this.readStored().catch(() => undefined))));
+    this.endings.push(() => live.unsubscribe(), broker.onReconnect(() => this.inBackground(this.readAgain(true))));
     await broker.nc.flush();
   }
 
@@ -209,27 +240,30 @@ export class Waiting {
     const ended = decodeOutcome(body);
     this.ended.set(child, ended);
     this.order.push(child);
-    for (const wait of this.waits) {
+    this.lastArrival = performance.now();
+    const waits = this.waits.size > this.single.size ? this.waits : (this.single.get(child) ?? []);
+    for (const wait of waits) {
       if (wait.left <= 0 || !wait.children.has(child)) continue;
       wait.left = wait.policy?.early === true && ended.status !== "succeeded" ? 0 : wait.left - 1;
       if (wait.left <= 0) wait.wake();
     }
   }
 
-  /** Read what is stored of children that are open: of one's own if the counter has moved, or `all`. */
-  private readStored(all = false): Promise<void> {
-    const before = this.reading ?? Promise.resolve();
-    const reading = before.then(() => this.read(all)).finally(() => this.reading === reading && (this.reading = undefined));
-    return (this.reading = reading);
+  /** Read what is stored of children that are open: of one's own if the counter has moved, or `all`. One read at a time. */
+  private readAgain(all: boolean): Promise<void> {
+    return (this.reading = this.reading.catch(() => undefined).then(() => {
+      if (all) this.nextReading = undefined;
+      return this.read(all);
+    }));
   }
 
   private async read(all: boolean): Promise<void> {
-    const { broker } = this.execution.host.rules;
+    const { broker } = this.host.rules;
     const { names } = broker;
-    const value = all ? -1 : ((await broker.last(names.counters, names.counter("join", this.execution.task)))?.seq ?? 0);
-    const subjects = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child)).map(([child, step]) => names.outcomeOf(this.execution.task, child, step));
+    const value = all ? -1 : ((await broker.last(names.counters, names.counter("join", this.task)))?.seq ?? 0);
+    const subjects = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child)).map(([child, step]) => names.outcomeOf(this.task, child, step));
     if (all || value !== this.counted) {
-      for (const subject of new Set(await broker.subjects(names.records, names.outcomeOf(this.execution.task, "*")))) {
+      for (const subject of new Set(await broker.subjects(names.records, names.outcomeOf(this.task, "*")))) {
         const child = lastToken(subject);
         if (!this.ended.has(child) && this.execution.spawner.has(child)) subjects.push(subject);
       }
