@@ -46,7 +46,7 @@ export class Broker extends Reader {
   private readonly pending = new Map<number, Pending>();
   private readonly batches: Batches;
   private readonly queues = new Map<string, Pending[]>();
-  private readonly counts = new Map<string, { by: number; waiting: Pending[] }>();
+  private readonly counts = new Map<string, { by: number; waiting: Pick<Pending, "resolve" | "reject">[] }>();
   private readonly checker: NodeJS.Timeout;
   private outgoing: [string, string | Uint8Array, string | undefined, Uint8Array | undefined][] = [];
   private scheduled = false;
@@ -113,14 +113,14 @@ export class Broker extends Reader {
   }
 
   /** Publish a write-once message; return what stands there instead, if its subject was taken. */
-  async store(stream: string, subject: string, body?: string | Uint8Array, headers?: Readonly<Record<string, string>>): Promise<Stored | null> {
-    for (;;) {
-      const { taken } = await this.publish(subject, body, headers);
+  store(stream: string, subject: string, body?: string | Uint8Array, headers?: Readonly<Record<string, string>>): Promise<Stored | null> {
+    return this.publish(subject, body, headers).then(async ({ taken }) => {
       if (!taken) return null;
       const found = await this.last(stream, subject);
       if (found !== null) return found;
       await sleep(50); // it was refused for the sake of one that is not there
-    }
+      return this.store(stream, subject, body, headers);
+    });
   }
 
   /** Publish, and do not wait for an answer. What is sent in one turn of the event loop leaves with one write. */
@@ -133,19 +133,18 @@ export class Broker extends Reader {
    * Add to a counter, and return its new value. Of those whose increments left as one, one is told a value that asks
    * for a look, and the others undefined; at a gate each is to know its own, so there none are merged.
    */
-  async count(subject: string, by: number, alone = false): Promise<number | undefined> {
-    const { value } = await new Promise<Receipt>((resolve, reject) => {
-      if (alone) {
-        this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
-        return;
+  count(subject: string, by: number, alone = false): Promise<number | undefined> {
+    return new Promise((done, reject) => {
+      const resolve = ({ value }: Receipt) => done(value);
+      const merged = alone ? undefined : this.counts.get(subject);
+      if (alone) this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
+      else if (merged === undefined) this.counts.set(subject, { by, waiting: [{ resolve, reject }] });
+      else {
+        merged.by += by;
+        merged.waiting.push({ resolve, reject });
       }
-      const merged = this.counts.get(subject) ?? { by: 0, waiting: [] };
-      merged.by += by;
-      merged.waiting.push({ subject, body: EMPTY, headers: undefined, resolve, reject, at: 0 });
-      this.counts.set(subject, merged);
       this.schedule();
     });
-    return value;
   }
 
   /** Wait until the server has got all that was sent. */

@@ -75,20 +75,23 @@ export class Rules {
     else if (!well && (value ?? SEAL) > SEAL / 2) await this.settle(join, undefined, undefined, true);
   }
 
-  private async count(join: Join, by: number): Promise<number | undefined> {
+  private count(join: Join, by: number): Promise<number | undefined> {
     const counter = this.broker.names.counter("join", join);
-    const value = await this.broker.count(counter, by);
-    if (value !== undefined) {
+    return this.broker.count(counter, by).then((value) => {
       if (this.counters.size > COUNTERS_KEPT) this.counters.clear();
-      this.counters.set(counter, value);
-    }
-    return value;
+      if (value !== undefined) this.counters.set(counter, value);
+      return value;
+    });
   }
 
   /** End a step that waits for nothing more, however it ended. The end of the only last one is the run's. */
-  async finish(task: Task, graph: Graph, ended: Outcome, spawned = false, woken?: Set<string>): Promise<void> {
+  finish(task: Task, graph: Graph, ended: Outcome, spawned = false, woken?: Set<string>): Promise<void> {
+    if (graph.lasts.length === 1 && graph.lasts[0] === task.step) return this.conclude(task, ended, graph);
+    return this.goOn(task, graph, ended, spawned, woken);
+  }
+
+  private async goOn(task: Task, graph: Graph, ended: Outcome, spawned: boolean, woken?: Set<string>): Promise<void> {
     if (task.step === graph.onFailure) await this.storeStep(task, task.step, ended);
-    else if (graph.lasts.length === 1 && graph.lasts[0] === task.step) await this.conclude(task, ended, graph);
     else {
       await this.advance(task, graph, task.step, await this.storeStep(task, task.step, ended));
       if (spawned) await this.wakeBeside(task, graph, woken);

@@ -70,9 +70,8 @@ export class Runner {
 
   /** Run one delivery. What it leads to is stored when the promise resolves. */
   async run(delivery: Delivery): Promise<End> {
-    const { host } = this;
     const { task } = delivery;
-    const { rules, marks } = host;
+    const { rules, marks } = this.host;
     const graph = rules.registry.known(task.workflow, task.version) ?? (await this.graphOf(task));
     if (graph instanceof MalformedRecord) return this.endRun(task, undefined, graph);
     if (marks.covers(task, graph)) return this.drop(delivery, graph, 0);
@@ -84,7 +83,7 @@ export class Runner {
         await rules.begin(task, graph);
         return ACK;
       }
-      return await this.attempt(delivery, graph, step);
+      return await (delivery.again ? this.tryAgain(delivery, graph, step) : this.attempt(delivery, graph, step, task.tried + 1, false));
     } catch (error) {
       if (!(error instanceof MalformedRecord || error instanceof LostValue)) throw error;
       return this.endRun(task, graph, error);
@@ -114,26 +113,32 @@ export class Runner {
 
   // --- attempts
 
-  private async attempt(delivery: Delivery, graph: Graph, step: Step): Promise<End> {
-    const { task, again } = delivery;
-    const { host } = this;
-    const tried = again ? await this.tried(task) : new Map<string, Attempt>();
+  /** Count what earlier deliveries have begun, and see that no worker that lives is at it, before an attempt is made. */
+  private async tryAgain(delivery: Delivery, graph: Graph, step: Step): Promise<End> {
+    const { task } = delivery;
+    const tried = await this.tried(task);
     const made = new Set([...tried].filter(([, one]) => !one.returned).map(([token]) => token.replace("begun-", "")));
     for (const [token, one] of tried) if (one.returned) made.delete(token);
-    const number = task.tried + made.size + 1;
     const begun = [...tried.keys()].filter((token) => token.startsWith("begun-")).map((token) => token.slice(6));
     const isOpen = (token: string) => !(tried.get(token)?.returned === true || (tried.get(token)?.ended ?? 0) > 0);
-    if (again && (begun.some(isOpen) || isOpen("1")) && (await host.isHeldElsewhere(task))) return { nak: delivery.ackWait / 2 };
+    if ((begun.some(isOpen) || isOpen("1")) && (await this.host.isHeldElsewhere(task))) return { nak: delivery.ackWait / 2 };
+    return this.attempt(delivery, graph, step, task.tried + made.size + 1, made.size + begun.length > 0);
+  }
+
+  private attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun: boolean): Promise<End> {
+    const { task, again } = delivery;
+    const { host } = this;
     const execution = new Execution(host, task, step, graph, number, !again && task.turn === 0, () => new StepTimeout(`attempt ${number} of step '${step.name}' took longer than ${step.options.timeoutMs} ms`));
-    const late = this.tooLate(delivery, step, graph, again && made.size + begun.length > 0);
+    const late = this.tooLate(delivery, step, graph, hasBegun);
     if (late !== undefined || number > (step.options.attempts ?? 3)) {
       execution.close();
       const error = late === undefined ? failure("Poisoned", `step '${task.step}' of '${task.workflow}' was begun and lost more often than its ${step.options.attempts ?? 3} attempts allow`, task.step) : failureOf(late, task.step);
       return this.end(execution, late === undefined ? "failed" : "timed_out", error);
     }
-    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: host.name, started: now() });
     delivery.execution = execution;
-    return this.execute(delivery, execution);
+    if (!again) return this.execute(delivery, execution);
+    const begins = this.store(task, `begun-${delivery.count}`, { attempt: number, worker: host.name, started: now() });
+    return begins.then(() => this.execute(delivery, execution));
   }
 
   private tooLate(delivery: Delivery, step: Step, graph: Graph, hasBegun: boolean): RunTimeout | undefined {
