@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+SDK_TS := sdk/typescript
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
@@ -15,7 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test model mutants crash-points chaos conformance conformance-faults test-sdk test-sdk-go lint format lock clean
+.PHONY: help env demo test test-sdk test-sdk-go test-sdk-ts model mutants crash-points chaos conformance \
+	conformance-faults lint format lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +35,20 @@ demo: $(STAMP)  ## Parse and index the standard library with child workflows, on
 
 test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+test-sdk: test-sdk-ts test-sdk-go  ## Build and test the SDKs of other languages, and play the conformance suite on them
+
+# What npm has installed is newer than the lock it was installed from.
+$(SDK_TS)/node_modules/.installed: $(SDK_TS)/package.json $(SDK_TS)/package-lock.json
+	npm --prefix $(SDK_TS) ci
+	@touch $@
+
+test-sdk-ts: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Build, lint and test the SDK for TypeScript; needs Node 20
+	npm --prefix $(SDK_TS) run build
+	npm --prefix $(SDK_TS) run lint
+	PYTHON=$(CURDIR)/$(BIN)/python npm --prefix $(SDK_TS) test
+	$(BIN)/python -m conformance --level parent -- node $(SDK_TS)/dist/conformance/kit.js
+	PYTHON=$(CURDIR)/$(BIN)/python node $(SDK_TS)/dist/conformance/play.js
 
 model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
 	@$(BIN)/python -m tests.model $(ARGS)
@@ -57,9 +73,6 @@ GO_KIT := build/kit-go
 GO_TOOLS := NATS_SERVER=$(CURDIR)/$(BIN)/nats-server PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-test-sdk: test-sdk-go  ## Test the SDKs of other languages, which need their tools
-
-# Cgo, and so a C compiler, is what the race detector needs.
 test-sdk-go: $(STAMP)  ## Check and test the Go SDK: its own tests, the conformance suite, planted faults, mixed fleets
 	cd sdk/go && test -z "$$(gofmt -l .)" && go vet ./... && go run $(STATICCHECK) ./...
 	cd sdk/go && $(GO_TOOLS) CGO_ENABLED=1 go test -race ./...
@@ -89,5 +102,5 @@ lock:  ## Write requirements.lock again; ARGS="--upgrade" takes newer versions
 		--output-file requirements.lock $(ARGS) pyproject.toml
 
 clean:  ## Remove the environment, caches and build products
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SDK_TS)/dist $(SDK_TS)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,263 @@
+/**
+ * JSON as the wire has it: a strict reader that keeps the digits of integers, and the canonical writer.
+ *
+ * Whole numbers beyond `Number.MAX_SAFE_INTEGER` are read as `BigInt`, and a `BigInt` is written with all its digits.
+ * What has no JSON (NaN, a lone surrogate, a Map, a function) is refused by name, and nothing becomes `null` instead.
+ */
+
+/** A JSON Schema, or a part of one. */
+export type Schema = Readonly<Record<string, unknown>>;
+
+/** JSON text that is written as it is. */
+export class Raw {
+  constructor(readonly text: string) {}
+  /** The value that it stands for. */
+  get value(): unknown {
+    return parse(this.text);
+  }
+}
+
+/** A text is no JSON, or a value has none. */
+export class NotJson extends Error {}
+
+const DEEPEST = 100;
+const SUSPECT = /\\u[dD]|\d{16}|[eE]\+?\d{2}/; // surrogates, integers beyond doubles, and doubles beyond all
+const NUMBER = /(-?(?:0|[1-9][0-9]*))((?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)/y;
+const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+const WORD = /true|false|null/y;
+const WORDS: Record<string, unknown> = { true: true, false: false, null: null };
+
+/** Return the value of a text; quickly where nothing in it needs care. Throws NotJson. */
+export function parse(text: string): unknown {
+  if (SUSPECT.test(text)) return read(text);
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    throw new NotJson((error as Error).message);
+  }
+}
+
+/** Return the value of a text. A member `raw` of the outermost object is kept as its text, a `Raw`. Throws NotJson. */
+export function read(text: string, raw?: string): unknown {
+  let at = 0;
+  const fail = (why = "not JSON"): never => {
+    throw new NotJson(`${why} at character ${at}`);
+  };
+  const space = () => {
+    while (text[at] === " " || text[at] === "\n" || text[at] === "\t" || text[at] === "\r") at++;
+  };
+  const take = (pattern: RegExp) => {
+    pattern.lastIndex = at;
+    const found = pattern.exec(text);
+    if (found) at += found[0].length;
+    return found;
+  };
+  const expect = (one: string) => {
+    space();
+    if (text[at] !== one) fail(`${one} expected`);
+    at++;
+  };
+  const ends = (with_: string) => {
+    space();
+    if (text[at] !== with_) return false;
+    at++;
+    return true;
+  };
+  const string = (): string => {
+    const inner = JSON.parse((take(STRING) ?? fail("a string expected"))[0]) as string;
+    return inner.isWellFormed() ? inner : fail("a lone surrogate");
+  };
+  const value = (depth: number): unknown => {
+    space();
+    const first = text[at];
+    if (first === "{" || first === "[") {
+      if (depth === DEEPEST) fail(`nested deeper than ${DEEPEST}`);
+      at++;
+      return first === "{" ? object(depth + 1) : array(depth + 1);
+    }
+    if (first === '"') return string();
+    const word = take(WORD);
+    if (word) return WORDS[word[0]];
+    const number = take(NUMBER) ?? fail();
+    const double = Number(number[0]);
+    if (!number[2]) return Number.isSafeInteger(double) ? double + 0 : BigInt(number[1]!);
+    return Number.isFinite(double) ? double : fail("a number beyond all doubles");
+  };
+  const array = (depth: number) => {
+    const items: unknown[] = [];
+    if (ends("]")) return items;
+    for (;;) {
+      items.push(value(depth));
+      if (ends("]")) return items;
+      expect(",");
+    }
+  };
+  const object = (depth: number) => {
+    const members: Record<string, unknown> = {};
+    if (ends("}")) return members;
+    for (;;) {
+      space();
+      const name = string();
+      expect(":");
+      space();
+      const start = at;
+      const inner = value(depth);
+      const kept = depth === 1 && name === raw ? new Raw(text.slice(start, at)) : inner;
+      if (name !== "__proto__") members[name] = kept;
+      else Object.defineProperty(members, name, { value: kept, enumerable: true, writable: true, configurable: true });
+      if (ends("}")) return members;
+      expect(",");
+    }
+  };
+  const whole = value(0);
+  space();
+  return at === text.length ? whole : fail();
+}
+
+/** What a schema says of one place: the types of its plain schemas, and those of objects and arrays. */
+interface Said {
+  readonly types: ReadonlySet<unknown>;
+  readonly objects: readonly Schema[];
+  readonly arrays: readonly Schema[];
+}
+
+const NOTHING: Said = { types: new Set(), objects: [], arrays: [] };
+const said = new WeakMap<object, Said>();
+
+const isSchema = (value: unknown): value is Schema => value !== null && typeof value === "object";
+
+function plain(schema: unknown, root: Schema, depth = 0): Schema[] {
+  if (!isSchema(schema) || depth > DEEPEST) return [{}];
+  if (typeof schema["$ref"] === "string") {
+    const defs = isSchema(root["$defs"]) ? root["$defs"] : {};
+    return plain(defs[schema["$ref"].slice("#/$defs/".length)], root, depth + 1);
+  }
+  const all = Array.isArray(schema["allOf"]) && schema["allOf"].length === 1 ? schema["allOf"] : undefined;
+  const of = (schema["anyOf"] ?? schema["oneOf"] ?? all) as unknown[] | undefined;
+  return Array.isArray(of) ? of.flatMap((one) => plain(one, root, depth + 1)) : [schema];
+}
+
+function sayingOf(schema: Schema, root: Schema): Said {
+  let found = said.get(schema);
+  if (found === undefined) {
+    const all = plain(schema, root);
+    const kinds = (one: Schema) => (one["type"] === undefined ? [] : [one["type"]].flat());
+    const open = all.some((one) => one["type"] === undefined && !("enum" in one) && !("const" in one));
+    const of = (type: string) => all.filter((one) => kinds(one).includes(type));
+    found = open ? NOTHING : { types: new Set(all.flatMap(kinds)), objects: of("object"), arrays: of("array") };
+    said.set(schema, found);
+  }
+  return found;
+}
+
+const ANY: Schema = {};
+
+/**
+ * Return the canonical JSON of a value: the text that digests are made of. Without a schema it has all members.
+ * Throws NotJson, which names the place in the value.
+ */
+export function canonical(value: unknown, schema: Schema = ANY): string {
+  return write(value, schema, schema, 0, "");
+}
+
+function write(value: unknown, schema: Schema, root: Schema, depth: number, place: string): string {
+  switch (typeof value) {
+    case "string":
+      if (!value.isWellFormed()) refuse("a lone surrogate", place);
+      return JSON.stringify(value);
+    case "number":
+      if (!Number.isFinite(value)) refuse(String(value), place);
+      return String(value === 0 ? 0 : value);
+    case "bigint": {
+      const { types } = schema === ANY ? NOTHING : sayingOf(schema, root);
+      if (!types.has("number") || types.has("integer")) return String(value);
+      return Number.isFinite(Number(value)) ? String(Number(value)) : refuse("a number beyond all doubles", place);
+    }
+    case "boolean":
+      return String(value);
+    case "object":
+      break;
+    default:
+      refuse(typeof value, place);
+  }
+  if (value === null) return "null";
+  if (value instanceof Raw) return value.text;
+  if (depth >= DEEPEST) refuse(`what is nested deeper than ${DEEPEST}`, place);
+  if (Array.isArray(value)) return writeArray(value, schema, root, depth + 1, place);
+  const { toJSON } = value as { toJSON?: unknown };
+  if (typeof toJSON === "function") return write(toJSON.call(value), schema, root, depth + 1, place);
+  if (value instanceof Map || value instanceof Set || ArrayBuffer.isView(value) || value instanceof Promise) {
+    refuse(`a ${value.constructor.name}`, place);
+  }
+  return writeObject(value as Record<string, unknown>, schema, root, depth + 1, place);
+}
+
+function refuse(what: string, place: string): never {
+  throw new NotJson(`${what} has no JSON${place && `, at ${place}`}`);
+}
+
+/** The tags of an object's schema: members that have a `const` or an `enum`, and what these may be. */
+function tagsOf(schema: Schema): [string, readonly unknown[]][] {
+  return Object.entries((schema["properties"] ?? {}) as Record<string, unknown>).flatMap(([name, member]) => {
+    if (!isSchema(member) || !("const" in member || "enum" in member)) return [];
+    return [[name, "const" in member ? [member["const"]] : (member["enum"] as unknown[])]];
+  });
+}
+
+function writeObject(value: Record<string, unknown>, schema: Schema, root: Schema, depth: number, place: string): string {
+  const { objects } = schema === ANY ? NOTHING : sayingOf(schema, root);
+  const several = objects.length > 1;
+  const fits = (one: Schema) => tagsOf(one).every(([name, of]) => Object.hasOwn(value, name) && of.includes(value[name]));
+  const fitting = several ? objects.filter(fits) : objects;
+  const chosen = fitting.length === 1 ? fitting[0]! : ANY;
+  const tags = several ? new Set(tagsOf(chosen).map(([name]) => name)) : undefined;
+  const properties = (chosen["properties"] ?? ANY) as Record<string, unknown>;
+  const others = isSchema(chosen["additionalProperties"]) ? chosen["additionalProperties"] : ANY;
+  let written = "";
+  for (const name of sorted(Object.keys(value))) {
+    const inner = value[name];
+    if (inner === undefined) continue;
+    const member = Object.hasOwn(properties, name) ? properties[name] : undefined;
+    const of = isSchema(member) ? member : others;
+    const text = write(inner, of, root, depth, `${place}.${name}`);
+    if (isSchema(member) && "default" in member && !tags?.has(name) && text === defaultOf(member, root)) continue;
+    if (!name.isWellFormed()) refuse("a lone surrogate in a name", place);
+    written += `${written && ","}${JSON.stringify(name)}:${text}`;
+  }
+  return `{${written}}`;
+}
+
+function writeArray(value: readonly unknown[], schema: Schema, root: Schema, depth: number, place: string): string {
+  const { arrays } = schema === ANY ? NOTHING : sayingOf(schema, root);
+  const chosen = arrays.length === 1 ? arrays[0]! : ANY;
+  const first = (chosen["prefixItems"] ?? []) as readonly unknown[];
+  const items = isSchema(chosen["items"]) ? chosen["items"] : ANY;
+  const written: string[] = [];
+  for (let at = 0; at < value.length; at++) {
+    const of = at < first.length ? first[at] : items;
+    written.push(write(value[at], isSchema(of) ? of : ANY, root, depth, `${place}[${at}]`));
+  }
+  if (chosen["uniqueItems"] === true && first.length === 0) return `[${sorted([...new Set(written)]).join(",")}]`;
+  while (written.length > 0 && written.length <= first.length) {
+    const item = first[written.length - 1];
+    if (!isSchema(item) || !("default" in item) || written.at(-1) !== defaultOf(item, root)) break;
+    written.pop();
+  }
+  return `[${written.join(",")}]`;
+}
+
+const defaultOf = (schema: Schema, root: Schema) => write(schema["default"], schema, root, 0, "default");
+
+/** Sort by code point: UTF-16 sorts what is beyond U+FFFF before U+E000. */
+function sorted(texts: string[]): string[] {
+  texts.sort();
+  return texts.some((one) => /[\ud800-\udbff]/.test(one)) ? texts.sort(byCodePoint) : texts;
+}
+
+function byCodePoint(one: string, other: string): number {
+  for (let at = 0; at < one.length && at < other.length; at++) {
+    const [a, b] = [one.charCodeAt(at), other.charCodeAt(at)];
+    if (a !== b) return (a >= 0xd800 && a < 0xe000 ? a + 0x10000 : a) - (b >= 0xd800 && b < 0xe000 ? b + 0x10000 : b);
+  }
+  return one.length - other.length;
+}

@@ -1,0 +1,133 @@
+/**
+ * Records as they are stored. A table says what each field must be and what it is where it is left out; types and reader
+ * follow from it. Unknown fields are ignored.
+ */
+
+import type { StoredGraph } from "./graph.js";
+import { canonical, NotJson, Raw, read, type Schema } from "./json.js";
+import type { Policy } from "./policies.js";
+
+export type Status = "succeeded" | "failed" | "cancelled" | "timed_out" | "skipped";
+
+type Check<T> = (value: unknown) => value is T;
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- fields of any types
+type Fields = Readonly<Record<string, readonly [check: Check<any>, absent?: unknown]>>;
+type Of<F extends Fields> = { readonly [K in keyof F]: F[K][0] extends Check<infer T> ? T : never };
+
+const is = <T>(check: (value: unknown) => boolean): Check<T> => check as Check<T>;
+const isRecord = (value: unknown): value is Record<string, unknown> => value !== null && typeof value === "object" && !Array.isArray(value);
+const text = is<string>((value) => typeof value === "string");
+const number = is<number>((value) => typeof value === "number");
+const whole = is<number>((value) => Number.isSafeInteger(value));
+const flag = is<boolean>((value) => typeof value === "boolean");
+const raw = is<Raw>((value) => value instanceof Raw);
+const schema = is<Schema>(isRecord);
+const oneOf = <T extends string>(...of: T[]) => is<T>((value) => of.includes(value as T));
+const orNull = <T>(check: Check<T>) => is<T | null>((value) => value === null || check(value));
+const list = <T>(check: Check<T>) => is<readonly T[]>((value) => Array.isArray(value) && value.every(check));
+const record = <F extends Fields, T = Of<F>>(fields: F) => is<T>((value) => isRecord(value) && fits(value, fields));
+
+const fits = (value: Record<string, unknown>, fields: Fields): boolean =>
+  Object.entries(fields).every(([name, [check, absent]]) => (name in value ? check(value[name]) : absent !== undefined));
+const filled = (value: Record<string, unknown>, fields: Fields): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).map(([name, [, absent]]) => [name, name in value ? value[name] : absent]));
+
+export const NULL = new Raw("null");
+const PACKED = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+const status = oneOf<Status>("succeeded", "failed", "cancelled", "timed_out", "skipped");
+const FAILURE = { type: [text], message: [text], step: [orNull(text), null], traceback: [text, ""], place: [text, ""] } as const;
+const failed = orNull(record(FAILURE));
+const ENDED = {
+  output: [raw, NULL], value: [orNull(text), null], error: [failed, null], attempt: [whole, 1], started: [number, 0], ended: [number, 0],
+  worker: [text, ""],
+} as const;
+const POLICY = {
+  quorum: [orNull(whole), null], tolerated: [whole, 0], fraction: [orNull(number), null], anything: [flag, false], early: [flag, false],
+  cancel_rest: [flag, false], seconds: [orNull(number), null],
+} as const;
+const NODE = { name: [text], after: [list(text), []] } as const;
+const GRAPH = { workflow: [text], nodes: [list(record(NODE))], on_failure: [orNull(text), null], fail_fast: [flag, false] } as const;
+
+const KINDS = {
+  outcome: { status: [status], ...ENDED, errors: [list(record(FAILURE)), []], workflow: [text, ""], step: [text, ""], key: [orNull(text), null] },
+  join: {
+    kind: [oneOf("sealed", "parked")], turn: [whole], task: [text], needed: [whole], total: [whole, 0],
+    policy: [record<typeof POLICY, Policy>(POLICY), {}],
+    members: [orNull(is<string>((value) => text(value) && PACKED.test(value))), null], id_sum: [text, ""],
+    borrowed: [list(is<readonly [run: string, step: string]>((value) => list(text)(value) && value.length === 2)), []],
+    excused: [list(text), []], whole: [orNull(text), null], until: [orNull(number), null], tried: [whole, 0], status: [status, "succeeded"], ...ENDED,
+  },
+  attempt: {
+    attempt: [whole, 1], worker: [text, ""], started: [number, 0], ended: [number, 0], error: [failed, null], returned: [flag, false],
+    again: [orNull(number), null],
+  },
+  mark: { type: [text, ""], message: [text, ""], step: [orNull(text), null], place: [text, ""], key: [orNull(text), null] },
+  graph: GRAPH,
+  declaration: {
+    graph: [record(GRAPH)], version: [text], deadline: [orNull(number), null], input: [schema, {}], output: [schema, {}], steps: [schema, {}],
+  },
+} as const;
+
+/** Why a step, a child or a run ended so. */
+export type Failure = Of<typeof FAILURE>;
+/** How a run, or a step, ended. Times are seconds since the epoch. */
+export type Outcome = Of<typeof KINDS.outcome>;
+/** Which children a sealed or parked step needs before it goes on. */
+export type JoinRecord = Of<typeof KINDS.join>;
+/** One delivery that ended without an outcome, or has begun its body. */
+export type Attempt = Of<typeof KINDS.attempt>;
+/** What is known of a workflow by its name. */
+export type Declaration = Omit<Of<typeof KINDS.declaration>, "graph"> & { readonly graph: StoredGraph };
+
+/** Decode a record with its defaults; undefined for what cannot be read. */
+export function decode<K extends keyof typeof KINDS>(kind: K, body: Uint8Array | string): Of<(typeof KINDS)[K]> | undefined {
+  let value: unknown;
+  try {
+    value = read(typeof body === "string" ? body : new TextDecoder("utf-8", { fatal: true }).decode(body), kind === "declaration" ? undefined : "output");
+  } catch (error) {
+    if (error instanceof NotJson || error instanceof TypeError) return undefined;
+    throw error;
+  }
+  const fields: Fields = KINDS[kind];
+  if (!isRecord(value) || !fits(value, fields)) return undefined;
+  const made = filled(value, fields);
+  const each = (name: string, by: Fields) => Array.isArray(made[name]) && (made[name] = (made[name] as Record<string, unknown>[]).map((one) => filled(one, by)));
+  each("nodes", NODE);
+  each("errors", FAILURE);
+  if (isRecord(made["error"])) made["error"] = filled(made["error"], FAILURE);
+  if (kind === "declaration") made["graph"] = decode("graph", canonical(made["graph"]));
+  return made as Of<(typeof KINDS)[K]>;
+}
+
+/** Decode an outcome; one that cannot be read is a failure. */
+export const decodeOutcome = (body: Uint8Array): Outcome =>
+  decode("outcome", body) ?? outcome("failed", { error: failure("MalformedOutcome", "the outcome that is stored cannot be read") });
+
+/** Decode an attempt; one that cannot be read counts. */
+export const decodeAttempt = (body: Uint8Array): Attempt => decode("attempt", body) ?? decode("attempt", "{}")!;
+
+export const failure = (type: string, message: string, step: string | null = null): Failure => ({ type, message, step, traceback: "", place: "" });
+
+/** Make an outcome. */
+export const outcome = (how: Status, of: Partial<Outcome> = {}): Outcome => ({
+  status: how, output: NULL, value: null, error: null, errors: [], workflow: "", step: "", key: null, attempt: 1, started: 0, ended: 0, worker: "", ...of,
+});
+
+const NEVER_LEFT_OUT: Readonly<Record<string, unknown>> = { turn: undefined, needed: undefined, attempt: 1 };
+
+/** Return a record as JSON, without the fields that hold their defaults. */
+export function encode(given: object): string {
+  let json = "";
+  for (const [name, value] of Object.entries(given) as [string, unknown][]) {
+    const absent = name in NEVER_LEFT_OUT ? NEVER_LEFT_OUT[name] : 0;
+    const idle = value === null || value === undefined || value === false || value === "" || value === absent || value === NULL;
+    const empty = typeof value === "object" && value !== null && !(value instanceof Raw) && Object.keys(value).length === 0;
+    if ((idle || empty) && !(name === "members" && value === "")) continue;
+    json += `${json && ","}"${name}":${canonical(value)}`;
+  }
+  return `{${json}}`;
+}
+
+/** Tell why a run or a step ended: all of its errors. */
+export const failuresOf = (ended: Outcome): readonly Failure[] =>
+  ended.errors.length > 0 ? ended.errors : ended.error === null ? [] : [ended.error];

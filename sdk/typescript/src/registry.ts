@@ -1,0 +1,76 @@
+/** Declarations and graphs. A graph never changes under its version, so it is read once. */
+
+import type { Broker } from "./broker.js";
+import { MalformedRecord, UnknownVersion, UnknownWorkflow } from "./errors.js";
+import { Graph, type StoredGraph } from "./graph.js";
+import { isName } from "./identity.js";
+import { canonical } from "./json.js";
+import { decode, type Declaration } from "./records.js";
+
+const FRESH = 3000;
+const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
+
+/** Reads the registry of one namespace. */
+export class Registry {
+  private readonly graphs = new Map<string, Graph>();
+  private readonly newest = new Map<string, { at: number; declaration: Promise<Declaration> }>();
+
+  constructor(private readonly broker: Broker) {}
+
+  /** Declare a workflow: the graph of its version first. */
+  async declare(declaration: Declaration): Promise<void> {
+    const { names } = this.broker;
+    const { graph, version } = declaration;
+    await this.broker.publish(names.workflow(graph.workflow, version), canonical(graph));
+    await this.broker.publish(names.workflow(graph.workflow), canonical(declaration));
+    this.graphs.set(`${graph.workflow}.${version}`, new Graph(graph));
+    this.newest.delete(graph.workflow);
+  }
+
+  /** Return the newest declaration of a workflow. Throws UnknownWorkflow, MalformedRecord. */
+  declaration(workflow: string): Promise<Declaration> {
+    const known = this.newest.get(workflow);
+    if (known !== undefined && performance.now() - known.at < FRESH) return known.declaration;
+    const declaration = this.read(workflow);
+    this.newest.set(workflow, { at: performance.now(), declaration });
+    declaration.catch(() => this.newest.delete(workflow));
+    return declaration;
+  }
+
+  private async read(workflow: string): Promise<Declaration> {
+    const { names } = this.broker;
+    const stored = isName(workflow) ? await this.broker.last(names.workflows, names.workflow(workflow)) : null;
+    if (stored === null) throw new UnknownWorkflow(`nobody has declared a workflow '${workflow}': start a worker that has it`);
+    const declaration = decode("declaration", stored.body);
+    if (declaration === undefined) throw new MalformedRecord(`the declaration of workflow '${workflow}' cannot be read`);
+    return declaration;
+  }
+
+  /** Return a graph that is known already. */
+  known = (workflow: string, version: string): Graph | undefined => this.graphs.get(`${workflow}.${version}`);
+
+  /** Return a graph; without a version the newest. Throws UnknownVersion, MalformedRecord. */
+  async graph(workflow: string, version: string): Promise<Graph> {
+    const known = this.known(workflow, version);
+    if (known !== undefined) return known;
+    const unknown = new UnknownVersion(`version '${version}' of workflow '${workflow}' is not stored`);
+    if (version === "") {
+      const newest = await this.declaration(workflow).catch((error: unknown) => {
+        throw error instanceof UnknownWorkflow ? unknown : error;
+      });
+      return this.known(workflow, newest.version) ?? this.keep(workflow, newest.version, newest.graph);
+    }
+    const { names } = this.broker;
+    const stored = TOKEN.test(version) ? await this.broker.last(names.workflows, names.workflow(workflow, version)) : null;
+    if (stored === null) throw unknown;
+    const graph = decode("graph", stored.body);
+    if (graph === undefined) throw new MalformedRecord(`version '${version}' of workflow '${workflow}' cannot be read`);
+    return this.keep(workflow, version, graph);
+  }
+
+  private keep(workflow: string, version: string, stored: StoredGraph): Graph {
+    const graph = new Graph(stored);
+    this.graphs.set(`${workflow}.${version}`, graph);
+    return graph;
+  }
+}

@@ -1,0 +1,115 @@
+/** Trouble: servers that die, users who may not, and records that are too large. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { connect, flow, InvalidConnection, ResultTimeout, Worker, workflow, type RunFailed } from "../src/index.js";
+import { QUIET, running, server, serverProcess } from "./fleet.js";
+
+const double = workflow("double", async (n: number) => {
+  await sleep(1);
+  return n * 2;
+});
+const fan = flow<number>("fan")
+  .step("scatter", async (n, ctx) => (await ctx.spawnWorkflows(double, Array.from({ length: n }, (_, at) => at))).length)
+  .step("gather", async (_, ctx) => {
+    let sum = 0;
+    for await (const child of ctx.children("scatter", double)) sum += child.output;
+    return sum;
+  }, { after: "scatter" });
+
+test("a server is killed and comes back in the middle of a fan-out", async (t) => {
+  const { process, firstLine: url } = await serverProcess(t);
+  await running(url, [double, fan], async (client) => {
+    const run = await client.trigger(fan, 5000);
+    while ((await run.describe()).children.succeeded < 300) await sleep(5);
+    process.stdin!.write("restart\n");
+    await once(process.stdout!, "data");
+    assert.equal(await run.result({ timeoutMs: 60_000 }), 5000 * 4999);
+    const { children } = await run.describe();
+    assert.deepEqual([children.spawned, children.succeeded], [5000, 5000]);
+  });
+});
+
+test("who connects is told to the server as in Python", async (t) => {
+  const config = "authorization { users: [ { user: app, password: \"s p:@/\" } ] }";
+  const url = await server(t, `config=${config}`);
+  const logger = QUIET;
+  await assert.rejects(connect({ servers: url, logger, maxReconnectAttempts: 1 }), /Authorization/);
+  await assert.rejects(connect({ servers: url, user: "app", pass: "wrong", logger, maxReconnectAttempts: 1 }), /Authorization/);
+  await (await connect({ servers: url, user: "app", pass: "s p:@/", logger })).close();
+  await (await connect({ servers: url.replace("nats://", `nats://app:${encodeURIComponent("s p:@/")}@`), logger })).close();
+  const token = await server(t, "config=authorization { token: sesame }");
+  await (await connect({ servers: token.replace("nats://", "nats://sesame@"), logger })).close();
+});
+
+test("what a user may not record is not lost, and ends no worker", async (t) => {
+  const denied = "permissions: { publish: { deny: [\"jf.*.run.>\"] } }";
+  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} } ] }`);
+  let bodies = 0;
+  const counted = workflow("counted", () => ++bodies, { attempts: 2, initialMs: 10 });
+  await using less = await connect({ servers: url, user: "less", pass: "l", logger: QUIET });
+  await using worker = new Worker(less, [counted], { graceMs: 500, ackWaitMs: 2000 });
+  await worker.start();
+  const run = await less.trigger(counted, null);
+  await assert.rejects(run.result({ timeoutMs: 6000 }), ResultTimeout);
+  assert.ok(bodies >= 1 && bodies <= 2, `its body ran ${bodies} times`);
+  await worker.stop();
+  await using app = await connect({ servers: url, user: "app", pass: "a", logger: QUIET });
+  await using other = new Worker(app, [counted]);
+  await other.start();
+  await app.run(run.id).result({ timeoutMs: 10_000 }).catch((error: unknown) => assert.equal((error as RunFailed).failures[0]?.type, "Poisoned"));
+});
+
+test("a join record that is too large for a message is kept apart", async (t) => {
+  const url = await server(t, "max_payload=65536");
+  const late = flow<number>("late")
+    .step("scatter", async (n, ctx) => {
+      await ctx.spawnWorkflows(double, Array.from({ length: n }, (_, at) => at));
+      if (ctx.attempt === 1) throw new Error("once more");
+    }, { initialMs: 10 })
+    .step("count", async (_, ctx) => {
+      let count = 0;
+      for await (const child of ctx.children("scatter", double)) count += child.status === "succeeded" ? 1 : 0;
+      return count;
+    }, { after: "scatter" });
+  await running(url, [double, late], async (client, _, namespace) => {
+    const run = await client.trigger(late, 4000);
+    assert.equal(await run.result({ timeoutMs: 60_000 }), 4000);
+    const stored = await client.rules.broker.last(`JF_${namespace}_records`, `jf.${namespace}.join.${run.id}.${run.id}.scatter.1`);
+    assert.match(Buffer.from(stored!.body).toString(), /"whole":"[0-9a-f]{32}-16384\.\d+"/);
+  });
+});
+
+test("a step that holds up the event loop is not begun a second time beside itself", async (t) => {
+  const url = await server(t);
+  let begun = 0;
+  const busy = workflow("busy", (ms: number) => {
+    begun++;
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+    return ms;
+  }, { attempts: 1 });
+  await running(url, [busy], async (client) => {
+    const runs = await Promise.all([2500, 1, 2, 3].map((ms) => client.trigger(busy, ms)));
+    for (const run of runs) await run.result({ timeoutMs: 20_000 });
+    assert.equal(begun, 4);
+  }, { slots: 1, ackWaitMs: 1000 });
+});
+
+test("what makes no sense is refused where it enters", async (t) => {
+  const url = await server(t);
+  await assert.rejects(connect({ servers: "nats://:not a port", logger: QUIET }), InvalidConnection);
+  await assert.rejects(connect({ servers: url, namespace: "a.b", logger: QUIET }), InvalidConnection);
+  assert.throws(() => workflow("a b", () => 1), { type: "InvalidDeclaration" });
+  assert.throws(() => workflow("w", () => 1, { attempts: 0 }), { type: "InvalidDeclaration" });
+  assert.throws(() => flow("w").step("a", () => 1, { after: "b" as never }), /comes after 'b', which is not declared before it/);
+  await using client = await connect({ servers: url, namespace: "old", logger: QUIET });
+  await client.rules.broker.api("STREAM.DELETE.JF_old_values");
+  await client.rules.broker.api("STREAM.CREATE.JF_old_values", { name: "JF_old_values", subjects: ["jf.old.value.>"] });
+  await assert.rejects(connect({ servers: url, namespace: "old", logger: QUIET }), /edition unknown/);
+  assert.throws(() => new Worker(client, [double, double]), { type: "InvalidDeclaration" });
+  assert.throws(() => new Worker(client, [double], { slots: 0 }), RangeError);
+});
