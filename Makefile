@@ -73,6 +73,7 @@ GO_KIT := build/kit-go
 GO_TOOLS := NATS_SERVER=$(CURDIR)/$(BIN)/nats-server PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
+# Cgo, and so a C compiler, is what the race detector needs.
 test-sdk-go: $(STAMP)  ## Check and test the Go SDK: its own tests, the conformance suite, planted faults, mixed fleets
 	cd sdk/go && test -z "$$(gofmt -l .)" && go vet ./... && go run $(STATICCHECK) ./...
 	cd sdk/go && $(GO_TOOLS) CGO_ENABLED=1 go test -race ./...
