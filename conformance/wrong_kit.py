@@ -27,7 +27,8 @@ from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
 from jetflow.wire import records
 from jetflow.wire.codec import ANY
-from jetflow.wire.subjects import Header, Subjects
+from jetflow.wire.headers import Header
+from jetflow.wire.subjects import Subjects
 from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies

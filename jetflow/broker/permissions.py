@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from jetflow.broker.connection import Connection
 from jetflow.engine.tasks import StepAddress
 from jetflow.errors import PermissionDenied
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header, Subjects
+from jetflow.wire.subjects import Subjects
 
 _NO_RUN = "0" * 32
 _NOWHERE = header_block({Header.EXPECTED_STREAM: "-"})  # no stream has this name

@@ -20,8 +20,8 @@ from jetflow.broker.connection import Connection, Message
 from jetflow.engine.joins import SEAL
 from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header
 
 RESEND_AFTER: Final = 5.0
 """Seconds without an answer after which a publish is sent again."""

@@ -9,8 +9,9 @@ from jetflow.engine.joins import JoinRecord, Tally
 from jetflow.engine.tasks import NULL, StepAddress
 from jetflow.errors import MalformedRecord
 from jetflow.runs.values import get, is_large, put
+from jetflow.wire.headers import Header
 from jetflow.wire.records import decode_join, encode
-from jetflow.wire.subjects import Header, run_of_task
+from jetflow.wire.subjects import run_of_task
 
 
 async def packed(session: Session, root: str, record: JoinRecord) -> bytes:

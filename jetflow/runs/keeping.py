@@ -14,8 +14,8 @@ from jetflow.engine.tasks import Task
 from jetflow.runs import points
 from jetflow.runs.marks import was_deleted
 from jetflow.runs.tasks import triggered_at
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, task_headers
-from jetflow.wire.subjects import Header
 
 
 class KeptTask:

@@ -16,8 +16,8 @@ from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
 from jetflow.runs.marks import was_deleted
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, task_headers
-from jetflow.wire.subjects import Header
 from jetflow.workflow import Workflow, checked_workflow
 
 METADATA_LIMIT: Final = 16 * 1024

@@ -15,8 +15,9 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.identity import is_run_id
 from jetflow.engine.tasks import NONE, Task
+from jetflow.wire.headers import Header
 from jetflow.wire.records import MalformedTask, parse_task
-from jetflow.wire.subjects import Header, run_of_task
+from jetflow.wire.subjects import run_of_task
 
 FAMILIES: Final = 1000
 """Parents remembered of whose children the shared part is known."""

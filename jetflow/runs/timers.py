@@ -20,8 +20,8 @@ from jetflow.broker.times import written
 from jetflow.engine.effects import Arm, Disarm
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header
 
 HELD_BELOW: Final = 1.0
 """Seconds up to which a step that is parked for a time alone may be held in memory."""

@@ -15,7 +15,7 @@ from jetflow.engine.joins import JoinRecord
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
 from jetflow.errors import MalformedRecord
-from jetflow.wire.subjects import Header
+from jetflow.wire.headers import Header
 
 SHOWN_KEY: Final = 200
 """Characters of a key that are kept for showing; identity uses the whole key."""

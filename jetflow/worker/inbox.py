@@ -30,7 +30,7 @@ from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.wire.codec import ANY
-from jetflow.wire.subjects import Header
+from jetflow.wire.headers import Header
 from jetflow.worker.counts import Counts
 
 ACK: Final = b"+ACK"

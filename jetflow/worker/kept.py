@@ -12,8 +12,8 @@ from jetflow.engine.tasks import Task
 from jetflow.runs.deleting import remove
 from jetflow.runs.keeping import KeptTask
 from jetflow.runs.tasks import triggered_at
+from jetflow.wire.headers import Header
 from jetflow.wire.records import MalformedTask, parse_task
-from jetflow.wire.subjects import Header
 from jetflow.worker.cancellation import Cancellations
 
 OLD: Final = 600.0

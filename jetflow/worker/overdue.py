@@ -14,8 +14,8 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.broker.times import seconds_of
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header
 
 LATE: Final = 10.0
 """Seconds after its time from which on a timer counts as overdue: more than the clocks of two machines differ."""

@@ -25,8 +25,8 @@ from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarg
 from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, shown_key
-from jetflow.wire.subjects import Header
 from jetflow.worker.pace import AT_ONCE, BATCH_BYTES, Pace, paced
 from jetflow.workflow import Workflow
 

@@ -17,7 +17,7 @@ from jetflow.errors import BrokerError, MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
-from jetflow.wire.subjects import Header
+from jetflow.wire.headers import Header
 from jetflow.worker.counts import Counts
 from jetflow.worker.inbox import ACK, LATER, TERM
 

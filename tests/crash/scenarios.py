@@ -26,8 +26,8 @@ from jetflow import (
     workflow,
 )
 from jetflow.engine.tasks import NONE
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header
 
 LARGE = 400_000
 """Characters: more than travels in a message."""

@@ -27,8 +27,8 @@ from jetflow.engine.joins import SEAL
 from jetflow.engine.tasks import NONE, StepAddress
 from jetflow.errors import MalformedRecord
 from jetflow.server import NatsServer
+from jetflow.wire.headers import Header
 from jetflow.wire.records import decode_mark, decode_outcome, header_block
-from jetflow.wire.subjects import Header
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]

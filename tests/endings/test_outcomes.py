@@ -24,8 +24,8 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.store import collect
 from jetflow.engine.tasks import NONE
 from jetflow.runs.trace import RunTrace
+from jetflow.wire.headers import Header
 from jetflow.wire.records import decode_mark, header_block, parse_task
-from jetflow.wire.subjects import Header
 from tests.endings.stored import PATIENCE, Stored, until
 
 MakeWorker = Callable[..., Worker]

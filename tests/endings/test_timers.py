@@ -14,8 +14,8 @@ from jetflow import Client, Context, JoinPolicy, Retry, RetryAfter, RunFailed, W
 from jetflow.runs import timers
 from jetflow.runs.trace import RunTrace, StepTrace
 from jetflow.server import NatsServer
+from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Header
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.endings.test_outcomes import end_of, take_and_die
 from tests.inside import recording

@@ -17,8 +17,9 @@ from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Attempt, Failure, Outcome
 from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.runs.values import LostValue
+from jetflow.wire.headers import Header
 from jetflow.wire.records import Declaration, DeclaredStep, Mark
-from jetflow.wire.subjects import EDITION, RECORD_KINDS, Header, Subjects
+from jetflow.wire.subjects import EDITION, RECORD_KINDS, Subjects
 from jetflow.worker.failures import FINAL
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()

@@ -1,0 +1,29 @@
+"""The names of the message headers (``docs/wire.md``, section Headers)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class Header:
+    """Names of the message headers."""
+
+    MESSAGE_ID: Final = "Nats-Msg-Id"
+    INCREMENT: Final = "Nats-Incr"
+    PARENT_STEP: Final = "Jf-Parent-Step"
+    VERSION: Final = "Jf-Version"
+    DEPTH: Final = "Jf-Depth"
+    DIGEST: Final = "Jf-Digest"
+    KEY: Final = "Jf-Key"
+    METADATA: Final = "Jf-Metadata"
+    RUN: Final = "Jf-Run"
+    DEADLINE: Final = "Jf-Deadline"
+    EAGER: Final = "Jf-Eager"
+    VALUE: Final = "Jf-Value"
+    ATTEMPT: Final = "Jf-Attempt"
+    TRIGGERED: Final = "Jf-Triggered"
+    KEPT: Final = "Jf-Kept"
+    TRACE: Final = "traceparent"
+    SCHEDULE: Final = "Nats-Schedule"
+    SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+    EXPECTED_STREAM: Final = "Nats-Expected-Stream"
