@@ -35,12 +35,13 @@ class Place(NamedTuple):
 
 
 class Seeker:
-    """Seeks in the messages of one filter of one stream."""
+    """Seeks in the messages of one filter of one stream, all of which stand ``behind`` a sequence."""
 
-    def __init__(self, store: Store, stream: str, subject: str) -> None:
+    def __init__(self, store: Store, stream: str, subject: str, *, behind: int = 0) -> None:
         self._store = store
         self._stream = stream
         self._filter = subject
+        self._behind = behind
 
     async def count(self, after: int = 0) -> int:
         """Return how many messages stand behind a sequence."""
@@ -81,7 +82,7 @@ class Seeker:
 
     async def near(self, n: int) -> Place:
         """Return a place from which the n-th message, from 0, is not far; the end where there are not so many."""
-        first, left = await self._store.page(self._stream, self._filter, size=1)
+        first, left = await self._store.page(self._stream, self._filter, after=self._behind, size=1)
         total, last = len(first) + left, await self._store.last_sequence(self._stream)
         if n >= total:
             return Place(last, total)

@@ -64,12 +64,16 @@ class ChildQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Source(msgspec.Struct, frozen=True):
-    """Where a list is read from. An ``exact`` one has one message a row, so that places can be counted."""
+    """Where a list is read from: ``behind`` a sequence, for nothing of it stands before.
+
+    An ``exact`` one has one message a row, so that places can be counted.
+    """
 
     stream: str
     subject: str
     rows: MakeRows
     exact: bool
+    behind: int = 0
 
 
 class _Reading:
@@ -126,9 +130,9 @@ class ChildLists:
     async def page(self, asked: ChildQuestion, cursor: Cursor, limit: int) -> Page[ChildRow]:
         """Return the page that begins behind a cursor, or at its place where it names no sequence."""
         source = await self._source(asked)
-        after, place = cursor.at, cursor.n
+        after, place = cursor.at or source.behind, cursor.n
         if cursor.n and not cursor.at:
-            seeker = Seeker(self._session.store, source.stream, source.subject)
+            seeker = Seeker(self._session.store, source.stream, source.subject, behind=source.behind)
             after, place = await seeker.near(cursor.n)
         reading = _Reading(asked, source, limit, after, skip=max(0, cursor.n - place))
         total = await reading.read(self._session)
@@ -170,4 +174,5 @@ class ChildLists:
             filters.first_tasks(*run, workflow=workflow, step=first),
             self._rows.of_tasks,
             exact=one_each and asked.status is None and asked.is_of_every_step,
+            behind=asked.located.turns[0].message.sequence if firsts and asked.located.turns else 0,
         )
