@@ -306,7 +306,7 @@ async def test_dev_starts_a_worker_again_that_dies(start: Start, tmp_path: Path)
 
         async with start("dev", "flows", "--port", "0", server=None) as other:
             await other.line("another jetflow dev runs here")
-            await other.line(" runs ")
+            await other.line(" runs ", times=2)
             other.interrupt()
             assert (await other.ended()).status == 0
         assert (tmp_path / ".jetflow" / "dev.json").exists()
