@@ -2,11 +2,11 @@ package jetflow
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"jetflow.dev/go/internal/wire"
 )
 
 // answerWho answers who asks whether somebody runs a workflow, or some tasks.
@@ -45,26 +45,63 @@ func (w *Worker) runsOf(asker string, subjects [][]byte) string {
 	return said
 }
 
+// question asks the other workers of a workflow for tasks: as many as come up in one moment.
+type question struct {
+	subjects  []string
+	done      chan struct{}
+	elsewhere map[string]bool
+	err       error
+}
+
+const (
+	gatherFor  = 20 * time.Millisecond
+	answersFor = 500 * time.Millisecond
+	askAtOnce  = 1000
+)
+
 // runsElsewhere asks whether another worker runs a task.
-func (w *Worker) runsElsewhere(t *wire.Task, subject string) (bool, error) {
-	inbox := w.engine.NC.NewInbox()
-	answers, err := w.engine.NC.SubscribeSync(inbox)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = answers.Unsubscribe() }() // it fails where the connection is closed
+func (w *Worker) runsElsewhere(workflow, subject string) (bool, error) {
 	w.asking.Store(subject, true)
 	defer w.asking.Delete(subject)
-	if err := w.engine.NC.PublishRequest(w.engine.Names.Of("who", t.Workflow), inbox, []byte(w.id+"\n"+subject)); err != nil {
-		return false, err
+	w.lock.Lock()
+	q := w.questions[workflow]
+	if q == nil {
+		q = &question{done: make(chan struct{}), elsewhere: map[string]bool{}}
+		w.questions[workflow] = q
+		go w.ask(workflow, q)
 	}
-	for until := time.Now().Add(500 * time.Millisecond); ; {
+	q.subjects = append(q.subjects, subject)
+	w.lock.Unlock()
+	<-q.done
+	return q.elsewhere[subject], q.err
+}
+
+func (w *Worker) ask(workflow string, q *question) {
+	defer close(q.done)
+	time.Sleep(gatherFor)
+	w.lock.Lock()
+	delete(w.questions, workflow)
+	w.lock.Unlock()
+	inbox := w.engine.NC.NewInbox()
+	answers, err := w.engine.NC.SubscribeSync(inbox)
+	if q.err = err; err != nil {
+		return
+	}
+	defer func() { _ = answers.Unsubscribe() }() // it fails where the connection is closed
+	for some := range slices.Chunk(q.subjects, askAtOnce) {
+		lines := strings.Join(append([]string{w.id}, some...), "\n")
+		if q.err = w.engine.NC.PublishRequest(w.engine.Names.Of("who", workflow), inbox, []byte(lines)); q.err != nil {
+			return
+		}
+	}
+	for until := time.Now().Add(answersFor); ; {
 		msg, err := answers.NextMsg(time.Until(until))
 		if err != nil { // nobody answers any more
-			return false, nil
+			return
 		}
-		if lines := bytes.Split(msg.Data, []byte("\n")); len(lines) > 1 && string(lines[0]) != w.id {
-			return true, nil
+		lines := strings.Split(string(msg.Data), "\n")
+		for _, subject := range lines[1:] {
+			q.elsewhere[subject] = q.elsewhere[subject] || lines[0] != w.id
 		}
 	}
 }

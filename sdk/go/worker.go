@@ -74,14 +74,15 @@ type Worker struct {
 	running atomic.Int64 // holding one
 	asking  sync.Map     // subjects of tasks that others are asked for
 
-	lock     sync.Mutex
-	held     map[uint64]*held
-	pullers  []*broker.Puller
-	heard    []*nats.Subscription
-	tasks    sync.WaitGroup
-	stopping chan struct{}
-	life     context.Context // of what is recorded
-	bodies   context.Context // of what runs
+	lock      sync.Mutex
+	held      map[uint64]*held
+	questions map[string]*question // by workflow
+	pullers   []*broker.Puller
+	heard     []*nats.Subscription
+	tasks     sync.WaitGroup
+	stopping  chan struct{}
+	life      context.Context // of what is recorded
+	bodies    context.Context // of what runs
 }
 
 // NewWorker returns a worker of workflows. What is wrong with their declarations is told here.
@@ -89,7 +90,7 @@ func NewWorker(client *Client, flows []Flow, options ...WorkerOption) (*Worker, 
 	host, _ := os.Hostname()
 	w := &Worker{
 		client: client, engine: client.engine, log: client.log, flows: map[string]*definition{}, id: wire.NewID(),
-		name: fmt.Sprintf("%s-%d", host, os.Getpid()), held: map[uint64]*held{}, stopping: make(chan struct{}),
+		name: fmt.Sprintf("%s-%d", host, os.Getpid()), held: map[uint64]*held{}, questions: map[string]*question{}, stopping: make(chan struct{}),
 		set: workerSettings{slots: 100, parkAfter: time.Minute, grace: 30 * time.Second, unknownGrace: 10 * time.Second,
 			maxDepth: 1000, maxTree: 1_000_000},
 	}
