@@ -51,10 +51,15 @@ def _go(scratch: Path) -> list[str] | None:
     return [str(_build(scratch))] if shutil.which("go") else None
 
 
+def _typescript(_: Path) -> list[str] | None:
+    kit = ROOT / "sdk" / "typescript" / "dist" / "conformance" / "kit.js"  # `make test-sdk-ts` builds it
+    return ["node", str(kit)] if kit.exists() else None
+
+
 SDKS: Final = (
     Sdk("Python", _python),
     Sdk("Go", _go, goal=0.9),
-    # The kit of another SDK stands here.
+    Sdk("TypeScript", _typescript, goal=0.4),
 )
 
 

@@ -100,6 +100,12 @@ func (h *held) run() {
 	}
 }
 
+func (h *held) takeSlot() {
+	h.w.slots <- struct{}{}
+	h.hasSlot = true
+	h.w.running.Add(1)
+}
+
 func (h *held) leaveSlot() {
 	if h.hasSlot {
 		h.hasSlot = false
@@ -178,7 +184,10 @@ func (h *held) process(t *wire.Task) error {
 	x.attempt += tried.made()
 	if again && tried.mayRun(h.Count > 1) {
 		h.begun.Store(true) // for others who ask
-		if elsewhere, err := w.runsElsewhere(t, h.Subject); err != nil || elsewhere {
+		h.leaveSlot()
+		elsewhere, err := w.runsElsewhere(t.Workflow, h.Subject)
+		h.takeSlot()
+		if err != nil || elsewhere {
 			h.end(nak(h.consumer.AckWait * 2 / 5))
 			return err
 		}

@@ -31,7 +31,7 @@ func newMarks(w *Worker) *marks { return &marks{w: w, said: map[string]mark{}} }
 // listen hears marks that come, and reads those that are there, also behind each reconnect.
 func (m *marks) listen(ctx context.Context) error {
 	e := m.w.engine
-	_, err := e.NC.Subscribe(e.Names.Of("live.cancel.*.*"), func(msg *nats.Msg) {
+	err := m.w.hear(e.Names.Of("live.cancel.*.*"), func(msg *nats.Msg) {
 		m.add(strings.Replace(msg.Subject, ".live.", ".", 1), msg.Data, time.Now())
 		m.w.stopCancelled()
 	})

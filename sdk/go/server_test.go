@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,38 +16,60 @@ import (
 	"jetflow.dev/go"
 )
 
-// serverURL starts a nats-server for a test, and returns its address. The binary is NATS_SERVER, or the one in the path.
-func serverURL(t testing.TB) string {
+// server is a nats-server of a test.
+type server struct {
+	t       testing.TB
+	scratch string
+	port    string
+	running *exec.Cmd
+	url     string
+}
+
+// serverURL starts a nats-server for a test, and returns its address.
+func serverURL(t testing.TB) string { return startServer(t).url }
+
+// startServer starts a nats-server for a test. The binary is NATS_SERVER, or the one in the path.
+func startServer(t testing.TB) *server {
 	t.Helper()
+	s := &server{t: t, scratch: t.TempDir(), port: "-1"}
+	t.Cleanup(s.kill)
+	s.start()
+	return s
+}
+
+func (s *server) kill() {
+	_ = s.running.Process.Kill()
+	_ = s.running.Wait()
+}
+
+// start starts it, with what it has stored before, where it was before.
+func (s *server) start() {
+	s.t.Helper()
 	binary := os.Getenv("NATS_SERVER")
 	if binary == "" {
 		binary = "nats-server"
 	}
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		t.Fatalf("a nats-server is needed, in the path or as NATS_SERVER: %v", err)
+		s.t.Fatalf("a nats-server is needed, in the path or as NATS_SERVER: %v", err)
 	}
-	scratch := t.TempDir()
-	server := exec.Command(path, "-js", "-sd", scratch, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", scratch)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
+	s.running = exec.Command(path, "-js", "-sd", s.scratch, "-a", "127.0.0.1", "-p", s.port, "--ports_file_dir", s.scratch)
+	if err := s.running.Start(); err != nil {
+		s.t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	})
 	for range 500 {
-		files, _ := filepath.Glob(filepath.Join(scratch, "*.ports"))
+		files, _ := filepath.Glob(filepath.Join(s.scratch, "*_"+strconv.Itoa(s.running.Process.Pid)+".ports"))
 		for _, file := range files {
 			var ports struct{ NATS []string }
 			if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &ports) == nil && len(ports.NATS) > 0 {
-				return ports.NATS[0]
+				s.url = ports.NATS[0]
+				s.port = s.url[strings.LastIndexByte(s.url, ':')+1:]
+				return
 			}
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal("the server did not start")
-	return ""
+	s.t.Fatal("the server did not start")
 }
 
 func connect(t testing.TB, url string) *jetflow.Client {

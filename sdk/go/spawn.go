@@ -14,7 +14,7 @@ import (
 // spawned is a child of a step; owner is the step that spawned it first, if that is another.
 type spawned struct {
 	id, workflow, owner, digest string
-	joined                      bool
+	joined, stored              bool
 	outcome                     *wire.Outcome
 }
 
@@ -163,7 +163,13 @@ func (x *execution) spawn(ctx *Ctx, workflow string, inputs iter.Seq[any], set *
 	})
 	if !set.detached {
 		x.lock.Lock()
-		x.order = append(x.order, infos...)
+		for _, one := range infos {
+			if one.stored {
+				x.order = append(x.order, one)
+			} else { // it is none of the step's, or nobody knows: a step that goes on all the same does not wait for it
+				delete(x.byID, one.id)
+			}
+		}
 		x.lock.Unlock()
 	}
 	if err = errors.Join(fault, err); err != nil || set.detached {
@@ -216,6 +222,9 @@ func (x *execution) child(workflow string, declared *runs.Declared, input any, s
 // settled reads what became of a child's task.
 func (x *execution) settled(t *wire.Task, one *spawned, told broker.Answer, set *spawning) error {
 	if told.Taken == nil {
+		x.lock.Lock()
+		defer x.lock.Unlock()
+		one.stored = true
 		return nil
 	}
 	stored, err := x.w.engine.Names.ReadTask(told.Taken.Subject, told.Taken.Header, nil)
@@ -223,11 +232,11 @@ func (x *execution) settled(t *wire.Task, one *spawned, told broker.Answer, set 
 		return err
 	}
 	if set.key != nil && stored.Digest != t.Digest {
-		x.lock.Lock()
-		delete(x.byID, one.id) // it is not the step's
-		x.lock.Unlock()
 		return conflict(t.Workflow, t)
 	}
+	x.lock.Lock()
+	defer x.lock.Unlock()
+	one.stored = true
 	if stored.ParentStep != t.ParentStep {
 		one.owner = stored.ParentStep
 	}

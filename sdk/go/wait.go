@@ -290,9 +290,7 @@ func (x *execution) resume() {
 	if x.waits--; x.waits > 0 || x.parked != nil {
 		return
 	}
-	x.w.slots <- struct{}{}
-	x.w.running.Add(1)
-	x.h.hasSlot = true
+	x.h.takeSlot()
 	x.clock.start()
 }
 

@@ -74,13 +74,15 @@ type Worker struct {
 	running atomic.Int64 // holding one
 	asking  sync.Map     // subjects of tasks that others are asked for
 
-	lock     sync.Mutex
-	held     map[uint64]*held
-	pullers  []*broker.Puller
-	tasks    sync.WaitGroup
-	stopping chan struct{}
-	life     context.Context // of what is recorded
-	bodies   context.Context // of what runs
+	lock      sync.Mutex
+	held      map[uint64]*held
+	questions map[string]*question // by workflow
+	pullers   []*broker.Puller
+	heard     []*nats.Subscription
+	tasks     sync.WaitGroup
+	stopping  chan struct{}
+	life      context.Context // of what is recorded
+	bodies    context.Context // of what runs
 }
 
 // NewWorker returns a worker of workflows. What is wrong with their declarations is told here.
@@ -88,7 +90,7 @@ func NewWorker(client *Client, flows []Flow, options ...WorkerOption) (*Worker, 
 	host, _ := os.Hostname()
 	w := &Worker{
 		client: client, engine: client.engine, log: client.log, flows: map[string]*definition{}, id: wire.NewID(),
-		name: fmt.Sprintf("%s-%d", host, os.Getpid()), held: map[uint64]*held{}, stopping: make(chan struct{}),
+		name: fmt.Sprintf("%s-%d", host, os.Getpid()), held: map[uint64]*held{}, questions: map[string]*question{}, stopping: make(chan struct{}),
 		set: workerSettings{slots: 100, parkAfter: time.Minute, grace: 30 * time.Second, unknownGrace: 10 * time.Second,
 			maxDepth: 1000, maxTree: 1_000_000},
 	}
@@ -139,7 +141,19 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.log.Error("steps go on although their worker has stopped: they do not heed their context")
 		}
 	}
+	for _, sub := range w.heard {
+		_ = sub.Unsubscribe() // it fails where the connection is closed
+	}
 	return w.engine.NC.FlushTimeout(broker.AnswerWithin)
+}
+
+// hear subscribes for the time of the worker.
+func (w *Worker) hear(subject string, on nats.MsgHandler) error {
+	sub, err := w.engine.NC.Subscribe(subject, on)
+	if err == nil {
+		w.heard = append(w.heard, sub)
+	}
+	return err
 }
 
 // idle waits until no task is held, and tells whether that was in time.
@@ -280,7 +294,7 @@ func (w *Worker) room() int {
 
 // beat keeps the tasks alive that are held, those that wait for a slot as well, and takes the pace.
 func (w *Worker) beat(ackWait time.Duration) {
-	pace := time.NewTicker(25 * time.Millisecond)
+	pace := time.NewTicker(10 * time.Millisecond)
 	signs := time.NewTicker(ackWait / 4)
 	defer pace.Stop()
 	defer signs.Stop()
@@ -289,7 +303,7 @@ func (w *Worker) beat(ackWait time.Duration) {
 		case <-w.life.Done():
 			return
 		case <-pace.C:
-			w.recent.Store(max(4*w.started.Swap(0), w.recent.Load()*3/4))
+			w.recent.Store(max(10*w.started.Swap(0), w.recent.Load()*9/10))
 		case now := <-signs.C:
 			w.lock.Lock()
 			all := make([]*held, 0, len(w.held))
@@ -339,66 +353,5 @@ func (w *Worker) isStopping() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// answerWho answers who asks whether somebody runs a workflow, or some tasks.
-func (w *Worker) answerWho(workflow string) error {
-	_, err := w.engine.NC.Subscribe(w.engine.Names.Of("who", workflow), func(msg *nats.Msg) {
-		if len(msg.Data) == 0 {
-			if !w.isStopping() {
-				w.engine.Say(msg.Reply, w.name)
-			}
-			return
-		}
-		lines := bytes.Split(msg.Data, []byte("\n"))
-		if asker := string(lines[0]); asker != w.id {
-			w.engine.Say(msg.Reply, w.runsOf(asker, lines[1:]))
-		}
-	})
-	return err
-}
-
-// runsOf returns the worker's own id, and a line for each of some tasks that it runs.
-func (w *Worker) runsOf(asker string, subjects [][]byte) string {
-	running := map[string]bool{}
-	w.lock.Lock()
-	for _, one := range w.held {
-		_, asks := w.asking.Load(one.Subject)
-		if one.hasBegun() && (!asks || w.id < asker) {
-			running[one.Subject] = true
-		}
-	}
-	w.lock.Unlock()
-	said := w.id
-	for _, subject := range subjects {
-		if running[string(subject)] {
-			said += "\n" + string(subject)
-		}
-	}
-	return said
-}
-
-// runsElsewhere asks whether another worker runs a task.
-func (w *Worker) runsElsewhere(t *wire.Task, subject string) (bool, error) {
-	inbox := w.engine.NC.NewInbox()
-	answers, err := w.engine.NC.SubscribeSync(inbox)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = answers.Unsubscribe() }() // it fails where the connection is closed
-	w.asking.Store(subject, true)
-	defer w.asking.Delete(subject)
-	if err := w.engine.NC.PublishRequest(w.engine.Names.Of("who", t.Workflow), inbox, []byte(w.id+"\n"+subject)); err != nil {
-		return false, err
-	}
-	for until := time.Now().Add(500 * time.Millisecond); ; {
-		msg, err := answers.NextMsg(time.Until(until))
-		if err != nil { // nobody answers any more
-			return false, nil
-		}
-		if lines := bytes.Split(msg.Data, []byte("\n")); len(lines) > 1 && string(lines[0]) != w.id {
-			return true, nil
-		}
 	}
 }

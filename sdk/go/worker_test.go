@@ -254,6 +254,47 @@ func TestAWorkerStopsGracefully(t *testing.T) {
 	}
 }
 
+func TestTheServerIsKilled(t *testing.T) {
+	broker := startServer(t)
+	client := connect(t, broker.url)
+	var ran atomic.Int32
+	half := make(chan struct{})
+	child := jetflow.Define("child", func(_ *jetflow.Ctx, n int) (int, error) {
+		if ran.Add(1) == 1000 {
+			close(half)
+		}
+		return n, nil
+	})
+	fan := jetflow.NewFlow[int, int]("fan")
+	scatter := jetflow.Step(fan, "scatter", func(ctx *jetflow.Ctx, count int) (int, error) {
+		children, err := jetflow.Spawn(ctx, child, upTo(count))
+		return children.Len(), err
+	})
+	jetflow.Step(fan, "sum", func(ctx *jetflow.Ctx, _ int) (int, error) {
+		total := 0
+		for one, err := range jetflow.ChildrenOf[int](ctx, scatter) {
+			if err != nil {
+				return 0, err
+			}
+			total += one.Output
+		}
+		return total, nil
+	}, jetflow.After(scatter))
+	work(t, client, []jetflow.Flow{child, fan})
+	run, err := jetflow.Trigger(t.Context(), client, fan, 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-half
+	broker.kill()
+	broker.start()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got, err := run.Result(ctx); err != nil || got != 1999000 {
+		t.Errorf("the sum is %d, %v", got, err)
+	}
+}
+
 func TestDeclarationsAreChecked(t *testing.T) {
 	client := connect(t, serverURL(t))
 	nothing := func(*jetflow.Ctx, int) (int, error) { return 0, nil }

@@ -32,7 +32,10 @@ class Fleet:
         """Start one more worker of a language, and wait until it pulls tasks."""
         settings = {"NATS_URL": self._url, "PREFIX": f"{name}-", "SLOTS": "50", "SWEEP_EVERY": "5"}
         process = await asyncio.create_subprocess_exec(
-            *self._commands[name], env=os.environ | settings, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *self._commands[name],
+            env=os.environ | settings,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         self.running[name].append(process)
         assert process.stdout is not None

@@ -50,8 +50,15 @@ def main() -> None:
         def start(command: str, where: Path, word: str, **more: str) -> str:
             log = here / f"{len(started)}.log"
             with log.open("w") as out:
-                process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], cwd=where, env=env | more, stdout=out,
-                                           stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+                process = subprocess.Popen(
+                    ["/bin/sh", "-c", f"exec {command}"],
+                    cwd=where,
+                    env=env | more,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                )
             started.append(process)
             return wait_for(process, log, word)
 
@@ -60,8 +67,15 @@ def main() -> None:
             url = re.search(r"NATS_URL=(\S+)", said)[1]  # pyright: ignore[reportOptionalSubscript]
             subprocess.run(["/bin/sh", "-ec", "\n".join(build)], cwd=here / "go", env=env, check=True)
             start(run, here / "go", "ready", NATS_URL=url)
-            found = subprocess.run(["/bin/sh", "-c", trigger], cwd=here, env=env, check=True, timeout=PATIENCE,
-                                   stdout=subprocess.PIPE, text=True).stdout
+            found = subprocess.run(
+                ["/bin/sh", "-c", trigger],
+                cwd=here,
+                env=env,
+                check=True,
+                timeout=PATIENCE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
         finally:
             for process in reversed(started):
                 process.send_signal(signal.SIGTERM)

@@ -15,8 +15,33 @@ from jetflow.wire.codec import Codec
 
 KEYS: Final = ("a", "b", "B", "kind", "ä", "￿", "\U0001d11e", "", "10", "9", "\x7f", "</>")
 STRINGS: Final = (*KEYS, '"', "\\", "\b\f\n\r\t", "\x00\x1f", "\u2028\u2029", "é", "e\u0301")
-ODD: Final = ('"\\ud834\\udd1e"', '"\\uD834"', '"\\udd1e\\ud834"', '"\\/"', "1e400", "-1e400", "01", "tru", "1.", "[1,]", '"\t"')
-EDGES: Final = ("0", "-0", "-0.0", "1.0", "1e0", "100e-2", "1e21", "1e-7", "9007199254740993", "5e-324", "1e-400", "0.1e1")
+ODD: Final = (
+    '"\\ud834\\udd1e"',
+    '"\\uD834"',
+    '"\\udd1e\\ud834"',
+    '"\\/"',
+    "1e400",
+    "-1e400",
+    "01",
+    "tru",
+    "1.",
+    "[1,]",
+    '"\t"',
+)
+EDGES: Final = (
+    "0",
+    "-0",
+    "-0.0",
+    "1.0",
+    "1e0",
+    "100e-2",
+    "1e21",
+    "1e-7",
+    "9007199254740993",
+    "5e-324",
+    "1e-400",
+    "0.1e1",
+)
 
 
 class Maker:
@@ -45,7 +70,9 @@ class Maker:
 
     def string(self, some: Any = STRINGS) -> str:
         """A string, escaped or not."""
-        return json.dumps("".join(self._pick(some) for _ in range(self._chance.randrange(4))), ensure_ascii=self._pick((True, False)))
+        return json.dumps(
+            "".join(self._pick(some) for _ in range(self._chance.randrange(4))), ensure_ascii=self._pick((True, False))
+        )
 
     def text(self, depth: int) -> str:
         """A text, rarely one that is refused."""
@@ -66,7 +93,14 @@ class Maker:
 
     def schema(self, depth: int) -> dict[str, Any]:
         """A schema of what text() makes."""
-        plain = ({}, {"type": "number"}, {"type": "integer"}, {"type": "string"}, {"type": ["number", "null"]}, {"const": 1})
+        plain = (
+            {},
+            {"type": "number"},
+            {"type": "integer"},
+            {"type": "string"},
+            {"type": ["number", "null"]},
+            {"const": 1},
+        )
         match self._chance.randrange(9 if depth else 3):
             case 0 | 1 | 2:
                 return dict(self._pick(plain))
@@ -79,11 +113,16 @@ class Maker:
             case 6:
                 return {"type": "object", "additionalProperties": self.schema(depth - 1)}
             case _:
-                return {"type": "object", "properties": {name: self._held(depth) for name in self._chance.sample(KEYS, 4)}}
+                return {
+                    "type": "object",
+                    "properties": {name: self._held(depth) for name in self._chance.sample(KEYS, 4)},
+                }
 
     def _held(self, depth: int) -> dict[str, Any]:
         made = self.schema(depth - 1)
-        return made | {"default": self._pick((0, 1, 1.0, None, "", "a", [], {}))} if self._chance.random() < 0.6 else made
+        return (
+            made | {"default": self._pick((0, 1, 1.0, None, "", "a", [], {}))} if self._chance.random() < 0.6 else made
+        )
 
 
 def main(count: int, seed: int) -> None:

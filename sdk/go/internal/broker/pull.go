@@ -158,7 +158,7 @@ func (p *Puller) on(msg *nats.Msg) {
 		p.lock.Lock()
 		p.heard = time.Now()
 		if p.asked = max(0, p.asked-1); p.asked == p.size/2 {
-			p.size = min(2*p.size, pullMost)
+			p.size = min(4*p.size, pullMost)
 		}
 		p.lock.Unlock()
 		p.take(got)
