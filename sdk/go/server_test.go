@@ -38,6 +38,9 @@ func startServer(t testing.TB) *server {
 }
 
 func (s *server) kill() {
+	if s.running == nil || s.running.Process == nil {
+		return
+	}
 	_ = s.running.Process.Kill()
 	_ = s.running.Wait()
 }

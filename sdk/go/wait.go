@@ -3,11 +3,9 @@ package jetflow
 import (
 	"context"
 	"iter"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/runs"
 	"jetflow.dev/go/internal/wire"
@@ -222,24 +220,29 @@ func (x *execution) wait(ctx context.Context, of []*spawned, what waiting) error
 	if what.until != nil {
 		late = time.After(time.Duration((*what.until - runs.Now()) * float64(time.Second)))
 	}
-	for first := true; ; first = false {
-		if !first || x.w.set.parkAfter > 0 {
-			if err := x.refresh(ctx, of); err != nil || x.isDone(what) {
-				return err
-			}
-		}
+	look := true // behind the subscription: what has ended before was told to nobody
+	for count := ""; ; {
 		if x.w.set.parkAfter <= 0 || x.w.isStopping() {
 			return x.parkFor(of, what)
 		}
+		if look {
+			if err := x.refresh(ctx, of); err != nil {
+				return err
+			}
+		}
+		if x.isDone(what) {
+			return nil
+		}
+		look = true
 		select {
 		case <-heard:
-			if x.isDone(what) {
-				return nil
+			look = false
+		case <-poll.C: // a live copy may be lost; the counter tells whether there is any news
+			before := count
+			if count, err = x.countOf(ctx); err != nil {
+				return err
 			}
-			if x.w.set.parkAfter > 0 {
-				first = true
-			}
-		case <-poll.C:
+			look = count != before || x.hasBorrowed(of)
 		case <-late:
 		case <-patience.C:
 			return x.parkFor(of, what)
@@ -248,6 +251,20 @@ func (x *execution) wait(ctx context.Context, of []*spawned, what waiting) error
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// countOf returns what the step's counter says.
+func (x *execution) countOf(ctx context.Context) (string, error) {
+	e := x.w.engine
+	stored, err := e.Last(ctx, e.Names.Counters(), e.Names.Counter("join", x.task.Root, x.task.Run, x.task.Step))
+	if err != nil || stored == nil {
+		return "", err
+	}
+	return string(stored.Body), nil
+}
+
+func (x *execution) hasBorrowed(of []*spawned) bool {
+	return slices.ContainsFunc(of, func(one *spawned) bool { return one.owner != "" })
 }
 
 // parkFor notes that the step waits cold.
@@ -335,48 +352,4 @@ func (x *execution) refresh(ctx context.Context, of []*spawned) error {
 		subjects[subject].outcome = wire.DecodeOutcome(message.Body)
 	}
 	return nil
-}
-
-// listener hears the live copies of the ends of a step's children.
-type listener struct {
-	once sync.Once
-	sub  *nats.Subscription
-	news chan struct{}
-	err  error
-}
-
-func (x *execution) listen(of []*spawned) (<-chan struct{}, error) {
-	x.lock.Lock()
-	if x.children == nil {
-		x.children = &listener{news: make(chan struct{}, 1)}
-	}
-	one := x.children
-	x.lock.Unlock()
-	if x.w.set.parkAfter <= 0 {
-		return one.news, nil
-	}
-	one.once.Do(func() {
-		subject := x.w.engine.Names.Of("live", "run", x.task.Root, x.task.Run, "*", "*")
-		one.sub, one.err = x.w.engine.NC.Subscribe(subject, func(msg *nats.Msg) {
-			x.lock.Lock()
-			if child := x.byID[wire.LastToken(msg.Subject)]; child != nil && child.outcome == nil {
-				child.outcome = wire.DecodeOutcome(msg.Data)
-			}
-			x.lock.Unlock()
-			select {
-			case one.news <- struct{}{}:
-			default:
-			}
-		})
-	})
-	return one.news, one.err
-}
-
-func (x *execution) closeChildren() {
-	x.lock.Lock()
-	one := x.children
-	x.lock.Unlock()
-	if one != nil && one.sub != nil {
-		_ = one.sub.Unsubscribe() // it fails where the connection is closed
-	}
 }

@@ -163,7 +163,7 @@ func TestJoins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stop := work(t, client, flows, options...)
 			defer stop()
-			if got, err := result(t, client, warm, 100); err != nil || got != 328350 {
+			if got, err := result(t, client, warm, 2000); err != nil || got != 2664667000 {
 				t.Errorf("join: %d, %v", got, err)
 			}
 			if got, err := result(t, client, completed, 10); err != nil || got != 5 {
