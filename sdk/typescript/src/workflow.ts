@@ -102,10 +102,13 @@ export class Workflow<I = unknown, O = unknown> {
     if (schema === undefined) return input as I;
     const found = await schema["~standard"].validate(input);
     if (found.issues === undefined) return found.value;
-    const said = found.issues.map(({ message, path = [] }) => `${path.length > 0 ? `${path.map((one) => String(Object(one) === one && "key" in (one as object) ? (one as { key: unknown }).key : one)).join(".")}: ` : ""}${message}`);
+    const said = found.issues.map(({ message, path = [] }) => [path.map(segment).join("."), message].filter(Boolean).join(": "));
     throw new InvalidInput(`the input of workflow '${this.name}' does not fit: ${said.join("; ")}`);
   }
 }
+
+/** Return a part of an issue's path: a key, or an object that has one. */
+const segment = (one: unknown): string => String(one !== null && typeof one === "object" && "key" in one ? one.key : one);
 
 /**
  * Declare a workflow of one step.
