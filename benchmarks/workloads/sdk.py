@@ -51,10 +51,15 @@ def _go(scratch: Path) -> list[str] | None:
     return [str(_build(scratch))] if shutil.which("go") else None
 
 
+def _typescript(_: Path) -> list[str] | None:
+    kit = ROOT / "sdk" / "typescript" / "dist" / "conformance" / "kit.js"  # what `make test-sdk-ts` has built
+    return ["node", str(kit)] if kit.exists() and shutil.which("node") else None
+
+
 SDKS: Final = (
     Sdk("Python", _python),
     Sdk("Go", _go, goal=0.9),
-    # The kit of another SDK stands here.
+    Sdk("TypeScript", _typescript, goal=0.4),
 )
 
 

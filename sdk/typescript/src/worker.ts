@@ -365,7 +365,8 @@ export class Worker implements Running, AsyncDisposable {
 
   private holds(subject: string, asker: string): boolean {
     const delivery = this.held.get(subject);
-    return delivery !== undefined && (delivery.execution !== undefined || !delivery.again || this.holders.name < asker);
+    const isGuard = asker.startsWith("guard "); // of a worker that has died: it is asked what others were given at all
+    return delivery !== undefined && (isGuard || delivery.execution !== undefined || !delivery.again || this.holders.name < asker);
   }
 
   /** @internal */
