@@ -214,7 +214,8 @@ export class Runner {
     } catch (error) {
       throw error instanceof NotJson ? new InvalidInput(`the input is ${error.message}`) : error;
     }
-    if (workflow.options.schema !== undefined) input = await workflow.checked(input);
+    input = workflow.checked(input);
+    if (input instanceof Promise) input = await input;
     const { graph } = execution;
     const before = graph.firsts.includes(task.step) ? NOTHING : await this.before(execution);
     const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(execution) : []);
