@@ -52,8 +52,8 @@ def _go(scratch: Path) -> list[str] | None:
 
 
 def _typescript(_: Path) -> list[str] | None:
-    kit = ROOT / "sdk" / "typescript" / "dist" / "conformance" / "kit.js"  # `make test-sdk-ts` builds it
-    return ["node", str(kit)] if kit.exists() else None
+    kit = ROOT / "sdk" / "typescript" / "dist" / "conformance" / "kit.js"  # what `make test-sdk-ts` has built
+    return ["node", str(kit)] if kit.exists() and shutil.which("node") else None
 
 
 SDKS: Final = (

@@ -136,7 +136,9 @@ export class Context<S = {}> {
   }
 
   /** Spawn a child run for each input of an iterable, which may be async: they are taken as they come. */
-  async spawnWorkflows<I, O>(child: Spawnable<I, O>, inputs: Iterable<I> | AsyncIterable<I>, options: { readonly key?: (input: I) => string } = {}): Promise<Children<O>> {
+  async spawnWorkflows<I, O>(
+    child: Spawnable<I, O>, inputs: Iterable<I> | AsyncIterable<I>, options: { readonly key?: (input: I) => string } = {},
+  ): Promise<Children<O>> {
     if (typeof inputs !== "object" || !(Symbol.iterator in inputs || Symbol.asyncIterator in inputs)) {
       throw new InvalidInput("the inputs of spawnWorkflows are an iterable: ctx.spawnWorkflow spawns one child");
     }

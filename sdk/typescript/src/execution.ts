@@ -1,6 +1,6 @@
 /** One execution of one step: what it has spawned, what it waits for, and the record that it leaves behind. */
 
-import { StepOver } from "./errors.js";
+import { StepOver, StepTimeout } from "./errors.js";
 import type { Graph } from "./graph.js";
 import { idSum, packIds } from "./identity.js";
 import { threshold } from "./policies.js";
@@ -45,7 +45,6 @@ export class Execution {
     readonly host: Host, readonly task: Task, readonly step: Step, readonly graph: Graph, readonly attempt: number,
     /** Whether nothing of the step can have been stored before. */
     readonly clean: boolean,
-    private readonly timedOut: () => Error,
   ) {
     this.timeLeft = step.options.timeoutMs ?? Infinity;
     this.startClock();
@@ -127,7 +126,11 @@ export class Execution {
   startClock(): void {
     if (this.timeLeft === Infinity) return;
     this.clockBegan = performance.now();
-    this.clock = setTimeout(() => this.stop(this.timedOut()), Math.min(this.timeLeft, 2 ** 31 - 1));
+    this.clock = setTimeout(() => this.stop(this.tooLong()), Math.min(this.timeLeft, 2 ** 31 - 1));
+  }
+
+  private tooLong(): StepTimeout {
+    return new StepTimeout(`attempt ${this.attempt} of step '${this.step.name}' took longer than ${this.step.options.timeoutMs} ms`);
   }
 
   stopClock(): void {
@@ -156,6 +159,11 @@ export class Execution {
   /** Return the record that seals a step that has failed. */
   failing({ status, error, attempt, started, ended, worker }: Outcome): JoinRecord {
     return this.record("sealed", { needed: 0, members: "", status, error, attempt, started, ended, worker });
+  }
+
+  /** Return the record that parks a step whose attempt failed until it is tried again. */
+  postponed(until: number, { attempt, started, ended, worker }: Pick<JoinRecord, "attempt" | "started" | "ended" | "worker">): JoinRecord {
+    return this.record("parked", { until, tried: attempt, attempt, started, ended, worker });
   }
 
   /** Return the record that parks the step at its waits. */

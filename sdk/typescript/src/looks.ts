@@ -176,6 +176,6 @@ export class Looks {
 
 /** Return the outcome of a cancelled run. */
 export function cancelled(task: Task): Outcome {
-  const now = Date.now() / 1000;
-  return outcome("cancelled", { error: failure("Cancelled", "the run was cancelled"), workflow: task.workflow, step: task.step, key: task.key, started: now, ended: now });
+  const [now, { workflow, step, key }] = [Date.now() / 1000, task];
+  return outcome("cancelled", { error: failure("Cancelled", "the run was cancelled"), workflow, step, key, started: now, ended: now });
 }

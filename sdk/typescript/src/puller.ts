@@ -91,7 +91,8 @@ export class Puller {
     }
     this.pausedUntil = performance.now() + RETRY_AFTER;
     if (code !== 503 && !/deleted/i.test(description)) return;
-    this.remake().then((consumer) => (this.consumer = consumer), (error: unknown) => this.broker.log.warn(`jetflow: consumer ${this.consumer.name}: ${String(error)}`));
+    const failed = (error: unknown) => this.broker.log.warn(`jetflow: consumer ${this.consumer.name}: ${String(error)}`);
+    this.remake().then((consumer) => (this.consumer = consumer), failed);
   }
 
   private check(): void {

@@ -71,7 +71,8 @@ export class Reader {
         continue;
       }
       if (answer.error === undefined) return answer;
-      if (refusal(answer.error) !== "passing" || performance.now() > until) throw new BrokerRefused(`${operation}: ${answer.error.description}`, answer.error.err_code);
+      const { description, err_code } = answer.error;
+      if (refusal(answer.error) !== "passing" || performance.now() > until) throw new BrokerRefused(`${operation}: ${description}`, err_code);
       await sleep(BUSY);
     }
   }
@@ -82,8 +83,9 @@ export class Reader {
       const { message } = await this.api<{ message: { subject: string; seq: number; hdrs?: string; data?: string; time: string } }>(
         `STREAM.MSG.GET.${stream}`, { last_by_subj: subject },
       );
-      const { seq, hdrs = "", data = "", time } = message;
-      return { subject: message.subject, seq, headers: headersOf(Buffer.from(hdrs, "base64").toString()), body: Buffer.from(data, "base64"), time: Date.parse(time) / 1000 };
+      const { hdrs = "", data = "", time, ...rest } = message;
+      const headers = headersOf(Buffer.from(hdrs, "base64").toString());
+      return { subject: rest.subject, seq: rest.seq, headers, body: Buffer.from(data, "base64"), time: Date.parse(time) / 1000 };
     } catch (error) {
       if (error instanceof BrokerRefused && error.code === NOT_FOUND) return null;
       throw error;
@@ -94,7 +96,8 @@ export class Reader {
   async subjects(stream: string, filter: string): Promise<string[]> {
     const found: string[] = [];
     for (let offset = 0; ; ) {
-      const page = await this.api<{ total?: number; state: { subjects?: Record<string, number> } }>(`STREAM.INFO.${stream}`, { subjects_filter: filter, offset });
+      const request = { subjects_filter: filter, offset };
+      const page = await this.api<{ total?: number; state: { subjects?: Record<string, number> } }>(`STREAM.INFO.${stream}`, request);
       const names = Object.keys(page.state.subjects ?? {});
       for (const name of names) found.push(name);
       offset += names.length;

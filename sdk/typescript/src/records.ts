@@ -91,9 +91,9 @@ export function decode<K extends keyof typeof KINDS>(kind: K, body: Uint8Array |
   const fields: Fields = KINDS[kind];
   if (!isRecord(value) || !fits(value, fields)) return undefined;
   const made = filled(value, fields);
-  const each = (name: string, by: Fields) => Array.isArray(made[name]) && (made[name] = (made[name] as Record<string, unknown>[]).map((one) => filled(one, by)));
-  each("nodes", NODE);
-  each("errors", FAILURE);
+  for (const [name, by] of [["nodes", NODE], ["errors", FAILURE]] as const) {
+    if (Array.isArray(made[name])) made[name] = (made[name] as Record<string, unknown>[]).map((one) => filled(one, by));
+  }
   if (isRecord(made["error"])) made["error"] = filled(made["error"], FAILURE);
   if (kind === "declaration") made["graph"] = decode("graph", canonical(made["graph"]));
   return made as Of<(typeof KINDS)[K]>;

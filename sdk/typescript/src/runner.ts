@@ -6,8 +6,8 @@ import { textOf } from "./broker.js";
 import { drop, type Marks } from "./cancelling.js";
 import { Context } from "./context.js";
 import {
-  BrokerRefused, failureOf, InvalidInput, InvalidOutput, isFinal, LostValue, MalformedRecord, PayloadTooLarge, RetryAfter, RunTimeout,
-  StepOver, StepTimeout, UnknownStep, UnknownVersion,
+  ChildFailed, ChildrenFailed, failureOf, InvalidInput, InvalidOutput, isFinal, LostValue, MalformedRecord, PayloadTooLarge, RetryAfter,
+  RunTimeout, StepOver, StepTimeout, UnknownVersion,
 } from "./errors.js";
 import { Execution, type Host } from "./execution.js";
 import type { Graph } from "./graph.js";
@@ -128,12 +128,14 @@ export class Runner {
   private attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun: boolean): Promise<End> {
     const { task, again } = delivery;
     const { host } = this;
-    const execution = new Execution(host, task, step, graph, number, !again && task.turn === 0, () => new StepTimeout(`attempt ${number} of step '${step.name}' took longer than ${step.options.timeoutMs} ms`));
+    const execution = new Execution(host, task, step, graph, number, !again && task.turn === 0);
     const late = this.tooLate(delivery, step, graph, hasBegun);
-    if (late !== undefined || number > (step.options.attempts ?? 3)) {
+    const most = step.options.attempts ?? 3;
+    if (late !== undefined || number > most) {
       execution.close();
-      const error = late === undefined ? failure("Poisoned", `step '${task.step}' of '${task.workflow}' was begun and lost more often than its ${step.options.attempts ?? 3} attempts allow`, task.step) : failureOf(late, task.step);
-      return this.end(execution, late === undefined ? "failed" : "timed_out", error);
+      if (late !== undefined) return this.end(execution, "timed_out", failureOf(late, task.step));
+      const message = `step '${task.step}' of '${task.workflow}' was begun and lost more often than its ${most} attempts allow`;
+      return this.end(execution, "failed", failure("Poisoned", message, task.step));
     }
     delivery.execution = execution;
     if (!again) return this.execute(delivery, execution);
@@ -143,7 +145,8 @@ export class Runner {
 
   private tooLate(delivery: Delivery, step: Step, graph: Graph, hasBegun: boolean): RunTimeout | undefined {
     const { task } = delivery;
-    if (task.deadline !== null && now() >= task.deadline && task.step !== graph.onFailure) return new RunTimeout("the deadline of the run passed before this step could run");
+    const deadline = deadlineOf(task, graph);
+    if (deadline !== undefined && Date.now() >= deadline) return new RunTimeout("the deadline of the run passed before this step could run");
     const { queueTimeoutMs } = step.options;
     if (queueTimeoutMs === undefined || hasBegun || now() - delivery.stored < queueTimeoutMs / 1000) return undefined;
     return new RunTimeout(`the task was in the queue for longer than ${queueTimeoutMs} ms`);
@@ -167,9 +170,9 @@ export class Runner {
 
   private async execute(delivery: Delivery, execution: Execution): Promise<End> {
     const { task, step } = execution;
-    const deadline = task.deadline === null || task.step === execution.graph.onFailure ? undefined : setTimeout(
-      () => execution.stop(new RunTimeout("the deadline of the run has passed")), Math.min(2 ** 31 - 1, Math.max(0, task.deadline * 1000 - Date.now())),
-    );
+    const at = deadlineOf(task, execution.graph);
+    const left = Math.min(2 ** 31 - 1, Math.max(0, (at ?? 0) - Date.now()));
+    const deadline = at === undefined ? undefined : setTimeout(() => execution.stop(new RunTimeout("the deadline of the run has passed")), left);
     let output = NULL;
     let thrown: { error: unknown } | undefined;
     try {
@@ -211,7 +214,8 @@ export class Runner {
     } catch (error) {
       throw error instanceof NotJson ? new InvalidInput(`the input is ${error.message}`) : error;
     }
-    if (workflow.options.schema !== undefined) input = await workflow.checked(input);
+    input = workflow.checked(input);
+    if (input instanceof Promise) input = await input;
     const { graph } = execution;
     const before = graph.firsts.includes(task.step) ? NOTHING : await this.before(execution);
     const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(execution) : []);
@@ -265,18 +269,19 @@ export class Runner {
     const { task, step, attempt, started } = execution;
     const { rules, name } = this.host;
     const why = failureOf(error, task.step);
-    const isWorth = step.options.on === undefined ? !isFinal(error) : error instanceof RetryAfter || (step.options.on(error) && !(isFinal(error) && !/^Child/.test(why.type)));
-    let delay = isWorth && !(error instanceof RunTimeout) ? delayAfter(step.options, attempt) : undefined;
+    let delay = isWorth(error, step.options.on) ? delayAfter(step.options, attempt) : undefined;
     if (delay !== undefined && error instanceof RetryAfter) delay = error.ms;
-    if (delay !== undefined && task.deadline !== null && task.step !== execution.graph.onFailure) delay = Math.min(delay, Math.max(0, task.deadline * 1000 - Date.now()));
+    const deadline = deadlineOf(task, execution.graph);
+    if (delay !== undefined && deadline !== undefined) delay = Math.min(delay, Math.max(0, deadline - Date.now()));
     const next = delay === undefined ? "it is the last one" : `next in ${Math.round(delay)} ms`;
-    rules.broker.log.warn(`jetflow: run ${task.run}: attempt ${attempt} of step '${task.step}' of '${task.workflow}' failed: ${why.type}: ${why.message.slice(0, 300)}; ${next}`);
+    const what = `attempt ${attempt} of step '${task.step}' of '${task.workflow}' failed: ${why.type}: ${why.message.slice(0, 300)}`;
+    rules.broker.log.warn(`jetflow: run ${task.run}: ${what}; ${next}`);
     if (delay === undefined) return this.end(execution, error instanceof StepTimeout || error instanceof RunTimeout ? "timed_out" : "failed", why);
     const ended = now();
     const again = ended + delay / 1000;
     const of = { attempt, worker: name, started, ended };
     await this.store(task, String(delivery.count), { ...of, error: why, again });
-    await rules.seal(task, { ...execution.failing(outcome("failed", of)), kind: "parked", members: null, until: again, tried: attempt, status: "succeeded", error: null });
+    await rules.seal(task, execution.postponed(again, of));
     return ACK;
   }
 
@@ -297,20 +302,36 @@ export class Runner {
     const type = graph === undefined ? "UnknownVersion" : "UnknownStep";
     const tried = count > 1 ? [...(await this.tried(task)).values()] : [];
     const since = Math.min(now(), ...tried.filter((one) => one.error?.type === type && one.started > 0).map((one) => one.started));
-    const error = graph === undefined ? new UnknownVersion(`version '${task.version}' of workflow '${task.workflow}' is not stored`) : new UnknownStep(`no worker knows step '${task.step}' of workflow '${task.workflow}'`);
-    const why = failureOf(error, task.step);
+    const message = graph === undefined ? `version '${task.version}' of workflow '${task.workflow}' is not stored` : `no worker knows step '${task.step}' of '${task.workflow}'`;
+    const why = failure(type, message, task.step);
     if (now() - since < this.host.unknownGraceMs / 1000) return this.handBack(delivery, { error: why }, Math.min(1000, this.host.unknownGraceMs));
-    const ended = outcome("failed", { error: why, workflow: task.workflow, step: task.step, key: task.key, started: now(), ended: now(), worker: this.host.name });
+    const ended = this.unrun(task, why);
     if (graph?.has(task.step) === true && task.step !== START) await this.host.rules.finish(task, graph, ended);
     else await this.host.rules.conclude(task, ended);
     return ACK;
   }
 
   /** End the run of a task that rests on what cannot be read. */
-  private async endRun(task: Task, graph: Graph | undefined, error: MalformedRecord | LostValue | BrokerRefused): Promise<End> {
-    const of = { error: failureOf(error, task.step), workflow: task.workflow, step: task.step, key: task.key, started: now(), ended: now(), worker: this.host.name };
-    if (graph !== undefined && task.step === graph.onFailure) await this.host.rules.finish(task, graph, outcome("failed", of));
-    else await this.host.rules.conclude(task, outcome("failed", of), graph);
+  private async endRun(task: Task, graph: Graph | undefined, error: MalformedRecord | LostValue): Promise<End> {
+    const ended = this.unrun(task, failureOf(error, task.step));
+    if (graph !== undefined && task.step === graph.onFailure) await this.host.rules.finish(task, graph, ended);
+    else await this.host.rules.conclude(task, ended, graph);
     return ACK;
   }
+
+  /** Return the outcome of a task that cannot be run. */
+  private unrun({ workflow, step, key }: Task, error: Failure): Outcome {
+    return outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.host.name });
+  }
+}
+
+/** When a run has no more time, in ms since the epoch. What runs after its failure has all it needs. */
+const deadlineOf = (task: Task, graph: Graph): number | undefined =>
+  task.deadline === null || task.step === graph.onFailure ? undefined : task.deadline * 1000;
+
+/** Tell whether an error is worth another attempt. */
+function isWorth(error: unknown, on: ((error: unknown) => boolean) | undefined): boolean {
+  if (error instanceof RetryAfter) return true;
+  if (error instanceof RunTimeout || (isFinal(error) && !(error instanceof ChildrenFailed || error instanceof ChildFailed))) return false;
+  return on === undefined ? !isFinal(error) : on(error);
 }

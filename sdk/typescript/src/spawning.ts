@@ -96,8 +96,8 @@ export class Spawner {
     if (task.metadata !== null) headers["Jf-Metadata"] = task.metadata;
     if (task.trace !== null) headers["traceparent"] = task.trace;
     const now = Date.now() / 1000;
-    const deadlines = [task.deadline, deadline === null ? null : now + deadline, policy.seconds == null ? null : now + policy.seconds].filter((one) => one !== null);
-    if (deadlines.length > 0) headers["Jf-Deadline"] = Math.min(...deadlines).toFixed(3);
+    const nearest = Math.min(task.deadline ?? Infinity, now + (deadline ?? Infinity), now + (policy.seconds ?? Infinity));
+    if (nearest < Infinity) headers["Jf-Deadline"] = nearest.toFixed(3);
     if (policy.early === true) headers["Jf-Eager"] = "1";
     return headers;
   }
@@ -109,7 +109,8 @@ export class Spawner {
     if (host.full.has(task.root)) throw new TreeTooLarge(`root run ${task.root} has more than ${host.maxDescendants} descendants`);
     if (spawned === 0 || !clean) return;
     const count = broker.count(broker.names.counter("tree", { root: task.root, run: task.root, step: "_tree" }), spawned);
-    count.then((value) => (value ?? 0) > host.maxDescendants && host.full.add(task.root), (error: unknown) => broker.log.warn(`jetflow: a tree was not counted: ${String(error)}`));
+    const failed = (error: unknown) => broker.log.warn(`jetflow: a tree was not counted: ${String(error)}`);
+    count.then((value) => (value ?? 0) > host.maxDescendants && host.full.add(task.root), failed);
   }
 
   private async publish(workflow: string, batch: readonly Planned[]): Promise<void> {
@@ -136,7 +137,9 @@ export class Spawner {
       else if (owner === step.name) this.owned.add(planned.id);
       else this.borrowed.set(planned.id, owner);
     }
-    if (conflict !== undefined) throw new KeyConflict(`key ${JSON.stringify(conflict.key)} of '${workflow}' names child run ${conflict.id}, which was spawned with another input`);
+    if (conflict === undefined) return;
+    const { key, id } = conflict;
+    throw new KeyConflict(`key ${JSON.stringify(key)} of '${workflow}' names child run ${id}, which was spawned with another input`);
   }
 
   /** Spawn a root run under a child's id, that belongs to nobody's join; return its id. */

@@ -20,7 +20,9 @@ function streams(names: Names): StreamConfig[] {
   const { jf, namespace } = names;
   const stored = { retention: "limits", storage: "file", num_replicas: 1, metadata: EDITION };
   const batched = { allow_direct: true, allow_batched: true, allow_atomic: true };
-  const once = { ...stored, ...batched, max_msgs_per_subject: 1, max_age: MONTH, discard: "new", discard_new_per_subject: true, duplicate_window: 120 * SECOND };
+  const once = {
+    ...stored, ...batched, max_msgs_per_subject: 1, max_age: MONTH, discard: "new", discard_new_per_subject: true, duplicate_window: 120 * SECOND,
+  };
   const bucket = { ...stored, max_msgs_per_subject: 1, allow_direct: true };
   const queue = { ...stored, retention: "workqueue" };
   const roots = { src: `${jf}.run.*.-.-.*`, dest: `${jf}.live.run.{{wildcard(1)}}.-.-.{{wildcard(2)}}` };
@@ -55,7 +57,8 @@ export async function ensureStreams(broker: Broker): Promise<void> {
 function check(found: StreamConfig, wanted: StreamConfig): void {
   const edition = found.metadata?.["jetflow_edition"];
   if (edition !== EDITION.jetflow_edition) {
-    throw new InvalidConnection(`stream ${found.name} is of edition ${edition ?? "unknown"}, and this SDK is of ${EDITION.jetflow_edition}: use another namespace`);
+    const own = EDITION.jetflow_edition;
+    throw new InvalidConnection(`stream ${found.name} is of edition ${edition ?? "unknown"}, and this SDK is of ${own}: use another namespace`);
   }
   const same = (one: StreamConfig) => JSON.stringify([[...one.subjects].sort(), one.republish?.src, one.republish?.dest]);
   if (same(found) !== same(wanted)) throw new InvalidConnection(`stream ${found.name} has other subjects, or another republish, than jetflow's`);

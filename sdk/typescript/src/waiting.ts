@@ -261,7 +261,8 @@ export class Waiting {
     const { broker } = this.host.rules;
     const { names } = broker;
     const value = all ? -1 : ((await broker.last(names.counters, names.counter("join", this.task)))?.seq ?? 0);
-    const subjects = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child)).map(([child, step]) => names.outcomeOf(this.task, child, step));
+    const borrowed = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child));
+    const subjects = borrowed.map(([child, step]) => names.outcomeOf(this.task, child, step));
     if (all || value !== this.counted) {
       for (const subject of new Set(await broker.subjects(names.records, names.outcomeOf(this.task, "*")))) {
         const child = lastToken(subject);

@@ -206,7 +206,8 @@ export class Worker implements Running, AsyncDisposable {
     const execution = current.getStore();
     const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
     const isDoubtful = performance.now() < this.doubtUntil;
-    if (execution !== undefined || !this.isCareful || isDoubtful) log.error(`jetflow: a rejection that nobody handles${execution ? ` in step '${execution.step.name}'` : ""}: ${why.stack ?? why.message}`);
+    const place = execution === undefined ? "" : ` in step '${execution.step.name}'`;
+    if (execution !== undefined || !this.isCareful || isDoubtful) log.error(`jetflow: a rejection that nobody handles${place}: ${why.stack ?? why.message}`);
     if (execution !== undefined) execution.stop(why);
     else if (!this.isCareful) {
       this.isCareful = true;
@@ -287,7 +288,8 @@ export class Worker implements Running, AsyncDisposable {
     try {
       end = await work();
     } catch (error) {
-      broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${why}`);
       end = error instanceof BrokerTimeout ? { nak: AGAIN_AFTER } : await this.runner.leave(delivery, error);
     }
     this.giveBack(delivery);
@@ -363,7 +365,8 @@ export class Worker implements Running, AsyncDisposable {
 
   private holds(subject: string, asker: string): boolean {
     const delivery = this.held.get(subject);
-    return delivery !== undefined && (delivery.execution !== undefined || !delivery.again || this.holders.name < asker);
+    const isGuard = asker.startsWith("guard "); // of a worker that has died: it is asked what others were given at all
+    return delivery !== undefined && (isGuard || delivery.execution !== undefined || !delivery.again || this.holders.name < asker);
   }
 
   /** @internal */

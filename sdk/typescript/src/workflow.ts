@@ -96,16 +96,23 @@ export class Workflow<I = unknown, O = unknown> {
     return { graph, version: hashed(canonical(graph)).slice(0, 16), deadline, input, output: {}, steps: Object.fromEntries(shown) };
   }
 
-  /** Return an input as its step gets it. Throws InvalidInput. */
-  async checked(input: unknown): Promise<I> {
+  /** Return an input as its step gets it; a promise if its validator needs one. Throws InvalidInput. */
+  checked(input: unknown): I | Promise<I> {
     const { schema } = this.options;
     if (schema === undefined) return input as I;
-    const found = await schema["~standard"].validate(input);
+    const found = schema["~standard"].validate(input);
+    return found instanceof Promise ? found.then((one) => this.fitting(one)) : this.fitting(found);
+  }
+
+  private fitting(found: Validated<I>): I {
     if (found.issues === undefined) return found.value;
-    const said = found.issues.map(({ message, path = [] }) => `${path.length > 0 ? `${path.map((one) => String(Object(one) === one && "key" in (one as object) ? (one as { key: unknown }).key : one)).join(".")}: ` : ""}${message}`);
+    const said = found.issues.map(({ message, path = [] }) => [path.map(segment).join("."), message].filter(Boolean).join(": "));
     throw new InvalidInput(`the input of workflow '${this.name}' does not fit: ${said.join("; ")}`);
   }
 }
+
+/** Return a part of an issue's path: a key, or an object that has one. */
+const segment = (one: unknown): string => String(one !== null && typeof one === "object" && "key" in one ? one.key : one);
 
 /**
  * Declare a workflow of one step.
