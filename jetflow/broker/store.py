@@ -314,7 +314,7 @@ def _left_behind(stream: str, status: Message) -> int:
     """
     headers = status.headers or {}
     if headers["Status"] not in _END_OF_PAGE:
-        reason = headers.get("Description", "nobody answers for the stream")
+        reason = headers.get("Description") or "nobody answers for the stream"
         kind = _TooMany if headers["Status"] == "413" else JetStreamUnavailable
         raise kind(f"a batched read of {stream} was refused: {headers['Status']} {reason}")
     return int(headers.get("Nats-Num-Pending", "0"))

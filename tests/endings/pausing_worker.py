@@ -12,7 +12,8 @@ from jetflow import Context, Retry, Worker, WorkerOptions, workflow
 _log = logging.getLogger("pausing")
 
 ONCE = Retry(attempts=1)
-OPTIONS = WorkerOptions(ack_wait=1.0, park_after=0.2)
+OPTIONS = WorkerOptions(ack_wait=1.0, park_after=0.2, guard=False)
+"""Without a guard, as where a whole machine is paused; `test_guard.py` pauses a worker alone."""
 
 
 async def opened(gate: str) -> None:
