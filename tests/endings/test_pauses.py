@@ -63,7 +63,7 @@ async def other(nats_server: NatsServer, namespace: str, client: Client) -> Asyn
 
 @pytest.mark.parametrize("flow", [running, parent], ids=["running", "waiting"])
 async def test_what_a_paused_worker_holds_goes_on_elsewhere(
-    client: Client, worker: MakeWorker, other: Paused, tmp_path: Path, flow: Workflow[str, int]
+    client: Client, worker: MakeWorker, other: Paused, stored: Stored, tmp_path: Path, flow: Workflow[str, int]
 ) -> None:
     """As the attempt that it was: a pause is none, however often the paused worker is given the task meanwhile."""
     run = await client.trigger(flow, str(tmp_path / "gate"))
@@ -74,6 +74,7 @@ async def test_what_a_paused_worker_holds_goes_on_elsewhere(
         other.go_on()
         (tmp_path / "gate").touch()
         assert await run.result(PATIENCE) == 1
+        await until(stored.all_acknowledged)  # before both stop, and nobody is there for what they hand back
 
 
 async def test_a_parked_task_is_not_the_paused_workers(
