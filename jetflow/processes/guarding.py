@@ -57,12 +57,14 @@ class Guarding:
         self._status = int(os.environ.pop(STATUS, "-1"))  # not for what a step may start
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._is_told = threading.Event()
         self._thread = threading.Thread(target=self._keep_guarded, name="jetflow-guarding", daemon=True)
         forks.in_child(self, Guarding._leave)
 
-    def start(self) -> None:
-        """Start the guard, and whatever guard follows it."""
+    async def start(self) -> None:
+        """Start the guard, and whatever guard follows it. Once it knows whom it watches, no death escapes it."""
         self._thread.start()
+        await asyncio.to_thread(self._is_told.wait, ENDS_WITHIN)
 
     async def stop(self) -> None:
         """Have the guard end, which gives nothing back, if it was started."""
@@ -122,8 +124,10 @@ class Guarding:
             pass_fds=[one for one in (self.table.file, self._life, self._status) if one >= 0],
             start_new_session=True,
         )
-        with suppress(BrokenPipeError):
-            process.communicate(msgspec.msgpack.encode(watched))
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(msgspec.msgpack.encode(watched))
+        self._is_told.set()
         return process.wait()
 
 

@@ -139,7 +139,7 @@ class Services:
         await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
         await self.heartbeat.start()
         if self.guarding is not None:
-            self.guarding.start()
+            await self.guarding.start()
         await self.executor.cancellations.start()
         await self.pullers.start()
         for errands in self.errands:
