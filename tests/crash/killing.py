@@ -105,8 +105,8 @@ class Killing:
                 else:
                     wrong += await self._not_deleted(client._session)
                 seconds = monotonic() - started
-                until = monotonic() + 1.0
-                while point and all(worker.poll() is None for worker in workers) and monotonic() < until:  # noqa: ASYNC110
+                until = monotonic() + (ENDS_WITHIN if chosen.only_for else 1.0)  # a guard may still be starting
+                while point and not _has_happened(marker, workers) and monotonic() < until:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
                 died = [worker for worker in workers if worker.poll() == -9]
                 ended = [worker for worker in workers if worker.poll() not in (None, -9)]
@@ -216,3 +216,7 @@ class Killing:
             worker.kill()
         for worker in workers:
             worker.wait()
+
+
+def _has_happened(marker: Path, workers: list[subprocess.Popen[bytes]]) -> bool:
+    return marker.exists() and any(worker.poll() is not None for worker in workers)
