@@ -17,6 +17,8 @@ from typing import Final
 
 from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType] - it mentions trio
 
+from jetflow.processes.guard import how_ended
+
 PATIENCE: Final = 2.0
 """Seconds that running steps may go on after a change, and that the worker then has to end."""
 
@@ -113,11 +115,7 @@ class _WorkerProcess:
         if process is not self._process or self.told.is_set():
             return
         if self._reloads:
-            _log.warning("the worker %s: it starts again at the next change", _how(status))
+            _log.warning("the worker %s: it starts again at the next change", how_ended(status))
         else:
             self.status = status if status >= 0 else 128 - status
             self.told.set()
-
-
-def _how(status: int) -> str:
-    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -19,12 +19,8 @@ import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.errors import BrokerError
+from jetflow.processes.guard import IN_PROGRESS, ROUNDS
 from jetflow.worker.deliveries import Deliveries
-
-IN_PROGRESS: Final = b"+WPI"
-
-ROUNDS: Final = 7
-"""Rounds in each ``ack_wait``. A task is kept alive in every second one: with time to spare within a third."""
 
 BLOCKED_AFTER: Final = 1.0
 """Seconds without an answer of the event loop after which it counts as blocked."""

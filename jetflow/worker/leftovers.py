@@ -16,8 +16,8 @@ import msgspec
 from jetflow.broker.access import Access
 from jetflow.broker.connection import Connection
 from jetflow.errors import BrokerError
+from jetflow.processes.guard import IN_PROGRESS, ROUNDS
 from jetflow.worker.deliveries import NAK
-from jetflow.worker.heartbeat import IN_PROGRESS, ROUNDS
 from jetflow.worker.threads import Call
 
 LOOK_EVERY: Final = 0.05
