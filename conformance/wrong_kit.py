@@ -135,7 +135,7 @@ def streams_without_batches() -> None:
     """Streams are made without a setting that others rely on."""
     right = replace(
         topology,
-        "_streams",
+        "streams_of",
         lambda *given: [stream | {"allow_batched": False, "allow_atomic": False} for stream in right(*given)],
     )
 
@@ -154,7 +154,7 @@ def streams_updated() -> None:
 @fault("W04")
 def edition_unchecked() -> None:
     """Streams of another edition are used all the same."""
-    replace(topology, "_check_stream", lambda *_: None)
+    replace(topology, "check_stream", lambda *_: None)
 
 
 # --- the order of one task

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, o
 
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
+from jetflow.broker.layout import Change, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
@@ -23,7 +24,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.query.queries import Queries
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
-from jetflow.runs.targets import resolve, root_task, start_root
+from jetflow.runs.targets import resolve, root_task, trigger_root
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
@@ -134,9 +135,11 @@ class Client(Queries):
     ) -> Run[Any]:
         """Start a root run. The same key of the same workflow is the same run.
 
-        ``metadata`` is JSON; every descendant of the run sees it as ``ctx.metadata``.
+        ``metadata`` is JSON; every descendant of the run sees it as ``ctx.metadata``. For a user who may not store
+        tasks, but ask for runs (``jf.<namespace>.in.trigger.*``), a worker starts it, and alone knows of key conflicts.
 
         Raises:
+            PermissionDenied: this user may do neither.
             InvalidInput: the input, or the metadata, does not fit.
             UnknownWorkflow: nobody has declared a workflow of this name.
             KeyConflict: the key was used with another input.
@@ -146,7 +149,7 @@ class Client(Queries):
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
         task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
-        await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)
+        await trigger_root(self._session, task, timeout=TRIGGER_TIMEOUT)
         return Run(self._session, task.run, target.output, task)
 
     @overload
@@ -186,6 +189,14 @@ class Client(Queries):
     async def storage(self) -> Storage:
         """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""
         return await read_storage(self._session.usable())
+
+    async def drift(self) -> list[Change]:
+        """Return in what the namespace's streams differ from what they have to be: `jetflow setup` mends that.
+
+        Ages, sizes and replicas are an operator's to choose, and no difference.
+        """
+        session = self._session.usable()
+        return await changes_of(session.connection, session.names)
 
     async def workflows(self) -> list[str]:
         """Return the names of all workflows that are declared in the namespace."""

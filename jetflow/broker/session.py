@@ -25,6 +25,8 @@ class Session:
         self._atomic = AtomicBatches(connection) if durable else None
         self._closed = False
         self.takes_large: bool = True
+        self.only_asks: bool = False
+        """Whether this user may not store tasks, as it has turned out: it asks workers for root runs."""
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)

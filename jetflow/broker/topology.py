@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
-from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
+from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
 """Seconds for which the server remembers message ids. Only the fast path: subjects are the guarantee."""
@@ -80,7 +81,7 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
         PermissionDenied: this user may not ask for one, or not make one that is missing.
         BrokerError: one that exists is of another edition of the wire format, or of somebody else.
     """
-    streams = {stream["name"]: retention.applied(stream) for stream in _streams(names, retention)}
+    streams = {stream["name"]: retention.applied(stream) for stream in streams_of(names, retention)}
     values = streams.pop(names.values_stream)
     await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams.values()))
     try:
@@ -106,24 +107,21 @@ async def check_streams(connection: Connection, names: Subjects) -> bool:
         PermissionDenied: this user may not ask.
         BrokerError: a stream is of another edition of the wire format, or of somebody else.
     """
-    streams = {stream["name"]: stream for stream in _streams(names, Retention())}
-    found = dict(
-        zip(
-            streams, await asyncio.gather(*(_found(connection, f"STREAM.INFO.{name}") for name in streams)), strict=True
-        )
-    )
+    streams = {stream["name"]: stream for stream in streams_of(names, Retention())}
+    infos = await asyncio.gather(*(found(connection, f"STREAM.INFO.{name}") for name in streams))
+    state = dict(zip(streams, infos, strict=True))
     for name, stream in streams.items():
-        there = found[name]
+        there = state[name]
         if there is not None:
-            _check_stream(there["config"], stream)
+            check_stream(there["config"], stream)
         elif name != names.values_stream:
             raise UnknownNamespace(names.namespace, name)
-    return found[names.values_stream] is not None
+    return state[names.values_stream] is not None
 
 
-def _streams(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
+def streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream, as it is made where nobody has chosen anything."""
-    metadata = {EDITION_KEY: EDITION}
+    metadata = {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT}
     return [stream | {"metadata": metadata} for stream in _settings(names, retention)]
 
 
@@ -191,20 +189,20 @@ def _republish(subjects: tuple[str, str]) -> dict[str, str]:
 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
     name: str = config["name"]
-    found = await _found(connection, f"STREAM.INFO.{name}")
-    if found is None:
+    there = await found(connection, f"STREAM.INFO.{name}")
+    if there is None:
         try:
-            found = await _made(connection, config)
+            there = await make_stream(connection, config)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=f"the stream {name} does not exist") from None
         except BrokerRefused as error:
             if error.err_code != _STREAM_EXISTS:  # made meanwhile, with other settings
                 raise
-            found = await connection.api(f"STREAM.INFO.{name}")
-    _check_stream(found["config"], config)
+            there = await connection.api(f"STREAM.INFO.{name}")
+    check_stream(there["config"], config)
 
 
-async def _made(connection: Connection, config: dict[str, Any]) -> dict[str, Any]:
+async def make_stream(connection: Connection, config: dict[str, Any]) -> dict[str, Any]:
     """Make a stream; with as many consumers as the account may have, if those are fewer."""
     operation = f"STREAM.CREATE.{config['name']}"
     try:
@@ -215,7 +213,7 @@ async def _made(connection: Connection, config: dict[str, Any]) -> dict[str, Any
     return await connection.api(operation, {name: value for name, value in config.items() if name != "max_consumers"})
 
 
-def _check_stream(found: dict[str, Any], config: dict[str, Any]) -> None:
+def check_stream(found: dict[str, Any], config: dict[str, Any]) -> None:
     """Check that a stream that was made with other settings holds the same: how long and how often is its owner's.
 
     Raises:
@@ -232,11 +230,24 @@ def _check_stream(found: dict[str, Any], config: dict[str, Any]) -> None:
         )
     for setting in ("subjects", "republish"):
         has, needs = found.get(setting), config.get(setting)
-        if has != needs:
+        if has != needs and not (setting == "subjects" and layout_of(metadata) > int(LAYOUT) and _holds(has, needs)):
+            older = f" (layout {layout_of(metadata)}, and this jetflow makes {LAYOUT})"
             raise BrokerError(
-                f"the stream {name} was made by another version of jetflow, or by somebody else: its {setting} is "
-                f"{has}, and has to be {needs}. Use another namespace, or delete its streams"
+                f"the stream {name} was made by another version of jetflow{older}, or by somebody else: its {setting} "
+                f"is {has}, and has to be {needs}. `jetflow setup` mends it where the server allows that; else use "
+                "another namespace, or delete its streams"
             )
+
+
+def layout_of(metadata: Mapping[str, str]) -> int:
+    """Return the layout that a stream was made with; 0 where it says none, as before there were any."""
+    said = metadata.get(LAYOUT_KEY, "0")
+    return int(said) if said.isdecimal() else 0
+
+
+def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
+    """Return whether a stream of a newer layout takes all that this one sends there."""
+    return set(needs or ()) <= set(has or ())
 
 
 async def delete_streams(connection: Connection, names: Subjects) -> None:
@@ -328,7 +339,7 @@ async def _ensure_consumer(
         "max_deliver": -1,
         "max_waiting": 4096,
     }
-    answer = await _found(connection, f"CONSUMER.INFO.{stream}.{name}")
+    answer = await found(connection, f"CONSUMER.INFO.{stream}.{name}")
     needed = f"the consumer {name} of {stream} {'does not exist' if answer is None else 'has to be changed'}"
     if answer is not None:
         there: dict[str, Any] = answer["config"]
@@ -349,7 +360,7 @@ def _shortest_wait(config: dict[str, Any]) -> float:
     return min(config["ack_wait"], *backoff) / SECOND if backoff else config["ack_wait"] / SECOND
 
 
-async def _found(connection: Connection, operation: str) -> dict[str, Any] | None:
+async def found(connection: Connection, operation: str) -> dict[str, Any] | None:
     """Return what the server tells of a stream or consumer, or None if there is none."""
     try:
         return await connection.api(operation)

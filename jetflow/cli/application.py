@@ -24,9 +24,11 @@ from jetflow.cli.graph import graph, workflows
 from jetflow.cli.options import UsageError
 from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
+from jetflow.cli.setup import setup
 from jetflow.cli.show import show
 from jetflow.cli.top import top
 from jetflow.cli.trigger import trigger
+from jetflow.cli.users import users
 from jetflow.cli.watch import ENDED, watch
 from jetflow.cli.worker import worker
 from jetflow.cli.workers import workers
@@ -58,6 +60,8 @@ app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
+app.command(setup, usage="Usage: jetflow setup [MODULE[:OBJECT]]... [OPTIONS]")
+app.command(users, usage="Usage: jetflow users [NAMESPACE]... [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
 
 

@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from jetflow.broker.layout import Change
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -21,7 +22,7 @@ _MB: Final = 1_000_000
 
 
 def doctor(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
-    """Tell what is stored: by stream, and what history costs the server in memory and on disk.
+    """Tell what is stored, by stream, what history costs the server, and whether the streams are as they have to be.
 
     What ended long ago is deleted by the workers: see `--keep`, `--keep-failed` and `--keep-runs` of `jetflow worker`.
 
@@ -29,20 +30,20 @@ def doctor(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: 
     jetflow doctor --server nats.example.com
     ```
     """
-    storage = loop.run(_read(place))
+    storage, drift = loop.run(_read(place))
     if as_json:
-        print_json(msgspec.to_builtins(storage))
+        print_json(msgspec.to_builtins(storage) | {"drift": msgspec.to_builtins(drift)})
         return 0
-    Console(highlight=False).print(_page_of(storage))
+    Console(highlight=False).print(_page_of(storage, drift))
     return 0
 
 
-async def _read(place: Place) -> Storage:
+async def _read(place: Place) -> tuple[Storage, list[Change]]:
     async with place.connect() as client:
-        return await client.storage()
+        return await client.storage(), await client.drift()
 
 
-def _page_of(storage: Storage) -> Group:
+def _page_of(storage: Storage, drift: list[Change]) -> Group:
     table = Table("stream", "messages", "MB", "oldest", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -54,7 +55,13 @@ def _page_of(storage: Storage) -> Group:
         f"history: about {storage.memory / _MB:,.0f} MB of the server's memory, and {storage.bytes / _MB:,.0f} MB of "
         "its disk; jetflow worker --keep, --keep-failed and --keep-runs say how much of it stays"
     )
-    return Group(table, Text(), Text(cost))
+    return Group(table, Text(), Text(cost), Text(), *map(Text, _told_of(drift)))
+
+
+def _told_of(drift: list[Change]) -> list[str]:
+    if not drift:
+        return ["every stream is as it has to be"]
+    return [*(change.told for change in drift), "`jetflow setup` mends what the server lets it change"]
 
 
 def _told(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from jetflow.broker.access import access_of
+from jetflow.broker.access import Access, access_of
 from jetflow.broker.auth import Auth
 from jetflow.cli.options import FLAG, UsageError
 from jetflow.cli.project import dev_server
@@ -73,7 +73,15 @@ class Place:
     @property
     def shown(self) -> str:
         """The servers, for people: without passwords."""
-        return access_of(self.servers, **self._access()).shown
+        return self.access().shown
+
+    def access(self) -> Access:
+        """Return how to reach the server, and as whom.
+
+        Raises:
+            UsageError: a password is missing.
+        """
+        return access_of(self.servers, **self._access())
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
         """Connect as a client.

@@ -14,7 +14,7 @@ from typing import Final
 from jetflow.broker.attendance import WAITED
 from jetflow.broker.connection import Message
 from jetflow.broker.session import Session
-from jetflow.engine.tasks import Outcome, Task
+from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout, JetStreamUnavailable, ResultTimeout, UnknownRun
 from jetflow.runs.missing import is_missed, told
 from jetflow.runs.query.child_rows import waited_for
@@ -58,7 +58,9 @@ class Following:
             if not ended.done():
                 ended.set_result((message.subject.split(".")[-4], decode_outcome(message.data)))
 
-        subscription = await connection.subscribe(names.live_run_by_id(self._run), on_live)
+        is_root = self._task is not None and self._task.parent == NONE
+        live = names.live_root_by_id(self._run) if is_root else names.live_run_by_id(self._run)
+        subscription = await connection.subscribe(live, on_live)
         try:
             async with asyncio.timeout(timeout):
                 return await self._wait(ended)
@@ -113,6 +115,8 @@ class Following:
 
     async def _exists(self) -> bool:
         """Tell whether a task of the run is stored: it has one from its beginning until it is deleted."""
+        if self._session.only_asks:  # this user may not read tasks
+            return True
         names, store = self._session.names, self._session.store
         subject = names.tasks_of_run_id(self._run) if self._task is None else names.task_of(self._task)
         if self._task is not None and await store.last(names.tasks_stream, subject) is not None:
@@ -133,7 +137,7 @@ class Following:
     async def _missing(self) -> set[str]:
         """Return the workflows, of the run and of its children, whose tasks wait and which no worker runs."""
         task, session = self._task, self._session
-        if task is None:
+        if task is None or session.only_asks:
             return set()
         try:
             if await is_missed(session, task.workflow, task.version):

@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 from jetflow.broker.session import Session
 from jetflow.engine.identity import checked_key, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
-from jetflow.errors import KeyConflict, PayloadTooLarge, RecentlyDeleted
+from jetflow.errors import KeyConflict, PayloadTooLarge, PermissionDenied, RecentlyDeleted
 from jetflow.runs.marks import was_deleted
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
@@ -92,6 +92,53 @@ def root_task(
     )
 
 
+def check_metadata(task: Task) -> None:
+    """Check that the metadata of a task fit where they have to.
+
+    Raises:
+        PayloadTooLarge: they do not.
+    """
+    if len(task.metadata or b"") > METADATA_LIMIT:
+        raise PayloadTooLarge("the metadata of a run", len(task.metadata or b""), METADATA_LIMIT)
+
+
+async def ask_for_root(session: Session, task: Task, *, timeout: float | None) -> None:
+    """Have a worker start a root run, as any NATS client may: for a user who may not store tasks.
+
+    The run has the same id. That its key stands for another input is not told to whoever asks.
+
+    Raises:
+        PayloadTooLarge: the input is larger than one message may be.
+        BrokerTimeout, BrokerRefused, PermissionDenied: the server did not take it.
+    """
+    check_metadata(task)
+    headers = {Header.RUN: task.run}
+    if task.key is not None and task.key.isprintable() and task.key == task.key.strip():
+        headers[Header.KEY] = task.key
+    if task.metadata is not None:
+        headers[Header.METADATA] = task.metadata.decode()
+    if task.trace is not None:
+        headers[Header.TRACE] = task.trace
+    subject = session.names.inbox_trigger(task.workflow)
+    await session.publisher.store(subject, task.input, header_block(headers), timeout=timeout)
+
+
+async def trigger_root(session: Session, task: Task, *, timeout: float | None) -> None:
+    """Start a root run, or have a worker do it where this user may not. ``timeout`` is seconds.
+
+    Raises:
+        The same as `start_root`, and `ask_for_root`.
+    """
+    if not session.only_asks:
+        try:
+            await start_root(session, task, timeout=timeout)
+        except PermissionDenied:
+            await ask_for_root(session, task, timeout=timeout)
+            session.only_asks = True
+        return
+    await ask_for_root(session, task, timeout=timeout)
+
+
 async def start_root(session: Session, task: Task, *, timeout: float | None) -> bool:
     """Publish the first task of a root run. Returns False if the run existed. ``timeout`` is seconds.
 
@@ -105,8 +152,7 @@ async def start_root(session: Session, task: Task, *, timeout: float | None) -> 
         check_size(f"the input of a run of {task.workflow!r}", task.input)
         value = await put(session, task.root, task.input, timeout=timeout)
         task = msgspec.structs.replace(task, input=b"", value=value)
-    if len(task.metadata or b"") > METADATA_LIMIT:
-        raise PayloadTooLarge("the metadata of a run", len(task.metadata or b""), METADATA_LIMIT)
+    check_metadata(task)
     if task.key is not None and await was_deleted(session, task.run):
         raise RecentlyDeleted(task.workflow, task.key, task.run)
     subject = session.names.task_of(task)

@@ -19,6 +19,13 @@ EDITION: Final = "2"
 EDITION_KEY: Final = "jetflow_edition"
 """The name under which the metadata of a stream hold the edition."""
 
+LAYOUT: Final = "1"
+"""Number of how streams are set up within an edition: it grows when their settings do. `jetflow setup` brings streams
+of an older one up to it; those of a newer one are used."""
+
+LAYOUT_KEY: Final = "jetflow_layout"
+"""The name under which the metadata of a stream hold the layout."""
+
 BEGUN: Final = "begun-"
 """Stands before the delivery in the subject of a record that its body has begun."""
 
@@ -141,6 +148,10 @@ class Subjects:
     def live_run_by_id(self, run: str) -> str:
         """The live copy of how one run ended."""
         return f"{self._live}.*.*.*.{run}"
+
+    def live_root_by_id(self, run: str) -> str:
+        """The live copy of how one root run ended."""
+        return f"{self._live}.*.-.-.{run}"
 
     def runs_of_join(self, join: StepAddress) -> str:
         """How the children ended that one step spawned."""

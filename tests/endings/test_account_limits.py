@@ -7,7 +7,7 @@ import pytest
 import jetflow
 from jetflow import Context, Retry, RunFailed, Worker, WorkerOptions, workflow
 from jetflow.broker.connection import Connection
-from jetflow.broker.topology import Retention, _streams
+from jetflow.broker.topology import Retention, streams_of
 from jetflow.errors import BrokerError, BrokerRefused
 from jetflow.server import NatsServer, ServerOptions
 from jetflow.wire.subjects import Subjects
@@ -94,6 +94,6 @@ async def test_a_bound_in_bytes_that_is_required_is_asked_for_by_name() -> None:
 async def test_streams_that_an_operator_has_made_with_bounds_are_used() -> None:
     async with account("max_file: 1G, max_bytes_required: true") as server:
         async with await Connection.open(server.url) as connection:
-            for config in _streams(Subjects("default"), Retention()):
+            for config in streams_of(Subjects("default"), Retention()):
                 await connection.api(f"STREAM.CREATE.{config['name']}", config | {"max_bytes": 100_000_000})
         assert await joined(server) == sum(range(100))

@@ -1,10 +1,9 @@
-"""A user who may only read, by the permissions in docs/looking.md: all that reads works, and nothing that writes."""
+"""A user who may only read, by the permissions of `jetflow users`: all that reads works, and nothing that writes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -15,9 +14,9 @@ import jetflow
 from jetflow import Context, Retry, Worker, WorkerOptions, workflow
 from jetflow.errors import PermissionDenied, UnknownNamespace
 from jetflow.server import NatsServer, ServerOptions
+from jetflow.wire.roles import permissions_of
+from jetflow.wire.subjects import Subjects
 from tests.endings.stored import GRACE, PATIENCE
-
-PAGE = Path(__file__).parents[2] / "docs" / "looking.md"
 
 
 @workflow("leaf", retry=Retry(attempts=1))
@@ -31,11 +30,14 @@ async def fan(count: int, ctx: Context) -> str:
     return "x" * 300_000
 
 
-def template() -> str:
-    """Return the permissions of a viewer, as the page has them."""
-    found = re.search(r"```\n(\{ user: viewer.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None
-    return found[1].replace("PASSWORD", "secret")
+VIEWER = permissions_of("viewer", Subjects("default"), owns_account=True)
+
+
+def users() -> str:
+    publish, subscribe = (", ".join(f'"{one}"' for one in allowed) for allowed in (VIEWER.publish, VIEWER.subscribe))
+    may = f"publish: {{ allow: [{publish}] }}, subscribe: {{ allow: [{subscribe}] }}"
+    viewer = f"{{ user: viewer, password: secret, permissions: {{ {may} }} }}"
+    return f"authorization {{ users: [ {{ user: operator, password: secret }}, {viewer} ] }}"
 
 
 def url(server: NatsServer, user: str) -> str:
@@ -44,12 +46,11 @@ def url(server: NatsServer, user: str) -> str:
 
 async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jetflow.broker.live_counts.MANY", 1)
-    users = f"authorization {{ users: [ {{ user: operator, password: secret }}\n{template()} ] }}"
     async with (
-        NatsServer(tmp_path / "store", ServerOptions(config=users)) as server,
+        NatsServer(tmp_path / "store", ServerOptions(config=users())) as server,
         jetflow.connect(url(server, "operator")) as operator,
         Worker([fan, leaf], server=url(server, "operator"), options=WorkerOptions(grace=GRACE)),
-        jetflow.connect(url(server, "viewer"), ensure=False) as viewer,
+        jetflow.connect(url(server, "viewer"), ensure=False, inbox_prefix=VIEWER.inbox) as viewer,
     ):
         run = await operator.trigger(fan, 30, key="k")
         async with asyncio.timeout(PATIENCE), aclosing(viewer.watch(run.id)) as looks:

@@ -20,7 +20,7 @@ from jetflow.broker.topology import (
     ensure_streams,
 )
 from jetflow.errors import BrokerRefused
-from jetflow.wire.subjects import EDITION, EDITION_KEY, Subjects
+from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 from jetflow.worker.options import WorkerOptions
 
 FILE: Final = Path(__file__).parents[2] / "docs" / "topology.json"
@@ -90,7 +90,7 @@ def test_the_file_is_what_the_code_makes() -> None:
 
 def test_every_stream_carries_the_edition_and_none_that_holds_state_takes_schedules() -> None:
     streams: list[dict[str, Any]] = json.loads(FILE.read_text())["streams"]
-    assert all(stream["metadata"] == {EDITION_KEY: EDITION} for stream in streams)
+    assert all(stream["metadata"] == {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT} for stream in streams)
     scheduling = [stream["name"] for stream in streams if stream.get("allow_msg_schedules")]
     assert scheduling == [NAMES.timers_stream]
     assert not any(stream.get("allow_rollup_hdrs") for stream in streams)

@@ -19,7 +19,7 @@ from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.runs.values import LostValue
 from jetflow.wire.headers import Header
 from jetflow.wire.records import Declaration, DeclaredStep, Mark
-from jetflow.wire.subjects import EDITION, RECORD_KINDS, Subjects
+from jetflow.wire.subjects import EDITION, LAYOUT, RECORD_KINDS, Subjects
 from jetflow.worker.failures import FINAL
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
@@ -68,6 +68,7 @@ def test_every_stream_and_kind_of_record_is_named() -> None:
     assert all(stream.replace("NS", "<ns>") in streams for stream in found)
     assert f"{{{','.join(RECORD_KINDS)}}}" in streams
     assert f'"jetflow_edition": "{EDITION}"' in streams
+    assert f'"jetflow_layout": "{LAYOUT}"' in streams
 
 
 def test_errors_that_are_final_are_said_to_be() -> None:

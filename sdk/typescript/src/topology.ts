@@ -6,7 +6,7 @@ import type { Names } from "./wire.js";
 
 const SECOND = 1e9;
 const MONTH = 30 * 24 * 3600 * SECOND;
-const EDITION = { jetflow_edition: "2" };
+const EDITION = { jetflow_edition: "2", jetflow_layout: "1" };
 const [STREAM_EXISTS, CONSUMER_EXISTS, NO_CONSUMER, NO_ROOM] = [10058, 10148, 10014, 10027];
 
 interface StreamConfig {

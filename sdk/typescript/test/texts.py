@@ -13,7 +13,24 @@ from typing import Any
 from jetflow.errors import InvalidInput
 from jetflow.wire.codec import Codec
 
-WORDS = ["a", "b", "kind", "né", "\U0001f600", "\ue000", "\u2028", "", "__proto__", "constructor", 'q"', "\\", "\n", "\x7f", "10", "9"]
+WORDS = [
+    "a",
+    "b",
+    "kind",
+    "né",
+    "\U0001f600",
+    "\ue000",
+    "\u2028",
+    "",
+    "__proto__",
+    "constructor",
+    'q"',
+    "\\",
+    "\n",
+    "\x7f",
+    "10",
+    "9",
+]
 
 
 def number(draw: random.Random) -> str:
@@ -25,18 +42,33 @@ def number(draw: random.Random) -> str:
     if kind == 2:
         return repr(draw.uniform(-1e3, 1e3))
     if kind == 3:
-        return f"{draw.randrange(1, 10**draw.randrange(1, 19))}e{draw.randrange(-330, 320)}"
+        return f"{draw.randrange(1, 10 ** draw.randrange(1, 19))}e{draw.randrange(-330, 320)}"
     if kind == 4:
-        return draw.choice(["-0", "-0.0", "0e5", "1E2", "1.0", "100.00", "1e400", "9007199254740993", "1e21", "123456789012345680000.0"])
+        return draw.choice(
+            [
+                "-0",
+                "-0.0",
+                "0e5",
+                "1E2",
+                "1.0",
+                "100.00",
+                "1e400",
+                "9007199254740993",
+                "1e21",
+                "123456789012345680000.0",
+            ]
+        )
     if kind == 5:
-        return f"{draw.randrange(-99, 99)}.{draw.randrange(10**draw.randrange(1, 20))}"
+        return f"{draw.randrange(-99, 99)}.{draw.randrange(10 ** draw.randrange(1, 20))}"
     return str(draw.randrange(3))
 
 
 def text(draw: random.Random) -> str:
     kind = draw.randrange(12)
     if kind == 0:
-        return draw.choice(['"\\ud800"', '"\\udc00x"', '"\\ud83d\\ude00"', '"\\u00e9"', '"\\/"', '"\\u0001"', '"\\u007f"'])
+        return draw.choice(
+            ['"\\ud800"', '"\\udc00x"', '"\\ud83d\\ude00"', '"\\u00e9"', '"\\/"', '"\\u0001"', '"\\u007f"']
+        )
     return json.dumps("".join(draw.choices(WORDS, k=draw.randrange(3))), ensure_ascii=draw.random() < 0.5)
 
 
@@ -48,29 +80,43 @@ def value(draw: random.Random, depth: int) -> str:
     if kind < 4:
         return text(draw)
     if kind < 6:
-        return draw.choice(["true", "false", "null", "nul", "01", "1."] if draw.random() < 0.05 else ["true", "false", "null"])
+        return draw.choice(
+            ["true", "false", "null", "nul", "01", "1."] if draw.random() < 0.05 else ["true", "false", "null"]
+        )
     inner = [value(draw, depth - 1) for _ in range(draw.randrange(4))]
     if kind == 6:
         return f"[{space}{f',{space}'.join(inner)}]"
-    members = (f"{json.dumps(draw.choice(WORDS), ensure_ascii=draw.random() < 0.5)}{space}:{space}{one}" for one in inner)
+    members = (
+        f"{json.dumps(draw.choice(WORDS), ensure_ascii=draw.random() < 0.5)}{space}:{space}{one}" for one in inner
+    )
     return f"{{{space}{','.join(members)}{space}}}"
 
 
 def schema(draw: random.Random, depth: int) -> dict[str, Any]:
     kind = draw.randrange(9 if depth else 5)
     made: dict[str, Any] = [
-        {}, {"type": "number"}, {"type": "integer"}, {"type": "string"}, {"type": ["number", "null"]},
-        {"type": "array"}, {"type": "object"}, {"anyOf": []}, {"type": "object"},
+        {},
+        {"type": "number"},
+        {"type": "integer"},
+        {"type": "string"},
+        {"type": ["number", "null"]},
+        {"type": "array"},
+        {"type": "object"},
+        {"anyOf": []},
+        {"type": "object"},
     ][kind]
     if kind == 5:
         made["items"] = schema(draw, depth - 1)
         if draw.random() < 0.3:
             made["uniqueItems"] = True
         elif draw.random() < 0.3:
-            made["prefixItems"] = [schema(draw, depth - 1) | {"default": draw.choice([0, 1, None, "a"])} for _ in range(2)]
+            made["prefixItems"] = [
+                schema(draw, depth - 1) | {"default": draw.choice([0, 1, None, "a"])} for _ in range(2)
+            ]
     if kind in (6, 8):
         made["properties"] = {
-            draw.choice(WORDS[:6]): schema(draw, depth - 1) | ({"default": draw.choice([0, 1.0, None, "a", []])} if draw.random() < 0.5 else {})
+            draw.choice(WORDS[:6]): schema(draw, depth - 1)
+            | ({"default": draw.choice([0, 1.0, None, "a", []])} if draw.random() < 0.5 else {})
             for _ in range(3)
         }
         if draw.random() < 0.3:

@@ -13,7 +13,10 @@ import (
 // MinServer is the oldest server that does all that is needed.
 const MinServer = "2.14.3"
 
-const edition, editionKey = "2", "jetflow_edition"
+const (
+	edition, editionKey = "2", "jetflow_edition"
+	layout, layoutKey   = "1", "jetflow_layout"
+)
 
 // StreamOptions say how streams are made that do not exist.
 type StreamOptions struct {
@@ -56,7 +59,7 @@ func (c *Conn) streams(options StreamOptions) []config {
 		once(n.Values(), nil, jf+"value.>"),
 	}
 	for _, one := range all {
-		one["storage"], one["metadata"] = "file", map[string]string{editionKey: edition}
+		one["storage"], one["metadata"] = "file", map[string]string{editionKey: edition, layoutKey: layout}
 		one["num_replicas"] = max(1, options.Replicas)
 		if one["retention"] == nil {
 			one["retention"] = "limits"

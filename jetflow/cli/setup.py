@@ -1,0 +1,92 @@
+"""`jetflow setup`: streams and consumers made ahead of time, and brought up to what this jetflow needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from jetflow.broker.connection import Connection
+from jetflow.broker.layout import Change, StepConsumer, Wanted, changes_of, missing_consumers, set_up, set_up_consumers
+from jetflow.cli import loop
+from jetflow.cli.json_text import print_json
+from jetflow.cli.loading import load_workflows
+from jetflow.cli.options import FLAG, AsJson, UsageError
+from jetflow.cli.place import Place
+from jetflow.wire.subjects import Subjects
+from jetflow.worker.options import WorkerOptions
+from jetflow.workflow import Workflow
+
+
+def setup(
+    *targets: Annotated[str, Parameter(help="Workflows whose consumers are made as well: pkg.mod, path/to/file.py.")],
+    check: Annotated[bool, FLAG, Parameter(help="Only say what would change; then the status is 1.")] = False,
+    replicas: Annotated[int | None, Parameter(help="Replicas of each stream; else they stay.")] = None,
+    max_bytes: Annotated[int | None, Parameter(help="Bytes of each stream that refuses what is new.")] = None,
+    ack_wait: Annotated[float, Parameter(help="Seconds of silence after which a task goes to another worker.")] = (
+        WorkerOptions().ack_wait
+    ),
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Make the streams of a namespace, and bring those of an older jetflow up to this one, in place.
+
+    Workers and clients whose users may not do so themselves then find all that they need. Name the workflows to have
+    the consumers of their steps made, too. Ages, sizes and replicas that somebody has chosen stay.
+
+    ```
+    jetflow setup flows.py --replicas 3
+    jetflow setup flows.py --check
+    ```
+    """
+    for name, value in (("replicas", replicas), ("max-bytes", max_bytes), ("ack-wait", ack_wait)):
+        if value is not None and value <= 0:
+            raise UsageError(f"--{name} is {value}: it must be above 0")
+    steps = _consumed(load_workflows(targets)) if targets else None
+    changes = loop.run(_apply(place, Wanted(replicas=replicas, max_bytes=max_bytes), steps, ack_wait, check=check))
+    _print(changes, check=check, as_json=as_json)
+    return 1 if (check and changes) or any(change.refused for change in changes) else 0
+
+
+async def _apply(
+    place: Place, wanted: Wanted, steps: Sequence[StepConsumer] | None, ack_wait: float, *, check: bool
+) -> list[Change]:
+    names = Subjects(place.namespace)
+    async with await Connection.open(place.access()) as connection:
+        if check:
+            changes = await changes_of(connection, names, wanted)
+            absent = {change.stream for change in changes if not change.setting}
+            if steps is None:
+                return changes
+            if absent & {names.tasks_stream, names.inbox_stream, names.timers_stream}:
+                return changes  # consumers are those of streams
+            return changes + await missing_consumers(connection, names, steps)
+        changes = await set_up(connection, names, wanted)
+        if steps is not None and not any(change.refused for change in changes):
+            changes += await set_up_consumers(connection, names, steps, ack_wait=ack_wait)
+        return changes
+
+
+def _consumed(workflows: Sequence[Workflow[Any, Any]]) -> list[StepConsumer]:
+    found: list[StepConsumer] = []
+    for workflow in workflows:
+        for name in workflow.consumed_steps:
+            step = workflow.find_step(name)
+            found.append(StepConsumer(workflow.name, name, None if step is None else step.max_running))
+    return found
+
+
+def _print(changes: Sequence[Change], *, check: bool, as_json: bool) -> None:
+    if as_json:
+        print_json([msgspec.to_builtins(change) for change in changes])
+        return
+    if not changes:
+        print("all is as it has to be")
+    for change in changes:
+        if change.refused:
+            print(f"not done: {change.told}", file=sys.stderr)
+        else:
+            print(f"{'would change' if check else 'done'}: {change.told}")
