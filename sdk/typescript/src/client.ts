@@ -8,6 +8,7 @@ import { connect as dial, type NodeConnectionOptions } from "@nats-io/transport-
 import { Broker, bytesOf } from "./broker.js";
 import { sleep, type Logger } from "./reading.js";
 import { cancelRun, firstTask } from "./cancelling.js";
+import { deleteTree } from "./deleting.js";
 import { InvalidConnection, InvalidInput, ResultTimeout, RunFailed, UnknownRun } from "./errors.js";
 import { inputOf, isName, isRunId, newRunId, rootId } from "./identity.js";
 import { NotJson } from "./json.js";
@@ -143,6 +144,11 @@ export class Run<O = unknown> {
   /** Cancel the run, and its descendants unless `tree` is false. Returns false if it had ended already. */
   cancel({ tree = true }: { readonly tree?: boolean } = {}): Promise<boolean> {
     return cancelRun(this.rules, this.id, tree);
+  }
+
+  /** Delete all that is stored of a root run and its descendants, running or not. Throws UnknownRun. */
+  delete(): Promise<void> {
+    return deleteTree(this.rules.broker, this.id);
   }
 
   /** Tell how the run stands, with totals of its children. Throws UnknownRun. */

@@ -165,9 +165,9 @@ export class Reader {
     }
   }
 
-  /** Remove all messages of some filters. */
-  async purge(stream: string, filters: Iterable<string>): Promise<void> {
-    for (const filter of filters) await this.api(`STREAM.PURGE.${stream}`, { filter });
+  /** Remove all messages of some filters, or those before a sequence. */
+  async purge(stream: string, filters: Iterable<string>, seq?: number): Promise<void> {
+    for (const filter of filters) await this.api(`STREAM.PURGE.${stream}`, { filter, seq });
   }
 }
 

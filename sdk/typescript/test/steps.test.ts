@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
-  connect, flow, KeyConflict, NonRetryable, ResultTimeout, RetryAfter, RunFailed, UnknownRun, UnknownWorkflow, workflow, type StandardSchema,
+  connect, flow, KeyConflict, NonRetryable, RecentlyDeleted, ResultTimeout, RetryAfter, RunFailed, UnknownRun, UnknownWorkflow, workflow, type StandardSchema,
 } from "../src/index.js";
 import { HERE, QUIET, running, server, signal, started } from "./fleet.js";
 
@@ -154,6 +154,26 @@ describe("steps", () => {
       await assert.rejects(run.result(), (error: RunFailed) => error.status === "cancelled");
       assert.equal(await run.cancel(), false);
       assert.equal(aborted, true);
+    });
+  });
+
+  test("a run is deleted with all that is stored of it, and its key is refused for a while", async () => {
+    const long = workflow("long-text", (text: string) => text + text);
+    const parent = workflow("deleted", async (_: null, ctx) => (await ctx.spawnWorkflow(long, "x".repeat(300_000))).result());
+    await running(url, [long, parent], async (client, _, namespace) => {
+      const run = await client.trigger(parent, null, { key: "k" });
+      const kept = await client.trigger(parent, null, { key: "other" });
+      await Promise.all([run.result(), kept.result()]);
+      await run.delete();
+      await assert.rejects(run.result({ timeoutMs: 5000 }), UnknownRun);
+      await assert.rejects(run.delete(), UnknownRun);
+      await assert.rejects(client.trigger(parent, null, { key: "k" }), RecentlyDeleted);
+      const { broker } = client.rules;
+      for (const kind of ["tasks", "records", "values", "timers"]) {
+        const left = (await broker.subjects(`JF_${namespace}_${kind}`, ">")).filter((one) => one.includes(run.id));
+        assert.deepEqual(left, kind === "tasks" ? [`jf.${namespace}.cancel.${run.id}.${run.id}`] : [], kind);
+      }
+      assert.equal((await kept.describe()).children.succeeded, 1);
     });
   });
 
