@@ -5,9 +5,11 @@ import { hostname } from "node:os";
 import type { Msg } from "@nats-io/nats-core";
 
 import { headersFrom, sleep } from "./reading.js";
+import { answerQuestions, type Asked } from "./asking.js";
 import { Marks } from "./cancelling.js";
 import type { Client } from "./client.js";
 import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";
+import type { Execution } from "./execution.js";
 import { Holders } from "./holders.js";
 import { Puller } from "./puller.js";
 import { Rules } from "./rules.js";
@@ -57,11 +59,12 @@ const STALE = 1000;
  * await new Worker(jf, [nightly], { slots: 50, graceMs: 10_000 }).run({ signal: stop.signal });
  * ```
  */
-export class Worker implements Running, AsyncDisposable {
+export class Worker implements Running, Asked, AsyncDisposable {
   readonly rules: Rules;
   readonly marks: Marks;
   readonly workflows: ReadonlyMap<string, Workflow>;
   readonly name: string;
+  readonly slots: number;
   readonly parkAfterMs: number;
   readonly maxWaiting: number;
   readonly maxDepth: number;
@@ -96,8 +99,8 @@ export class Worker implements Running, AsyncDisposable {
     if (this.workflows.size < all.length) throw new InvalidDeclaration("two workflows of one worker have the same name");
     const none = all.find((one) => one.steps.length === 0);
     if (none !== undefined) throw new InvalidDeclaration(`workflow '${none.name}' has no step`);
-    this.free = options.slots ?? 100;
-    if (!Number.isInteger(this.free) || this.free < 1) throw new RangeError(`slots is ${options.slots}: a whole number from 1`);
+    this.free = this.slots = options.slots ?? 100;
+    if (!Number.isInteger(this.slots) || this.slots < 1) throw new RangeError(`slots is ${options.slots}: a whole number from 1`);
     this.parkAfterMs = options.parkAfterMs ?? 60_000;
     this.maxWaiting = options.maxWaiting ?? 1000;
     this.maxDepth = options.maxDepth ?? 1000;
@@ -117,6 +120,7 @@ export class Worker implements Running, AsyncDisposable {
     this.endings.push(await this.marks.listen());
     this.marks.onMark = () => this.stopCancelled();
     this.endings.push(this.holders.answer(this.workflows, (subject, asker) => this.holds(subject, asker), () => this.isStopping));
+    this.endings.push(answerQuestions(broker, this));
     this.rules.hold = (task, ms) => this.holdForRetry(task, ms);
     const consumers = await this.consumers();
     const patience = Math.min(...consumers.map((one) => one.ackWait));
@@ -212,7 +216,7 @@ export class Worker implements Running, AsyncDisposable {
     else if (!this.isCareful) {
       this.isCareful = true;
       this.doubtUntil = performance.now() + DOUBT;
-      const running = [...this.held.values()].flatMap((one) => (one.execution === undefined || one.execution.isOver ? [] : [one.execution]));
+      const running = this.executions();
       for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
     } else if (!isDoubtful && process.listenerCount("unhandledRejection") === 1) {
       setImmediate(() => {
@@ -270,7 +274,7 @@ export class Worker implements Running, AsyncDisposable {
   private ask(): void {
     this.asking = false;
     if (this.isStopping) return;
-    const slots = this.options.slots ?? 100;
+    const { slots } = this;
     const room = this.free - this.ready.length;
     const ahead = this.busyMs > 0 ? Math.min(4 * slots, Math.floor((50 * slots) / this.busyMs)) : 0;
     const wanted = this.recording < RECORDING_AHEAD ? room + ahead : 0;
@@ -329,6 +333,16 @@ export class Worker implements Running, AsyncDisposable {
   }
 
   // --- what is held
+
+  /** @internal */
+  get used(): number {
+    return this.slots - this.free;
+  }
+
+  /** @internal */
+  executions(): Execution[] {
+    return [...this.held.values()].flatMap(({ execution }) => (execution === undefined || execution.isOver ? [] : [execution]));
+  }
 
   /** Keep alive what is held, also what waits for a slot. */
   private beat(every: number): void {

@@ -222,6 +222,44 @@ describe("steps", () => {
     });
   });
 
+  test("a worker tells who asks what it does, and a guard what it holds", async () => {
+    const [begun, end] = [signal(), signal()];
+    const leaf = workflow("leaf", async (_: null, ctx) => {
+      await end.promise;
+      return ctx.attempt;
+    });
+    const asked = workflow("asked", async (_: null, ctx) => {
+      const child = await ctx.spawnWorkflow(leaf, null);
+      begun.resolve(undefined);
+      return child.result();
+    });
+    await running(url, [leaf, asked], async (client, worker, namespace) => {
+      const { nc } = client.rules.broker;
+      const ask = async (subject: string, body = "") => nc.request(`jf.${namespace}.${subject}`, body, { timeout: 500 });
+      const run = await client.trigger(asked, null);
+      await begun.promise;
+      type Told = Record<"running" | "workflows", Record<string, unknown>[]> & Record<"name" | "pid" | "slots" | "used" | "waiting" | "leaving", unknown>;
+      let told: Told;
+      do told = (await ask("ask.workers")).json<Told>(); while (told.running.length < 2 || told.waiting !== 1);
+      assert.deepEqual([told.name, told.pid, told.slots, told.used, told.leaving], [worker.name, process.pid, 100, 1, false]);
+      assert.deepEqual(told.workflows, ["asked", "leaf"]);
+      const [step] = (await ask(`ask.run.${run.id}`, '{"stack": true}')).json<Record<string, unknown>[]>();
+      const { started, ...rest } = step!;
+      assert.deepEqual(rest, {
+        run: run.id, root: run.id, workflow: "asked", step: "run", worker: worker.name, attempt: 1, turn: 0, state: "waiting",
+      });
+      assert.ok(Math.abs(Number(started) - Date.now() / 1000) < 60);
+      await assert.rejects(ask(`ask.run.${"0".repeat(32)}`), /timeout/i);
+      const tasks = [`jf.${namespace}.task.asked.run.${run.id}.-.${run.id}.0`, `jf.${namespace}.task.asked.run.x`];
+      for (const asker of ["guard someone", "someone"]) {
+        const lines = (await ask("who.asked", [asker, ...tasks].join("\n"))).string().split("\n");
+        assert.deepEqual(lines.slice(1), tasks.slice(0, 1), asker);
+      }
+      end.resolve(undefined);
+      assert.equal(await run.result(), 1);
+    });
+  });
+
   test("metadata and the trace context reach every descendant", async () => {
     const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
     const leaf = workflow("leaf", (_: null, ctx) => [ctx.metadata, ctx.traceparent]);
