@@ -2,8 +2,8 @@
 
 import { Broker } from "../src/broker.js";
 import { type Stored } from "../src/reading.js";
-import { Marks } from "../src/cancelling.js";
 import { Execution } from "../src/execution.js";
+import { Marks } from "../src/marks.js";
 import { Rules } from "../src/rules.js";
 import { Runner } from "../src/runner.js";
 import { Spawner } from "../src/spawning.js";
@@ -34,13 +34,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     caughtBy: ["W11", "W19"],
     plant: () => {
       let mark: (() => Promise<unknown>) | undefined;
-      put(Broker, "store", (right) => async function (stream: string, subject: string, ...more: unknown[]) {
-        if (subject.includes(".mark.")) {
-          mark = () => right.call(this, stream, subject, ...more) as Promise<unknown>;
+      put(Broker, "store", (right) => async function (subject: string, ...more: unknown[]) {
+        if (subject.startsWith("mark.")) {
+          mark = () => right.call(this, subject, ...more) as Promise<unknown>;
           return null;
         }
-        const stored = (await right.call(this, stream, subject, ...more)) as Stored | null;
-        if (subject.includes(".run.")) await mark?.();
+        const stored = (await right.call(this, subject, ...more)) as Stored | null;
+        if (subject.startsWith("run.")) await mark?.();
         return stored;
       });
     },
@@ -48,17 +48,17 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   "no-mark": {
     about: "A run that failed stores no mark.",
     caughtBy: ["F01", "P06"],
-    plant: () => put(Broker, "store", (right) => function (stream: string, subject: string, ...more: unknown[]): unknown {
-      return subject.includes(".mark.") ? Promise.resolve(null) : right.call(this, stream, subject, ...more);
+    plant: () => put(Broker, "store", (right) => function (subject: string, ...more: unknown[]): unknown {
+      return subject.startsWith("mark.") ? Promise.resolve(null) : right.call(this, subject, ...more);
     }),
   },
   "count-before-outcome": {
     about: "A child is counted before its outcome is stored.",
     caughtBy: ["W10"],
-    plant: () => put(Broker, "store", (right) => async function (this: Broker, stream: string, subject: string, ...more: unknown[]) {
-      const [, , kind, root, parent, step] = subject.split(".");
-      if (kind === "run" && parent !== "-") await this.count(this.names.counter("join", { root: root!, run: parent!, step: step! }), 1);
-      return (await right.call(this, stream, subject, ...more)) as unknown;
+    plant: () => put(Broker, "store", (right) => async function (this: Broker, subject: string, ...more: unknown[]) {
+      const [kind, root, parent, step] = subject.split(".");
+      if (kind === "run" && parent !== "-") await this.count(`counters.join.${root}.${parent}.${step}`, 1);
+      return (await right.call(this, subject, ...more)) as unknown;
     }),
   },
   "no-look": {
@@ -69,9 +69,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   "taken-is-stored": {
     about: "A subject that was taken is not read: what was lost meanwhile is not published again.",
     caughtBy: ["W29"],
-    plant: () => put(Broker, "store", () => async function (this: Broker, stream: string, ...given: Parameters<Broker["publish"]>) {
+    plant: () => put(Broker, "store", () => async function (this: Broker, ...given: Parameters<Broker["publish"]>) {
       const { taken } = await this.publish(...given);
-      return taken ? ((await this.last(stream, given[0])) ?? { subject: "", seq: 0, headers: [], body: Buffer.from("{}"), time: 0 }) : null;
+      return taken ? ((await this.last(given[0])) ?? { subject: "", seq: 0, headers: new Map(), body: Buffer.from("{}"), time: 0 }) : null;
     }),
   },
   "handing-back-counts": {

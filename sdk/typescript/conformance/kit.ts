@@ -182,6 +182,9 @@ async function perform(client: Client, command: Command): Promise<object> {
       }
     case "cancel":
       return { cancelled: await client.run(command.run).cancel({ tree: command.tree ?? true }) };
+    case "delete":
+      await client.run(command.run).delete();
+      return {};
     default:
       return { error: "UnknownCommand", message: command.do };
   }

@@ -1,6 +1,4 @@
-/** What the server says of a publish, and what that means. */
-
-import type { NatsConnection } from "@nats-io/nats-core";
+/** What the server says of a publish or a request, and what that means. */
 
 /** The error in an answer. */
 export interface Refused {
@@ -17,13 +15,4 @@ export function refusal({ code, err_code, description }: Refused): "taken" | "pa
   if (err_code === 10071) return "taken";
   if (err_code === 10077) return description === "maximum messages per subject exceeded" ? "taken" : "passing";
   return !FINAL.has(err_code) && (PASSING.has(err_code) || code >= 500 || code === 429) ? "passing" : "final";
-}
-
-/** Publish with headers that are encoded already. */
-export function sendOn(nc: NatsConnection, subject: string, body: Uint8Array | string, reply?: string, headers?: Uint8Array): void {
-  if (nc.isClosed()) return;
-  const options: Record<string, unknown> = {};
-  if (reply !== undefined) options["reply"] = reply;
-  if (headers !== undefined) options["headers"] = { encode: () => headers };
-  nc.publish(subject, body, options);
 }

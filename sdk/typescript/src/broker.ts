@@ -8,21 +8,16 @@
 
 import type { Msg, NatsConnection } from "@nats-io/nats-core";
 
-import { refusal, sendOn, type Refused } from "./answers.js";
+import { refusal, type Refused } from "./answers.js";
 import { Batches, LARGEST, type Item } from "./batches.js";
 import { BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied } from "./errors.js";
 import { BUSY, Reader, RESEND_AFTER, sleep, type Logger, type Stored } from "./reading.js";
-import { headerBlock, SEAL, type Names } from "./wire.js";
+import { SEAL, type Namespace } from "./wire.js";
 
 /** What became of a publish: `taken` if its subject held a message already. */
 export interface Receipt {
   readonly taken: boolean;
   readonly value?: number;
-}
-
-interface Answer {
-  readonly error?: Refused;
-  readonly val?: string;
 }
 
 interface Pending extends Item {
@@ -31,31 +26,50 @@ interface Pending extends Item {
   at: number;
 }
 
+interface Counting {
+  by: number;
+  readonly value: Promise<number | undefined>;
+}
+
+type Body = string | Uint8Array;
+type Headers = Readonly<Record<string, string>>;
+
 const UNDER_WAY = 8;
 const WORTH_A_BATCH = 3;
-export const EMPTY = new Uint8Array();
+const NOBODY: Refused = { code: 503, err_code: 0, description: "no stream answers" };
+const EMPTY = new Uint8Array();
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 export const bytesOf = (text: string): Uint8Array => encoder.encode(text);
 export const textOf = (body: Uint8Array): string => decoder.decode(body);
+const endOfTurn = (): Promise<void> => new Promise((done) => setImmediate(done));
+
+/** Return headers as they go over the wire. */
+function headerBlock(headers: Headers): Uint8Array {
+  let text = "NATS/1.0\r\n";
+  for (const name in headers) text += `${name}: ${headers[name]!.replaceAll(/[\r\n]/g, " ")}\r\n`;
+  return bytesOf(`${text}\r\n`);
+}
 
 /** One connection to one namespace. */
 export class Broker extends Reader {
   private readonly inbox: string;
   private readonly pending = new Map<number, Pending>();
   private readonly batches: Batches;
-  private readonly queues = new Map<string, Pending[]>();
-  private readonly counts = new Map<string, { by: number; waiting: Pick<Pending, "resolve" | "reject">[] }>();
+  /** What waits for the end of the turn, of each stream that takes batches. */
+  private readonly queues: ReadonlyMap<string, Pending[]>;
+  private readonly counts = new Map<string, Counting>();
   private readonly checker: NodeJS.Timeout;
-  private outgoing: [string, string | Uint8Array, string | undefined, Uint8Array | undefined][] = [];
+  private outgoing: [subject: string, body: Body, options: object][] = [];
   private scheduled = false;
   private underWay = 0;
   private next = 0;
 
-  constructor(nc: NatsConnection, names: Names, log: Logger, domain?: string, inboxPrefix?: string) {
-    super(nc, names, log, domain, inboxPrefix);
+  constructor(nc: NatsConnection, namespace: Namespace, log: Logger, domain?: string, inboxPrefix?: string) {
+    super(nc, namespace, log, domain, inboxPrefix);
     this.inbox = this.newInbox();
+    this.queues = new Map(["tasks", "records"].map((stream) => [namespace.called(stream), []]));
     nc.subscribe(`${this.inbox}.*`, { callback: (_, message) => this.onAnswer(message) });
     this.batches = new Batches(nc, this.newInbox(), this.send);
     this.checker = setInterval(() => this.check(), BUSY);
@@ -78,13 +92,12 @@ export class Broker extends Reader {
         for (const [token, one] of this.pending) this.sendAs(token, one);
         for (const callback of this.onBack) callback();
       } else if (status.type === "error") {
-        const denied = /Permissions Violation for (?:Publish|Subscription) to "([^"]+)"/i.exec(status.error.message)?.[1];
         this.log.warn(`jetflow: ${status.error.message}`);
+        const denied = /Permissions Violation for (?:Publish|Subscription) to "([^"]+)"/i.exec(status.error.message)?.[1]?.toLowerCase();
         for (const [token, one] of this.pending) {
-          if (denied !== undefined && one.subject.toLowerCase() === denied.toLowerCase()) {
-            this.pending.delete(token);
-            one.reject(new PermissionDenied(`this user may not publish on ${one.subject}`));
-          }
+          if (one.subject.toLowerCase() !== denied) continue;
+          this.pending.delete(token);
+          one.reject(new PermissionDenied(`this user may not publish on ${one.subject}`));
         }
       }
     }
@@ -93,39 +106,37 @@ export class Broker extends Reader {
   // --- publishing
 
   /** Publish, and tell what became of it. It is tried until the server has said so. */
-  publish(subject: string, body: string | Uint8Array = EMPTY, headers?: Readonly<Record<string, string>>): Promise<Receipt> {
+  publish(subject: string, body: Body = EMPTY, headers?: Headers): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       const item: Pending = {
-        subject, body: typeof body === "string" ? bytesOf(body) : body, headers: headers && headerBlock(headers), resolve, reject, at: 0,
+        subject: this.namespace.absolute(subject), body: typeof body === "string" ? bytesOf(body) : body,
+        headers: headers && headerBlock(headers), resolve, reject, at: 0,
       };
       const size = item.body.length + (item.headers?.length ?? 0);
-      const stream = subject.startsWith(`${this.names.jf}.`) ? streamOf(subject.split(".", 3)[2]!) : undefined;
+      const queue = this.queues.get(this.namespace.stream(subject));
       if (size > this.maxPayload) reject(new PayloadTooLarge(`the message on ${subject} has ${size} bytes, and the server takes ${this.maxPayload}`));
       else if (this.nc.isClosed()) reject(new BrokerTimeout(`the connection is closed: ${subject}`));
-      else if (stream === undefined) this.sendNew(item);
+      else if (queue === undefined) this.sendNew(item);
       else {
-        const queue = this.queues.get(stream);
-        if (queue === undefined) this.queues.set(stream, [item]);
-        else queue.push(item);
+        queue.push(item);
         this.schedule();
       }
     });
   }
 
   /** Publish a write-once message; return what stands there instead, if its subject was taken. */
-  store(stream: string, subject: string, body?: string | Uint8Array, headers?: Readonly<Record<string, string>>): Promise<Stored | null> {
-    return this.publish(subject, body, headers).then(async ({ taken }) => {
-      if (!taken) return null;
-      const found = await this.last(stream, subject);
+  async store(subject: string, body?: Body, headers?: Headers): Promise<Stored | null> {
+    while ((await this.publish(subject, body, headers)).taken) {
+      const found = await this.last(subject);
       if (found !== null) return found;
       await sleep(50); // it was refused for the sake of one that is not there
-      return this.store(stream, subject, body, headers);
-    });
+    }
+    return null;
   }
 
-  /** Publish, and do not wait for an answer. What is sent in one turn of the event loop leaves with one write. */
-  send = (subject: string, body: string | Uint8Array, reply?: string, headers?: Uint8Array): void => {
-    this.outgoing.push([subject, body, reply, headers]);
+  /** Publish on a subject of the wire, and wait for no answer. What is sent in one turn of the event loop leaves with one write. */
+  send = (subject: string, body: Body, reply?: string, headers?: Uint8Array): void => {
+    this.outgoing.push([subject, body, { ...(reply !== undefined && { reply }), ...(headers && { headers: { encode: () => headers } }) }]);
     this.schedule();
   };
 
@@ -134,18 +145,23 @@ export class Broker extends Reader {
    * for a look, and the others undefined; at a gate each is to know its own, so there none are merged.
    */
   count(subject: string, by: number, alone = false): Promise<number | undefined> {
-    return new Promise((done, reject) => {
-      const resolve = ({ value }: Receipt) => done(value);
-      const merged = alone ? undefined : this.counts.get(subject);
-      if (alone) this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
-      else if (merged === undefined) this.counts.set(subject, { by, waiting: [{ resolve, reject }] });
-      else {
-        merged.by += by;
-        merged.waiting.push({ resolve, reject });
-      }
-      this.schedule();
+    if (alone) return this.add(subject, by);
+    const open = this.counts.get(subject);
+    if (open !== undefined) {
+      open.by += by;
+      return open.value.then((value) => ((value ?? SEAL) >= SEAL ? undefined : value));
+    }
+    const value = endOfTurn().then(() => {
+      this.counts.delete(subject);
+      return this.add(subject, counting.by);
     });
+    const counting: Counting = { by, value };
+    this.counts.set(subject, counting);
+    return value;
   }
+
+  private add = (subject: string, by: number): Promise<number | undefined> =>
+    this.publish(subject, EMPTY, { "Nats-Incr": `+${by}` }).then(({ value }) => value);
 
   /** Wait until the server has got all that was sent. */
   async flushed(): Promise<void> {
@@ -160,36 +176,26 @@ export class Broker extends Reader {
   }
 
   private flush(): void {
-    for (const [subject, { by, waiting }] of this.counts) {
-      const resolve = (receipt: Receipt) =>
-        waiting.forEach((one, at) => one.resolve(at > 0 && (receipt.value ?? SEAL) >= SEAL ? { taken: false } : receipt));
-      const reject = (error: Error) => waiting.forEach((one) => one.reject(error));
-      this.sendNew({ subject, body: EMPTY, headers: headerBlock({ "Nats-Incr": `+${by}` }), resolve, reject, at: 0 });
-    }
-    this.counts.clear();
-    for (const [stream, queue] of this.queues) {
-      this.queues.delete(stream);
-      if (queue.length < WORTH_A_BATCH) queue.forEach((one) => this.sendNew(one));
-      else if (this.underWay < UNDER_WAY) this.sendBatch(stream, queue);
-      else this.queues.set(stream, queue);
+    for (const queue of this.queues.values()) {
+      while (queue.length >= WORTH_A_BATCH && this.underWay < UNDER_WAY) this.sendBatch(queue);
+      if (queue.length < WORTH_A_BATCH) queue.splice(0).forEach((one) => this.sendNew(one));
     }
     this.scheduled = false;
-    const { outgoing, nc } = this;
+    const { outgoing } = this;
     this.outgoing = [];
-    for (const [subject, body, reply, headers] of outgoing) {
+    for (const [subject, body, options] of outgoing) {
       try {
-        sendOn(nc, subject, body, reply, headers);
+        if (!this.nc.isClosed()) this.nc.publish(subject, body, options);
       } catch (error) {
         this.log.error(`jetflow: not sent on ${subject}: ${String(error)}`);
       }
     }
   }
 
-  private sendBatch(stream: string, queue: Pending[]): void {
+  private sendBatch(queue: Pending[]): void {
     let [count, size] = [0, 0];
     while (count < queue.length && count < LARGEST && size < 2 ** 21) size += queue[count++]!.body.length;
     const items = queue.splice(0, count);
-    if (queue.length > 0) this.queues.set(stream, queue);
     this.underWay++;
     void this.batches.publish(items).then((again) => {
       this.underWay--;
@@ -197,7 +203,6 @@ export class Broker extends Reader {
       items.forEach((one, at) => (again === "all" || again.has(at) ? this.sendNew(one) : one.resolve({ taken: false })));
       this.schedule();
     });
-    if (queue.length > 0) this.schedule();
   }
 
   private sendNew(one: Pending): void {
@@ -214,16 +219,15 @@ export class Broker extends Reader {
     const token = Number(message.subject.slice(message.subject.lastIndexOf(".") + 1));
     const one = this.pending.get(token);
     if (one === undefined) return;
-    const answer = message.data.length === 0 ? { error: { code: 503, err_code: 0, description: "no stream answers" } } : message.json<Answer>();
-    const means = answer.error === undefined ? "stored" : refusal(answer.error);
+    const { error, val } = message.data.length === 0 ? { error: NOBODY } : message.json<{ readonly error?: Refused; readonly val?: string }>();
+    const means = error && refusal(error);
     if (means === "passing") {
       one.at = performance.now() + BUSY - RESEND_AFTER;
       return;
     }
     this.pending.delete(token);
-    const value = answer.error === undefined && answer.val !== undefined ? { value: Number(answer.val) } : {};
-    if (means === "final") one.reject(new BrokerRefused(`${one.subject}: ${answer.error!.description}`, answer.error!.err_code));
-    else one.resolve({ taken: means === "taken", ...value });
+    if (means === "final") one.reject(new BrokerRefused(`${one.subject}: ${error!.description}`, error!.err_code));
+    else one.resolve({ taken: means === "taken", ...(val !== undefined && { value: Number(val) }) });
   }
 
   private check(): void {
@@ -231,8 +235,4 @@ export class Broker extends Reader {
     const late = performance.now() - RESEND_AFTER;
     for (const [token, one] of this.pending) if (one.at <= late) this.sendAs(token, one);
   }
-}
-
-function streamOf(kind: string): string | undefined {
-  return kind === "task" || kind === "cancel" ? "tasks" : ["run", "step", "join", "mark", "try", "once"].includes(kind) ? "records" : undefined;
 }

@@ -8,17 +8,16 @@ import { connect as dial, type NodeConnectionOptions } from "@nats-io/transport-
 import { Broker, bytesOf } from "./broker.js";
 import { sleep, type Logger } from "./reading.js";
 import { cancelRun, firstTask } from "./cancelling.js";
-import { InvalidConnection, InvalidInput, ResultTimeout, RunFailed, UnknownRun } from "./errors.js";
+import { deleteTree } from "./deleting.js";
+import { InvalidConnection, ResultTimeout, RunFailed, UnknownRun } from "./errors.js";
 import { inputOf, isName, isRunId, newRunId, rootId } from "./identity.js";
-import { NotJson } from "./json.js";
-import { lastToken } from "./looks.js";
 import { decodeOutcome, failuresOf, type Failure, type Outcome, type Status } from "./records.js";
 import { Registry } from "./registry.js";
 import { Rules } from "./rules.js";
 import { metadataText, startRoot } from "./starting.js";
 import { ensureStreams } from "./topology.js";
 import { withOutput } from "./values.js";
-import { Names } from "./wire.js";
+import { lastToken, Namespace, subjects } from "./wire.js";
 import type { Workflow } from "./workflow.js";
 
 /** How to connect: what NATS takes, and the namespace. Without `servers` it is `NATS_URL`, then this machine. */
@@ -71,7 +70,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
   if (!isName(namespace)) throw new InvalidConnection(`a namespace cannot be called '${namespace}': letters, digits, _ and -, 64 at most`);
   const address = addressOf(servers);
   const nc = await dial({
-    maxReconnectAttempts: -1, reconnectTimeWait: 250, ...address.found, servers: address.servers,
+    maxReconnectAttempts: -1, reconnectTimeWait: 250, noAsyncTraces: true, ...address.found, servers: address.servers,
     ...(creds !== undefined && { authenticator: credsAuthenticator(readFileSync(creds)) }),
     ...(nkeySeed !== undefined && { authenticator: nkeyAuthenticator(bytesOf(nkeySeed)) }), ...nats,
   });
@@ -81,7 +80,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Client> {
     await nc.close();
     throw new InvalidConnection(`the server is ${nc.info?.version}: ${OLDEST.join(".")} or newer is needed`);
   }
-  const broker = new Broker(nc, new Names(namespace), logger, domain, nats.inboxPrefix);
+  const broker = new Broker(nc, new Namespace(namespace), logger, domain, nats.inboxPrefix);
   try {
     await ensureStreams(broker);
   } catch (error) {
@@ -118,16 +117,15 @@ export class Run<O = unknown> {
 
   private async ended(until: number, signal?: AbortSignal): Promise<{ root: string; ended: Outcome }> {
     const { broker } = this.rules;
-    const { names, nc } = broker;
     let wake = (): void => undefined;
-    const live = nc.subscribe(`${names.jf}.live.run.*.*.*.${this.id}`, { callback: () => wake() });
     const stop = () => wake();
+    const forget = broker.listen(`live.${subjects.outcomeById(this.id)}`, stop);
     signal?.addEventListener("abort", stop);
     try {
       for (let looks = 0; ; looks++) {
         const moved = new Promise<void>((done) => (wake = done));
-        const stored = await broker.last(names.records, names.outcomeById(this.id));
-        if (stored !== null) return { root: stored.subject.split(".")[3]!, ended: decodeOutcome(stored.body) };
+        const stored = await broker.last(subjects.outcomeById(this.id));
+        if (stored !== null) return { root: stored.subject.split(".")[1]!, ended: decodeOutcome(stored.body) };
         signal?.throwIfAborted();
         if ((looks > 0 || !this.isKnown) && (await firstTask(broker, this.id)) === undefined) throw new UnknownRun(`no run ${this.id} is stored`);
         const left = until - performance.now();
@@ -136,7 +134,7 @@ export class Run<O = unknown> {
       }
     } finally {
       signal?.removeEventListener("abort", stop);
-      live.unsubscribe();
+      forget();
     }
   }
 
@@ -145,22 +143,25 @@ export class Run<O = unknown> {
     return cancelRun(this.rules, this.id, tree);
   }
 
+  /** Delete all that is stored of a root run and its descendants, running or not. Throws UnknownRun. */
+  delete(): Promise<void> {
+    return deleteTree(this.rules.broker, this.id);
+  }
+
   /** Tell how the run stands, with totals of its children. Throws UnknownRun. */
   async describe(): Promise<Description> {
     const { broker } = this.rules;
-    const { names } = broker;
-    const [stored, first] = await Promise.all([broker.last(names.records, names.outcomeById(this.id)), firstTask(broker, this.id)]);
-    const root = first?.task.root ?? stored?.subject.split(".")[3];
+    const [stored, first] = await Promise.all([broker.last(subjects.outcomeById(this.id)), firstTask(broker, this.id)]);
+    const root = first?.task.root ?? stored?.subject.split(".")[1];
     if (root === undefined) throw new UnknownRun(`no run ${this.id} is stored`);
-    const below = `${root}.${this.id}`;
-    const marked = (status: string) => broker.total(names.records, `${names.jf}.mark.${below}.*.${status}.*.*`);
+    const marked = (status: string) => broker.total(`mark.${root}.${this.id}.*.${status}.*.*`);
     const [tasks, outcomes, failed, cancelled, timed_out] = await Promise.all([
-      broker.subjects(names.tasks, names.tasksOfParent(root, this.id)), broker.subjects(names.records, `${names.jf}.run.${below}.*.*`),
+      broker.subjects(subjects.children("task", root, this.id)), broker.subjects(`run.${root}.${this.id}.*.*`),
       marked("failed"), marked("cancelled"), marked("timed_out"),
     ]);
     const ids = new Set(outcomes.map(lastToken));
     const succeeded = Math.max(0, ids.size - failed - cancelled - timed_out);
-    const spawned = new Set([...ids, ...tasks.map((one) => one.split(".")[7]!)]).size;
+    const spawned = new Set([...ids, ...tasks.map((one) => one.split(".")[5]!)]).size;
     const ended = stored === null ? undefined : decodeOutcome(stored.body);
     return {
       id: this.id, workflow: first?.task.workflow ?? ended?.workflow ?? "", status: ended?.status ?? "open", key: first?.task.key ?? ended?.key ?? null,
@@ -196,13 +197,7 @@ export class Client implements AsyncDisposable {
     const declaration = await this.rules.registry.declaration(name);
     if (typeof workflow !== "string") await workflow.checked(input);
     const { text, digest } = inputOf(input, declaration.input, `the input of '${name}'`);
-    let shown: string | null;
-    try {
-      shown = metadataText(metadata);
-    } catch (error) {
-      throw error instanceof NotJson ? new InvalidInput(`metadata: ${error.message}`) : error;
-    }
-    await startRoot(this.rules, declaration, { run, text, digest, key, depth: 0, metadata: shown, trace: traceparent ?? null });
+    await startRoot(this.rules, declaration, { run, text, digest, key, depth: 0, metadata: metadataText(metadata), trace: traceparent ?? null });
     return new Run(this.rules, run, true);
   }
 

@@ -2,12 +2,13 @@
 
 import { ChildFailed, ChildrenFailed, InvalidInput } from "./errors.js";
 import type { Execution } from "./execution.js";
-import { lastToken } from "./looks.js";
 import { within, type Policy } from "./policies.js";
+import type { Stored } from "./reading.js";
 import { decodeOutcome, failuresOf, type Failure, type Outcome, type Status } from "./records.js";
-import type { Spawnable } from "./spawning.js";
+import { parse } from "./json.js";
+import { nameOf, type Spawnable } from "./spawning.js";
 import { readable } from "./values.js";
-import { metadataOf } from "./wire.js";
+import { lastToken, subjects } from "./wire.js";
 
 /** A child run that a step has spawned, or found spawned. */
 export class Child<O = unknown> {
@@ -106,7 +107,9 @@ export class Context<S = {}> {
 
   /** What was given to the root run when it was triggered. */
   get metadata(): Readonly<Record<string, unknown>> {
-    return metadataOf(this.#execution.task);
+    const { metadata } = this.#execution.task;
+    const value = metadata === null ? null : parse(metadata);
+    return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
   }
 
   /** Aborted when it is in vain to go on: cancelled, timed out, parked, or its worker ends. */
@@ -128,7 +131,7 @@ export class Context<S = {}> {
    */
   async spawnWorkflow<I, O>(child: Spawnable<I, O>, input: I, options: { readonly key?: string; readonly detached?: boolean } = {}): Promise<Child<O>> {
     const { key, detached = false } = options;
-    const name = typeof child === "string" ? child : child.name;
+    const name = nameOf(child);
     const { spawner } = this.#execution;
     if (detached) return new Child(this.#execution, await spawner.detach(child, input, key), name, true);
     const [id] = await spawner.spawn(child, [input], key === undefined ? undefined : () => key);
@@ -143,7 +146,7 @@ export class Context<S = {}> {
       throw new InvalidInput("the inputs of spawnWorkflows are an iterable: ctx.spawnWorkflow spawns one child");
     }
     const ids = await this.#execution.spawner.spawn(child, inputs, options.key);
-    return new Children(this.#execution, ids, typeof child === "string" ? child : child.name);
+    return new Children(this.#execution, ids, nameOf(child));
   }
 
   /**
@@ -216,21 +219,17 @@ export class Context<S = {}> {
   async *children<O = unknown>(step: keyof S & string, _child?: Spawnable<any, O>): AsyncGenerator<ChildResult<O>, void> {
     const { task, host } = this.#execution;
     const { broker, looks } = host.rules;
-    const { names } = broker;
     const join = { root: task.root, run: task.run, step };
-    const stored = await broker.last(names.records, names.join(join, "*"));
-    const record = stored === null ? undefined : await looks.unpacked(join, stored.body);
+    const record = await looks.newest(join);
     const members = await looks.counted(join, record);
-    const ended = await broker.last(names.records, names.step(join));
-    const result = async (id: string, body: Uint8Array) => new ChildResult<O>(id, await readable(broker, task.root, decodeOutcome(body)));
-    for await (const page of broker.pages(names.records, names.outcomeOf(join, "*"))) {
-      for (const { subject, seq, body } of page) {
-        const id = lastToken(subject);
-        if (seq < (ended?.seq ?? Infinity) && (members?.has(id) ?? true)) yield await result(id, body);
-      }
+    const end = (await broker.last(subjects.step(join)))?.seq ?? Infinity;
+    const result = async ({ subject, body }: Stored) =>
+      new ChildResult<O>(lastToken(subject), await readable(broker, task.root, decodeOutcome(body)));
+    for await (const page of broker.pages(subjects.outcomeOf(join, "*"))) {
+      for (const one of page) if (one.seq < end && (members?.has(lastToken(one.subject)) ?? true)) yield await result(one);
     }
-    const borrowed = (record?.borrowed ?? []).map(([run, owner]) => names.outcomeOf(join, run, owner));
-    for (const { subject, body } of await broker.many(names.records, borrowed)) yield await result(lastToken(subject), body);
+    const borrowed = (record?.borrowed ?? []).map(([run, owner]) => subjects.outcomeOf(join, run, owner));
+    for (const one of await broker.many(borrowed)) yield await result(one);
   }
 }
 

@@ -4,27 +4,27 @@ import { StepOver, StepTimeout } from "./errors.js";
 import type { Graph } from "./graph.js";
 import { idSum, packIds } from "./identity.js";
 import { threshold } from "./policies.js";
-import { NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
+import { NO_JOIN, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Rules } from "./rules.js";
 import { Spawner } from "./spawning.js";
 import { Waiting, type Need } from "./waiting.js";
-import type { Task } from "./wire.js";
+import { subjects, type Task } from "./wire.js";
+import type { WorkerOptions } from "./worker.js";
 import type { Step } from "./workflow.js";
 
 /** What an execution needs of its worker. */
 export interface Host {
   readonly rules: Rules;
-  readonly name: string;
-  readonly parkAfterMs: number;
-  readonly maxWaiting: number;
-  readonly maxDepth: number;
-  readonly maxDescendants: number;
+  readonly settings: Required<WorkerOptions>;
+  /** Root runs that have as many descendants as they may. */
   readonly full: Set<string>;
   /** Steps that wait outside their slots. */
   waiting: number;
   giveSlot(): void;
   takeSlot(): Promise<void>;
 }
+
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** One attempt of one step. */
 export class Execution {
@@ -38,6 +38,7 @@ export class Execution {
   private waiting_: Waiting | undefined;
   private controller: AbortController | undefined;
   private clock: NodeJS.Timeout | undefined;
+  private deadline: NodeJS.Timeout | undefined;
   private timeLeft: number;
   private clockBegan = 0;
 
@@ -47,7 +48,6 @@ export class Execution {
     readonly clean: boolean,
   ) {
     this.timeLeft = step.options.timeoutMs ?? Infinity;
-    this.startClock();
   }
 
   /** The children of the step; a step that has none makes none of this. */
@@ -86,22 +86,42 @@ export class Execution {
     });
   }
 
+  /** Stop the step at a time, in ms since the epoch. */
+  stopAt(time: number, error: Error): void {
+    this.deadline = setTimeout(() => this.stop(error), Math.min(LONGEST_TIMER, time - Date.now()));
+  }
+
   /** End all that goes on for the step. */
   close(reason?: Error): void {
     if (this.isOver) return;
     this.isOver = true;
     clearTimeout(this.clock);
+    clearTimeout(this.deadline);
     this.waiting_?.close();
     this.abort(reason);
   }
 
-  abort(reason?: Error): void {
-    this.controller?.abort(reason ?? new StepOver("the step has ended"));
+  abort(reason: Error = new StepOver("the step has ended")): void {
+    this.controller?.abort(reason);
   }
+
+  /** Throw if the step must not go on. */
+  check(): void {
+    if (this.isOver || this.need !== undefined) throw new StepOver(this.need ? "the step is parked: let this error pass" : "the step is over");
+  }
+
+  /** Unwind the step where it waits. */
+  park(): void {
+    this.waiting_?.park();
+  }
+
+  // --- its slot and its time, which do not run while it waits
 
   leaveSlot(): void {
     this.holdsSlot = false;
     this.host.giveSlot();
+    clearTimeout(this.clock);
+    this.timeLeft -= performance.now() - this.clockBegan;
   }
 
   async takeSlot(): Promise<void> {
@@ -113,29 +133,12 @@ export class Execution {
     }
   }
 
-  /** Unwind the step where it waits. */
-  park(): void {
-    this.waiting_?.park();
-  }
-
-  /** Throw if the step must not go on. */
-  check(): void {
-    if (this.isOver || this.need !== undefined) throw new StepOver(this.need ? "the step is parked: let this error pass" : "the step is over");
-  }
-
   startClock(): void {
     if (this.timeLeft === Infinity) return;
+    const { name, options } = this.step;
+    const late = () => new StepTimeout(`attempt ${this.attempt} of step '${name}' took longer than ${options.timeoutMs} ms`);
     this.clockBegan = performance.now();
-    this.clock = setTimeout(() => this.stop(this.tooLong()), Math.min(this.timeLeft, 2 ** 31 - 1));
-  }
-
-  private tooLong(): StepTimeout {
-    return new StepTimeout(`attempt ${this.attempt} of step '${this.step.name}' took longer than ${this.step.options.timeoutMs} ms`);
-  }
-
-  stopClock(): void {
-    clearTimeout(this.clock);
-    this.timeLeft -= performance.now() - this.clockBegan;
+    this.clock = setTimeout(() => this.stop(late()), Math.min(this.timeLeft, LONGEST_TIMER));
   }
 
   // --- what is left behind
@@ -149,21 +152,20 @@ export class Execution {
     if (waited && (alone || (this.clean && borrowed.size === 0))) return undefined;
     const policy = waited ? {} : (this.step.options.join ?? {});
     const total = owned.size + borrowed.size;
-    const isWhole = this.clean && policy.early !== true;
     return this.record("sealed", {
       needed: threshold(policy, total), total, policy, borrowed: [...borrowed], excused: [...this.waiting.excused].sort(),
-      ...(isWhole ? { id_sum: idSum(owned) } : { members: packIds(owned) }), ...ended,
+      ...membersOf(owned, this.clean && policy.early !== true), ...ended,
     });
   }
 
   /** Return the record that seals a step that has failed. */
   failing({ status, error, attempt, started, ended, worker }: Outcome): JoinRecord {
-    return this.record("sealed", { needed: 0, members: "", status, error, attempt, started, ended, worker });
+    return this.record("sealed", { members: "", status, error, attempt, started, ended, worker });
   }
 
   /** Return the record that parks a step whose attempt failed until it is tried again. */
-  postponed(until: number, { attempt, started, ended, worker }: Pick<JoinRecord, "attempt" | "started" | "ended" | "worker">): JoinRecord {
-    return this.record("parked", { until, tried: attempt, attempt, started, ended, worker });
+  postponed(until: number, of: Partial<JoinRecord>): JoinRecord {
+    return this.record("parked", { until, tried: this.attempt, ...of });
   }
 
   /** Return the record that parks the step at its waits. */
@@ -171,24 +173,24 @@ export class Execution {
     const owned = [...this.spawner.owned].filter((one) => children.has(one));
     const borrowed = [...this.spawner.borrowed].filter(([one]) => children.has(one));
     const isWhole = this.clean && policy === undefined && owned.length === this.spawner.owned.size && atLeast === children.size;
-    return this.record("parked", {
-      needed: policy === undefined ? atLeast : threshold(policy, children.size), total: policy === undefined ? 0 : children.size,
-      policy: policy ?? {}, borrowed, until, ...(isWhole ? { id_sum: idSum(owned) } : { members: packIds(owned) }),
-    });
+    const bounds = policy === undefined ? { needed: atLeast } : { needed: threshold(policy, children.size), total: children.size, policy };
+    return this.record("parked", { ...bounds, borrowed, until, ...membersOf(owned, isWhole) });
   }
 
   private record(kind: JoinRecord["kind"], of: Partial<JoinRecord>): JoinRecord {
-    const { task } = this;
-    return {
-      kind, turn: task.turn, task: this.host.rules.broker.names.task(task), needed: 0, total: 0, policy: {}, members: null, id_sum: "", borrowed: [],
-      excused: [], whole: null, until: null, tried: 0, status: "succeeded", error: null, output: NULL, value: null, attempt: 1, started: 0, ended: 0,
-      worker: "", ...of,
-    };
+    const { task, host } = this;
+    return { ...NO_JOIN, kind, turn: task.turn, task: host.rules.broker.namespace.absolute(subjects.task(task)), needed: 0, ...of };
   }
+
+  /** Return what is said of an attempt that has ended. */
+  told = () => ({ attempt: this.attempt, started: this.started, ended: Date.now() / 1000, worker: this.host.settings.name });
 
   /** Return what an outcome of this step says, however it ended. */
   ending(status: Outcome["status"], of: Partial<Outcome>): Outcome {
-    const { task, attempt, started, host } = this;
-    return outcome(status, { workflow: task.workflow, step: task.step, key: task.key, attempt, started, ended: Date.now() / 1000, worker: host.name, ...of });
+    const { workflow, step, key } = this.task;
+    return outcome(status, { workflow, step, key, ...this.told(), ...of });
   }
 }
+
+/** Return which children a record counts: by their sum, if all that are stored count, else by name. */
+const membersOf = (owned: Iterable<string>, isWhole: boolean) => (isWhole ? { id_sum: idSum(owned) } : { members: packIds(owned) });

@@ -17,15 +17,19 @@ export const hashed = (data: string | Uint8Array): string => createHash("sha256"
 /** Return the digest of an input that is canonical already. */
 export const digestOf = (canonicalText: string): string => `2-${hashed(canonicalText)}`;
 
+/** Return the canonical JSON of a value; `undefined` is null. Throws an error of the given kind for what has none. */
+export function canonicalOr(kind: new (message: string) => Error, what: string, value: unknown, schema?: Schema): string {
+  try {
+    return canonical(value === undefined ? null : value, schema);
+  } catch (error) {
+    throw error instanceof NotJson ? new kind(`${what}: ${error.message}`) : error;
+  }
+}
+
 /** Return the JSON of an input and its digest by the schema of its workflow. Throws InvalidInput. */
 export function inputOf(value: unknown, schema: Schema, what: string): { text: string; digest: string } {
-  try {
-    const text = canonical(value === undefined ? null : value);
-    return { text, digest: digestOf(Object.keys(schema).length === 0 ? text : canonical(value ?? null, schema)) };
-  } catch (error) {
-    if (error instanceof NotJson) throw new InvalidInput(`${what}: ${error.message}`);
-    throw error;
-  }
+  const text = canonicalOr(InvalidInput, what, value);
+  return { text, digest: digestOf(Object.keys(schema).length === 0 ? text : canonicalOr(InvalidInput, what, value, schema)) };
 }
 
 /** Return the id of a child: of its key, if the spawn gave one, else of its input's digest. */

@@ -22,14 +22,13 @@ export class NotJson extends Error {}
 
 const DEEPEST = 100;
 const SUSPECT = /\\u[dD]|\d{16}|[eE]\+?\d{2}/; // surrogates, integers beyond doubles, and doubles beyond all
-const NUMBER = /(-?(?:0|[1-9][0-9]*))((?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)/y;
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-const WORD = /true|false|null/y;
-const WORDS: Record<string, unknown> = { true: true, false: false, null: null };
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[-+.\deE]*\d|[[\]{},]/g;
+const NUL = "\\u0000"; // as a JSON text has it, and in no other way
 
 /** Return the value of a text; quickly where nothing in it needs care. Throws NotJson. */
-export function parse(text: string): unknown {
-  if (SUSPECT.test(text)) return read(text);
+export const parse = (text: string): unknown => (SUSPECT.test(text) ? read(text) : native(text));
+
+function native(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
@@ -39,79 +38,35 @@ export function parse(text: string): unknown {
 
 /** Return the value of a text. A member `raw` of the outermost object is kept as its text, a `Raw`. Throws NotJson. */
 export function read(text: string, raw?: string): unknown {
-  let at = 0;
-  const fail = (why = "not JSON"): never => {
-    throw new NotJson(`${why} at character ${at}`);
-  };
-  const space = () => {
-    while (text[at] === " " || text[at] === "\n" || text[at] === "\t" || text[at] === "\r") at++;
-  };
-  const take = (pattern: RegExp) => {
-    pattern.lastIndex = at;
-    const found = pattern.exec(text);
-    if (found) at += found[0].length;
-    return found;
-  };
-  const expect = (one: string) => {
-    space();
-    if (text[at] !== one) fail(`${one} expected`);
-    at++;
-  };
-  const ends = (with_: string) => {
-    space();
-    if (text[at] !== with_) return false;
-    at++;
-    return true;
-  };
-  const string = (): string => {
-    const inner = JSON.parse((take(STRING) ?? fail("a string expected"))[0]) as string;
-    return inner.isWellFormed() ? inner : fail("a lone surrogate");
-  };
-  const value = (depth: number): unknown => {
-    space();
-    const first = text[at];
-    if (first === "{" || first === "[") {
-      if (depth === DEEPEST) fail(`nested deeper than ${DEEPEST}`);
-      at++;
-      return first === "{" ? object(depth + 1) : array(depth + 1);
+  const plain = native(text);
+  let [depth, begin] = [0, -1];
+  let kept = undefined as Raw | undefined;
+  // Integers beyond doubles become strings that begin with a NUL, and such strings with two.
+  const marked = text.replace(TOKEN, (token, at: number) => {
+    const fail = (why: string): never => {
+      throw new NotJson(`${why} at character ${at}`);
+    };
+    if (token.startsWith('"')) {
+      const isName = token.endsWith(":");
+      if (!(JSON.parse(isName ? token.slice(0, -1) : token) as string).isWellFormed()) fail("a lone surrogate");
+      if (isName && depth === 1 && JSON.parse(token.slice(0, -1)) === raw) begin = at + token.length;
+      return isName || !token.startsWith(NUL, 1) ? token : `"${NUL}${token.slice(1)}`;
     }
-    if (first === '"') return string();
-    const word = take(WORD);
-    if (word) return WORDS[word[0]];
-    const number = take(NUMBER) ?? fail();
-    const double = Number(number[0]);
-    if (!number[2]) return Number.isSafeInteger(double) ? double + 0 : BigInt(number[1]!);
-    return Number.isFinite(double) ? double : fail("a number beyond all doubles");
-  };
-  const array = (depth: number) => {
-    const items: unknown[] = [];
-    if (ends("]")) return items;
-    for (;;) {
-      items.push(value(depth));
-      if (ends("]")) return items;
-      expect(",");
-    }
-  };
-  const object = (depth: number) => {
-    const members: Record<string, unknown> = {};
-    if (ends("}")) return members;
-    for (;;) {
-      space();
-      const name = string();
-      expect(":");
-      space();
-      const start = at;
-      const inner = value(depth);
-      const kept = depth === 1 && name === raw ? new Raw(text.slice(start, at)) : inner;
-      if (name !== "__proto__") members[name] = kept;
-      else Object.defineProperty(members, name, { value: kept, enumerable: true, writable: true, configurable: true });
-      if (ends("}")) return members;
-      expect(",");
-    }
-  };
-  const whole = value(0);
-  space();
-  return at === text.length ? whole : fail();
+    if (token === "[" || token === "{") depth++;
+    if (depth > DEEPEST) fail(`nested deeper than ${DEEPEST}`);
+    if (token === "]" || token === "}") depth--;
+    if (begin >= 0 && ((token === "," && depth === 1) || depth === 0)) [kept, begin] = [new Raw(text.slice(begin, at).trim()), -1];
+    if (!/\d/.test(token)) return token;
+    if (/[.eE]/.test(token)) return Number.isFinite(Number(token)) ? token : fail("a number beyond all doubles");
+    return Number.isSafeInteger(Number(token)) ? token : `"${NUL}${token}"`;
+  });
+  const value = marked === text ? plain : (JSON.parse(marked, unmarked) as unknown);
+  return kept === undefined ? value : { ...(value as object), [raw!]: kept };
+}
+
+function unmarked(_: string, value: unknown): unknown {
+  if (typeof value !== "string" || !value.startsWith("\0")) return value;
+  return value.startsWith("\0\0") ? value.slice(1) : BigInt(value.slice(1));
 }
 
 /** What a schema says of one place: the types of its plain schemas, and those of objects and arrays. */

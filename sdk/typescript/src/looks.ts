@@ -8,7 +8,7 @@ import * as policies from "./policies.js";
 import { decode, decodeOutcome, failure, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
 import { getLarge } from "./values.js";
-import { SEAL, taskOf, type Join, type Task } from "./wire.js";
+import { lastToken, SEAL, subjects, taskOf, type Join, type Task } from "./wire.js";
 
 /** A join that is complete: what its step was, and the children that failed it. `rest`: some have not ended. */
 export interface View {
@@ -29,10 +29,10 @@ export interface Broken {
 
 const KEPT = 10_000;
 const keyOf = ({ root, run, step }: Join) => `${root}.${run}.${step}`;
-export const lastToken = (subject: string): string => subject.slice(subject.lastIndexOf(".") + 1);
 
 /** Remembers what spares a look: forgetting it costs one. */
 export class Looks {
+  /** From which value of its counter a join is worth another look. */
   private readonly worthAt = new Map<string, number>();
   private readonly decided = new Set<string>();
 
@@ -40,12 +40,7 @@ export class Looks {
     broker.onReconnect(() => this.decided.clear());
   }
 
-  /** Remember that all was done that follows a join. */
-  done(join: Join, view: View | Broken): void {
-    if (!("broken" in view)) this.decide(join, view.record.turn);
-  }
-
-  /** Look no more at a join: the rest of its children are being cancelled, and each of them would look. */
+  /** Look no more at a join: all was done that follows it, or the rest of its children are being cancelled. */
   decide(join: Join, turn: number): void {
     if (this.decided.size > KEPT) this.decided.clear();
     this.decided.add(`${keyOf(join)}.${turn}`);
@@ -63,13 +58,11 @@ export class Looks {
     }
   }
 
-  private async view(join: Join, value: number | undefined, failure_: boolean): Promise<View | Broken | undefined> {
-    const { names } = this.broker;
-    const stored = await this.broker.last(names.records, names.join(join, "*"));
-    if (stored === null) return undefined;
-    const record = await this.unpacked(join, stored.body);
+  private async view(join: Join, value: number | undefined, atFailure: boolean): Promise<View | Broken | undefined> {
+    const record = await this.newest(join);
+    if (record === undefined) return undefined;
     const { policy, total, needed, borrowed } = record;
-    if (this.decided.has(`${keyOf(join)}.${record.turn}`) || (failure_ && policy.early !== true)) return undefined;
+    if (this.decided.has(`${keyOf(join)}.${record.turn}`) || (atFailure && policy.early !== true)) return undefined;
     if (record.until !== null && needed === 0) return undefined; // it waits for a time
     const { ended, members } = await this.ended(join, record);
     let missing = needed - ended;
@@ -79,13 +72,12 @@ export class Looks {
       missing = policies.missing(policy, total, ended - failed.length, ended);
     }
     if (missing > 0) {
-      if (value !== undefined && borrowed.length === 0) {
-        if (this.worthAt.size > KEPT) this.worthAt.clear();
-        this.worthAt.set(keyOf(join), value + missing);
-      }
+      if (value === undefined || borrowed.length > 0) return undefined;
+      if (this.worthAt.size > KEPT) this.worthAt.clear();
+      this.worthAt.set(keyOf(join), value + missing);
       return undefined;
     }
-    const task = await this.task(record.task);
+    const task = taskOf(await this.broker.last(this.broker.namespace.relative(record.task)));
     if (task === undefined) return undefined;
     const graph = await this.registry.graph(task.workflow, task.version);
     const met = total === 0 || policies.verdict(policy, total, ended - failed.length, ended) === "met";
@@ -99,15 +91,15 @@ export class Looks {
   private async ended(join: Join, record: JoinRecord): Promise<{ ended: number; members: ReadonlySet<string> | undefined }> {
     const members = record.members === null ? undefined : new Set(unpackIds(record.members));
     if (record.needed === 0 && record.total === 0) return { ended: 0, members };
-    const { names } = this.broker;
-    const stored = new Set((await this.broker.subjects(names.records, names.outcomeOf(join, "*"))).map(lastToken).filter(isRunId));
-    const read = await Promise.all(record.borrowed.map(([run, step]) => this.broker.last(names.records, names.outcomeOf(join, run, step))));
+    const stored = new Set((await this.broker.subjects(subjects.outcomeOf(join, "*"))).map(lastToken).filter(isRunId));
+    const read = await Promise.all(record.borrowed.map(([run, step]) => this.broker.last(subjects.outcomeOf(join, run, step))));
     const borrowed = read.filter((one) => one !== null).length;
     if (members !== undefined) return { ended: [...members].filter((one) => stored.has(one)).length + borrowed, members };
+    const all = stored.size + borrowed;
     const own = (record.total || record.needed) - record.borrowed.length;
-    const disputed = stored.size + borrowed >= record.needed && (stored.size !== own || (record.id_sum !== "" && idSum(stored) !== record.id_sum));
-    if (!disputed) return { ended: stored.size + borrowed, members: stored.size + borrowed < record.needed ? undefined : stored };
-    // Which of the stored tasks the record counts cannot be told, so all of them have to be done.
+    if (all < record.needed) return { ended: all, members: undefined };
+    if (stored.size === own && (record.id_sum === "" || idSum(stored) === record.id_sum)) return { ended: all, members: stored };
+    // It is disputed: which of the stored tasks the record counts cannot be told, so all of them have to be done.
     const tasks = await this.spawnedBy(join);
     const done = [...tasks].filter((one) => stored.has(one)).length;
     const open = tasks.size - done + record.borrowed.length - borrowed;
@@ -122,53 +114,47 @@ export class Looks {
 
   /** Return the children whose stored tasks name the step. */
   async spawnedBy(join: Join): Promise<Set<string>> {
-    const { names } = this.broker;
     const found = new Set<string>();
-    for await (const page of this.broker.pages(names.tasks, names.tasksOfParent(join.root, join.run))) {
-      for (const { subject, headers } of page) {
-        if (new Map(headers).get("Jf-Parent-Step") === join.step) found.add(subject.split(".")[7]!);
-      }
+    for await (const page of this.broker.pages(subjects.children("task", join.root, join.run))) {
+      for (const { subject, headers } of page) if (headers.get("Jf-Parent-Step") === join.step) found.add(subject.split(".")[5]!);
     }
     return found;
   }
 
   /** Return how the children ended that fail a join: not those that its step has seen. */
   private async failed(join: Join, record: JoinRecord, members: ReadonlySet<string> | undefined): Promise<Outcome[]> {
-    const { names } = this.broker;
-    const marks = await this.broker.subjects(names.records, `${names.jf}.mark.${join.root}.${join.run}.${join.step}.*.*.*`);
+    const marks = await this.broker.subjects(`mark.${keyOf(join)}.*.*.*`);
     const own = [...new Set(marks.map(lastToken))].filter((one) => members?.has(one) ?? true);
     const excused = new Set(record.excused);
-    const subjects = [...own.map((one) => [one, join.step] as const), ...record.borrowed]
-      .filter(([run]) => !excused.has(run)).map(([run, step]) => names.outcomeOf(join, run, step));
-    const stored = await this.broker.many(names.records, subjects);
+    const all = [...own.map((one) => [one, join.step] as const), ...record.borrowed].filter(([run]) => !excused.has(run));
+    const stored = await this.broker.many(all.map(([run, step]) => subjects.outcomeOf(join, run, step)));
     return stored.map((one) => decodeOutcome(one.body)).filter((one) => one.status !== "succeeded");
   }
 
   private async isCancelled({ root, run }: Join): Promise<boolean> {
-    const { names } = this.broker;
-    const marks = await Promise.all([run, root].map((one) => this.broker.last(names.tasks, names.cancel(root, one))));
+    const marks = await Promise.all([run, root].map((one) => this.broker.last(subjects.cancel(root, one))));
     return marks.some((mark) => mark?.body.length === 0);
   }
 
   private async brokenBy(join: Join, error: JetflowError): Promise<Broken | undefined> {
-    const { names } = this.broker;
-    const first = (await this.broker.subjects(names.tasks, names.tasksOfRun(join.root, join.run)))[0];
-    const task = first === undefined ? undefined : await this.task(first);
+    const task = taskOf(await this.broker.last(subjects.turns("task", join.root, join.run)));
     if (task === undefined) return undefined;
-    const stored = await this.broker.last(names.records, names.outcome(task));
+    const stored = await this.broker.last(subjects.outcome(task));
     const of = { error: failure(error.type, error.message, join.step), workflow: task.workflow, step: join.step, key: task.key, ended: Date.now() / 1000 };
     const graph = await this.registry.graph(task.workflow, task.version).catch(() => undefined);
     return { broken: stored === null ? outcome("failed", of) : decodeOutcome(stored.body), task, graph };
   }
 
-  private async task(subject: string): Promise<Task | undefined> {
-    return taskOf(await this.broker.last(this.broker.names.tasks, subject));
+  /** Return the newest join record of a step. Throws MalformedRecord, LostValue. */
+  async newest(join: Join): Promise<JoinRecord | undefined> {
+    const stored = await this.broker.last(subjects.join(join, "*"));
+    return stored === null ? undefined : this.unpacked(join, stored.body);
   }
 
   /** Return a join record, also one that is kept apart. Throws MalformedRecord, LostValue. */
   async unpacked(join: Join, body: Uint8Array): Promise<JoinRecord> {
     const record = decode("join", body);
-    const whole = record?.whole == null ? record : decode("join", Buffer.from(await getLarge(this.broker, join.root, record.whole)));
+    const whole = record?.whole == null ? record : decode("join", await getLarge(this.broker, join.root, record.whole));
     if (whole === undefined) throw new MalformedRecord(`the join record of step '${join.step}' of run ${join.run} cannot be read`);
     return whole;
   }

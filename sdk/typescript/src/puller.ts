@@ -25,7 +25,7 @@ export class Puller {
 
   constructor(
     private readonly broker: Broker, private consumer: Consumer,
-    private readonly deliver: (message: Msg, consumer: Consumer) => void, private readonly remake: () => Promise<Consumer>,
+    private readonly deliver: (message: Msg, consumer: Consumer) => void, private readonly remake: (consumer: Consumer) => Promise<Consumer>,
   ) {
     this.inbox = broker.newInbox();
     this.subscription = broker.nc.subscribe(`${this.inbox}.*`, { callback: (_, message) => this.onMessage(message) });
@@ -41,9 +41,10 @@ export class Puller {
     this.pulls.set(token, batch);
     this.asked += batch;
     this.heard = performance.now();
-    const { names } = this.broker;
+    const { broker, consumer } = this;
     const request = JSON.stringify({ batch, expires: EXPIRES * 1e9, idle_heartbeat: HEARTBEAT * 1e9, max_bytes: 0 });
-    this.broker.send(this.broker.apiSubject(`CONSUMER.MSG.NEXT.${names.tasks}.${this.consumer.name}`), request, `${this.inbox}.${token}`);
+    const operation = `CONSUMER.MSG.NEXT.${broker.namespace.called("tasks")}.${consumer.name}`;
+    broker.send(broker.apiSubject(operation), request, `${this.inbox}.${token}`);
   }
 
   /** Ask anew: what was asked for is lost. */
@@ -91,8 +92,7 @@ export class Puller {
     }
     this.pausedUntil = performance.now() + RETRY_AFTER;
     if (code !== 503 && !/deleted/i.test(description)) return;
-    const failed = (error: unknown) => this.broker.log.warn(`jetflow: consumer ${this.consumer.name}: ${String(error)}`);
-    this.remake().then((consumer) => (this.consumer = consumer), failed);
+    this.broker.inBackground(`consumer ${this.consumer.name}`, this.remake(this.consumer).then((consumer) => (this.consumer = consumer)));
   }
 
   private check(): void {

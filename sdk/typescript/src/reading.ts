@@ -4,13 +4,13 @@ import { createInbox, type Msg, type NatsConnection } from "@nats-io/nats-core";
 
 import { refusal, type Refused } from "./answers.js";
 import { BrokerRefused, BrokerTimeout } from "./errors.js";
-import type { Names } from "./wire.js";
+import type { Namespace } from "./wire.js";
 
-/** One stored message. `time` is seconds since the epoch. */
+/** One stored message, and its subject without the namespace. `time` is seconds since the epoch. */
 export interface Stored {
   readonly subject: string;
   readonly seq: number;
-  readonly headers: readonly [string, string][];
+  readonly headers: ReadonlyMap<string, string>;
   readonly body: Uint8Array;
   readonly time: number;
 }
@@ -38,7 +38,9 @@ export class Reader {
   protected readonly onBack = new Set<() => void>();
   private readonly prefix: string;
 
-  constructor(readonly nc: NatsConnection, readonly names: Names, readonly log: Logger, domain?: string, private readonly inboxPrefix?: string) {
+  constructor(
+    readonly nc: NatsConnection, readonly namespace: Namespace, readonly log: Logger, domain?: string, private readonly inboxPrefix?: string,
+  ) {
     this.prefix = domain === undefined ? "$JS.API." : `$JS.${domain}.API.`;
   }
 
@@ -54,38 +56,51 @@ export class Reader {
     return () => this.onBack.delete(callback);
   }
 
+  /** Listen to a subject of the namespace. Returns how to stop that. */
+  listen(subject: string, callback: (subject: string, message: Msg) => void): () => void {
+    const { namespace } = this;
+    const heard = (_: Error | null, message: Msg) => callback(namespace.relative(message.subject), message);
+    const subscription = this.nc.subscribe(namespace.absolute(subject), { callback: heard });
+    return () => subscription.unsubscribe();
+  }
+
+  /** Do something whose failure is only told. */
+  inBackground(what: string, work: Promise<unknown>): void {
+    work.catch((error: unknown) => this.log.warn(`jetflow: ${what}: ${String(error)}`));
+  }
+
   /** Ask the JetStream API. Throws BrokerRefused, BrokerTimeout. */
   async api<T = Record<string, unknown>>(operation: string, request: unknown = {}): Promise<T> {
     let until = performance.now() + API_TIMEOUT;
-    for (;;) {
-      while (!this.isConnected && !this.nc.isClosed()) {
-        await sleep(BUSY); // an outage is waited through
-        until = performance.now() + API_TIMEOUT;
-      }
-      let answer: T & { readonly error?: Refused };
-      try {
-        answer = (await this.nc.request(this.prefix + operation, JSON.stringify(request), { timeout: RESEND_AFTER })).json();
-      } catch (error) {
-        if (this.nc.isClosed() || performance.now() > until) throw new BrokerTimeout(`no answer to ${operation}: ${String(error)}`);
-        await sleep(BUSY);
+    for (let tries = 0; ; tries++) {
+      if (tries > 0) await sleep(BUSY);
+      if (!this.isConnected && !this.nc.isClosed()) {
+        until = performance.now() + API_TIMEOUT; // an outage is waited through
         continue;
       }
-      if (answer.error === undefined) return answer;
-      const { description, err_code } = answer.error;
-      if (refusal(answer.error) !== "passing" || performance.now() > until) throw new BrokerRefused(`${operation}: ${description}`, err_code);
-      await sleep(BUSY);
+      const isLast = this.nc.isClosed() || performance.now() > until;
+      const asked = this.nc.request(this.prefix + operation, JSON.stringify(request), { timeout: RESEND_AFTER });
+      const answer = await asked.then((message) => message.json<T & { readonly error?: Refused }>(), (error: unknown) => String(error));
+      if (typeof answer === "string") {
+        if (isLast) throw new BrokerTimeout(`no answer to ${operation}: ${answer}`);
+      } else if (answer.error === undefined) return answer;
+      else if (isLast || refusal(answer.error) !== "passing") throw new BrokerRefused(`${operation}: ${answer.error.description}`, answer.error.err_code);
     }
   }
 
   /** Return the newest message on a subject, which may have wildcards, as the leader has it. */
-  async last(stream: string, subject: string): Promise<Stored | null> {
+  async last(subject: string): Promise<Stored | null> {
+    const request = { last_by_subj: this.namespace.absolute(subject) };
     try {
       const { message } = await this.api<{ message: { subject: string; seq: number; hdrs?: string; data?: string; time: string } }>(
-        `STREAM.MSG.GET.${stream}`, { last_by_subj: subject },
+        `STREAM.MSG.GET.${this.namespace.stream(subject)}`, request,
       );
-      const { hdrs = "", data = "", time, ...rest } = message;
-      const headers = headersOf(Buffer.from(hdrs, "base64").toString());
-      return { subject: rest.subject, seq: rest.seq, headers, body: Buffer.from(data, "base64"), time: Date.parse(time) / 1000 };
+      const headers = new Map(Buffer.from(message.hdrs ?? "", "base64").toString().split("\r\n").slice(1).filter(Boolean).map((line) => {
+        const at = line.indexOf(":");
+        return [line.slice(0, at), line.slice(at + 1).trim()] as const;
+      }));
+      const body = Buffer.from(message.data ?? "", "base64");
+      return { subject: this.namespace.relative(message.subject), seq: message.seq, headers, body, time: Date.parse(message.time) / 1000 };
     } catch (error) {
       if (error instanceof BrokerRefused && error.code === NOT_FOUND) return null;
       throw error;
@@ -93,101 +108,89 @@ export class Reader {
   }
 
   /** Return the subjects of a filter that hold a message, as the leader has them; some may be there twice. */
-  async subjects(stream: string, filter: string): Promise<string[]> {
+  async subjects(filter: string): Promise<string[]> {
     const found: string[] = [];
-    for (let offset = 0; ; ) {
-      const request = { subjects_filter: filter, offset };
-      const page = await this.api<{ total?: number; state: { subjects?: Record<string, number> } }>(`STREAM.INFO.${stream}`, request);
-      const names = Object.keys(page.state.subjects ?? {});
-      for (const name of names) found.push(name);
-      offset += names.length;
-      if (names.length === 0 || offset >= (page.total ?? 0)) return found;
+    for (;;) {
+      const { total = 0, state } = await this.listing(filter, found.length);
+      const page = Object.keys(state.subjects ?? {});
+      for (const subject of page) found.push(this.namespace.relative(subject));
+      if (page.length === 0 || found.length >= total) return found;
     }
   }
 
   /** Return how many subjects of a filter hold a message, as the leader has it. */
-  async total(stream: string, filter: string): Promise<number> {
-    return (await this.api<{ total?: number }>(`STREAM.INFO.${stream}`, { subjects_filter: filter, offset: NO_LIST })).total ?? 0;
+  async total(filter: string): Promise<number> {
+    return (await this.listing(filter, NO_LIST)).total ?? 0;
   }
 
-  /** Return those messages of some subjects that are stored. What a replica does not have, the leader is asked for. */
-  async many(stream: string, subjects: readonly string[]): Promise<Stored[]> {
+  private listing(filter: string, offset: number): Promise<{ total?: number; state: { subjects?: Record<string, number> } }> {
+    return this.api(`STREAM.INFO.${this.namespace.stream(filter)}`, { subjects_filter: this.namespace.absolute(filter), offset });
+  }
+
+  /** Return those messages of some subjects of one stream that are stored. What a replica does not have, the leader is asked for. */
+  async many(subjects: readonly string[]): Promise<Stored[]> {
     const found: Stored[] = [];
-    const room = Math.max(1, Math.min(1000, Math.floor(this.maxPayload / 2 / (Math.max(1, ...subjects.map((one) => one.length)) + 3))));
+    const longest = Math.max(1, ...subjects.map((one) => this.namespace.absolute(one).length));
+    const room = Math.max(1, Math.min(1000, Math.floor(this.maxPayload / 2 / (longest + 3))));
     for (let at = 0; at < subjects.length; at += room) {
       let part = subjects.slice(at, at + room);
-      for (let page: Stored[]; part.length > 0; ) {
-        page = (await this.direct(stream, { multi_last: part, batch: part.length, max_bytes: 2 ** 23 })).page;
+      while (part.length > 0) {
+        const { page } = await this.direct(part[0]!, { multi_last: part.map(this.namespace.absolute), batch: part.length });
+        if (page.length === 0) break;
         found.push(...page);
         const seen = new Set(page.map((one) => one.subject));
         part = part.filter((one) => !seen.has(one));
-        if (page.length === 0) break;
       }
-      for (const one of await Promise.all(part.map((subject) => this.last(stream, subject)))) if (one !== null) found.push(one);
+      for (const one of await Promise.all(part.map((subject) => this.last(subject)))) if (one !== null) found.push(one);
     }
     return found;
   }
 
   /** Yield pages of the messages of a filter in the order of the stream, with `since` (seconds) only the newest. */
-  async *pages(stream: string, filter: string, since?: number): AsyncGenerator<Stored[], void> {
-    for (let after = 0; ; ) {
-      const from = since !== undefined && after === 0 ? { start_time: new Date(Date.now() - since * 1000).toISOString() } : { seq: after + 1 };
-      const { page, left } = await this.direct(stream, { next_by_subj: filter, batch: 1000, max_bytes: 2 ** 23, ...from });
+  async *pages(filter: string, since?: number): AsyncGenerator<Stored[], void> {
+    let from: object = since === undefined ? { seq: 1 } : { start_time: new Date(Date.now() - since * 1000).toISOString() };
+    for (;;) {
+      const { page, left } = await this.direct(filter, { next_by_subj: this.namespace.absolute(filter), batch: 1000, ...from });
       if (page.length > 0) yield page;
       if (page.length === 0 || left === 0) return;
-      after = page.at(-1)!.seq;
+      from = { seq: page.at(-1)!.seq + 1 };
     }
   }
 
-  private async direct(stream: string, request: unknown): Promise<{ page: Stored[]; left: number }> {
-    for (let tries = 0; ; tries++) {
-      const inbox = this.newInbox();
+  /** Read a page of a stream from any replica, and how many messages are left. */
+  private async direct(of: string, request: object): Promise<{ page: Stored[]; left: number }> {
+    const stream = this.namespace.stream(of);
+    const asked = JSON.stringify({ ...request, max_bytes: 2 ** 23 });
+    for (let tries = 0; tries < 6 && !this.nc.isClosed(); tries++) {
+      if (tries > 0) await sleep(BUSY);
       const page: Stored[] = [];
-      let done: (left: number) => void;
-      const ended = new Promise<number>((resolve) => (done = resolve));
-      const listening = this.nc.subscribe(inbox, {
-        callback: (_, message) => {
+      try {
+        for await (const message of await this.nc.requestMany(`${this.prefix}DIRECT.GET.${stream}`, asked, { maxWait: RESEND_AFTER })) {
           const { headers } = message;
-          if (headers?.get("Nats-Sequence")) page.push(fromReplica(message));
-          else done(headers?.code === 204 || headers?.code === 404 ? Number(headers.get("Nats-Num-Pending") || 0) : -1);
-        },
-      });
-      const forget = this.onReconnect(() => done(-1));
-      const timer = setTimeout(() => done(-1), RESEND_AFTER);
-      this.nc.publish(`${this.prefix}DIRECT.GET.${stream}`, JSON.stringify(request), { reply: inbox });
-      const left = await ended;
-      clearTimeout(timer);
-      forget();
-      listening.unsubscribe();
-      if (left >= 0) return { page, left };
-      if (tries === 5 || this.nc.isClosed()) throw new BrokerTimeout(`no answer to a read of ${stream}`);
-      await sleep(BUSY);
+          if (headers?.get("Nats-Sequence")) page.push(this.fromReplica(message));
+          else if (headers?.code === 204 || headers?.code === 404) return { page, left: Number(headers.get("Nats-Num-Pending") || 0) };
+          else break;
+        }
+      } catch (error) {
+        this.log.warn(`jetflow: a read of ${stream}: ${String(error)}`);
+      }
     }
+    throw new BrokerTimeout(`no answer to a read of ${stream}`);
   }
 
-  /** Remove all messages of some filters. */
-  async purge(stream: string, filters: Iterable<string>): Promise<void> {
-    for (const filter of filters) await this.api(`STREAM.PURGE.${stream}`, { filter });
+  private fromReplica(message: Msg): Stored {
+    const get = (name: string) => message.headers?.get(name) ?? "";
+    const [subject, time] = [this.namespace.relative(get("Nats-Subject")), Date.parse(get("Nats-Time-Stamp")) / 1000];
+    return { subject, seq: Number(get("Nats-Sequence")), headers: new Map(headersFrom(message)), body: message.data.slice(), time };
   }
-}
 
-function headersOf(block: string): [string, string][] {
-  return block.split("\r\n").slice(1).filter(Boolean).map((line) => {
-    const at = line.indexOf(":");
-    return [line.slice(0, at), line.slice(at + 1).trim()];
-  });
+  /** Remove all messages of some filters, or those before a sequence. */
+  async purge(filters: Iterable<string>, seq?: number): Promise<void> {
+    for (const filter of filters) await this.api(`STREAM.PURGE.${this.namespace.stream(filter)}`, { filter: this.namespace.absolute(filter), seq });
+  }
 }
 
 /** Return the headers of a message, the first of each name. */
 export function* headersFrom(message: Msg): Generator<[string, string], void> {
   for (const [name, values] of message.headers ?? []) yield [name, values[0] ?? ""];
-}
-
-function fromReplica(message: Msg): Stored {
-  const { headers } = message;
-  const get = (name: string) => headers?.get(name) ?? "";
-  return {
-    subject: get("Nats-Subject"), seq: Number(get("Nats-Sequence")), headers: [...headersFrom(message)], body: message.data.slice(),
-    time: Date.parse(get("Nats-Time-Stamp")) / 1000,
-  };
 }

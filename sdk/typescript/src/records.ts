@@ -108,10 +108,12 @@ export const decodeAttempt = (body: Uint8Array): Attempt => decode("attempt", bo
 
 export const failure = (type: string, message: string, step: string | null = null): Failure => ({ type, message, step, traceback: "", place: "" });
 
+const NO_OUTCOME = filled({}, KINDS.outcome) as Outcome;
+/** A join record with nothing but defaults. */
+export const NO_JOIN = filled({}, KINDS.join) as JoinRecord;
+
 /** Make an outcome. */
-export const outcome = (how: Status, of: Partial<Outcome> = {}): Outcome => ({
-  status: how, output: NULL, value: null, error: null, errors: [], workflow: "", step: "", key: null, attempt: 1, started: 0, ended: 0, worker: "", ...of,
-});
+export const outcome = (status: Status, of: Partial<Outcome> = {}): Outcome => ({ ...NO_OUTCOME, status, ...of });
 
 const NEVER_LEFT_OUT: Readonly<Record<string, unknown>> = { turn: undefined, needed: undefined, attempt: 1 };
 

@@ -6,6 +6,7 @@ import { Graph, type StoredGraph } from "./graph.js";
 import { isName } from "./identity.js";
 import { canonical } from "./json.js";
 import { decode, type Declaration } from "./records.js";
+import { subjects } from "./wire.js";
 
 const FRESH = 3000;
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
@@ -19,11 +20,10 @@ export class Registry {
 
   /** Declare a workflow: the graph of its version first. */
   async declare(declaration: Declaration): Promise<void> {
-    const { names } = this.broker;
     const { graph, version } = declaration;
-    await this.broker.publish(names.workflow(graph.workflow, version), canonical(graph));
-    await this.broker.publish(names.workflow(graph.workflow), canonical(declaration));
-    this.graphs.set(`${graph.workflow}.${version}`, new Graph(graph));
+    await this.broker.publish(subjects.workflow(graph.workflow, version), canonical(graph));
+    await this.broker.publish(subjects.workflow(graph.workflow), canonical(declaration));
+    this.keep(graph.workflow, version, graph);
     this.newest.delete(graph.workflow);
   }
 
@@ -38,8 +38,7 @@ export class Registry {
   }
 
   private async read(workflow: string): Promise<Declaration> {
-    const { names } = this.broker;
-    const stored = isName(workflow) ? await this.broker.last(names.workflows, names.workflow(workflow)) : null;
+    const stored = isName(workflow) ? await this.broker.last(subjects.workflow(workflow)) : null;
     if (stored === null) throw new UnknownWorkflow(`nobody has declared a workflow '${workflow}': start a worker that has it`);
     const declaration = decode("declaration", stored.body);
     if (declaration === undefined) throw new MalformedRecord(`the declaration of workflow '${workflow}' cannot be read`);
@@ -58,10 +57,9 @@ export class Registry {
       const newest = await this.declaration(workflow).catch((error: unknown) => {
         throw error instanceof UnknownWorkflow ? unknown : error;
       });
-      return this.known(workflow, newest.version) ?? this.keep(workflow, newest.version, newest.graph);
+      return this.keep(workflow, newest.version, newest.graph);
     }
-    const { names } = this.broker;
-    const stored = TOKEN.test(version) ? await this.broker.last(names.workflows, names.workflow(workflow, version)) : null;
+    const stored = TOKEN.test(version) ? await this.broker.last(subjects.workflow(workflow, version)) : null;
     if (stored === null) throw unknown;
     const graph = decode("graph", stored.body);
     if (graph === undefined) throw new MalformedRecord(`version '${version}' of workflow '${workflow}' cannot be read`);
@@ -69,7 +67,7 @@ export class Registry {
   }
 
   private keep(workflow: string, version: string, stored: StoredGraph): Graph {
-    const graph = new Graph(stored);
+    const graph = this.known(workflow, version) ?? new Graph(stored);
     this.graphs.set(`${workflow}.${version}`, graph);
     return graph;
   }

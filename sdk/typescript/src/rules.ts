@@ -13,8 +13,8 @@ import { canonical, type Raw } from "./json.js";
 import { Looks, type View } from "./looks.js";
 import { decodeOutcome, encode, failure, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
-import { chunkSize, putLarge, withOutput } from "./values.js";
-import { END, parentJoin, SEAL, START, taskHeaders, type Join, type Task } from "./wire.js";
+import { chunkSize, putLarge, readable } from "./values.js";
+import { END, parentJoin, SEAL, START, subjects, taskHeaders, type Join, type Task } from "./wire.js";
 
 const HELD = 1000;
 const COUNTERS_KEPT = 10_000;
@@ -38,77 +38,64 @@ export class Rules {
   /** End a run. `graph` tells what follows a failure. */
   async conclude(task: Task, ended: Outcome, graph?: Graph): Promise<void> {
     const { broker } = this;
-    const { names } = broker;
-    if (ended.status !== "succeeded") await broker.store(names.records, names.mark(task, ended.status), markOf(ended));
+    if (ended.status !== "succeeded") await broker.store(subjects.mark(task, ended.status), markOf(ended));
     const fitted = this.isLarge(ended) ? await this.fitted(task, ended) : ended;
     const body = encode(fitted);
-    const there = await broker.store(names.records, names.outcome(task), body);
+    const there = await broker.store(subjects.outcome(task), body);
     const stored = there === null ? fitted : decodeOutcome(there.body);
-    if (parentJoin(task) !== undefined && this.isHeard(task)) broker.send(names.live(task), there?.body ?? body);
-    await this.countUp(task, stored.status === "succeeded");
-    if (graph !== undefined && hasFailed(stored)) await this.afterFailure(task, graph);
+    const join = parentJoin(task);
+    if (join !== undefined && this.isHeard(join)) broker.send(broker.namespace.absolute(subjects.live(task)), there?.body ?? body);
+    await this.repeatEnd(task, graph, stored, stored.status === "succeeded");
   }
 
-  /** Repeat what follows the end of a run that is stored, for whoever ended it may have died before it was done. */
-  async repeatEnd(task: Task, graph: Graph | undefined, ended: Outcome): Promise<void> {
-    await this.countUp(task, false);
-    if (graph !== undefined && hasFailed(ended)) await this.afterFailure(task, graph);
-  }
-
-  private async afterFailure(task: Task, graph: Graph): Promise<void> {
+  /** Do what follows the end of a run that is stored, again if whoever ended it may have died before it was done. */
+  async repeatEnd(task: Task, graph: Graph | undefined, ended: Outcome, well = false): Promise<void> {
+    const join = parentJoin(task);
+    if (join !== undefined) {
+      const value = await this.count(join, 1);
+      if (task.eager && !well) await this.settle(join);
+      else if (value !== undefined && value >= SEAL) await this.settle(join, { value });
+      else if (!well && (value ?? SEAL) > SEAL / 2) await this.settle(join, { atFailure: true });
+    }
+    if (graph === undefined || !hasFailed(ended)) return;
     if (graph.failFast && graph.nodes.length > 1) await cancelLeft(this, task, graph);
-    if (graph.onFailure !== null) await this.start(task, graph.onFailure, 0, 0, false);
+    const { "Jf-Deadline": _, ...headers } = task.headers;
+    if (graph.onFailure !== null) await this.start({ ...task, headers }, graph.onFailure, 0);
   }
 
   /** Tell whether anybody may listen to how a child ends: not where its parent has returned, and many are open. */
-  private isHeard(task: Task): boolean {
-    const value = this.counters.get(this.broker.names.counter("join", parentJoin(task)!)) ?? 0;
+  private isHeard(join: Join): boolean {
+    const value = this.counters.get(subjects.counter("join", join)) ?? 0;
     return !(value > SEAL / 2 && value < SEAL - 1000);
   }
 
-  private async countUp(task: Task, well: boolean): Promise<void> {
-    const join = parentJoin(task);
-    if (join === undefined) return;
-    const value = await this.count(join, 1);
-    if (task.eager && !well) await this.settle(join);
-    else if (value !== undefined && value >= SEAL) await this.settle(join, value);
-    else if (!well && (value ?? SEAL) > SEAL / 2) await this.settle(join, undefined, undefined, true);
-  }
-
-  private count(join: Join, by: number): Promise<number | undefined> {
-    const counter = this.broker.names.counter("join", join);
-    return this.broker.count(counter, by).then((value) => {
-      if (this.counters.size > COUNTERS_KEPT) this.counters.clear();
-      if (value !== undefined) this.counters.set(counter, value);
-      return value;
-    });
+  private async count(join: Join, by: number): Promise<number | undefined> {
+    const counter = subjects.counter("join", join);
+    const value = await this.broker.count(counter, by);
+    if (this.counters.size > COUNTERS_KEPT) this.counters.clear();
+    if (value !== undefined) this.counters.set(counter, value);
+    return value;
   }
 
   /** End a step that waits for nothing more, however it ended. The end of the only last one is the run's. */
-  finish(task: Task, graph: Graph, ended: Outcome, spawned = false, woken?: Set<string>): Promise<void> {
+  async finish(task: Task, graph: Graph, ended: Outcome, spawned = false, woken?: Set<string>): Promise<void> {
     if (graph.lasts.length === 1 && graph.lasts[0] === task.step) return this.conclude(task, ended, graph);
-    return this.goOn(task, graph, ended, spawned, woken);
-  }
-
-  private async goOn(task: Task, graph: Graph, ended: Outcome, spawned: boolean, woken?: Set<string>): Promise<void> {
-    if (task.step === graph.onFailure) await this.storeStep(task, task.step, ended);
-    else {
-      await this.advance(task, graph, task.step, await this.storeStep(task, task.step, ended));
-      if (spawned) await this.wakeBeside(task, graph, woken);
-    }
+    const stored = await this.storeStep(task, task.step, ended);
+    if (task.step === graph.onFailure) return;
+    await this.advance(task, graph, task.step, stored);
+    if (spawned) await this.wakeBeside(task, graph, woken);
   }
 
   private async storeStep(task: Task, step: string, ended: Outcome): Promise<Outcome> {
-    const { names } = this.broker;
     const fitted = await this.fitted(task, ended);
-    const there = await this.broker.store(names.records, names.step(task, step), encode(fitted));
+    const there = await this.broker.store(subjects.step(task, step), encode(fitted));
     return there === null ? fitted : decodeOutcome(there.body);
   }
 
   private isLarge = ({ output }: { readonly output: Raw }): boolean => output.text.length * 3 > chunkSize(this.broker.maxPayload);
 
   /** Return an outcome or a record whose output is kept by reference, if it is large. */
-  async fitted<T extends Outcome | JoinRecord>(task: Task, record: T): Promise<T> {
+  private async fitted<T extends Outcome | JoinRecord>(task: Task, record: T): Promise<T> {
     const value = record.value === null ? await putLarge(this.broker, task.root, record.output.text, "an output") : null;
     return value === null ? record : { ...record, output: NULL, value };
   }
@@ -118,65 +105,45 @@ export class Rules {
     if (graph.failFast && hasFailed(ended)) return this.conclude(task, ending(task, graph, new Map([[step, ended]])), graph);
     for (const following of graph.behind(step)) {
       const upstream = graph.after(following);
-      const before = upstream.length === 1 ? new Map([[step, ended]]) : await this.gathered(task, upstream, following);
+      const before = upstream.length === 1 ? new Map([[step, ended]]) : await this.gathered(task, following, upstream);
       if (before === undefined) continue;
       const verdict = decide([...before.values()].map((one) => one.status));
       if (verdict === "run") await this.start(task, following, 0);
       else await this.advance(task, graph, following, await this.storeStep(task, following, leftOut(task, following, verdict, before)));
     }
     if (!graph.lasts.includes(step)) return;
-    if (graph.lasts.length > 1 && !(await this.mayPass(task, graph.lasts.length, END))) return;
-    const steps = await this.readSteps(task, graph.nodes.map((node) => node.name));
-    if (!graph.lasts.every((name) => steps.has(name))) return;
-    for (const name of graph.lasts) {
-      const last = steps.get(name)!;
-      if (last.value !== null) steps.set(name, await this.loaded(task, name, last));
-    }
+    const steps = await this.gathered(task, END, graph.lasts, graph.nodes.map((node) => node.name));
+    if (steps === undefined) return;
+    for (const name of graph.lasts) steps.set(name, await readable(this.broker, task.root, steps.get(name)!, name));
     await this.conclude(task, ending(task, graph, steps), graph);
   }
 
-  private async loaded(task: Task, step: string, ended: Outcome): Promise<Outcome> {
-    return withOutput(this.broker, task.root, ended).catch((error: unknown) => {
-      if (!(error instanceof Error) || error.name !== "LostValue") throw error;
-      return { ...ended, status: "failed" as const, output: NULL, value: null, error: failure("LostValue", error.message, step) };
-    });
-  }
-
-  /** Come to a gate behind several steps; return how they have ended, if all have. */
-  private async gathered(task: Task, upstream: readonly string[], gate: string): Promise<Map<string, Outcome> | undefined> {
-    if (!(await this.mayPass(task, upstream.length, gate))) return undefined;
-    const steps = await this.readSteps(task, upstream);
-    return steps.size === upstream.length ? steps : undefined;
-  }
-
-  private async mayPass(task: Task, most: number, step: string): Promise<boolean> {
-    const value = await this.broker.count(this.broker.names.counter("gate", { root: task.root, run: task.run, step }), 1, true);
-    return value === undefined || value >= most;
-  }
-
-  /** Return how steps of a run have ended, as the leader has it, in the order of their names. */
-  async readSteps(task: Task, steps: readonly string[]): Promise<Map<string, Outcome>> {
-    const { names } = this.broker;
-    const read = await Promise.all(steps.map(async (step) => [step, await this.broker.last(names.records, names.step(task, step))] as const));
-    return new Map(read.flatMap(([step, stored]) => (stored === null ? [] : [[step, decodeOutcome(stored.body)]])));
+  /** Come to a gate behind steps, or after the last one; return how they, or `all`, have ended, as the leader has it. */
+  private async gathered(task: Task, gate: string, upstream: readonly string[], all = upstream): Promise<Map<string, Outcome> | undefined> {
+    if (upstream.length > 1) {
+      const value = await this.broker.count(subjects.counter("gate", { ...task, step: gate }), 1, true);
+      if (value !== undefined && value < upstream.length) return undefined;
+    }
+    const stored = await Promise.all(all.map((step) => this.broker.last(subjects.step(task, step))));
+    const steps = new Map(all.flatMap((step, at) => (stored[at] ? [[step, decodeOutcome(stored[at].body)]] : [])));
+    return upstream.every((step) => steps.has(step)) ? steps : undefined;
   }
 
   /** Look at the joins of steps that may have waited for children of this one: each once in a chain of wakings. */
-  async wakeBeside(task: Task, graph: Graph, woken = new Set<string>()): Promise<void> {
+  private async wakeBeside(task: Task, graph: Graph, woken = new Set<string>()): Promise<void> {
     woken.add(task.step);
     for (const step of graph.beside(task.step)) {
       if (woken.has(step)) continue;
       woken.add(step);
-      await this.settle({ root: task.root, run: task.run, step }, undefined, woken);
+      await this.settle({ root: task.root, run: task.run, step }, { woken });
     }
   }
 
   // --- tasks and turns
 
   /** Publish the task of a step's turn. */
-  async start(task: Task, step: string, turn: number, tried = 0, deadline = true): Promise<void> {
-    const { names } = this.broker;
-    await this.broker.store(names.tasks, names.task(task, step, turn), task.body, taskHeaders(task, step, turn, tried, deadline));
+  private async start(task: Task, step: string, turn: number, tried = 0): Promise<void> {
+    await this.broker.store(subjects.task(task, step, turn), task.body, taskHeaders(task, step, turn, tried));
   }
 
   async begin(task: Task, graph: Graph): Promise<void> {
@@ -187,55 +154,50 @@ export class Rules {
 
   /** Seal or park a step: store what it waits for, then see to it that somebody goes on with it. */
   async seal(task: Task, record: JoinRecord): Promise<void> {
-    const { names } = this.broker;
     const fitted = await this.fitted(task, record);
-    let body = bytesOf(encode(fitted));
-    if (body.length > this.broker.maxPayload / 2) body = bytesOf(encode({ ...(await this.apart(task, fitted)) }));
-    const there = await this.broker.store(names.records, names.join(task, task.turn), body);
+    let body = encode(fitted);
+    if (bytesOf(body).length > this.broker.maxPayload / 2) {
+      const { kind, turn, needed, total, policy, until, tried } = fitted;
+      const whole = await putLarge(this.broker, task.root, body, "a join record");
+      body = encode({ kind, turn, task: fitted.task, needed, total, policy, until, tried, whole });
+    }
+    const there = await this.broker.store(subjects.join(task, task.turn), body);
     await this.awaitWakers(task, there === null ? fitted : await this.looks.unpacked(task, there.body));
   }
 
-  private async apart(task: Task, record: JoinRecord): Promise<Partial<JoinRecord>> {
-    const { kind, turn, needed, total, policy, until, tried } = record;
-    const whole = await putLarge(this.broker, task.root, encode(record), "a join record");
-    return { kind, turn, task: record.task, needed, total, policy, until, tried, whole };
-  }
-
   /** Arm the timer of a step whose join record is stored, and count its children. */
-  async awaitWakers(task: Task, record: JoinRecord): Promise<void> {
-    if (record.until !== null && (await this.arm(task, record))) return this.wake(task, record.tried);
+  private async awaitWakers(task: Task, record: JoinRecord): Promise<void> {
+    if (record.until !== null && (await this.arm(task, record, record.until * 1000))) return this.wake(task, record.tried);
     if (record.until !== null && record.needed === 0) return;
     const value = await this.count(task, increment(record));
     if (record.borrowed.length > 0 || record.policy.early === true) await this.settle(task);
-    else if (value !== undefined && value >= SEAL) await this.settle(task, value);
+    else if (value !== undefined && value >= SEAL) await this.settle(task, { value });
   }
 
   /** Arm the timer of a parked turn. Returns true if its time has come. */
-  private async arm(task: Task, { until, tried, needed }: JoinRecord): Promise<boolean> {
-    const { names } = this.broker;
-    const left = until! * 1000 - Date.now();
-    if (left <= 0) return true;
-    if (needed === 0 && left < HELD && (await this.hold?.(task, left)) === true) return true;
-    const headers: Record<string, string> = {
-      "Nats-Schedule": `@at ${new Date(Math.ceil(until! * 1000)).toISOString()}`, "Nats-Schedule-Target": names.due(task),
-    };
-    if (tried > 0) headers["Jf-Attempt"] = String(tried);
-    await this.broker.publish(names.timer(task), undefined, headers);
+  private async arm(task: Task, { tried, needed }: JoinRecord, until: number): Promise<boolean> {
+    const left = until - Date.now();
+    if (left <= 0 || (needed === 0 && left < HELD && (await this.hold?.(task, left)) === true)) return true;
+    await this.broker.publish(subjects.timer(task), undefined, {
+      "Nats-Schedule": `@at ${new Date(Math.ceil(until)).toISOString()}`,
+      "Nats-Schedule-Target": this.broker.namespace.absolute(subjects.due(task)), ...(tried > 0 && { "Jf-Attempt": String(tried) }),
+    });
     return false;
   }
 
   // --- joins
 
-  /** Look whether a join is decided, and move its step on if it is. */
-  async settle(join: Join, value?: number, woken?: Set<string>, failed = false): Promise<void> {
-    const view = await this.looks.look(join, value, failed);
+  /** Look whether a join is decided, and move its step on if it is. `value` is its counter's, if that is why. */
+  async settle(join: Join, why: { value?: number; woken?: Set<string>; atFailure?: boolean } = {}): Promise<void> {
+    const view = await this.looks.look(join, why.value, why.atFailure ?? false);
     if (view === undefined) return;
-    if ("broken" in view) await this.conclude(view.task, view.broken, view.graph);
-    else if (view.record.kind === "parked") {
-      await this.wake(view.task, view.record.tried);
-      if (view.record.until !== null) await this.broker.purge(this.broker.names.timers, [this.broker.names.timer(view.task)]);
-    } else await this.unseal(join, view, woken);
-    this.looks.done(join, view);
+    if ("broken" in view) return this.conclude(view.task, view.broken, view.graph);
+    const { record, task } = view;
+    if (record.kind === "parked") {
+      await this.wake(task, record.tried);
+      if (record.until !== null) await this.broker.purge([subjects.timer(task)]);
+    } else await this.unseal(join, view, why.woken);
+    this.looks.decide(join, record.turn);
   }
 
   private async unseal(join: Join, view: View, woken?: Set<string>): Promise<void> {
@@ -257,16 +219,15 @@ export class Rules {
 
   /** Go on from what an earlier delivery of a task has stored. Returns false if it must run (again). */
   async resume(task: Task, graph: Graph): Promise<boolean> {
-    const { names } = this.broker;
-    const sequel = task.step === graph.onFailure;
-    const read = (subject: string) => this.broker.last(names.records, subject);
-    const [run, step, join] = await Promise.all([read(names.outcome(task)), read(names.step(task)), read(names.join(task, task.turn))]);
-    if (run !== null && !sequel) await this.repeatEnd(task, graph, decodeOutcome(run.body));
-    else if (step !== null) {
-      if (sequel) return true;
+    const found = [subjects.outcome(task), subjects.step(task), subjects.join(task, task.turn)].map((one) => this.broker.last(one));
+    const [run, step, join] = await Promise.all(found);
+    const isSequel = task.step === graph.onFailure;
+    if (run && !isSequel) await this.repeatEnd(task, graph, decodeOutcome(run.body));
+    else if (step && isSequel) return true;
+    else if (step) {
       await this.advance(task, graph, task.step, decodeOutcome(step.body));
       await this.wakeBeside(task, graph);
-    } else if (join !== null) await this.awaitWakers(task, await this.looks.unpacked(task, join.body));
+    } else if (join) await this.awaitWakers(task, await this.looks.unpacked(task, join.body));
     else return false;
     return true;
   }
@@ -281,4 +242,3 @@ function markOf(ended: Outcome): string {
     if (Buffer.byteLength(text) <= 1000 || most === 0) return text;
   }
 }
-

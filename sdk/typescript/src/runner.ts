@@ -2,8 +2,8 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 
-import { textOf } from "./broker.js";
-import { drop, type Marks } from "./cancelling.js";
+import { textOf, type Broker } from "./broker.js";
+import { drop } from "./cancelling.js";
 import { Context } from "./context.js";
 import {
   ChildFailed, ChildrenFailed, failureOf, InvalidInput, InvalidOutput, isFinal, LostValue, MalformedRecord, PayloadTooLarge, RetryAfter,
@@ -11,11 +11,13 @@ import {
 } from "./errors.js";
 import { Execution, type Host } from "./execution.js";
 import type { Graph } from "./graph.js";
-import { canonical, NotJson, parse, Raw } from "./json.js";
-import { lastToken } from "./looks.js";
+import { canonicalOr } from "./identity.js";
+import { NotJson, parse, Raw } from "./json.js";
+import type { Marks } from "./marks.js";
 import { decodeAttempt, decodeOutcome, encode, failure, failuresOf, NULL, outcome, type Attempt, type Failure, type Outcome } from "./records.js";
+import type { Rules } from "./rules.js";
 import { getLarge, withOutput } from "./values.js";
-import { START, type Task } from "./wire.js";
+import { lastToken, START, subjects, type Task } from "./wire.js";
 import { delayAfter, type Step, type Workflow } from "./workflow.js";
 
 /** A task that this worker holds. */
@@ -30,27 +32,24 @@ export interface Delivery {
   readonly stored: number;
   readonly received: number;
   heard: number;
-  ackWait: number;
+  readonly ackWait: number;
   holdsSlot: boolean;
   execution?: Execution;
 }
 
-/** How a delivery ends: what is said to its reply subject. */
-export type End = { readonly ack: true } | { readonly nak: number };
+/** How a delivery ends, as its reply subject is told: after so many ms it is delivered again, unless it is done. */
+export type End = "done" | { readonly againAfter: number };
 
 /** What the runner needs of its worker. */
 export interface Running extends Host {
   readonly marks: Marks;
-  readonly unknownGraceMs: number;
   readonly workflows: ReadonlyMap<string, Workflow>;
-  readonly isStopping: boolean;
   /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. */
   readonly isCareful: boolean;
   isHeldElsewhere(task: Task): Promise<boolean>;
   bodyEnded(delivery: Delivery): void;
 }
 
-const ACK: End = { ack: true };
 const NOTHING: ReadonlyMap<string, Outcome> = new Map();
 const now = () => Date.now() / 1000;
 
@@ -66,38 +65,38 @@ export class Stopped extends StepOver {
 
 /** Runs deliveries. */
 export class Runner {
-  constructor(private readonly host: Running) {}
+  private readonly rules: Rules;
+  private readonly broker: Broker;
+
+  constructor(private readonly host: Running) {
+    this.rules = host.rules;
+    this.broker = host.rules.broker;
+  }
 
   /** Run one delivery. What it leads to is stored when the promise resolves. */
   async run(delivery: Delivery): Promise<End> {
     const { task } = delivery;
-    const { rules, marks } = this.host;
-    const graph = rules.registry.known(task.workflow, task.version) ?? (await this.graphOf(task));
-    if (graph instanceof MalformedRecord) return this.endRun(task, undefined, graph);
-    if (marks.covers(task, graph)) return this.drop(delivery, graph, 0);
-    const step = this.stepOf(task, graph);
-    if (graph === undefined || (step === undefined && task.step !== START)) return this.unknown(delivery, graph);
+    let graph: Graph | undefined;
     try {
-      if (delivery.again && (await rules.resume(task, graph))) return ACK;
-      if (step === undefined) {
-        await rules.begin(task, graph);
-        return ACK;
-      }
-      return await (delivery.again ? this.tryAgain(delivery, graph, step) : this.attempt(delivery, graph, step, task.tried + 1, false));
+      graph = this.rules.registry.known(task.workflow, task.version) ?? (await this.graphOf(task));
+      if (this.host.marks.covers(task, graph)) return await this.drop(delivery, graph, 0);
+      const step = this.stepOf(task, graph);
+      if (graph === undefined || (step === undefined && task.step !== START)) return await this.unknown(delivery, graph);
+      if (delivery.again && (await this.rules.resume(task, graph))) return "done";
+      if (step !== undefined) return await (delivery.again ? this.tryAgain(delivery, graph, step) : this.attempt(delivery, graph, step, task.tried + 1));
+      await this.rules.begin(task, graph);
+      return "done";
     } catch (error) {
       if (!(error instanceof MalformedRecord || error instanceof LostValue)) throw error;
-      return this.endRun(task, graph, error);
+      return this.endUnrun(task, graph, failureOf(error, task.step), task.step === graph?.onFailure);
     }
   }
 
-  private async graphOf(task: Task): Promise<Graph | MalformedRecord | undefined> {
-    try {
-      return await this.host.rules.registry.graph(task.workflow, task.version);
-    } catch (error) {
+  private graphOf({ workflow, version }: Task): Promise<Graph | undefined> {
+    return this.rules.registry.graph(workflow, version).catch((error: unknown) => {
       if (error instanceof UnknownVersion) return undefined;
-      if (error instanceof MalformedRecord) return error;
       throw error;
-    }
+    });
   }
 
   private stepOf(task: Task, graph: Graph | undefined): Step | undefined {
@@ -106,9 +105,9 @@ export class Runner {
     return task.step === graph.onFailure ? workflow.failureStep : workflow.steps.find((one) => one.name === task.step);
   }
 
-  private async drop(delivery: Delivery, graph: Graph | undefined, spawned: number): Promise<End> {
-    await drop(this.host.rules, this.host.marks, delivery.task, graph, spawned);
-    return ACK;
+  private async drop({ task }: Delivery, graph: Graph | undefined, spawned: number): Promise<End> {
+    await drop(this.rules, this.host.marks, task, graph, spawned);
+    return "done";
   }
 
   // --- attempts
@@ -117,30 +116,26 @@ export class Runner {
   private async tryAgain(delivery: Delivery, graph: Graph, step: Step): Promise<End> {
     const { task } = delivery;
     const tried = await this.tried(task);
-    const made = new Set([...tried].filter(([, one]) => !one.returned).map(([token]) => token.replace("begun-", "")));
-    for (const [token, one] of tried) if (one.returned) made.delete(token);
     const begun = [...tried.keys()].filter((token) => token.startsWith("begun-")).map((token) => token.slice(6));
+    const made = new Set([...begun, ...tried.keys()].filter((token) => /^\d/.test(token) && tried.get(token)?.returned !== true));
     const isOpen = (token: string) => !(tried.get(token)?.returned === true || (tried.get(token)?.ended ?? 0) > 0);
-    if ((begun.some(isOpen) || isOpen("1")) && (await this.host.isHeldElsewhere(task))) return { nak: delivery.ackWait / 2 };
+    if ((begun.some(isOpen) || isOpen("1")) && (await this.host.isHeldElsewhere(task))) return { againAfter: delivery.ackWait / 2 };
     return this.attempt(delivery, graph, step, task.tried + made.size + 1, made.size + begun.length > 0);
   }
 
-  private attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun: boolean): Promise<End> {
+  private async attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun = false): Promise<End> {
     const { task, again } = delivery;
-    const { host } = this;
-    const execution = new Execution(host, task, step, graph, number, !again && task.turn === 0);
+    const execution = new Execution(this.host, task, step, graph, number, !again && task.turn === 0);
     const late = this.tooLate(delivery, step, graph, hasBegun);
     const most = step.options.attempts ?? 3;
-    if (late !== undefined || number > most) {
-      execution.close();
-      if (late !== undefined) return this.end(execution, "timed_out", failureOf(late, task.step));
+    if (late !== undefined) return this.end(execution, "timed_out", failureOf(late, task.step));
+    if (number > most) {
       const message = `step '${task.step}' of '${task.workflow}' was begun and lost more often than its ${most} attempts allow`;
       return this.end(execution, "failed", failure("Poisoned", message, task.step));
     }
     delivery.execution = execution;
-    if (!again) return this.execute(delivery, execution);
-    const begins = this.store(task, `begun-${delivery.count}`, { attempt: number, worker: host.name, started: now() });
-    return begins.then(() => this.execute(delivery, execution));
+    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: this.host.settings.name, started: now() });
+    return this.execute(delivery, execution);
   }
 
   private tooLate(delivery: Delivery, step: Step, graph: Graph, hasBegun: boolean): RunTimeout | undefined {
@@ -154,120 +149,92 @@ export class Runner {
 
   /** Return what is recorded of the deliveries of a turn, by their tokens. */
   private async tried(task: Task): Promise<Map<string, Attempt>> {
-    const { broker } = this.host.rules;
-    const { names } = broker;
-    const subjects = await broker.subjects(names.records, names.attempt(task, "*"));
-    const stored = await Promise.all(subjects.map((subject) => broker.last(names.records, subject)));
+    const stored = await Promise.all((await this.broker.subjects(subjects.attempt(task, "*"))).map((subject) => this.broker.last(subject)));
     return new Map(stored.flatMap((one) => (one === null ? [] : [[lastToken(one.subject), decodeAttempt(one.body)]])));
   }
 
   private async store(task: Task, token: string, attempt: Partial<Attempt>): Promise<void> {
-    const { broker } = this.host.rules;
-    await broker.store(broker.names.records, broker.names.attempt(task, token), encode(attempt));
+    await this.broker.store(subjects.attempt(task, token), encode(attempt));
   }
 
   // --- the body
 
   private async execute(delivery: Delivery, execution: Execution): Promise<End> {
-    const { task, step } = execution;
-    const at = deadlineOf(task, execution.graph);
-    const left = Math.min(2 ** 31 - 1, Math.max(0, (at ?? 0) - Date.now()));
-    const deadline = at === undefined ? undefined : setTimeout(() => execution.stop(new RunTimeout("the deadline of the run has passed")), left);
+    const { task, step, graph } = execution;
+    const deadline = deadlineOf(task, graph);
+    if (deadline !== undefined) execution.stopAt(deadline, new RunTimeout("the deadline of the run has passed"));
+    execution.startClock();
     let output = NULL;
     let thrown: { error: unknown } | undefined;
     try {
       const value = await execution.settled(this.call(execution));
-      if (execution.need === undefined) output = new Raw(this.written(value, step));
+      if (execution.need === undefined) output = new Raw(canonicalOr(InvalidOutput, `the output of step '${step.name}'`, value));
     } catch (error) {
       thrown = { error };
-    } finally {
-      clearTimeout(deadline);
-      execution.close();
-      this.host.bodyEnded(delivery);
     }
-    const { rules } = this.host;
-    if (thrown?.error instanceof Stopped) return this.stopped(delivery, execution, thrown.error.why);
-    if (execution.need !== undefined) {
-      await rules.seal(task, execution.parking(execution.need));
-      return ACK;
+    execution.close();
+    this.host.bodyEnded(delivery);
+    if (thrown?.error instanceof Stopped) {
+      if (thrown.error.why !== "cancelled") return this.handBack(delivery, { attempt: execution.attempt, started: execution.started });
+      return this.drop(delivery, graph, execution.hasSpawned ? execution.spawner.owned.size : 0);
     }
-    if (thrown !== undefined) return this.failed(delivery, execution, thrown.error);
-    const of = { output, attempt: execution.attempt, started: execution.started, ended: now(), worker: this.host.name };
-    const record = execution.sealing(of);
+    if (execution.need === undefined && thrown !== undefined) return this.failed(delivery, execution, thrown.error);
     try {
-      if (record !== undefined) await rules.seal(task, record);
-      else await rules.finish(task, execution.graph, execution.ending("succeeded", { output }), execution.hasSpawned);
+      const record = execution.need === undefined ? execution.sealing({ output, ...execution.told() }) : execution.parking(execution.need);
+      if (record !== undefined) await this.rules.seal(task, record);
+      else await this.rules.finish(task, graph, execution.ending("succeeded", { output }), execution.hasSpawned);
     } catch (error) {
       if (!(error instanceof PayloadTooLarge)) throw error;
       return this.end(execution, "failed", failureOf(error, task.step));
     }
-    return ACK;
+    return "done";
   }
 
   private async call(execution: Execution): Promise<unknown> {
-    const { task, step } = execution;
-    const workflow = this.host.workflows.get(task.workflow)!;
-    const text = task.value === null ? textOf(task.body) : await getLarge(this.host.rules.broker, task.root, task.value);
+    const { task, step, graph } = execution;
+    const text = task.value === null ? textOf(task.body) : await getLarge(this.broker, task.root, task.value);
     let input: unknown;
     try {
       input = parse(text === "" ? "null" : text);
     } catch (error) {
       throw error instanceof NotJson ? new InvalidInput(`the input is ${error.message}`) : error;
     }
-    input = workflow.checked(input);
+    input = this.host.workflows.get(task.workflow)!.checked(input);
     if (input instanceof Promise) input = await input;
-    const { graph } = execution;
     const before = graph.firsts.includes(task.step) ? NOTHING : await this.before(execution);
-    const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(execution) : []);
+    const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(task) : []);
     return this.host.isCareful ? current.run(execution, () => step.body(input, context)) : step.body(input, context);
-  }
-
-  private written(value: unknown, step: Step): string {
-    try {
-      return canonical(value === undefined ? null : value);
-    } catch (error) {
-      throw error instanceof NotJson ? new InvalidOutput(`the output of step '${step.name}': ${error.message}`) : error;
-    }
   }
 
   /** Return how the steps have ended that come before a step. */
   private async before({ task, graph }: Execution): Promise<ReadonlyMap<string, Outcome>> {
     const before = graph.nodes.map(({ name }) => name).filter((name) => graph.comesBefore(name, task.step));
-    const { broker } = this.host.rules;
-    const { names } = broker;
-    const stored = await broker.many(names.records, before.map((name) => names.step(task, name)));
-    const read = await Promise.all(stored.map(async ({ subject, body }) => [lastToken(subject), await withOutput(broker, task.root, decodeOutcome(body))] as const));
-    return new Map(read);
+    const stored = await this.broker.many(before.map((name) => subjects.step(task, name)));
+    const read = stored.map(async ({ subject, body }) =>
+      [lastToken(subject), await withOutput(this.broker, task.root, decodeOutcome(body))] as const);
+    return new Map(await Promise.all(read));
   }
 
-  private async errors({ task }: Execution): Promise<readonly Failure[]> {
-    const { broker } = this.host.rules;
-    const stored = await broker.last(broker.names.records, broker.names.outcome(task));
+  private async errors(task: Task): Promise<readonly Failure[]> {
+    const stored = await this.broker.last(subjects.outcome(task));
     return stored === null ? [] : failuresOf(decodeOutcome(stored.body));
   }
 
-  private async stopped(delivery: Delivery, execution: Execution, why: Stopped["why"]): Promise<End> {
-    if (why === "cancelled") return this.drop(delivery, execution.graph, execution.hasSpawned ? execution.spawner.owned.size : 0);
-    return this.handBack(delivery, { attempt: execution.attempt, started: execution.started });
-  }
-
   /** Hand a task back that was not run, or stopped at shutdown: it is no attempt. */
-  async handBack(delivery: Delivery, of: Partial<Attempt> = {}, delay = 0): Promise<End> {
-    await this.store(delivery.task, String(delivery.count), { started: now(), ended: now(), worker: this.host.name, ...of, returned: true });
-    return { nak: delay };
+  async handBack({ task, count }: Delivery, of: Partial<Attempt> = {}, againAfter = 0): Promise<End> {
+    await this.store(task, String(count), { started: now(), ended: now(), worker: this.host.settings.name, ...of, returned: true });
+    return { againAfter };
   }
 
   /** Hand a task back after an error of this worker itself, or a refusal: it counts, or it could go on for ever. */
-  async leave(delivery: Delivery, error: unknown): Promise<End> {
-    const { execution, task, count } = delivery;
-    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.host.name };
+  async leave({ execution, task, count }: Delivery, error: unknown): Promise<End> {
+    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.host.settings.name };
     await this.store(task, String(count), { ...of, error: failureOf(error, task.step) }).catch(() => undefined);
-    return { nak: 1000 };
+    return { againAfter: 1000 };
   }
 
   private async failed(delivery: Delivery, execution: Execution, error: unknown): Promise<End> {
-    const { task, step, attempt, started } = execution;
-    const { rules, name } = this.host;
+    const { task, step, attempt } = execution;
     const why = failureOf(error, task.step);
     let delay = isWorth(error, step.options.on) ? delayAfter(step.options, attempt) : undefined;
     if (delay !== undefined && error instanceof RetryAfter) delay = error.ms;
@@ -275,23 +242,22 @@ export class Runner {
     if (delay !== undefined && deadline !== undefined) delay = Math.min(delay, Math.max(0, deadline - Date.now()));
     const next = delay === undefined ? "it is the last one" : `next in ${Math.round(delay)} ms`;
     const what = `attempt ${attempt} of step '${task.step}' of '${task.workflow}' failed: ${why.type}: ${why.message.slice(0, 300)}`;
-    rules.broker.log.warn(`jetflow: run ${task.run}: ${what}; ${next}`);
+    this.broker.log.warn(`jetflow: run ${task.run}: ${what}; ${next}`);
     if (delay === undefined) return this.end(execution, error instanceof StepTimeout || error instanceof RunTimeout ? "timed_out" : "failed", why);
-    const ended = now();
-    const again = ended + delay / 1000;
-    const of = { attempt, worker: name, started, ended };
-    await this.store(task, String(delivery.count), { ...of, error: why, again });
-    await rules.seal(task, execution.postponed(again, of));
-    return ACK;
+    const told = execution.told();
+    const again = told.ended + delay / 1000;
+    await this.store(task, String(delivery.count), { ...told, error: why, again });
+    await this.rules.seal(task, execution.postponed(again, told));
+    return "done";
   }
 
   /** End a step without an output. One that may have spawned is sealed first: a step beside it may have borrowed. */
   private async end(execution: Execution, status: "failed" | "timed_out", error: Failure): Promise<End> {
     const { task, graph, clean } = execution;
     const ended = execution.ending(status, { error });
-    if (graph.nodes.length > 1 && (!clean || execution.hasSpawned)) await this.host.rules.seal(task, execution.failing(ended));
-    else await this.host.rules.finish(task, graph, ended);
-    return ACK;
+    if (graph.nodes.length > 1 && (!clean || execution.hasSpawned)) await this.rules.seal(task, execution.failing(ended));
+    else await this.rules.finish(task, graph, ended);
+    return "done";
   }
 
   // --- what cannot be run
@@ -299,29 +265,24 @@ export class Runner {
   /** Leave a step that this worker does not know to others for a while, then fail it by name. */
   private async unknown(delivery: Delivery, graph: Graph | undefined): Promise<End> {
     const { task, count } = delivery;
-    const type = graph === undefined ? "UnknownVersion" : "UnknownStep";
+    const { unknownStepGraceMs } = this.host.settings;
+    const why = graph === undefined
+      ? failure("UnknownVersion", `version '${task.version}' of workflow '${task.workflow}' is not stored`, task.step)
+      : failure("UnknownStep", `no worker knows step '${task.step}' of '${task.workflow}'`, task.step);
     const tried = count > 1 ? [...(await this.tried(task)).values()] : [];
-    const since = Math.min(now(), ...tried.filter((one) => one.error?.type === type && one.started > 0).map((one) => one.started));
-    const message = graph === undefined ? `version '${task.version}' of workflow '${task.workflow}' is not stored` : `no worker knows step '${task.step}' of '${task.workflow}'`;
-    const why = failure(type, message, task.step);
-    if (now() - since < this.host.unknownGraceMs / 1000) return this.handBack(delivery, { error: why }, Math.min(1000, this.host.unknownGraceMs));
-    const ended = this.unrun(task, why);
-    if (graph?.has(task.step) === true && task.step !== START) await this.host.rules.finish(task, graph, ended);
-    else await this.host.rules.conclude(task, ended);
-    return ACK;
+    const since = Math.min(now(), ...tried.filter((one) => one.error?.type === why.type && one.started > 0).map((one) => one.started));
+    if (now() - since < unknownStepGraceMs / 1000) return this.handBack(delivery, { error: why }, Math.min(1000, unknownStepGraceMs));
+    const isStep = graph?.has(task.step) === true && task.step !== START;
+    return this.endUnrun(task, isStep ? graph : undefined, why, isStep);
   }
 
-  /** End the run of a task that rests on what cannot be read. */
-  private async endRun(task: Task, graph: Graph | undefined, error: MalformedRecord | LostValue): Promise<End> {
-    const ended = this.unrun(task, failureOf(error, task.step));
-    if (graph !== undefined && task.step === graph.onFailure) await this.host.rules.finish(task, graph, ended);
-    else await this.host.rules.conclude(task, ended, graph);
-    return ACK;
-  }
-
-  /** Return the outcome of a task that cannot be run. */
-  private unrun({ workflow, step, key }: Task, error: Failure): Outcome {
-    return outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.host.name });
+  /** End the step, or else the run, of a task that cannot be run: what it rests on cannot be read, or is not known. */
+  private async endUnrun(task: Task, graph: Graph | undefined, error: Failure, isStep: boolean): Promise<End> {
+    const { workflow, step, key } = task;
+    const ended = outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.host.settings.name });
+    if (graph !== undefined && isStep) await this.rules.finish(task, graph, ended);
+    else await this.rules.conclude(task, ended, graph);
+    return "done";
   }
 }
 

@@ -1,31 +1,34 @@
 /** Spawning children from a running step: identity, dedup, and attaching to what exists. */
 
-import { bytesOf, textOf } from "./broker.js";
-import { type Stored } from "./reading.js";
+import { textOf } from "./broker.js";
 import { DepthExceeded, InvalidOutput, KeyConflict, PayloadTooLarge, TreeTooLarge } from "./errors.js";
 import type { Execution } from "./execution.js";
 import { Graph } from "./graph.js";
-import { checkedKey, childId, inputOf, onceToken, shownKey } from "./identity.js";
-import { canonical, NotJson, parse } from "./json.js";
+import { canonicalOr, checkedKey, childId, inputOf, onceToken, shownKey } from "./identity.js";
+import { parse } from "./json.js";
+import type { Declaration } from "./records.js";
 import { startRoot } from "./starting.js";
 import { chunkSize, putLarge } from "./values.js";
-import type { Declaration } from "./records.js";
+import { subjects } from "./wire.js";
 import type { Workflow } from "./workflow.js";
 
 /** A workflow, or the name of one. */
 export type Spawnable<I, O> = Workflow<I, O> | string;
 
+/** A child's first task. */
 interface Planned {
   readonly id: string;
   readonly key: string | undefined;
   readonly digest: string;
   readonly subject: string;
-  readonly body: Uint8Array;
+  readonly body: string;
   readonly headers: Record<string, string>;
 }
 
 const AT_ONCE = 500;
 const UNDER_WAY = 4;
+
+export const nameOf = (child: string | { readonly name: string }): string => (typeof child === "string" ? child : child.name);
 
 /** The children of one execution of one step. */
 export class Spawner {
@@ -39,21 +42,20 @@ export class Spawner {
 
   /** Spawn a child for each input, and return their ids. They are taken as they come. */
   async spawn<I>(child: Spawnable<I, unknown>, inputs: Iterable<I> | AsyncIterable<I>, key?: (input: I) => string): Promise<string[]> {
-    const { declaration, planner } = await this.resolve(child);
+    const plan = await this.planner(child);
     const ids: string[] = [];
     const underWay: Promise<void>[] = [];
     let batch: Planned[] = [];
     const send = () => {
       this.execution.check();
-      this.checkTree();
-      const sending = this.publish(declaration.graph.workflow, batch);
+      const sending = this.publish(batch);
       sending.catch(() => undefined);
       underWay.push(sending);
       batch = [];
     };
     try {
       for await (const input of inputs) {
-        const planned = await planner(input, key === undefined ? undefined : checkedKey(key(input)));
+        const planned = await plan(input, key === undefined ? undefined : checkedKey(key(input)));
         ids.push(planned.id);
         if (batch.push(planned) < AT_ONCE) continue;
         send();
@@ -66,89 +68,96 @@ export class Spawner {
     return ids;
   }
 
-  private async resolve<I>(child: Spawnable<I, unknown>) {
+  /** Return the declaration of a child, and what makes an input and an id of it. */
+  private async declared<I>(child: Spawnable<I, unknown>) {
     this.execution.check();
+    const { host, task } = this.execution;
+    const { maxDepth } = host.settings;
+    const workflow = nameOf(child);
+    const declaration = await host.rules.registry.declaration(workflow);
+    if (task.depth + 1 > maxDepth) throw new DepthExceeded(`a child of '${workflow}' would be nested ${task.depth + 1} deep: ${maxDepth} at most`);
+    const identify = async (input: I, key: string | undefined) => {
+      if (typeof child !== "string") await child.checked(input);
+      const { text, digest } = inputOf(input, declaration.input, `the input of '${workflow}'`);
+      return { id: childId(task.run, workflow, key, digest), key, digest, text };
+    };
+    return { workflow, declaration, identify };
+  }
+
+  private async planner<I>(child: Spawnable<I, unknown>): Promise<(input: I, key: string | undefined) => Promise<Planned>> {
+    const { workflow, declaration, identify } = await this.declared(child);
     const { host, task, step } = this.execution;
-    const { rules } = host;
-    const workflow = typeof child === "string" ? child : child.name;
-    const declaration = await rules.registry.declaration(workflow);
-    if (task.depth + 1 > host.maxDepth) throw new DepthExceeded(`a child of '${workflow}' would be nested ${task.depth + 1} deep: ${host.maxDepth} at most`);
+    const { broker } = host.rules;
     const { first } = new Graph(declaration.graph);
     const shared = this.headersOf(declaration);
-    const planner = async (input: I, key: string | undefined): Promise<Planned> => {
-      if (typeof child !== "string" && child.options.schema !== undefined) await child.checked(input);
-      const { text, digest } = inputOf(input, declaration.input, `the input of '${workflow}'`);
-      const id = childId(task.run, workflow, key, digest);
-      const value = text.length * 3 <= chunkSize(rules.broker.maxPayload) ? null : await putLarge(rules.broker, task.root, text, `the input of '${workflow}'`);
-      const headers: Record<string, string> = { ...shared, "Nats-Msg-Id": `${id}.${step.name}` };
-      if (key !== undefined) Object.assign(headers, { "Nats-Msg-Id": `${id}.${step.name}.${digest}`, "Jf-Digest": digest, "Jf-Key": shownKey(key) });
-      if (value !== null) headers["Jf-Value"] = value;
-      const subject = rules.broker.names.childTask(workflow, first, task.root, task.run, id);
-      return { id, key, digest, subject, body: bytesOf(value === null ? text : ""), headers };
+    return async (input, given) => {
+      const { id, key, digest, text } = await identify(input, given);
+      const value = await putLarge(broker, task.root, text, `the input of '${workflow}'`);
+      const headers = {
+        ...shared, "Nats-Msg-Id": `${id}.${step.name}`, ...(value !== null && { "Jf-Value": value }),
+        ...(key !== undefined && { "Nats-Msg-Id": `${id}.${step.name}.${digest}`, "Jf-Digest": digest, "Jf-Key": shownKey(key) }),
+      };
+      const subject = subjects.task({ workflow, step: first, root: task.root, parent: task.run, run: id, turn: 0 });
+      return { id, key, digest, subject, body: value === null ? text : "", headers };
     };
-    return { declaration, planner };
   }
 
   private headersOf({ version, deadline }: Declaration): Record<string, string> {
     const { task, step } = this.execution;
-    const policy = step.options.join ?? {};
-    const headers: Record<string, string> = { "Jf-Parent-Step": step.name, "Jf-Version": version, "Jf-Depth": String(task.depth + 1) };
-    if (task.metadata !== null) headers["Jf-Metadata"] = task.metadata;
-    if (task.trace !== null) headers["traceparent"] = task.trace;
+    const { seconds, early } = step.options.join ?? {};
     const now = Date.now() / 1000;
-    const nearest = Math.min(task.deadline ?? Infinity, now + (deadline ?? Infinity), now + (policy.seconds ?? Infinity));
-    if (nearest < Infinity) headers["Jf-Deadline"] = nearest.toFixed(3);
-    if (policy.early === true) headers["Jf-Eager"] = "1";
-    return headers;
+    const nearest = Math.min(task.deadline ?? Infinity, now + (deadline ?? Infinity), now + (seconds ?? Infinity));
+    return {
+      "Jf-Parent-Step": step.name, "Jf-Version": version, "Jf-Depth": String(task.depth + 1),
+      ...(task.metadata !== null && { "Jf-Metadata": task.metadata }), ...(task.trace !== null && { traceparent: task.trace }),
+      ...(nearest < Infinity && { "Jf-Deadline": nearest.toFixed(3) }), ...(early === true && { "Jf-Eager": "1" }),
+    };
   }
 
-  /** Count the children in their tree: a first attempt only, for a later one finds most of them spawned. */
-  private checkTree(spawned = 0): void {
+  /** Count children in their tree: in a first attempt only, for a later one finds most of them spawned. */
+  private countInTree(spawned: number): void {
     const { host, task, clean } = this.execution;
     const { broker } = host.rules;
-    if (host.full.has(task.root)) throw new TreeTooLarge(`root run ${task.root} has more than ${host.maxDescendants} descendants`);
-    if (spawned === 0 || !clean) return;
-    const count = broker.count(broker.names.counter("tree", { root: task.root, run: task.root, step: "_tree" }), spawned);
-    const failed = (error: unknown) => broker.log.warn(`jetflow: a tree was not counted: ${String(error)}`);
-    count.then((value) => (value ?? 0) > host.maxDescendants && host.full.add(task.root), failed);
+    const { maxDescendants } = host.settings;
+    if (host.full.has(task.root)) throw new TreeTooLarge(`root run ${task.root} has more than ${maxDescendants} descendants`);
+    if (!clean) return;
+    const count = broker.count(subjects.counter("tree", { root: task.root, run: task.root, step: "_tree" }), spawned);
+    broker.inBackground("a tree was not counted", count.then((value) => (value ?? 0) > maxDescendants && host.full.add(task.root)));
   }
 
-  private async publish(workflow: string, batch: readonly Planned[]): Promise<void> {
+  private async publish(batch: readonly Planned[]): Promise<void> {
     const { broker } = this.execution.host.rules;
-    this.checkTree(batch.length);
+    this.countInTree(batch.length);
     const receipts = await Promise.all(batch.map((one) => broker.publish(one.subject, one.body, one.headers)));
     const taken = batch.filter((_, at) => receipts[at]!.taken);
-    batch.forEach((one, at) => receipts[at]!.taken || this.borrowed.has(one.id) || this.owned.add(one.id));
-    if (taken.length > 0) await this.attach(workflow, taken);
+    for (const one of batch) if (!taken.includes(one) && !this.borrowed.has(one.id)) this.owned.add(one.id);
+    if (taken.length > 0) await this.attach(taken);
   }
 
   /** Check children that exist: with the same input they are ours, or another step's; else the key is taken. */
-  private async attach(workflow: string, taken: readonly Planned[]): Promise<void> {
+  private async attach(taken: readonly Planned[]): Promise<void> {
     const { step, host } = this.execution;
     const { broker } = host.rules;
-    const { names } = broker;
-    const found = new Map((await broker.many(names.tasks, taken.map((one) => one.subject))).map((one) => [one.subject, one]));
+    const found = new Map((await broker.many(taken.map((one) => one.subject))).map((one) => [one.subject, one]));
     let conflict: Planned | undefined;
     for (const planned of taken) {
-      const stored: Stored | null = found.get(planned.subject) ?? (await broker.store(names.tasks, planned.subject, planned.body, planned.headers));
-      const headers = new Map(stored?.headers ?? []);
-      const owner = headers.get("Jf-Parent-Step") ?? step.name;
-      if (stored !== null && planned.key !== undefined && headers.get("Jf-Digest") !== planned.digest) conflict = planned;
+      const stored = found.get(planned.subject) ?? (await broker.store(planned.subject, planned.body, planned.headers));
+      const owner = stored?.headers.get("Jf-Parent-Step") ?? step.name;
+      if (stored !== null && planned.key !== undefined && stored.headers.get("Jf-Digest") !== planned.digest) conflict = planned;
       else if (owner === step.name) this.owned.add(planned.id);
       else this.borrowed.set(planned.id, owner);
     }
     if (conflict === undefined) return;
-    const { key, id } = conflict;
-    throw new KeyConflict(`key ${JSON.stringify(key)} of '${workflow}' names child run ${id}, which was spawned with another input`);
+    const { key, id, subject } = conflict;
+    throw new KeyConflict(`key ${JSON.stringify(key)} of '${subject.split(".")[1]}' names child run ${id}, which was spawned with another input`);
   }
 
   /** Spawn a root run under a child's id, that belongs to nobody's join; return its id. */
   async detach<I>(child: Spawnable<I, unknown>, input: I, key: string | undefined): Promise<string> {
-    const { declaration, planner } = await this.resolve(child);
+    const { declaration, identify } = await this.declared(child);
     const { task, host } = this.execution;
-    const { id, digest } = await planner(input, key);
-    const { text } = inputOf(input, {}, "the input");
-    await startRoot(host.rules, declaration, { run: id, text, digest, key, depth: task.depth + 1, metadata: task.metadata, trace: task.trace });
+    const { id, ...identity } = await identify(input, key === undefined ? undefined : checkedKey(key));
+    await startRoot(host.rules, declaration, { run: id, ...identity, depth: task.depth + 1, metadata: task.metadata, trace: task.trace });
     return id;
   }
 
@@ -157,19 +166,14 @@ export class Spawner {
     this.execution.check();
     const { task, host } = this.execution;
     const { broker } = host.rules;
-    const subject = broker.names.once(task, onceToken(name));
-    const before = await broker.last(broker.names.records, subject);
+    const subject = subjects.once(task, onceToken(name));
+    const before = await broker.last(subject);
     if (before !== null) return parse(textOf(before.body));
     const value = await make();
     this.execution.check();
-    let text: string;
-    try {
-      text = canonical(value === undefined ? null : value);
-    } catch (error) {
-      throw error instanceof NotJson ? new InvalidOutput(`the value of once("${name}"): ${error.message}`) : error;
-    }
+    const text = canonicalOr(InvalidOutput, `the value of once("${name}")`, value);
     if (Buffer.byteLength(text) > chunkSize(broker.maxPayload)) throw new PayloadTooLarge(`the value of once("${name}") is too large for a record`);
-    const there = await broker.store(broker.names.records, subject, text);
+    const there = await broker.store(subject, text);
     return parse(there === null ? text : textOf(there.body));
   }
 }

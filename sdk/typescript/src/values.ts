@@ -5,9 +5,10 @@ import { LostValue, PayloadTooLarge } from "./errors.js";
 import { hashed } from "./identity.js";
 import { Raw } from "./json.js";
 import { failure, NULL, type Outcome } from "./records.js";
+import { subjects } from "./wire.js";
 
 const MOST = 64 * 1024 * 1024;
-const REFERENCE = /^([0-9a-f]{32})-[1-9]\d*\.([1-9]\d*)$/;
+const REFERENCE = /^(([0-9a-f]{32})-[1-9]\d*)\.([1-9]\d*)$/;
 
 /** Return the bytes of a chunk, and of the largest value that travels in its message. */
 export const chunkSize = (maxPayload: number): number => Math.min(256 * 1024, Math.floor(maxPayload / 4));
@@ -27,22 +28,17 @@ export async function putLarge(broker: Broker, root: string, text: string, what:
   const data = Buffer.from(text);
   if (data.length > MOST) throw new PayloadTooLarge(`${what} has ${data.length} bytes of JSON: ${MOST} at most`);
   const { name, reference, chunks } = chunksOf(data, size);
-  const { names } = broker;
-  await Promise.all(chunks.map((chunk, at) => broker.store(names.values, names.value(root, name, at), chunk)));
+  await Promise.all(chunks.map((chunk, at) => broker.store(subjects.value(root, name, at), chunk)));
   return reference;
 }
 
 /** Return the text of a value by its reference. Throws LostValue. */
 export async function getLarge(broker: Broker, root: string, reference: string): Promise<string> {
-  const [, hash, count] = REFERENCE.exec(reference) ?? [];
-  const { names } = broker;
-  const name = reference.slice(0, reference.lastIndexOf("."));
-  const lost = () => new LostValue(`the value ${reference} is gone, or was changed`);
-  if (hash === undefined || Number(count) > 4 * MOST / 1024) throw lost();
-  const subjects = Array.from({ length: Number(count) }, (_, at) => names.value(root, name, at));
-  const found = new Map((await broker.many(names.values, subjects)).map((one) => [one.subject, one.body]));
-  const data = Buffer.concat(subjects.map((subject) => found.get(subject) ?? new Uint8Array()));
-  if (hashed(data) !== hash) throw lost();
+  const [, name = "", hash, count] = REFERENCE.exec(reference) ?? [];
+  const chunks = Array.from({ length: Number(count) <= MOST / 256 ? Number(count) : 0 }, (_, at) => subjects.value(root, name, at));
+  const found = new Map((await broker.many(chunks)).map((one) => [one.subject, one.body]));
+  const data = Buffer.concat(chunks.map((chunk) => found.get(chunk) ?? new Uint8Array()));
+  if (hashed(data) !== hash) throw new LostValue(`the value ${reference} is gone, or was changed`);
   return textOf(data);
 }
 
@@ -52,11 +48,9 @@ export async function withOutput(broker: Broker, root: string, ended: Outcome): 
 }
 
 /** The same for who reads it: one that is lost is a failure. */
-export async function readable(broker: Broker, root: string, ended: Outcome): Promise<Outcome> {
-  try {
-    return await withOutput(broker, root, ended);
-  } catch (error) {
+export async function readable(broker: Broker, root: string, ended: Outcome, step = ended.step): Promise<Outcome> {
+  return withOutput(broker, root, ended).catch((error: unknown) => {
     if (!(error instanceof LostValue)) throw error;
-    return { ...ended, status: "failed", output: NULL, value: null, error: failure(error.type, error.message, ended.step || null) };
-  }
+    return { ...ended, status: "failed", output: NULL, value: null, error: failure(error.type, error.message, step || null) };
+  });
 }

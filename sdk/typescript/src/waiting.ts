@@ -9,12 +9,11 @@ import { cancelSome } from "./cancelling.js";
 import { StepOver } from "./errors.js";
 import type { Execution, Host } from "./execution.js";
 import { hashed } from "./identity.js";
-import { lastToken } from "./looks.js";
 import * as policies from "./policies.js";
 import type { Policy } from "./policies.js";
 import { decodeOutcome, type Outcome } from "./records.js";
 import { readable } from "./values.js";
-import type { Task } from "./wire.js";
+import { lastToken, subjects, type Task } from "./wire.js";
 
 /** What is waited for: `left` more of the children have to end before it is worth going on. */
 interface Wait {
@@ -48,23 +47,23 @@ interface Bounds {
 const LOOK_EVERY = 1000;
 const NEAR = 1000;
 const SOON = 20;
+const now = () => Date.now() / 1000;
 
 /** The waits of one execution of one step. */
 export class Waiting {
   readonly joined = new Set<string>();
   readonly excused = new Set<string>();
   private readonly ended = new Map<string, Outcome>();
-  private readonly order: string[] = [];
   private readonly waits = new Set<Wait>();
   /** Waits for one child each: a step may wait in thousands of places at once. */
   private readonly single = new Map<string, Wait[]>();
   private readonly endings: (() => void)[] = [];
-  /** Children that were looked for, and whole sets of them. */
+  /** Children that were looked for. */
   private readonly looked = new Set<string>();
-  private readonly seen = new WeakSet<ReadonlySet<string>>();
   private listening: Promise<void> | undefined;
   private reading: Promise<void> = Promise.resolve();
   private nextReading: Promise<void> | undefined;
+  /** The sequence of the step's counter when outcomes were read. */
   private counted = -1;
   private lastArrival = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -99,9 +98,8 @@ export class Waiting {
     for (;;) {
       for (const child of distinct) if (this.ended.has(child) && !ended.has(child)) ended.set(child, await this.outcomeOf(child));
       const succeeded = [...ended.values()].filter((one) => one.status === "succeeded").length;
-      const isLate = until !== undefined && Date.now() / 1000 >= until;
       how = policies.verdict(policy, distinct.size, succeeded, ended.size);
-      if (how === "open" && isLate) how = policies.verdict(policy, ended.size, succeeded, ended.size) === "met" ? "met" : "missed";
+      if (how === "open" && until !== undefined && now() >= until) how = policies.verdict(policy, ended.size, succeeded, ended.size);
       if (how !== "open") break;
       const enough = policy.quorum == null ? distinct.size : ended.size + policy.quorum - succeeded;
       await this.wait(distinct, enough, { policy, until, known: ended.size });
@@ -109,21 +107,22 @@ export class Waiting {
     const open = [...distinct].filter((child) => !ended.has(child));
     for (const child of distinct) this.joined.add(child);
     for (const child of open) this.excused.add(child);
-    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.host.rules, this.task, new Set(open));
+    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.host.rules, this.task, open);
     return { ended, open, met: how === "met" };
   }
 
   private async deadlineOf(children: ReadonlySet<string>, seconds: number): Promise<number> {
     const name = `_join-${hashed([...children].sort().join("")).slice(0, 16)}`;
-    return Number(await this.execution.spawner.once(name, () => Date.now() / 1000 + seconds));
+    return Number(await this.execution.spawner.once(name, () => now() + seconds));
   }
 
   /** Yield children as they end. */
   async *each(children: readonly string[]): AsyncGenerator<string, void> {
     const left = new Set(children);
+    const order = this.ended.keys(); // a Map tells of its keys in their order, also of those that come meanwhile
     for (let at = 0; left.size > 0; at++) {
-      while (at >= this.order.length) await this.wait(left, 1, { count: () => this.order.length - at });
-      const child = this.order[at]!;
+      if (at >= this.ended.size) await this.wait(left, 1, { count: () => this.ended.size - at });
+      const child = order.next().value!;
       if (!left.delete(child)) continue;
       yield child;
       this.execution.check();
@@ -144,7 +143,7 @@ export class Waiting {
     await this.look(children);
     const ended = count();
     const isNews = policy?.early === true && ended > known;
-    if (ended >= enough || isNews || (until !== undefined && Date.now() / 1000 >= until)) return;
+    if (ended >= enough || isNews || (until !== undefined && now() >= until)) return;
     this.execution.check();
     let wake!: () => void;
     const moved = new Promise<void>((resolve) => (wake = resolve));
@@ -154,15 +153,13 @@ export class Waiting {
     this.waits.add(wait);
     this.leaveSlot();
     const timer = until === undefined ? undefined : setTimeout(wake, Math.max(0, until * 1000 - Date.now()));
-    try {
-      if (this.host.parkAfterMs === 0 || this.host.waiting > this.host.maxWaiting) setImmediate(() => this.park()); // with all waits of this moment
-      await moved;
-    } finally {
-      clearTimeout(timer);
-      this.waits.delete(wait);
-      if (only !== undefined) this.single.delete(only);
-      await this.comeBack();
-    }
+    const { parkAfterMs, maxWaiting } = this.host.settings;
+    if (parkAfterMs === 0 || this.host.waiting > maxWaiting) setImmediate(() => this.park()); // with all waits of this moment
+    await moved;
+    clearTimeout(timer);
+    this.waits.delete(wait);
+    if (only !== undefined) this.single.delete(only);
+    await this.comeBack();
     this.execution.check();
   }
 
@@ -170,7 +167,6 @@ export class Waiting {
     if (this.waits.size > 1) return;
     this.host.waiting++;
     this.execution.leaveSlot();
-    this.execution.stopClock();
     this.lookLater();
   }
 
@@ -178,37 +174,32 @@ export class Waiting {
     if (this.waits.size > 0) return;
     this.host.waiting--;
     clearTimeout(this.timer);
-    if (this.execution.isOver || this.execution.need !== undefined) return;
-    await this.execution.takeSlot();
+    if (!this.execution.isOver && this.execution.need === undefined) await this.execution.takeSlot();
   }
 
   private lookLater(): void {
     const [oldest] = this.waits;
-    const parkAt = (oldest?.began ?? 0) + this.host.parkAfterMs;
+    const parkAt = (oldest?.began ?? 0) + this.host.settings.parkAfterMs;
     const silence = LOOK_EVERY * Math.max(1, this.host.waiting / 100);
     this.timer = setTimeout(() => {
       if (performance.now() >= parkAt) this.park();
       if (this.execution.need !== undefined || this.execution.isOver || this.waits.size === 0) return;
-      if (performance.now() - this.lastArrival >= silence) this.inBackground(this.readAgain(false));
+      if (performance.now() - this.lastArrival >= silence) this.host.rules.broker.inBackground("a look at children", this.readAgain(false));
       this.lookLater();
     }, Math.max(SOON, Math.min(parkAt - performance.now(), silence)));
-  }
-
-  private inBackground(reading: Promise<void>): void {
-    reading.catch((error: unknown) => this.host.rules.broker.log.warn(`jetflow: a look at children: ${String(error)}`));
   }
 
   /** Unwind the step where it waits: another turn begins it again when what it waits for has ended. */
   park(): void {
     const waits = [...this.waits];
     if (waits.length === 0 || this.execution.need !== undefined || this.execution.isOver || waits.some((one) => one.left <= 0)) return;
-    const times = waits.flatMap((one) => one.until ?? []);
-    const until = times.length > 0 ? Math.min(...times) : null;
-    if (until !== null && until * 1000 - Date.now() < NEAR) return;
+    const until = Math.min(...waits.map((one) => one.until ?? Infinity));
+    if (until * 1000 - Date.now() < NEAR) return;
     const children = new Set(waits.flatMap((one) => [...one.children]));
     const ended = [...children].filter((one) => this.ended.has(one)).length;
-    const nearest = waits.reduce((least, one) => Math.min(least, one.policy?.early === true ? 1 : one.left), Infinity);
-    this.execution.need = { children, atLeast: ended + nearest, policy: waits.length === 1 ? waits[0]!.policy : undefined, until };
+    const nearest = Math.min(...waits.map((one) => (one.policy?.early === true ? 1 : one.left)));
+    const policy = waits.length === 1 ? waits[0]!.policy : undefined;
+    this.execution.need = { children, atLeast: ended + nearest, policy, until: until === Infinity ? null : until };
     this.execution.abort(new StepOver("the step is parked"));
     for (const wait of waits) wait.wake();
   }
@@ -218,8 +209,6 @@ export class Waiting {
   /** Listen to how children end, and read how those have that did before. Those that were looked for are heard of. */
   private async look(children: ReadonlySet<string>): Promise<void> {
     await (this.listening ??= this.listen());
-    if (this.seen.has(children)) return;
-    this.seen.add(children);
     const known = this.looked.size;
     for (const child of children) this.looked.add(child);
     if (this.looked.size > known) this.nextReading ??= this.readAgain(true);
@@ -228,10 +217,9 @@ export class Waiting {
 
   private async listen(): Promise<void> {
     const { broker } = this.host.rules;
-    const live = broker.nc.subscribe(`${broker.names.jf}.live.run.${this.task.root}.${this.task.run}.*.*`, {
-      callback: (_, message) => this.take(lastToken(message.subject), message.data),
-    });
-    this.endings.push(() => live.unsubscribe(), broker.onReconnect(() => this.inBackground(this.readAgain(true))));
+    const again = () => broker.inBackground("a look at children", this.readAgain(true));
+    const live = `live.run.${this.task.root}.${this.task.run}.*.*`;
+    this.endings.push(broker.listen(live, (subject, { data }) => this.take(lastToken(subject), data)), broker.onReconnect(again));
     await broker.nc.flush();
   }
 
@@ -239,7 +227,6 @@ export class Waiting {
     if (this.ended.has(child) || this.execution.isOver || !this.execution.spawner.has(child)) return;
     const ended = decodeOutcome(body);
     this.ended.set(child, ended);
-    this.order.push(child);
     this.lastArrival = performance.now();
     const waits = this.waits.size > this.single.size ? this.waits : (this.single.get(child) ?? []);
     for (const wait of waits) {
@@ -259,18 +246,15 @@ export class Waiting {
 
   private async read(all: boolean): Promise<void> {
     const { broker } = this.host.rules;
-    const { names } = broker;
-    const value = all ? -1 : ((await broker.last(names.counters, names.counter("join", this.task)))?.seq ?? 0);
-    const borrowed = [...this.execution.spawner.borrowed].filter(([child]) => !this.ended.has(child));
-    const subjects = borrowed.map(([child, step]) => names.outcomeOf(this.task, child, step));
+    const { spawner } = this.execution;
+    const value = all ? -1 : ((await broker.last(subjects.counter("join", this.task)))?.seq ?? 0);
+    const found = new Set([...spawner.borrowed].map(([child, step]) => subjects.outcomeOf(this.task, child, step)));
     if (all || value !== this.counted) {
-      for (const subject of new Set(await broker.subjects(names.records, names.outcomeOf(this.task, "*")))) {
-        const child = lastToken(subject);
-        if (!this.ended.has(child) && this.execution.spawner.has(child)) subjects.push(subject);
-      }
+      for (const subject of await broker.subjects(subjects.outcomeOf(this.task, "*"))) found.add(subject);
       this.counted = value;
     }
-    const stored = await broker.many(names.records, subjects);
+    const open = (child: string) => !this.ended.has(child) && spawner.has(child);
+    const stored = await broker.many([...found].filter((subject) => open(lastToken(subject))));
     for (const { subject, body } of stored.sort((one, other) => one.seq - other.seq)) this.take(lastToken(subject), body);
   }
 }

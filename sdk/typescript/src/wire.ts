@@ -1,4 +1,4 @@
-/** Names of streams and subjects, and tasks as messages: both ways. */
+/** Subjects, and tasks as messages, both ways. Subjects are told without their namespace, which the broker puts before them. */
 
 import { isName, isRunId } from "./identity.js";
 import { parse } from "./json.js";
@@ -37,59 +37,69 @@ export interface Task extends Join {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-const REPEATED = new Set([
-  "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
-  "Jf-Value", "traceparent",
-]);
-const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
+const STREAMS: Readonly<Record<string, string>> = {
+  task: "tasks", cancel: "tasks", run: "records", step: "records", join: "records", mark: "records", try: "records", once: "records",
+  value: "values", timer: "timers", due: "timers", in: "inbox",
+};
+const BUCKETS = ["counters", "workflows"];
 
-/** The names of one namespace. */
-export class Names {
-  readonly tasks: string;
-  readonly records: string;
-  readonly values: string;
-  readonly timers: string;
-  readonly inbox: string;
-  readonly counters: string;
-  readonly workflows: string;
-  readonly jf: string;
+/** Where one namespace keeps what. */
+export class Namespace {
+  constructor(readonly name: string) {}
 
-  constructor(readonly namespace: string) {
-    this.jf = `jf.${namespace}`;
-    [this.tasks, this.records, this.values] = [`JF_${namespace}_tasks`, `JF_${namespace}_records`, `JF_${namespace}_values`];
-    [this.timers, this.inbox] = [`JF_${namespace}_timers`, `JF_${namespace}_inbox`];
-    [this.counters, this.workflows] = [`KV_jf_${namespace}_counters`, `KV_jf_${namespace}_workflows`];
+  private isInBucket = (subject: string): boolean => BUCKETS.some((bucket) => subject.startsWith(`${bucket}.`));
+
+  /** Return a subject as it stands on the wire. */
+  absolute = (subject: string): string => (this.isInBucket(subject) ? `$KV.jf_${this.name}_${subject}` : `jf.${this.name}.${subject}`);
+
+  /** Return a subject of the wire without its namespace. */
+  relative = (subject: string): string => {
+    const prefix = subject.startsWith("$") ? `$KV.jf_${this.name}_` : `jf.${this.name}.`;
+    return subject.startsWith(prefix) ? subject.slice(prefix.length) : subject;
+  };
+
+  /** Return the name of a stream or a bucket. */
+  called = (stream: string): string => (BUCKETS.includes(stream) ? `KV_jf_${this.name}_${stream}` : `JF_${this.name}_${stream}`);
+
+  /** Return the stream that a subject is of. */
+  stream(subject: string): string {
+    const kind = subject.slice(0, subject.indexOf("."));
+    return this.called(STREAMS[kind] ?? kind);
   }
-
-  /** The tokens of a task's subject, which are also those of its timer. */
-  private turn(task: Task, step: string, turn: number | string): string {
-    return `${task.workflow}.${step}.${task.root}.${task.parent}.${task.run}.${turn}`;
-  }
-  task = (task: Task, step = task.step, turn: number | string = task.turn) => `${this.jf}.task.${this.turn(task, step, turn)}`;
-  timer = (task: Task, turn: number | string = task.turn, step = task.step) => `${this.jf}.timer.wake.${this.turn(task, step, turn)}`;
-  due = (task: Task) => `${this.jf}.due.wake.${this.turn(task, task.step, task.turn)}`;
-  childTask = (workflow: string, first: string, root: string, parent: string, run: string) =>
-    `${this.jf}.task.${workflow}.${first}.${root}.${parent}.${run}.0`;
-  tasksOfParent = (root: string, parent: string) => `${this.jf}.task.*.*.${root}.${parent}.>`;
-  tasksOfRun = (root: string, run: string) => `${this.jf}.task.*.*.${root}.*.${run}.*`;
-  cancel = (root: string, run: string) => `${this.jf}.cancel.${root}.${run}`;
-  outcome = (task: Task) => `${this.jf}.run.${task.root}.${task.parent}.${task.parentStep}.${task.run}`;
-  live = (task: Task) => `${this.jf}.live.run.${task.root}.${task.parent}.${task.parentStep}.${task.run}`;
-  outcomeOf = (join: Join, child: string, step = join.step) => `${this.jf}.run.${join.root}.${join.run}.${step}.${child}`;
-  outcomeById = (run: string) => `${this.jf}.run.*.*.*.${run}`;
-  step = (join: Join, step = join.step) => `${this.jf}.step.${join.root}.${join.run}.${step}`;
-  join = (join: Join, turn: number | string) => `${this.jf}.join.${join.root}.${join.run}.${join.step}.${turn}`;
-  mark = (task: Task, status: string) =>
-    `${this.jf}.mark.${task.root}.${task.parent}.${task.parentStep}.${status}.${task.workflow}.${task.run}`;
-  attempt = (task: Task, delivery: number | string) =>
-    `${this.jf}.try.${task.root}.${task.run}.${task.step}.${task.turn}.${delivery}`;
-  once = (join: Join, token: string) => `${this.jf}.once.${join.root}.${join.run}.${join.step}.${token}`;
-  value = (root: string, value: string, chunk: number) => `${this.jf}.value.${root}.${value}.${chunk}`;
-  counter = (kind: "join" | "gate" | "tree", join: Join) =>
-    `$KV.jf_${this.namespace}_counters.${kind}.${join.root}.${join.run}.${join.step}`;
-  workflow = (workflow: string, version?: string) =>
-    `$KV.jf_${this.namespace}_workflows.${workflow}${version === undefined ? "" : `.${version}`}`;
 }
+
+type Turned = "task" | "timer.wake" | "due.wake";
+type Turn = Pick<Task, "workflow" | "step" | "root" | "parent" | "run" | "turn">;
+const turned = (kind: Turned) => ({ workflow, root, parent, run, ...of }: Turn, step = of.step, turn = of.turn) =>
+  `${kind}.${workflow}.${step}.${root}.${parent}.${run}.${turn}`;
+const stepped = (kind: string) => ({ root, run, ...of }: Join, step = of.step) => `${kind}.${root}.${run}.${step}`;
+const ended = ({ root, parent, parentStep, run }: Task) => `run.${root}.${parent}.${parentStep}.${run}`;
+
+/** Subjects and filters of subjects. */
+export const subjects = {
+  task: turned("task"),
+  timer: turned("timer.wake"),
+  due: turned("due.wake"),
+  cancel: (root: string, run: string) => `cancel.${root}.${run}`,
+  outcome: ended,
+  live: (task: Task) => `live.${ended(task)}`,
+  step: stepped("step"),
+  join: (join: Join, turn: number | string) => `${stepped("join")(join)}.${turn}`,
+  mark: ({ root, parent, parentStep, workflow, run }: Task, status: string) => `mark.${root}.${parent}.${parentStep}.${status}.${workflow}.${run}`,
+  attempt: (task: Task, delivery: number | string) => `${stepped("try")(task)}.${task.turn}.${delivery}`,
+  once: (join: Join, token: string) => `${stepped("once")(join)}.${token}`,
+  value: (root: string, value: string, chunk: number) => `value.${root}.${value}.${chunk}`,
+  counter: (kind: "join" | "gate" | "tree", join: Join) => stepped(`counters.${kind}`)(join),
+  workflow: (workflow: string, version?: string) => `workflows.${workflow}${version === undefined ? "" : `.${version}`}`,
+  outcomeById: (run: string) => `run.*.*.*.${run}`,
+  outcomeOf: (join: Join, child: string, step = join.step) => `run.${join.root}.${join.run}.${step}.${child}`,
+  // Tasks and timers: of a tree, of the children of a run, of a run.
+  tree: (kind: Turned, root: string) => `${kind}.*.*.${root}.>`,
+  children: (kind: Turned, root: string, run: string) => `${kind}.*.*.${root}.${run}.>`,
+  turns: (kind: Turned, root: string, run: string) => `${kind}.*.*.${root}.*.${run}.*`,
+};
+
+export const lastToken = (subject: string): string => subject.slice(subject.lastIndexOf(".") + 1);
 
 /** The join of the parent in which a task's run is counted; undefined for a root run. */
 export const parentJoin = (task: Task): Join | undefined =>
@@ -98,36 +108,38 @@ export const parentJoin = (task: Task): Join | undefined =>
 /** A message is no task: it is terminated. */
 export class NotATask extends Error {}
 
+const REPEATED = new Set([
+  "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
+  "Jf-Value", "traceparent",
+]);
+const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
+
 /** Read a task. Throws NotATask. */
-export function readTask(subject: string, headers: Iterable<[string, string]>, body: Uint8Array): Task {
-  const tokens = subject.split(".");
-  const [, , kind, workflow = "", step = "", root = "", parent = "", run = "", turn = ""] = tokens;
-  const own: Record<string, string> = {};
+export function readTask(subject: string, given: Iterable<readonly [string, string]>, body: Uint8Array): Task {
+  const [kind, workflow = "", step = "", root = "", parent = "", run = "", turn = "", ...more] = subject.split(".");
+  const headers: Record<string, string> = {};
   let tried = "0";
-  for (const [name, value] of headers) {
-    if (REPEATED.has(name)) own[name] = value;
+  for (const [name, value] of given) {
+    if (REPEATED.has(name)) headers[name] = value;
     else if (name === "Jf-Attempt") tried = value;
   }
-  const parentStep = own["Jf-Parent-Step"] ?? NONE;
-  const depth = own["Jf-Depth"] ?? "0";
-  const deadline = own["Jf-Deadline"];
-  const isRoot = parent === NONE;
+  const { "Jf-Parent-Step": parentStep = NONE, "Jf-Depth": depth = "0", "Jf-Deadline": deadline } = headers;
   const fits =
-    tokens.length === 9 && kind === "task" && NUMBER.test(turn) && isRunId(root) && isRunId(run) &&
-    (isRoot ? parentStep === NONE && root === run : isRunId(parent) && isName(parentStep)) &&
+    kind === "task" && more.length === 0 && NUMBER.test(turn) && isRunId(root) && isRunId(run) &&
+    (parent === NONE ? parentStep === NONE && root === run : isRunId(parent) && isName(parentStep)) &&
     NUMBER.test(depth) && NUMBER.test(tried) && (deadline === undefined || Number.isFinite(Number(deadline)));
-  if (!fits) throw new NotATask(`no task: ${subject} with ${JSON.stringify(own)}`);
+  if (!fits) throw new NotATask(`no task: ${subject} with ${JSON.stringify(headers)}`);
   return {
     workflow, step, root, parent, run, turn: Number(turn), parentStep,
-    version: own["Jf-Version"] ?? "", depth: Number(depth), digest: own["Jf-Digest"] ?? "", key: keyOf(own["Jf-Key"]),
-    metadata: own["Jf-Metadata"] ?? null, trace: own["traceparent"] ?? null,
-    deadline: deadline === undefined ? null : Number(deadline), eager: own["Jf-Eager"] === "1",
-    value: own["Jf-Value"] ?? null, tried: Number(tried), body, headers: own,
+    version: headers["Jf-Version"] ?? "", depth: Number(depth), digest: headers["Jf-Digest"] ?? "", key: keyOf(headers["Jf-Key"]),
+    metadata: headers["Jf-Metadata"] ?? null, trace: headers["traceparent"] ?? null,
+    deadline: deadline === undefined ? null : Number(deadline), eager: headers["Jf-Eager"] === "1",
+    value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
   };
 }
 
 /** Return the task that is stored; undefined for what is none: it was terminated, and never led to anything. */
-export function taskOf(stored: { subject: string; headers: Iterable<[string, string]>; body: Uint8Array } | null): Task | undefined {
+export function taskOf(stored: { subject: string; headers: Iterable<readonly [string, string]>; body: Uint8Array } | null): Task | undefined {
   try {
     return stored === null ? undefined : readTask(stored.subject, stored.headers, stored.body);
   } catch (error) {
@@ -146,28 +158,10 @@ function keyOf(shown: string | undefined): string | null {
   }
 }
 
-const encoder = new TextEncoder();
-
-/** Return headers as they go over the wire. */
-export function headerBlock(headers: Readonly<Record<string, string>>): Uint8Array {
-  let text = "NATS/1.0\r\n";
-  for (const name in headers) text += `${name}: ${headers[name]!.replaceAll(/[\r\n]/g, " ")}\r\n`;
-  return encoder.encode(`${text}\r\n`);
-}
-
 /** Return the headers of another task of a task's run. */
-export function taskHeaders(task: Task, step: string, turn: number, tried = 0, deadline = true): Record<string, string> {
-  const headers: Record<string, string> = {
+export function taskHeaders(task: Task, step: string, turn: number, tried = 0): Record<string, string> {
+  return {
     "Nats-Msg-Id": `${task.run}.${step}.${turn}`, "Jf-Parent-Step": task.parentStep, "Jf-Version": task.version,
-    "Jf-Depth": String(task.depth), ...task.headers,
+    "Jf-Depth": String(task.depth), ...task.headers, ...(tried > 0 && { "Jf-Attempt": String(tried) }),
   };
-  if (tried > 0) headers["Jf-Attempt"] = String(tried);
-  if (!deadline) delete headers["Jf-Deadline"];
-  return headers;
-}
-
-/** Return metadata as a value; null if they are none. */
-export function metadataOf(task: Task): Readonly<Record<string, unknown>> {
-  const value = task.metadata === null ? {} : parse(task.metadata);
-  return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
 }

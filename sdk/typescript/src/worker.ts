@@ -4,17 +4,18 @@ import { hostname } from "node:os";
 
 import type { Msg } from "@nats-io/nats-core";
 
-import { headersFrom, sleep } from "./reading.js";
-import { Marks } from "./cancelling.js";
+import { answerQuestions, Holders, type Told } from "./answering.js";
 import type { Client } from "./client.js";
 import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";
-import { Holders } from "./holders.js";
+import type { Execution } from "./execution.js";
+import { Graph } from "./graph.js";
+import { Marks } from "./marks.js";
 import { Puller } from "./puller.js";
+import { headersFrom, sleep } from "./reading.js";
 import { Rules } from "./rules.js";
 import { current, Runner, Stopped, type Delivery, type End, type Running } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
-import { NotATask, readTask, START, type Task } from "./wire.js";
-import { Graph } from "./graph.js";
+import { NotATask, readTask, START, subjects, type Task } from "./wire.js";
 import type { Workflow } from "./workflow.js";
 
 /** What can be set of a worker. Times are milliseconds. */
@@ -38,8 +39,13 @@ export interface WorkerOptions {
   readonly name?: string;
 }
 
+const DEFAULTS = {
+  slots: 100, ackWaitMs: 5000, parkAfterMs: 60_000, maxWaiting: 1000, graceMs: 30_000, unknownStepGraceMs: 10_000, maxDepth: 1000,
+  maxDescendants: 1_000_000,
+};
 const RECORDING_AHEAD = 1000;
 const HAND_BACK_AFTER = 5000;
+const GIVE_UP_AFTER = 5000;
 const AGAIN_AFTER = 500;
 const ACTIVE_FOR = 5000;
 const DOUBT = 60_000;
@@ -57,23 +63,19 @@ const STALE = 1000;
  * await new Worker(jf, [nightly], { slots: 50, graceMs: 10_000 }).run({ signal: stop.signal });
  * ```
  */
-export class Worker implements Running, AsyncDisposable {
+export class Worker implements Running, Told, AsyncDisposable {
   readonly rules: Rules;
   readonly marks: Marks;
   readonly workflows: ReadonlyMap<string, Workflow>;
-  readonly name: string;
-  readonly parkAfterMs: number;
-  readonly maxWaiting: number;
-  readonly maxDepth: number;
-  readonly maxDescendants: number;
-  readonly unknownGraceMs: number;
+  readonly settings: Required<WorkerOptions>;
   readonly full = new Set<string>();
   waiting = 0;
   isStopping = false;
   isCareful = false;
   private doubtUntil = Infinity;
-  private readonly runner = new Runner(this);
+  private readonly runner: Runner;
   private readonly holders: Holders;
+  /** What this worker has been given, by the subjects of the tasks. */
   private readonly held = new Map<string, Delivery>();
   private readonly retries = new Map<Task, (arm: boolean) => void>();
   private readonly slotWaiters: (() => void)[] = [];
@@ -89,23 +91,21 @@ export class Worker implements Running, AsyncDisposable {
   private idle: (() => void) | undefined;
 
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- workflows of any types
-  constructor(client: Client, workflows: Iterable<Workflow<any, any>>, private readonly options: WorkerOptions = {}) {
-    this.rules = new Rules(client.rules.broker, client.rules.registry);
+  constructor(client: Client, workflows: Iterable<Workflow<any, any>>, options: WorkerOptions = {}) {
+    const { broker, registry } = client.rules;
+    this.rules = new Rules(broker, registry);
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    this.settings = { ...DEFAULTS, name: `${hostname()}:${process.pid}`, ...Object.fromEntries(given) };
     const all = [...workflows];
     this.workflows = new Map(all.map((one) => [one.name, one as Workflow]));
     if (this.workflows.size < all.length) throw new InvalidDeclaration("two workflows of one worker have the same name");
     const none = all.find((one) => one.steps.length === 0);
     if (none !== undefined) throw new InvalidDeclaration(`workflow '${none.name}' has no step`);
-    this.free = options.slots ?? 100;
-    if (!Number.isInteger(this.free) || this.free < 1) throw new RangeError(`slots is ${options.slots}: a whole number from 1`);
-    this.parkAfterMs = options.parkAfterMs ?? 60_000;
-    this.maxWaiting = options.maxWaiting ?? 1000;
-    this.maxDepth = options.maxDepth ?? 1000;
-    this.maxDescendants = options.maxDescendants ?? 1_000_000;
-    this.unknownGraceMs = options.unknownStepGraceMs ?? 10_000;
-    this.name = options.name ?? `${hostname()}:${process.pid}`;
-    this.marks = new Marks(this.rules.broker);
-    this.holders = new Holders(this.rules.broker);
+    this.free = this.settings.slots;
+    if (!Number.isInteger(this.free) || this.free < 1) throw new RangeError(`slots is ${this.free}: a whole number from 1`);
+    this.marks = new Marks(broker);
+    this.holders = new Holders(broker);
+    this.runner = new Runner(this);
   }
 
   // --- starting and stopping
@@ -114,9 +114,8 @@ export class Worker implements Running, AsyncDisposable {
   async start(): Promise<void> {
     const { broker, registry } = this.rules;
     for (const workflow of this.workflows.values()) await registry.declare(workflow.declaration());
-    this.endings.push(await this.marks.listen());
     this.marks.onMark = () => this.stopCancelled();
-    this.endings.push(this.holders.answer(this.workflows, (subject, asker) => this.holds(subject, asker), () => this.isStopping));
+    this.endings.push(await this.marks.listen(), answerQuestions(broker, this, this.holders.name));
     this.rules.hold = (task, ms) => this.holdForRetry(task, ms);
     const consumers = await this.consumers();
     const patience = Math.min(...consumers.map((one) => one.ackWait));
@@ -124,9 +123,9 @@ export class Worker implements Running, AsyncDisposable {
     const beat = setInterval(() => this.beat(patience / 6), patience / 6);
     const tick = setInterval(() => this.handBackLate(), 500);
     process.on("unhandledRejection", this.onRejection);
-    this.endings.push(() => clearInterval(tick), () => void process.off("unhandledRejection", this.onRejection));
-    this.endings.push(() => clearInterval(beat));
-    this.pullers = consumers.map((consumer) => new Puller(broker, consumer, (message, of) => this.receive(message, of), () => this.remake(consumer)));
+    this.endings.push(() => clearInterval(tick), () => void process.off("unhandledRejection", this.onRejection), () => clearInterval(beat));
+    const receive = (message: Msg, consumer: Consumer) => this.receive(message, consumer);
+    this.pullers = consumers.map((one) => new Puller(broker, one, receive, ({ workflow, step }) => this.consumer(workflow, step)));
     this.endings.push(broker.onReconnect(() => {
       this.doubt();
       this.pullers.forEach((one) => one.beginAgain());
@@ -135,26 +134,25 @@ export class Worker implements Running, AsyncDisposable {
     this.ask();
   }
 
+  /** Make the consumers of all steps, and take up those of steps that are there of older code. */
   private async consumers(): Promise<Consumer[]> {
-    const { broker } = this.rules;
     const own = [...this.workflows.values()].flatMap((workflow) => {
-      const graph = new Graph(workflow.declaration().graph);
-      const steps = [...workflow.steps, ...(workflow.failureStep ? [workflow.failureStep] : [])].map((one) => [workflow.name, one.name, one.options.maxRunning] as const);
-      return graph.first === START ? [...steps, [workflow.name, START, undefined] as const] : steps;
+      const { first, onFailure } = new Graph(workflow.declaration().graph);
+      return [...new Set([first, ...workflow.steps.map((one) => one.name), ...(onFailure === null ? [] : [onFailure])])].map((step) => `${workflow.name}=${step}`);
     });
-    const known = new Set(own.map(([workflow, step]) => `${workflow}=${step}`));
     const made: Consumer[] = [];
-    for (const [workflow, step, most] of own) made.push(await ensureConsumer(broker, workflow, step, this.options.ackWaitMs ?? 5000, most));
-    for (const [workflow, step] of await consumersOf(broker, new Set(this.workflows.keys()))) {
-      if (!known.has(`${workflow}=${step}`)) made.push(await ensureConsumer(broker, workflow, step, 0));
+    for (const name of new Set([...own, ...(await consumersOf(this.rules.broker))])) {
+      const [workflow = "", step = ""] = name.split("=");
+      if (step !== "" && this.workflows.has(workflow)) made.push(await this.consumer(workflow, step));
     }
     return made;
   }
 
-  private async remake({ name }: Consumer): Promise<Consumer> {
-    const [workflow = "", step = ""] = name.split("=");
-    const most = this.workflows.get(workflow)?.steps.find((one) => one.name === step)?.options.maxRunning;
-    return ensureConsumer(this.rules.broker, workflow, step, this.options.ackWaitMs ?? 5000, most);
+  private consumer(workflow: string, step: string): Promise<Consumer> {
+    const { steps = [], failureStep } = this.workflows.get(workflow) ?? {};
+    const declared = [...steps, failureStep].find((one) => one?.name === step);
+    const ackWait = declared === undefined && step !== START ? 0 : this.settings.ackWaitMs;
+    return ensureConsumer(this.rules.broker, workflow, step, ackWait, declared?.options.maxRunning);
   }
 
   /** Start, work until `signal` is aborted, and stop. */
@@ -176,14 +174,13 @@ export class Worker implements Running, AsyncDisposable {
     this.ready = [];
     await Promise.all(ready.map((delivery) => this.drive(delivery, () => this.runner.handBack(delivery))));
     for (const end of [...this.retries.values()]) end(true);
-    const until = performance.now() + (this.options.graceMs ?? 30_000);
-    for (let told = false; this.held.size > 0; ) {
-      for (const { execution } of this.held.values()) execution?.park();
-      if (performance.now() > until && !told) {
-        told = true;
-        for (const { execution } of this.held.values()) execution?.stop(new Stopped("shutdown"));
+    const until = performance.now() + this.settings.graceMs;
+    while (this.held.size > 0 && performance.now() < until + GIVE_UP_AFTER) {
+      const isLate = performance.now() > until;
+      for (const { execution } of this.held.values()) {
+        if (isLate) execution?.stop(new Stopped("shutdown"));
+        else execution?.park();
       }
-      if (performance.now() > until + 5000) break;
       await Promise.race([new Promise<void>((done) => (this.idle = done)), sleep(100)]);
     }
     for (const end of this.endings.reverse()) await end();
@@ -212,7 +209,7 @@ export class Worker implements Running, AsyncDisposable {
     else if (!this.isCareful) {
       this.isCareful = true;
       this.doubtUntil = performance.now() + DOUBT;
-      const running = [...this.held.values()].flatMap((one) => (one.execution === undefined || one.execution.isOver ? [] : [one.execution]));
+      const running = this.executions();
       for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
     } else if (!isDoubtful && process.listenerCount("unhandledRejection") === 1) {
       setImmediate(() => {
@@ -228,14 +225,15 @@ export class Worker implements Running, AsyncDisposable {
     const at = tokens.length > 9 ? 6 : 4;
     const count = Number(tokens[at]);
     const stored = Number(tokens[at + 3]) / 1e9;
-    const held = this.held.get(message.subject);
+    const subject = this.rules.broker.namespace.relative(message.subject);
+    const held = this.held.get(subject);
     if (held !== undefined) {
       [held.reply, held.count, held.heard] = [message.reply!, count, performance.now()];
       return; // it goes on under the new reply subject
     }
     let task: Task;
     try {
-      task = readTask(message.subject, headersFrom(message), message.data);
+      task = readTask(subject, headersFrom(message), message.data);
     } catch (error) {
       if (!(error instanceof NotATask)) throw error;
       this.rules.broker.log.warn(`jetflow: terminated: ${error.message}`);
@@ -245,7 +243,7 @@ export class Worker implements Running, AsyncDisposable {
     const now = performance.now();
     const again = count > 1 || stored < consumer.created || now < this.staleUntil;
     const delivery: Delivery = { task, reply: message.reply!, count, again, stored, received: now, heard: now, ackWait: consumer.ackWait, holdsSlot: false };
-    this.held.set(message.subject, delivery);
+    this.held.set(subject, delivery);
     if (this.isStopping) void this.drive(delivery, () => this.runner.handBack(delivery));
     else {
       this.ready.push(delivery);
@@ -270,7 +268,7 @@ export class Worker implements Running, AsyncDisposable {
   private ask(): void {
     this.asking = false;
     if (this.isStopping) return;
-    const slots = this.options.slots ?? 100;
+    const { slots } = this.settings;
     const room = this.free - this.ready.length;
     const ahead = this.busyMs > 0 ? Math.min(4 * slots, Math.floor((50 * slots) / this.busyMs)) : 0;
     const wanted = this.recording < RECORDING_AHEAD ? room + ahead : 0;
@@ -290,14 +288,14 @@ export class Worker implements Running, AsyncDisposable {
     } catch (error) {
       const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
       broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${why}`);
-      end = error instanceof BrokerTimeout ? { nak: AGAIN_AFTER } : await this.runner.leave(delivery, error);
+      end = error instanceof BrokerTimeout ? { againAfter: AGAIN_AFTER } : await this.runner.leave(delivery, error);
     }
     this.giveBack(delivery);
     this.recording--;
     this.busyMs = this.busyMs * 0.9 + (performance.now() - began) * 0.1;
-    const { task } = delivery;
-    this.held.delete(broker.names.task(task));
-    broker.send(delivery.reply, "ack" in end ? "+ACK" : end.nak > 0 ? `-NAK {"delay":${Math.round(end.nak * 1e6)}}` : "-NAK");
+    this.held.delete(subjects.task(delivery.task));
+    const delay = end === "done" ? 0 : Math.round(end.againAfter * 1e6);
+    broker.send(delivery.reply, end === "done" ? "+ACK" : delay > 0 ? `-NAK {"delay":${delay}}` : "-NAK");
     if (this.held.size === 0) this.idle?.();
     this.dispatch();
   }
@@ -329,6 +327,16 @@ export class Worker implements Running, AsyncDisposable {
   }
 
   // --- what is held
+
+  /** @internal */
+  get used(): number {
+    return this.settings.slots - this.free;
+  }
+
+  /** @internal */
+  executions(): Execution[] {
+    return [...this.held.values()].flatMap(({ execution }) => (execution === undefined || execution.isOver ? [] : [execution]));
+  }
 
   /** Keep alive what is held, also what waits for a slot. */
   private beat(every: number): void {
@@ -363,15 +371,15 @@ export class Worker implements Running, AsyncDisposable {
     }
   }
 
-  private holds(subject: string, asker: string): boolean {
+  /** @internal */
+  holds(subject: string, atAll: boolean, isFirst: boolean): boolean {
     const delivery = this.held.get(subject);
-    const isGuard = asker.startsWith("guard "); // of a worker that has died: it is asked what others were given at all
-    return delivery !== undefined && (isGuard || delivery.execution !== undefined || !delivery.again || this.holders.name < asker);
+    return delivery !== undefined && (atAll || delivery.execution !== undefined || !delivery.again || isFirst);
   }
 
   /** @internal */
   isHeldElsewhere(task: Task): Promise<boolean> {
-    return this.holders.isHeld(task.workflow, this.rules.broker.names.task(task));
+    return this.holders.isHeld(task.workflow, subjects.task(task));
   }
 
   /** Keep a task until its next attempt is due. A worker that stops arms its timer instead. */

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import {
-  connect, flow, KeyConflict, NonRetryable, ResultTimeout, RetryAfter, RunFailed, UnknownRun, UnknownWorkflow, workflow, type StandardSchema,
+  connect, flow, KeyConflict, NonRetryable, RecentlyDeleted, ResultTimeout, RetryAfter, RunFailed, UnknownRun, UnknownWorkflow, workflow, type StandardSchema,
 } from "../src/index.js";
 import { HERE, QUIET, running, server, signal, started } from "./fleet.js";
 
@@ -157,6 +157,25 @@ describe("steps", () => {
     });
   });
 
+  test("a run is deleted with all that is stored of it, and its key is refused for a while", async () => {
+    const long = workflow("long-text", (text: string) => text + text);
+    const parent = workflow("deleted", async (_: null, ctx) => (await ctx.spawnWorkflow(long, "x".repeat(300_000))).result());
+    await running(url, [long, parent], async (client) => {
+      const run = await client.trigger(parent, null, { key: "k" });
+      const kept = await client.trigger(parent, null, { key: "other" });
+      await Promise.all([run.result(), kept.result()]);
+      await run.delete();
+      await assert.rejects(run.result({ timeoutMs: 5000 }), UnknownRun);
+      await assert.rejects(run.delete(), UnknownRun);
+      await assert.rejects(client.trigger(parent, null, { key: "k" }), RecentlyDeleted);
+      const { broker } = client.rules;
+      const kinds = ["task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "due", "counters"];
+      const left = (await Promise.all(kinds.map((kind) => broker.subjects(`${kind}.>`)))).flat();
+      assert.deepEqual(left.filter((one) => one.includes(run.id)), [`cancel.${run.id}.${run.id}`]);
+      assert.equal((await kept.describe()).children.succeeded, 1);
+    });
+  });
+
   test("an input is checked by a schema of any library", async () => {
     const positive: StandardSchema<number> = {
       "~standard": {
@@ -199,6 +218,44 @@ describe("steps", () => {
       assert.equal(await (await client.trigger(fine, 5)).result(), 5);
       assert.notEqual((await nc.request(`jf.${namespace}.who.fine`, "")).string(), "", "a worker says that it is there");
       await assert.rejects(client.run(id).result({ timeoutMs: 5000 }), (error: RunFailed) => error.failures[0]?.type === "InvalidInput");
+    });
+  });
+
+  test("a worker tells who asks what it does, and a guard what it holds", async () => {
+    const [begun, end] = [signal(), signal()];
+    const leaf = workflow("leaf", async (_: null, ctx) => {
+      await end.promise;
+      return ctx.attempt;
+    });
+    const asked = workflow("asked", async (_: null, ctx) => {
+      const child = await ctx.spawnWorkflow(leaf, null);
+      begun.resolve(undefined);
+      return child.result();
+    });
+    await running(url, [leaf, asked], async (client, worker, namespace) => {
+      const { nc } = client.rules.broker;
+      const ask = async (subject: string, body = "") => nc.request(`jf.${namespace}.${subject}`, body, { timeout: 500 });
+      const run = await client.trigger(asked, null);
+      await begun.promise;
+      type Told = Record<"running" | "workflows", Record<string, unknown>[]> & Record<"name" | "pid" | "slots" | "used" | "waiting" | "leaving", unknown>;
+      let told: Told;
+      do told = (await ask("ask.workers")).json<Told>(); while (told.running.length < 2 || told.waiting !== 1);
+      assert.deepEqual([told.name, told.pid, told.slots, told.used, told.leaving], [worker.settings.name, process.pid, 100, 1, false]);
+      assert.deepEqual(told.workflows, ["asked", "leaf"]);
+      const [step] = (await ask(`ask.run.${run.id}`, '{"stack": true}')).json<Record<string, unknown>[]>();
+      const { started, ...rest } = step!;
+      assert.deepEqual(rest, {
+        run: run.id, root: run.id, workflow: "asked", step: "run", worker: worker.settings.name, attempt: 1, turn: 0, state: "waiting",
+      });
+      assert.ok(Math.abs(Number(started) - Date.now() / 1000) < 60);
+      await assert.rejects(ask(`ask.run.${"0".repeat(32)}`), /timeout/i);
+      const tasks = [`jf.${namespace}.task.asked.run.${run.id}.-.${run.id}.0`, `jf.${namespace}.task.asked.run.x`];
+      for (const asker of ["guard someone", "someone"]) {
+        const lines = (await ask("who.asked", [asker, ...tasks].join("\n"))).string().split("\n");
+        assert.deepEqual(lines.slice(1), tasks.slice(0, 1), asker);
+      }
+      end.resolve(undefined);
+      assert.equal(await run.result(), 1);
     });
   });
 

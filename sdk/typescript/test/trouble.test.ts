@@ -75,10 +75,10 @@ test("a join record that is too large for a message is kept apart", async (t) =>
       for await (const child of ctx.children("scatter", double)) count += child.status === "succeeded" ? 1 : 0;
       return count;
     }, { after: "scatter" });
-  await running(url, [double, late], async (client, _, namespace) => {
+  await running(url, [double, late], async (client) => {
     const run = await client.trigger(late, 4000);
     assert.equal(await run.result({ timeoutMs: 60_000 }), 4000);
-    const stored = await client.rules.broker.last(`JF_${namespace}_records`, `jf.${namespace}.join.${run.id}.${run.id}.scatter.1`);
+    const stored = await client.rules.broker.last(`join.${run.id}.${run.id}.scatter.1`);
     assert.match(Buffer.from(stored!.body).toString(), /"whole":"[0-9a-f]{32}-16384\.\d+"/);
   });
 });

@@ -10,7 +10,7 @@ import { canonical, read, type Schema } from "../src/json.js";
 import { missing, verdict, type Policy } from "../src/policies.js";
 import { decode, decodeAttempt, decodeOutcome, type Status } from "../src/records.js";
 import { chunksOf, chunkSize } from "../src/values.js";
-import { END, Names, NotATask, readTask, START, taskHeaders, type Task } from "../src/wire.js";
+import { END, Namespace, NotATask, readTask, START, subjects, taskHeaders, type Task } from "../src/wire.js";
 
 const CONFORMANCE = new URL("../../../../conformance/", import.meta.url);
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- what a file holds
@@ -65,7 +65,7 @@ type Fields = Record<"workflow" | "step" | "root" | "parent" | "parent_step" | "
 test("subjects of all kinds of messages", () => {
   const seen = new Set<string>();
   for (const { namespace, kind, fields, subject } of load<{ namespace: string; kind: string; fields: Fields; subject: string }[]>("vectors/subjects.json")) {
-    const names = new Names(namespace);
+    const names = subjects;
     const task = { ...fields, parentStep: fields.parent_step, turn: Number(fields.turn) } as unknown as Task;
     const made: Record<string, () => string> = {
       task: () => names.task(task), cancel: () => names.cancel(fields.root, fields.run), run: () => names.outcome(task),
@@ -76,7 +76,9 @@ test("subjects of all kinds of messages", () => {
       tree: () => names.counter("tree", task), workflow: () => names.workflow(fields.workflow), version: () => names.workflow(fields.workflow, fields.version),
     };
     if (made[kind] === undefined) continue; // what a parent does not send
-    assert.equal(made[kind](), subject);
+    const { absolute, relative } = new Namespace(namespace);
+    assert.equal(absolute(made[kind]()), subject);
+    assert.equal(relative(subject), made[kind]());
     seen.add(kind);
   }
   assert.ok(seen.size >= 15, [...seen].join(" "));
@@ -92,14 +94,15 @@ interface TaskVector {
 
 test("tasks, both ways", () => {
   for (const { subject, headers, body, task, written } of load<TaskVector[]>("vectors/task_headers.json")) {
-    const found = readTask(subject, Object.entries(headers), Buffer.from(body));
+    const { absolute, relative } = new Namespace("default");
+    const found = readTask(relative(subject), Object.entries(headers), Buffer.from(body));
     const { headers: _, parentStep, body: input, ...rest } = found;
     assert.deepEqual({ ...rest, parent_step: parentStep, input: Buffer.from(input).toString() }, task);
     if (written) assert.deepEqual(taskHeaders(found, found.step, found.turn, found.tried), headers);
-    assert.equal(new Names("default").task(found), subject);
+    assert.equal(absolute(subjects.task(found)), subject);
   }
   for (const { subject, headers, why } of load<{ subject: string; headers: Record<string, string>; why: string }[]>("vectors/refused_subjects.json")) {
-    assert.throws(() => readTask(subject, Object.entries(headers), Buffer.from("1")), NotATask, why);
+    assert.throws(() => readTask(new Namespace("default").relative(subject), Object.entries(headers), Buffer.from("1")), NotATask, why);
   }
 });
 
