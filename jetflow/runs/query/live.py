@@ -19,7 +19,7 @@ class LiveQueries(StoredQueries):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._watches = Watches(session, self._declared)
+        self._watches = Watches(session, self._declared, self._counting)
 
     async def watch(self, run_id: str) -> AsyncGenerator[RunTotals]:
         """Yield the totals of a run now, whenever they have changed (at most four times a second), and at its end.
