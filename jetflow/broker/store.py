@@ -243,7 +243,7 @@ class Store:
         """
         try:
             async for page in Scan(self._connection, stream, subject, subjects_only=headers_only).pages():
-                yield [_from_consumer(message) for message in page]
+                yield [stored_of(message) for message in page]
         except PermissionDenied:
             async for messages in self.pages(stream, subject):
                 yield messages
@@ -347,7 +347,8 @@ def _from_replica(message: Message) -> Stored:
     )
 
 
-def _from_consumer(message: Message) -> Stored:
+def stored_of(message: Message) -> Stored:
+    """Return the stored message that a consumer has delivered."""
     delivery = Delivery(message)
     return Stored(
         subject=message.subject,

@@ -28,6 +28,7 @@ __all__ = [
     "RunningRow",
     "Searched",
     "StepTotals",
+    "Took",
     "Totals",
     "WorkerRow",
     "WorkflowTotals",
@@ -51,10 +52,21 @@ class Searched(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
 
 
+class Took(msgspec.Struct, frozen=True):
+    """How long rows took, in seconds: the median, the 95th percentile, and the longest."""
+
+    p50: float
+    p95: float
+    most: float
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """Some rows of a list. ``next`` and ``previous`` are cursors: give one as ``after`` to the same question.
 
     ``total`` is how many rows the list has, None where that is not known. A cursor stays good while rows arrive.
+    ``took`` is known of lists that are in memory: how long all of their rows took that have ended. ``loaded`` is below
+    1 where the order or the search that was asked for needs all rows, and so much of them is read: until then the page
+    is in the order in which they were stored.
     """
 
     items: tuple[T, ...] = ()
@@ -62,6 +74,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     previous: str | None = None
     total: int | None = None
     searched: Searched = Searched()
+    took: Took | None = None
+    loaded: float = 1.0
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):

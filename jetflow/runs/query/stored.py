@@ -14,16 +14,17 @@ from jetflow.engine.identity import is_name, is_run_id
 from jetflow.engine.tasks import NONE
 from jetflow.errors import InvalidInput, InvalidQuery, UnknownRun
 from jetflow.runs.describing import read_trace, unattended
-from jetflow.runs.located import locate
+from jetflow.runs.located import Located, locate
 from jetflow.runs.query.child_lists import ChildLists, ChildQuestion
-from jetflow.runs.query.child_tables import ChildTables, Choice, check_sort
+from jetflow.runs.query.child_tables import ChildTables, check_sort
+from jetflow.runs.query.columns import Choice
 from jetflow.runs.query.counting import Counting
 from jetflow.runs.query.cursors import Cursor, question, read_cursor
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.error_groups import read_errors
 from jetflow.runs.query.history import History
 from jetflow.runs.query.root_lists import RootLists, RootQuestion
-from jetflow.runs.query.rows import STATES, Bucket, ChildRow, ErrorGroups, Page, RunRow, RunTotals
+from jetflow.runs.query.rows import STATES, Bucket, ChildRow, ErrorGroups, Page, RunRow, RunTotals, Searched
 from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import chunks
 from jetflow.wire.filters import ANY
@@ -119,6 +120,7 @@ class StoredQueries:
         after: str | None = None,
         offset: int | None = None,
         limit: int = 100,
+        within: float | None = None,
     ) -> Page[ChildRow]:
         """Return a page of the children of a run, in the order in which they were spawned.
 
@@ -129,7 +131,8 @@ class StoredQueries:
         ``search`` is text in the key or the error, or the beginning of the id. ``sort`` is ``n``, ``status``, ``key``,
         ``workflow``, ``queued``, ``started``, ``ended``, ``took``, ``attempts`` or ``worker``, with ``-`` before it for
         the other direction. For either, and for those that are ``open``, all children are read into memory first, about
-        a second for 100,000, and then kept: for 1,000,000 children at most.
+        a second for 100,000, and then kept: two million of all runs at most. Where that is not done ``within`` so many
+        seconds, ``loaded`` says how far it is, and the page is in spawn order, or empty where it is of a search.
 
         Raises:
             UnknownRun: no run with this id is stored.
@@ -143,7 +146,10 @@ class StoredQueries:
         located = await locate(session, run_id)
         if search or sort is not None or status == "open":
             choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
-            return await self._tables.page(located, choice, cursor, limit)
+            found = await self._tables.page(located, choice, cursor, limit, within)
+            if isinstance(found, Page):
+                return found
+            return await self._unsorted(located, choice, cursor, limit, found)
         children = ChildQuestion(
             located=located,
             question=asked,
@@ -153,6 +159,23 @@ class StoredQueries:
             status=status,
         )
         return await self._child_lists.page(children, cursor, limit)
+
+    async def _unsorted(
+        self, located: Located, choice: Choice, cursor: Cursor, limit: int, loaded: float
+    ) -> Page[ChildRow]:
+        """Return what can be shown of a list while its rows are read: those in spawn order, where they are the same."""
+        if choice.search or choice.status == "open":
+            return Page(searched=Searched(complete=False), loaded=loaded)
+        children = ChildQuestion(
+            located=located,
+            question=cursor.question,
+            workflows=await self._counting.workflows(located) if choice.status is None else {},
+            step=choice.step,
+            workflow=choice.workflow,
+            status=choice.status,
+        )
+        page = await self._child_lists.page(children, Cursor(cursor.question, 0, cursor.n), limit)
+        return msgspec.structs.replace(page, next=None, previous=None, loaded=loaded)
 
     async def runs(
         self,
