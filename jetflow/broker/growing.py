@@ -19,14 +19,27 @@ PAGE: Final = 5000
 
 
 class Growing:
-    """What one filter holds. Without ``bodies`` those may stay behind. `let_go` in the end."""
+    """What one filter holds, of what was stored ``since`` a time (seconds since the epoch). `let_go` in the end.
 
-    def __init__(self, connection: Connection, store: Store, stream: str, subject: str, *, bodies: bool) -> None:
+    Without ``bodies`` those may stay behind.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        stream: str,
+        subject: str,
+        *,
+        bodies: bool,
+        since: float | None = None,
+    ) -> None:
         self._store = store
         self._stream = stream
         self._filter = subject
-        self._scan: Scan | None = Scan(connection, stream, subject, subjects_only=not bodies, stay=True)
+        self._scan: Scan | None = Scan(connection, stream, subject, subjects_only=not bodies, stay=True, since=since)
         self._after = 0
+        self._since = since
         self.read: int = 0
         self.expected: int = 0
 
@@ -41,7 +54,10 @@ class Growing:
                 self._scan = None
         if self._scan is None:
             while True:
-                found, left = await self._store.page(self._stream, self._filter, after=self._after, size=PAGE)
+                since = None if self._after else self._since
+                found, left = await self._store.page(
+                    self._stream, self._filter, after=self._after, size=PAGE, since=since
+                )
                 self.expected = self.read + len(found) + left
                 if found:
                     yield self._taken(found)

@@ -15,7 +15,7 @@ import orjson
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message
 from jetflow.broker.pull_size import PullSize
 from jetflow.broker.puller import Delivery
-from jetflow.broker.times import SECOND
+from jetflow.broker.times import SECOND, written
 from jetflow.errors import BrokerRefused, BrokerTimeout
 
 PAGE: Final = 500
@@ -35,17 +35,26 @@ class Scan:
     """One reading of the messages of a filter, in the order of the stream. It may miss what a replica does not have.
 
     With ``subjects_only`` the bodies stay behind. One that is to ``stay`` reads on at each call of `pages`, by the same
-    consumer while the server keeps it: `let_go` in the end.
+    consumer while the server keeps it: `let_go` in the end. ``since`` is when the first message was stored, in seconds
+    since the epoch.
     """
 
     def __init__(
-        self, connection: Connection, stream: str, subject: str, *, subjects_only: bool = False, stay: bool = False
+        self,
+        connection: Connection,
+        stream: str,
+        subject: str,
+        *,
+        subjects_only: bool = False,
+        stay: bool = False,
+        since: float | None = None,
     ) -> None:
         self._connection = connection
         self._stream = stream
         self._filter = subject
         self._subjects_only = subjects_only
         self._stays = stay
+        self._since = since
         self._page: list[Message] = []
         self._last: Message | None = None
         self._left = 0
@@ -121,6 +130,8 @@ class Scan:
         if self._last is not None:
             start = Delivery(self._last).sequence + 1
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+        elif self._since is not None:
+            config |= {"deliver_policy": "by_start_time", "opt_start_time": written(self._since)}
         request = {"stream_name": self._stream, "config": config}
         answer = await self._connection.api(f"CONSUMER.CREATE.{self._stream}", request)
         self._consumer = answer["name"]

@@ -239,14 +239,10 @@ class ChildTable:
         took = self.columns.took(places)
         now = monotonic()
         until = now + SHARE * (now - began)
-        return _Order(places, version, until, Took(_at(took, 0.5), _at(took, 0.95), took[-1]) if took else None)
+        return _Order(places, version, until, Took.of(took))
 
 
 def _heeded(reading: asyncio.Task[None]) -> None:
     """Take the error of a reading that nobody waits for any more: whoever asks next reads on."""
     if not reading.cancelled():
         reading.exception()
-
-
-def _at(durations: list[float], share: float) -> float:
-    return durations[min(len(durations) - 1, int(share * len(durations)))]

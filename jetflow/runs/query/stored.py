@@ -24,7 +24,21 @@ from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.error_groups import read_errors
 from jetflow.runs.query.history import History
 from jetflow.runs.query.root_lists import RootLists, RootQuestion
-from jetflow.runs.query.rows import STATES, Bucket, ChildRow, ErrorGroups, Page, RunRow, RunTotals, Searched
+from jetflow.runs.query.root_tables import RootTable, check_order
+from jetflow.runs.query.rows import (
+    STATES,
+    Bucket,
+    ChildRow,
+    ErrorGroups,
+    Page,
+    RunRow,
+    RunTotals,
+    Searched,
+    Tree,
+    WorkflowSummary,
+)
+from jetflow.runs.query.shapes import by_workflow
+from jetflow.runs.query.trees import read_tree
 from jetflow.runs.trace import RunTrace
 from jetflow.runs.values import chunks
 from jetflow.wire.filters import ANY
@@ -32,6 +46,9 @@ from jetflow.wire.records import Declaration
 
 LARGEST_PAGE: Final = 1000
 """Rows that one page may have."""
+
+MOST_LEVELS: Final = 100
+"""Levels that a tree may have."""
 
 MOST_BUCKETS: Final = 1000
 """Parts that a history may have."""
@@ -45,6 +62,7 @@ class StoredQueries:
         self._declared = Declared(session)
         self._child_lists = ChildLists(session, self._declared)
         self._root_lists = RootLists(session, self._declared)
+        self._roots: RootTable | None = None
         self._history = History(session)
         self._tables = ChildTables(session, self._declared)
         self._counting = Counting(session, self._declared)
@@ -186,6 +204,8 @@ class StoredQueries:
         until: float | None = None,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        search: str | None = None,
+        sort: str | None = None,
         after: str | None = None,
         limit: int = 50,
     ) -> Page[RunRow]:
@@ -194,14 +214,59 @@ class StoredQueries:
         ``since`` and ``until`` are seconds since the epoch, of when runs were asked for or, with such a status, ended.
         ``key`` is the whole key. ``metadata`` are members that a run's must have; a text stands for any value that is
         written so. ``searched`` says how far was looked; an empty page with a ``next`` is one to go on from.
+
+        ``search`` is text in the key, the workflow, the metadata or the error, or the beginning of the id. ``sort`` is
+        ``triggered``, ``ended``, ``took``, ``status``, ``workflow`` or ``key``, with ``-`` before it for the other
+        direction. For either, the runs of the last day are read into memory, and then kept: the newest 200,000.
         """
         _check(workflow=workflow, status=status, limit=limit)
-        asked = question(workflow=workflow, status=status, since=since, until=until, key=key, metadata=metadata)
+        check_order(sort)
+        asked = question(
+            workflow=workflow,
+            status=status,
+            since=since,
+            until=until,
+            key=key,
+            metadata=metadata,
+            search=search,
+            sort=sort,
+        )
         roots = RootQuestion(
             question=asked, workflow=workflow, status=status, since=since, until=until, key=key, metadata=metadata
         )
         self._session.usable()
-        return await self._root_lists.page(roots, None if after is None else read_cursor(after, asked), limit)
+        cursor = None if after is None else read_cursor(after, asked)
+        if search or sort is not None:
+            return await self._root_table().page(roots, search or "", sort or "-triggered", cursor, limit)
+        return await self._root_lists.page(roots, cursor, limit)
+
+    async def summary(self, *, since: float) -> list[WorkflowSummary]:
+        """Return what has become of the root runs that were asked for since a time, by workflow, with durations.
+
+        ``since`` is seconds since the epoch, of the last day: see `runs`.
+        """
+        self._session.usable()
+        return await self._root_table().summary(since)
+
+    def _root_table(self) -> RootTable:
+        if self._roots is None:
+            self._roots = RootTable(self._session, self._declared)
+        return self._roots
+
+    async def tree(self, run_id: str, *, depth: int = 3) -> Tree:
+        """Return what a run has spawned, and what that has spawned, rolled up by step and workflow.
+
+        ``depth`` is how many levels. All runs of its tree are read, about a second for 100,000: the first 200,000.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        check_id(run_id)
+        if not 1 <= depth <= MOST_LEVELS:
+            raise InvalidQuery(f"depth is {depth}: it must be from 1 to {MOST_LEVELS}")
+        session = self._session.usable()
+        firsts = by_workflow(await self._declared.firsts())
+        return await read_tree(session, await locate(session, run_id), firsts, depth)
 
     async def errors(
         self,
