@@ -11,7 +11,7 @@ import contextlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Looker:
                     task.cancel()
                 await asyncio.gather(*self._watched.values(), return_exceptions=True)
 
-    def _connected(self) -> jetflow.client.Connecting:
+    def _connected(self) -> AbstractAsyncContextManager[jetflow.Client]:
         urls = [server.url for server in self._servers.servers]
         return jetflow.connect(urls, namespace=self._namespace, timeout=30, ensure=False)
 
