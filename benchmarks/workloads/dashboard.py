@@ -106,7 +106,6 @@ async def run(options: Options) -> Report:
         Row("watched / unseen, time", None, watched, ".3f"),
         Row("watched / unseen, server CPU", None, cpu, ".3f"),
         Row("waited for / unseen, time", None, waited, ".3f"),
-        Row("waited for / unseen, server CPU", None, _ratio(seen, "waited for", "server_cpu"), ".3f"),
     ]
     longest = median(one.longest_publish_ms for one in seen["watched"])
     pages = max(median(found) for name, found in times.items() if name.startswith("children"))

@@ -69,8 +69,8 @@ class Chaos:
             depth=given.depth,
         )
         self._fault_rng = random.Random(rng.random())
-        self.found_wrong = False
         self.looker = Looker(self.servers, NAMESPACE, self.driver, random.Random(rng.random()))
+        self.found_wrong = False
 
     async def run(self) -> dict[str, Any]:
         given = self.given

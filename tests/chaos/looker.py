@@ -11,11 +11,12 @@ import contextlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 
 import msgspec
 
 import jetflow
+from jetflow.client import Connecting
 from jetflow.errors import BrokerError, UnknownRun
 from jetflow.runs.trace import Totals
 from tests.chaos.checker import Streams
@@ -64,7 +65,7 @@ class Looker:
                     task.cancel()
                 await asyncio.gather(*self._watched.values(), return_exceptions=True)
 
-    def _connected(self) -> AbstractAsyncContextManager[jetflow.Client]:
+    def _connected(self) -> Connecting:
         urls = [server.url for server in self._servers.servers]
         return jetflow.connect(urls, namespace=self._namespace, timeout=30, ensure=False)
 

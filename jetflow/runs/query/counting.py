@@ -74,6 +74,7 @@ class Counting:
         self._declared = declared
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._over: OrderedDict[str, _Counted] = OrderedDict()
+        self._under_way: dict[str, asyncio.Task[_Kept]] = {}
 
     async def totals(self, located: Located, shape: Shape | None = None, counts: Counts | None = None) -> RunTotals:
         """Count the children of a run, in all, by step and by workflow."""
@@ -97,13 +98,13 @@ class Counting:
         """Return the workflows of which a run has children whose tasks are stored, with their first steps."""
         known, firsts = self._kept.get(located.run), by_workflow(await self._declared.firsts())
         if known is None or (not (located.outcome is not None and known.settled) and monotonic() - known.at > FRESH):
-            known = await self._count_kept(located, firsts, None, self._session.store)
+            known = await self._kept_of(located, firsts, None, self._session.store)
         return {workflow: firsts.get(workflow, ()) for workflow in known.counts}
 
     async def _count(self, located: Located, shape: Shape, counts: Counts) -> _Counted:
         settled, known = _settled(located, shape), self._kept.get(located.run)
         if known is None or settled is None or known.settled != settled:
-            known = await self._count_kept(located, shape.firsts, settled, counts)
+            known = await self._kept_of(located, shape.firsts, settled, counts)
         filters, stream = Filters(self._session.names), self._session.names.records_stream
         run = located.root, located.run
         ends = await asyncio.gather(*(counts.count(stream, filters.ends(*run, step=step)) for step in shape.steps))
@@ -124,6 +125,17 @@ class Counting:
         if is_over:
             _remember(self._over, located.run, found)
         return found
+
+    async def _kept_of(
+        self, located: Located, firsts: Firsts, settled: tuple[str, ...] | None, counts: Counts
+    ) -> _Kept:
+        """Count the children whose tasks are stored, once for all who ask at the same time."""
+        run = located.run
+        if run not in self._under_way:
+            counting = asyncio.get_running_loop().create_task(self._count_kept(located, firsts, settled, counts))
+            self._under_way[run] = counting
+            counting.add_done_callback(lambda _: self._under_way.pop(run, None))
+        return await asyncio.shield(self._under_way[run])
 
     async def _count_kept(
         self, located: Located, firsts: Firsts, settled: tuple[str, ...] | None, counts: Counts
