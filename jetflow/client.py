@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
+
+from msgspec.structs import replace
 
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
@@ -13,6 +16,7 @@ from jetflow.broker.layout import Change, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
+from jetflow.context import check_bulk
 from jetflow.engine.tasks import Status, Task
 from jetflow.errors import InvalidInput, RunFailed
 from jetflow.runs.cancelling import cancel_run
@@ -24,7 +28,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.query.queries import Queries
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
-from jetflow.runs.targets import resolve, root_task, trigger_root
+from jetflow.runs.targets import Target, resolve, root_task, trigger_root
 from jetflow.runs.values import with_output
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
@@ -40,18 +44,35 @@ _ENTERED: Final = "write `async with jetflow.connect(...) as client:`"
 TRIGGER_TIMEOUT = 30.0
 """Seconds for which a trigger waits for the broker."""
 
+AT_ONCE: Final = 500
+"""Runs of `Client.trigger_many` that are on their way to the broker at a time."""
+
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of their inputs from which on it is fewer."""
+
 
 class Run(Generic[O_co]):
-    """A root run, or any run by its id."""
+    """A root run, or any run by its id.
 
-    def __init__(self, session: Session, id: str, codec: Codec[Any], task: Task | None = None) -> None:
+    ``created`` tells whether the trigger that returned it has made it: one with a key may have found it there. (It is
+    false, too, if the broker's answer was lost, and the trigger was sent again and recognised.)
+    """
+
+    def __init__(
+        self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = False
+    ) -> None:
         self._session = session
         self._codec = codec
         self._task = task
         self.id = id
+        self.created: bool | None = created
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
+
+    def through(self, client: Client) -> Run[O_co]:
+        """Return the same run, followed through another client."""
+        return Run(client.session, self.id, self._codec, self._task, created=self.created)
 
     async def status(self) -> RunStatus:
         """Return where the run stands.
@@ -92,6 +113,11 @@ class Client(Queries):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._performer = Performer(session)
+
+    @property
+    def session(self) -> Session:
+        """Its way to the broker; not part of what stays the same between versions."""
+        return self._session
 
     @property
     def namespace(self) -> str:
@@ -149,8 +175,69 @@ class Client(Queries):
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
         task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
-        await trigger_root(self._session, task, timeout=TRIGGER_TIMEOUT)
-        return Run(self._session, task.run, target.output, task)
+        return await self._started(target, task)
+
+    async def _started(self, target: Target, task: Task) -> Run[Any]:
+        created = await trigger_root(self._session, task, timeout=TRIGGER_TIMEOUT)
+        known = replace(task, input=b"")  # whoever follows it needs no input
+        return Run(self._session, task.run, target.output, known, created=True if task.key is None else created)
+
+    @overload
+    async def trigger_many(
+        self,
+        workflow: Workflow[I, O],
+        inputs: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[O]]: ...
+    @overload
+    async def trigger_many(
+        self,
+        workflow: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[Any]]: ...
+    async def trigger_many(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[Any]]:
+        """Start a root run for each input, many at once, and return them in the order of the inputs.
+
+        ``key`` is a function of the input. These are runs of their own, with nothing to join them: for that, have one
+        run spawn children. An error ends it, and what was triggered before stays: with keys, the same call once more
+        finds those runs, and triggers the rest.
+
+        Raises:
+            The same as `trigger`.
+        """
+        check_bulk(inputs, key, call="trigger_many", for_one="trigger")
+        target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
+        told, runs, batch, size = _encoded(metadata), list[Run[Any]](), list[Task](), 0
+        async for value in _each(inputs):
+            body = target.input.encode(value)
+            batch.append(root_task(target, body, key=None if key is None else key(value), metadata=told, trace=None))
+            size += len(body)
+            if len(batch) == AT_ONCE or size >= BYTES_AT_ONCE:
+                runs += await self._all_started(target, batch)
+                batch, size = [], 0
+        return runs + await self._all_started(target, batch)
+
+    async def _all_started(self, target: Target, batch: Iterable[Task]) -> list[Run[Any]]:
+        """Start runs, and wait for all of them, also where one fails."""
+        started = await asyncio.gather(*(self._started(target, task) for task in batch), return_exceptions=True)
+        runs: list[Run[Any]] = []
+        for one in started:
+            if isinstance(one, BaseException):
+                raise one
+            runs.append(one)
+        return runs
 
     @overload
     def run(self, run_id: str, workflow: Workflow[Any, O]) -> Run[O]: ...
@@ -267,6 +354,15 @@ def connect(
             yield Client(session)
 
     return Connecting(open_session())
+
+
+async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    if isinstance(inputs, AsyncIterable):
+        async for value in inputs:
+            yield value
+    else:
+        for value in inputs:
+            yield value
 
 
 def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:

@@ -265,7 +265,7 @@ class Context:
         Raises:
             The same as `spawn_workflow`. Children spawned before the error stay, and are attached to by a retry.
         """
-        _check_bulk(inputs, key)
+        check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
         return Children(self._host, await self._host.spawn(child, inputs, key))
 
     # --- joining
@@ -351,19 +351,18 @@ class Context:
         return self._host.block_on(awaitable)
 
 
-def _check_bulk(inputs: Any, key: Any) -> None:
-    """Refuse what is no list of inputs, or a key for all of them.
+def check_bulk(inputs: Any, key: Any, *, call: str, for_one: str) -> None:
+    """Refuse what is no list of inputs, or a key for all of them. ``for_one`` is the call that takes one input.
 
     Raises:
         InvalidInput: it is one of these.
     """
     if key is not None and not callable(key):
         raise InvalidInput(
-            f"the key of spawn_workflows is a function of the input, such as key=lambda x: x.id, not {key!r}: "
-            "one key for all would make one child of them; a str is for spawn_workflow"
+            f"the key of {call} is a function of the input, such as key=lambda x: x.id, not {key!r}: "
+            f"one key for all would make one of them; a str is for {for_one}"
         )
     if isinstance(inputs, str | bytes) or not any(hasattr(inputs, how) for how in _ITERATED):
         raise InvalidInput(
-            f"the inputs of spawn_workflows are a list or the like, not one {type(inputs).__name__}: "
-            "ctx.spawn_workflow spawns one child"
+            f"the inputs of {call} are a list or the like, not one {type(inputs).__name__}: {for_one} takes one"
         )

@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import msgspec
 
+import jetflow.sync
 from jetflow import Child, ChildFailed, Children, Client, Context, Retry, Run, Step, Worker, Workflow, connect, workflow
 
 
@@ -264,3 +265,27 @@ async def worked() -> None:
     async with Worker([index_tree, index_file, count], slots=10) as worker:
         assert_type(worker, Worker)
     await Worker(index_tree, namespace="n").run()
+
+
+# --- plain programs
+
+
+def plain_programs_are_typed(plain: jetflow.sync.Client) -> None:
+    assert_type(plain.trigger(index_file, Source("a")), jetflow.sync.Run[dict[str, int]])
+    assert_type(plain.trigger(index_file, Source("a")).result(), dict[str, int])
+    assert_type(plain.trigger("by-name", 1).result(), Any)
+    assert_type(plain.trigger(answer).result(5), int)
+    assert_type(plain.trigger_many(count, [Source("a")], key=lambda source: source.path), list[jetflow.sync.Run[int]])
+    assert_type(plain.run("id", count).result(), int)
+    assert_type([seen.rate for seen in plain.watch("id")], list[float | None])
+    plain.trigger(index_file)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    plain.trigger(index_file, "a")  # pyright: ignore[reportCallIssue, reportArgumentType]
+    plain.trigger_many(count, ["a"])  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with jetflow.sync.connect() as client:
+        assert_type(client, jetflow.sync.Client)
+
+
+async def many_runs_are_typed(client: Client) -> None:
+    runs = await client.trigger_many(count, [Source("a")], key=lambda source: source.path)
+    assert_type(runs, list[Run[int]])
+    assert_type(runs[0].created, bool)

@@ -1,0 +1,214 @@
+"""Triggering runs and following them from plain code. Every call is one of `jetflow.Client` on the portal's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import jetflow.client
+from jetflow.broker.access import Server
+from jetflow.broker.auth import Auth
+from jetflow.broker.topology import Placement
+from jetflow.context import check_bulk
+from jetflow.runs.storage import Storage
+from jetflow.sync.portal import Portal
+from jetflow.sync.questions import Questions
+from jetflow.sync.run import Run
+from jetflow.workflow import Workflow
+
+I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
+O = TypeVar("O")  # noqa: E741
+
+
+class Client(Questions):
+    """Triggers runs, follows them, and answers what is asked about them (`Questions`). Made by `connect`.
+
+    Use it in a ``with`` block, or `close` it; one that is left open is closed at the end of the program. Threads may
+    share it. A forked process connects by itself when it first uses it.
+
+    All methods raise `ClientClosed` after its end, and what `connect` raises where they have to connect first.
+    """
+
+    def __init__(self, portal: Portal[jetflow.client.Client]) -> None:
+        super().__init__(portal)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Safe to call twice."""
+        self._portal.close()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that this client works in."""
+        return self._portal.open().namespace
+
+    @overload
+    def trigger(
+        self,
+        workflow: Workflow[I, O],
+        input: I,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[O]: ...
+    @overload
+    def trigger(
+        self,
+        workflow: Workflow[None, O],
+        input: None = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[O]: ...
+    @overload
+    def trigger(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[Any]: ...
+    def trigger(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run[Any]:
+        """Start a root run; see `jetflow.Client.trigger`.
+
+        Raises:
+            InvalidInput: the input, or the metadata, does not fit.
+            UnknownWorkflow: nobody has declared a workflow of this name.
+            KeyConflict: the key was used with another input.
+            PayloadTooLarge: the input is larger than the server accepts.
+            BrokerTimeout: the broker did not take it in time.
+        """
+        portal = self._portal
+        return Run(portal, portal.call(lambda here: here.trigger(workflow, input, key=key, metadata=metadata)))
+
+    @overload
+    def trigger_many(
+        self,
+        workflow: Workflow[I, O],
+        inputs: Iterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[O]]: ...
+    @overload
+    def trigger_many(
+        self,
+        workflow: str,
+        inputs: Iterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[Any]]: ...
+    def trigger_many(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        inputs: Iterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Run[Any]]:
+        """Start a root run for each input, many at once; see `jetflow.Client.trigger_many`.
+
+        Raises:
+            The same as `trigger`.
+        """
+        portal = self._portal
+        check_bulk(inputs, key, call="trigger_many", for_one="trigger")
+        given = list(inputs)  # in this thread: the inputs are the caller's code, which may use this very client
+        runs = portal.call(lambda here: here.trigger_many(workflow, given, key=key, metadata=metadata))
+        return [Run(portal, run) for run in runs]
+
+    @overload
+    def run(self, run_id: str, workflow: Workflow[Any, O]) -> Run[O]: ...
+    @overload
+    def run(self, run_id: str, workflow: None = None) -> Run[Any]: ...
+    def run(self, run_id: str, workflow: Workflow[Any, Any] | None = None) -> Run[Any]:
+        """Return an existing run. ``workflow`` types its output.
+
+        Raises:
+            UnknownRun: ``run_id`` is not the id of any run.
+        """
+        return Run(self._portal, self._portal.open().run(run_id, workflow))
+
+    def cancel(self, run_id: str, *, tree: bool = True) -> bool:
+        """Cancel a run, and all its descendants unless ``tree`` is false. Returns False if it had ended already.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        return self._portal.call(lambda here: here.cancel(run_id, tree=tree))
+
+    def delete(self, run_id: str) -> None:
+        """Cancel a root run that is under way, and delete all that is stored of it and its descendants.
+
+        Raises:
+            UnknownRun: no root run with this id is stored.
+        """
+        self._portal.call(lambda here: here.delete(run_id))
+
+    def storage(self) -> Storage:
+        """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""
+        return self._portal.call(lambda here: here.storage())
+
+    def workflows(self) -> list[str]:
+        """Return the names of all workflows that are declared in the namespace."""
+        return self._portal.call(lambda here: here.workflows())
+
+
+def connect(
+    server: Server = None,
+    *,
+    namespace: str = "default",
+    timeout: float = 5.0,
+    replicas: int = 1,
+    max_bytes: int | None = None,
+    placement: Placement | None = None,
+    auth: Auth | None = None,
+    domain: str | None = None,
+    inbox_prefix: str | None = None,
+    context: str | None = None,
+    ensure: bool = True,
+    lazy: bool = False,
+) -> Client:
+    """Connect to a namespace from plain code: ``with jetflow.sync.connect() as client:``.
+
+    All arguments are those of `jetflow.connect`. A ``lazy`` client connects when it is first used: one that stands at
+    the top level of a module does not need a server at import.
+
+    Raises:
+        The same as `jetflow.connect`; and InvalidConnection for a connected client, which has an event loop of its own.
+    """
+    portal = Portal(
+        lambda: jetflow.client.connect(
+            server,
+            namespace=namespace,
+            timeout=timeout,
+            replicas=replicas,
+            max_bytes=max_bytes,
+            placement=placement,
+            auth=auth,
+            domain=domain,
+            inbox_prefix=inbox_prefix,
+            context=context,
+            ensure=ensure,
+        )
+    )
+    if not lazy:
+        portal.open()
+    return Client(portal)

@@ -1,0 +1,44 @@
+"""A run, for programs without an event loop."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from jetflow import client
+from jetflow.client import RunStatus
+from jetflow.sync.portal import Portal
+
+O_co = TypeVar("O_co", covariant=True)
+
+
+class Run(Generic[O_co]):
+    """A root run, or any run by its id. ``created`` is that of `jetflow.Run`."""
+
+    def __init__(self, portal: Portal[client.Client], run: client.Run[O_co]) -> None:
+        self._portal = portal
+        self._run = run
+        self.id: str = run.id
+        self.created: bool | None = run.created
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    def status(self) -> RunStatus:
+        """Return where the run stands.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+        """
+        return self._portal.call(lambda here: self._run.through(here).status())
+
+    def result(self, timeout: float | None = None) -> O_co:
+        """Wait for the run to end, and return its output; see `jetflow.Run.result`. ``timeout`` is seconds.
+
+        Raises:
+            UnknownRun: no run with this id is stored, or it was deleted meanwhile.
+            RunFailed: the run ended without an output: a group of the errors of its steps.
+            InvalidOutput: its output does not fit the type that is asked for.
+            ResultTimeout: it has not ended in time; it goes on.
+            BrokerTimeout: the broker does not answer.
+        """
+        return self._portal.call(lambda here: self._run.through(here).result(timeout))

@@ -1,0 +1,243 @@
+"""The host of a context that no worker stands behind: children are spawned into memory, and end as a test says.
+
+Identity, digests, types and policies are the engine's own, so that a step meets the same refusals as in a real run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from types import MappingProxyType
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from jetflow.children import ChildGroup
+from jetflow.engine.identity import checked_key, child_id
+from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.tasks import NULL, Failure, Outcome
+from jetflow.errors import KeyConflict
+from jetflow.wire.codec import ANY, Codec
+from jetflow.workflow import Step, Workflow, checked_workflow
+
+
+class Spawned(msgspec.Struct, frozen=True, kw_only=True):
+    """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``."""
+
+    workflow: str
+    input: Any
+    key: str | None = None
+    detached: bool = False
+    id: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How a policy was decided; see `jetflow.children.Decided`."""
+
+    ended: dict[bytes, Outcome]
+    open: set[bytes]
+    met: bool
+
+
+class FakeHost:
+    """See `jetflow.context.StepHost`. ``children_spawned`` are by id."""
+
+    def __init__(
+        self,
+        *,
+        results: Mapping[str, Any],
+        outputs: Mapping[Step[..., Any, Any] | str, Any],
+        children: Mapping[Step[..., Any, Any] | str, Sequence[Any]],
+        metadata: Mapping[str, Any] | None,
+        attempt: int,
+        run_id: str,
+        errors: Sequence[Failure | BaseException],
+        once: Mapping[str, Any],
+    ) -> None:
+        self._results = results
+        self._outputs = {_step(step): _written(step, output) for step, output in outputs.items()}
+        self._children = {
+            _step(step): [(uuid4().hex, _outcome(ANY, "", None, one)) for one in ended]
+            for step, ended in children.items()
+        }
+        self._metadata = ANY.named("metadata").encode(dict(metadata or {}))
+        self._digests: dict[str, str] = {}
+        self._codecs: dict[str, Codec[Any]] = {}
+        self._ended: dict[str, Outcome] = {}
+        self._groups: list[ChildGroup] = []
+        self.children_spawned: dict[str, Spawned] = {}
+        self.recorded: dict[str, Any] = {name: ANY.decode(ANY.encode(value)) for name, value in once.items()}
+        self.run_id: str = run_id
+        self.attempt: int = attempt
+        self.idempotency_key: str = f"{run_id}.step"
+        self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
+        self.is_void: bool = False
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """See `Context.metadata`."""
+        return MappingProxyType(msgspec.json.decode(self._metadata))
+
+    def output(self, step: str) -> msgspec.Raw:
+        """See `Context.output`."""
+        if step not in self._outputs:
+            raise LookupError(f"step {step!r} has no output in this test: give context(outputs={{{step}: ...}})")
+        return msgspec.Raw(self._outputs[step])
+
+    async def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
+        """See `Context.children`."""
+        if step not in self._children:
+            raise LookupError(f"step {step!r} has no children in this test: give context(children={{{step}: [...]}})")
+        yield self._children[step]
+
+    async def spawn(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        key: Callable[[Any], str] | None,
+    ) -> ChildGroup:
+        """See `Context.spawn_workflows`."""
+        group = _group(workflow)
+        self._groups.append(group)
+        given = [value async for value in inputs] if isinstance(inputs, AsyncIterable) else list(inputs)
+        for value in given:
+            group.ids += self._add(workflow, value, None if key is None else key(value))
+        return group
+
+    async def spawn_one(
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+    ) -> ChildGroup:
+        """See `Context.spawn_workflow`."""
+        group = _group(workflow)
+        group.ids += self._add(workflow, input, key, detached=detached)
+        if not detached:
+            self._groups.append(group)
+        return group
+
+    def _add(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False) -> bytes:
+        name, codec, output = _known(workflow)
+        if key is not None:
+            checked_key("a child", key)
+        body = codec.encode(value)
+        digest = codec.digest(body)
+        child = child_id(self.run_id, name, key=key, digest=digest)
+        if self._digests.setdefault(child, digest) != digest:
+            raise KeyConflict(name, key or "", child, self._digests[child], digest)
+        self._codecs[child] = output
+        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, id=child)
+        self.children_spawned.setdefault(child, spawned)
+        return bytes.fromhex(child)
+
+    def spawned(self) -> list[ChildGroup]:
+        """See `Context.spawned`."""
+        return self._groups
+
+    async def wait_for(self, ids: Sequence[bytes]) -> list[Outcome]:
+        """See `Context.join`."""
+        return [await self._end(child.hex()) for child in ids]
+
+    async def _end(self, child: str) -> Outcome:
+        """Return how a child ends. It ends once, when it is first waited for."""
+        if child not in self._ended:
+            spawned = self.children_spawned[child]
+            if spawned.workflow not in self._results:
+                raise LookupError(
+                    f"a child of {spawned.workflow!r} is waited for, and has no result in this test: "
+                    f"give context(results={{{spawned.workflow!r}: ...}})"
+                )
+            result = self._results[spawned.workflow]
+            if callable(result) and not isinstance(result, type):
+                result = await _called(result, spawned.input)
+            self._ended[child] = _outcome(self._codecs[child], spawned.workflow, spawned.key, result)
+        return self._ended[child]
+
+    async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
+        """See `Context.join`."""
+        ended = {child: await self._end(child.hex()) for child in ids}
+        succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
+        return Decision(ended, set(), policy.verdict(len(ended), succeeded, len(ended)) == "met")
+
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """See `Context.once`."""
+        if name not in self.recorded:
+            value = function(*args)
+            if inspect.isawaitable(value):
+                value = await value
+            body = ANY.named(f"the value of once({name!r})").encode_output(value)
+            self.recorded[name] = ANY.decode(body)
+        return self.recorded[name]
+
+    async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
+        """See `Context.as_completed`."""
+        for child in [child for child in map(bytes.fromhex, self.children_spawned) if child in ids]:
+            await self._end(child.hex())
+            yield child
+
+    def block_on(self, awaitable: Awaitable[Any]) -> Any:
+        """See `Context.block_on`. The awaitable runs on an event loop of its own."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(_awaited(awaitable))
+        raise RuntimeError("ctx.block_on is for plain def steps: call one outside of an event loop, or in a thread")
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def _called(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return what a function makes of an input; its error, if it raises one."""
+    try:
+        result = function(value)
+        return await result if inspect.isawaitable(result) else result
+    except Exception as error:  # it is how the child ends
+        return error
+
+
+def _step(step: Step[..., Any, Any] | str) -> str:
+    return step if isinstance(step, str) else step.name
+
+
+def _written(step: Step[..., Any, Any] | str, output: Any) -> bytes:
+    codec = ANY.named(f"the output of step {step!r}") if isinstance(step, str) else step.output
+    return bytes(codec.encode_output(output))
+
+
+def _known(workflow: Workflow[Any, Any] | str) -> tuple[str, Codec[Any], Codec[Any]]:
+    if isinstance(workflow, str):
+        return workflow, ANY.named(f"input of workflow {workflow!r}"), ANY
+    checked = checked_workflow("what is started", workflow)
+    return checked.name, checked.input, checked.output
+
+
+def _group(workflow: Workflow[Any, Any] | str) -> ChildGroup:
+    name, _, output = _known(workflow)
+    return ChildGroup(name, output, bytearray())
+
+
+def _outcome(codec: Codec[Any], workflow: str, key: str | None, result: Any) -> Outcome:
+    """Return the outcome of a child: the result is its output, or its error."""
+    if isinstance(result, BaseException) or (isinstance(result, type) and issubclass(result, BaseException)):
+        return Outcome(status="failed", output=NULL, error=_failure(result), workflow=workflow, key=key)
+    output = msgspec.Raw(codec.encode_output(result))
+    return Outcome(status="succeeded", output=output, workflow=workflow, key=key)
+
+
+def _failure(error: Failure | BaseException | type[BaseException]) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, type):
+        return Failure(error.__name__, error.__name__)
+    return Failure(type(error).__name__, str(error) or type(error).__name__)
