@@ -28,9 +28,10 @@ from jetflow.dashboard.endpoints import Ask, Endpoint
 from jetflow.dashboard.guarding import HEADERS, check_host, check_origin
 from jetflow.dashboard.live import Hub
 from jetflow.dashboard.login import TokenLogin
+from jetflow.dashboard.mounting import placed
 from jetflow.dashboard.pages import Pages
 from jetflow.dashboard.problems import Problem, problem_of
-from jetflow.errors import BrokerError, JetflowError
+from jetflow.errors import BrokerError, JetflowError, UnknownNamespace
 
 API = "/api/v1/"
 
@@ -84,6 +85,8 @@ class Dashboard:
         """Connect. A server that is away is no error: the next request asks again."""
         try:
             await self.client()
+        except UnknownNamespace:
+            pass  # its first worker makes it, and the next request asks again
         except BrokerError as error:
             _log.warning("the dashboard is up, and its broker is not: %s", error)
         return self
@@ -112,7 +115,7 @@ class Dashboard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self._app(scope, receive, send_guarded)
+        await self._app(placed(scope), receive, send_guarded)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
