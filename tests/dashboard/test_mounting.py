@@ -67,7 +67,7 @@ def in_django(dashboard: Dashboard) -> Any:
     if not settings.configured:
 
         class Urls:
-            urlpatterns = (path("", lambda _: HttpResponse("django")),)
+            urlpatterns = (path("", lambda _: HttpResponse(b"django")),)
 
         settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=Urls, SECRET_KEY="s", DEBUG=False)
     return mounted({PREFIX: dashboard}, get_asgi_application())
