@@ -55,11 +55,12 @@ class Run(Generic[O_co]):
     """A root run, or any run by its id.
 
     ``created`` tells whether the trigger that returned it has made it: one with a key may have found it there. (It is
-    false, too, if the broker's answer was lost, and the trigger was sent again and recognised.)
+    false, too, if the broker's answer was lost, and the trigger was sent again and recognised.) It is None for a run
+    that was not triggered here, and where only a worker can tell.
     """
 
     def __init__(
-        self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = False
+        self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = None
     ) -> None:
         self._session = session
         self._codec = codec

@@ -16,7 +16,7 @@ BOUND = 30.0
 
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
-    *("workflows", "graph", "pause", "resume", "setup"),
+    *("workflows", "graph", "pause", "resume", "setup", "dashboard"),
 )
 """Commands that take a namespace."""
 
