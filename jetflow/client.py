@@ -43,11 +43,15 @@ TRIGGER_TIMEOUT = 30.0
 class Run(Generic[O_co]):
     """A root run, or any run by its id."""
 
-    def __init__(self, session: Session, id: str, codec: Codec[Any], task: Task | None = None) -> None:
+    def __init__(
+        self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = None
+    ) -> None:
         self._session = session
         self._codec = codec
         self._task = task
         self.id = id
+        self.created: bool | None = created
+        """Whether `trigger` has begun it; False where it was there, None of one that was not triggered here."""
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
@@ -146,8 +150,8 @@ class Client(Queries):
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
         task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
-        await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)
-        return Run(self._session, task.run, target.output, task)
+        created = await start_root(self._session, task, timeout=TRIGGER_TIMEOUT)
+        return Run(self._session, task.run, target.output, task, created=created)
 
     @overload
     def run(self, run_id: str, workflow: Workflow[Any, O]) -> Run[O]: ...

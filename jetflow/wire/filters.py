@@ -48,6 +48,18 @@ class Filters:
             f"{prefix}.try.{root}.{run}.>",
         ]
 
+    def records_of_run(self, root: str, run: str) -> list[str]:
+        """What is stored of a run itself, in the stream of records."""
+        prefix = self._prefix
+        return [
+            f"{prefix}.run.{root}.*.*.{run}",
+            f"{prefix}.mark.{root}.*.*.*.*.{run}",
+            f"{prefix}.step.{root}.{run}.*",
+            f"{prefix}.join.{root}.{run}.*.*",
+            f"{prefix}.try.{root}.{run}.>",
+            f"{prefix}.once.{root}.{run}.>",
+        ]
+
     def changes_of_roots(self) -> list[str]:
         """How root runs end, in the stream of records."""
         return [f"{self._prefix}.run.*.-.-.*"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jetflow.runs.query.live import LiveQueries
+from jetflow.runs.query.inspecting import InspectingQueries
 
 
-class Queries(LiveQueries):
+class Queries(InspectingQueries):
     """What may be asked about runs, queues and workers. `jetflow.Client` is one.
 
     All of it only reads, but for `pause` and `resume`. Every method raises `InvalidQuery` for a filter, a cursor or a

@@ -52,11 +52,13 @@ class StoredQueries:
         self._tables = ChildTables(session, self._declared)
         self._workflows: dict[str, tuple[float, Firsts | None]] = {}
 
-    async def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
+    async def describe(
+        self, run_id: str, *, children: int = 100, after: str | None = None, values: bool = True
+    ) -> RunTrace:
         """Return the state of a run: its steps, attempts, and a page of its children with totals by status.
 
         ``children`` is how many children the page holds at most, 1000 at most; with 0 they are not counted either.
-        ``after`` is the ``next_page`` of the page before.
+        ``after`` is the ``next_page`` of the page before. Without ``values`` a large output is not read.
 
         Raises:
             UnknownRun: no run with this id is stored.
@@ -66,7 +68,7 @@ class StoredQueries:
             raise InvalidQuery(f"children is {children}: it must be from 0 to {LARGEST_PAGE}")
         session = self._session.usable()
         located = await locate(session, run_id)
-        trace = await read_trace(session, located)
+        trace = await read_trace(session, located, values=values)
         declared = (await self._declared.all()).get(trace.workflow)
         known = {} if declared is None else declared.steps
         steps = tuple(msgspec.structs.replace(step, declared=known.get(step.name)) for step in trace.steps)
@@ -271,6 +273,17 @@ def check_id(run_id: Any) -> None:
         raise UnknownRun(run_id)
 
 
+def check_names(*, step: str | None = None, workflow: str | None = None) -> None:
+    """Refuse what is not the name of any step or workflow.
+
+    Raises:
+        InvalidQuery: it is not.
+    """
+    for what, name in (("step", step), ("workflow", workflow)):
+        if name is not None and not is_name(name):
+            raise InvalidQuery(f"{name!r} is not the name of any {what}")
+
+
 def _cursor(after: str | None, offset: int | None, asked: str) -> Cursor:
     if after is not None and offset is not None:
         raise InvalidQuery("a page begins behind a cursor or at an offset: give after or offset, not both")
@@ -282,9 +295,7 @@ def _cursor(after: str | None, offset: int | None, asked: str) -> Cursor:
 
 
 def _check(*, step: str | None = None, workflow: str | None = None, status: str | None = None, limit: int = 1) -> None:
-    for what, name in (("step", step), ("workflow", workflow)):
-        if name is not None and not is_name(name):
-            raise InvalidQuery(f"{name!r} is not the name of any {what}")
+    check_names(step=step, workflow=workflow)
     if status is not None and status not in STATES:
         raise InvalidQuery(f"status is {status!r}: it must be one of {', '.join(STATES)}")
     if not 1 <= limit <= LARGEST_PAGE:

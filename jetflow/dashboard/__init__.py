@@ -1,0 +1,7 @@
+"""The dashboard: pages, REST and live events over what `jetflow.Client` answers. Needs the extra ``ui``."""
+
+from jetflow.dashboard.access import ACTIONS, Access, Action
+from jetflow.dashboard.app import Dashboard
+from jetflow.dashboard.audit import Acted
+
+__all__ = ["ACTIONS", "Access", "Acted", "Action", "Dashboard"]

@@ -1,0 +1,31 @@
+"""The paths of the API, one file a subject."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jetflow.dashboard.api import (
+    actions,
+    bulk,
+    children,
+    doctor,
+    errors,
+    history,
+    live,
+    meta,
+    overview,
+    payloads,
+    queues,
+    run,
+    runs,
+    workers,
+    workflows,
+)
+from jetflow.dashboard.endpoints import Endpoint
+
+_SUBJECTS = (
+    *(meta, overview, runs, run, children, errors, history, payloads, actions, bulk),
+    *(workflows, queues, workers, doctor, live),
+)
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for subject in _SUBJECTS for endpoint in subject.ENDPOINTS.all)

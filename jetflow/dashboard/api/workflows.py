@@ -1,0 +1,127 @@
+"""The workflows that are declared: their graphs, their schemas, and how they fare."""
+
+from __future__ import annotations
+
+import asyncio
+from time import time
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from jetflow.dashboard.endpoints import Ask, Endpoints
+from jetflow.dashboard.layout import Layout, laid_out
+from jetflow.engine.graph import Graph
+from jetflow.runs.query.rows import QueueRow
+from jetflow.wire.records import Declaration, DeclaredStep
+
+ENDPOINTS = Endpoints()
+
+AT_ONCE: Final = 100
+"""Workflows whose runs are counted."""
+
+
+class WindowQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """``window`` is seconds up to now, in which runs are counted."""
+
+    window: Annotated[float, Meta(ge=60, le=30 * 86400)] = 86400.0
+
+
+class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One workflow. ``failed`` are root runs that ended so in the window, None where there are too many workflows.
+
+    ``waiting`` and ``held`` are tasks of all its steps, of root runs and of children.
+    """
+
+    name: str
+    version: str
+    steps: tuple[str, ...]
+    doc: str = ""
+    source: str = ""
+    deadline: float | None = None
+    triggered: int | None = None
+    failed: int | None = None
+    waiting: int = 0
+    held: int = 0
+
+
+class WorkflowDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One workflow. ``input`` and ``output`` are JSON Schema, ``steps`` what is declared of each step."""
+
+    name: str
+    version: str
+    graph: Layout
+    on_failure: str | None
+    fail_fast: bool
+    deadline: float | None
+    input: Any
+    output: Any
+    steps: dict[str, DeclaredStep]
+    queues: tuple[QueueRow, ...]
+
+
+@ENDPOINTS.get("workflows")
+async def workflows(ask: Ask, query: WindowQuery) -> list[WorkflowRow]:
+    """List the workflows that are declared."""
+    found, queues = await asyncio.gather(ask.client.declarations(), ask.client.queues())
+    since = time() - query.window
+    counts: dict[str, tuple[int | None, int | None]] = {}
+    if len(found) <= AT_ONCE:
+        read = await asyncio.gather(*(_counts(ask, name, since) for name in found))
+        counts = dict(zip(found, read, strict=True))
+    return [
+        _row(name, declaration, counts.get(name, (None, None)), [row for row in queues if row.workflow == name])
+        for name, declaration in found.items()
+    ]
+
+
+async def _counts(ask: Ask, workflow: str, since: float) -> tuple[int | None, int | None]:
+    began, failed = await asyncio.gather(
+        ask.client.runs(workflow=workflow, since=since, limit=1),
+        ask.client.runs(workflow=workflow, status="failed", since=since, limit=1),
+    )
+    return began.total, failed.total
+
+
+def _row(
+    name: str, declaration: Declaration, counts: tuple[int | None, int | None], queues: list[QueueRow]
+) -> WorkflowRow:
+    nodes = declaration.graph.nodes
+    first = declaration.steps.get(nodes[0].name, DeclaredStep()) if nodes else DeclaredStep()
+    return WorkflowRow(
+        name=name,
+        version=declaration.version,
+        steps=tuple(node.name for node in nodes),
+        doc=first.doc,
+        source=first.source,
+        deadline=declaration.deadline,
+        triggered=counts[0],
+        failed=counts[1],
+        waiting=sum(row.waiting for row in queues),
+        held=sum(row.held for row in queues),
+    )
+
+
+@ENDPOINTS.get("workflows/{name}")
+async def workflow(ask: Ask) -> WorkflowDetail:
+    """Return what is declared of a workflow."""
+    name = ask.path["name"]
+    declaration, queues = await asyncio.gather(ask.client.declaration(name), ask.client.queues())
+    graph = declaration.graph
+    return WorkflowDetail(
+        name=name,
+        version=declaration.version,
+        graph=drawn(graph),
+        on_failure=graph.on_failure,
+        fail_fast=graph.fail_fast,
+        deadline=declaration.deadline,
+        input=declaration.input,
+        output=declaration.output,
+        steps=declaration.steps,
+        queues=tuple(row for row in queues if row.workflow == name),
+    )
+
+
+def drawn(graph: Graph) -> Layout:
+    """Return where the steps of a graph are drawn."""
+    return laid_out({node.name: node.after for node in graph.nodes})
