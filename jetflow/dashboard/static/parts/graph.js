@@ -3,29 +3,26 @@ import { html, cls, useEffect, useLayoutEffect, useRef, useState } from './html.
 import { Bar, Status } from './status.js'
 import { Icon } from './icons.js'
 import { Took, Until } from './time.js'
-import { count, percent } from './format.js'
+import { count, duration, percent } from './format.js'
 
 const WIDE = 232
+const SLIM = 284
+const GUTTER = 26
 const [PLAIN, FANNED, GAP, BESIDE] = [64, 126, 64, 22]
 
-/** Where nodes stand: layers from left to right, or from above on a narrow page. Order within a layer is the server's. */
+/** Where nodes stand: layers from left to right, or one below the other on a narrow page. Order within a layer is the server's. */
 export function placed(graph, fanned, narrow) {
   const layers = []
   for (const node of [...graph.nodes].sort((a, b) => a.layer - b.layer || a.y - b.y)) (layers[node.layer] ??= []).push(node.name)
   const tall = (name) => (fanned.has(name) ? FANNED : PLAIN)
   const places = new Map()
   if (narrow) {
-    const width = Math.max(...layers.map((layer) => layer.length * (WIDE + BESIDE) - BESIDE))
     let y = 0
-    for (const layer of layers) {
-      let x = (width - (layer.length * (WIDE + BESIDE) - BESIDE)) / 2
-      for (const name of layer) {
-        places.set(name, { x, y, w: WIDE, h: tall(name) })
-        x += WIDE + BESIDE
-      }
-      y += Math.max(...layer.map(tall)) + 40
+    for (const name of layers.flat()) {
+      places.set(name, { x: GUTTER, y, w: SLIM, h: tall(name) })
+      y += tall(name) + BESIDE
     }
-    return { places, width, height: y - 40 }
+    return { places, width: GUTTER + SLIM, height: y - BESIDE }
   }
   const heights = layers.map((layer) => layer.reduce((sum, name) => sum + tall(name) + BESIDE, -BESIDE))
   const height = Math.max(...heights)
@@ -41,13 +38,17 @@ export function placed(graph, fanned, narrow) {
 
 function edge(from, to, narrow) {
   if (narrow) {
-    const [x1, y1, x2, y2] = [from.x + from.w / 2, from.y + from.h, to.x + to.w / 2, to.y - 7]
-    return { line: `M${x1} ${y1}C${x1} ${y1 + 22} ${x2} ${y2 - 22} ${x2} ${y2}`, tip: `M${x2} ${y2 + 6}l-4 -7h8z` }
+    const [y1, y2] = [from.y + from.h - 20, to.y + 24]
+    const bulge = Math.min(GUTTER + 6, 12 + (y2 - y1) / 12)
+    return { line: `M${GUTTER} ${y1}C${GUTTER - bulge} ${y1} ${GUTTER - bulge} ${y2} ${GUTTER - 7} ${y2}`, tip: `M${GUTTER - 1} ${y2}l-7 -4v8z` }
   }
   const [x1, y1, x2, y2] = [from.x + from.w, from.y + 32, to.x - 7, to.y + 32]
   const bend = Math.max(28, (x2 - x1) / 2)
   return { line: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, tip: `M${x2 + 6} ${y2}l-7 -4v8z` }
 }
+
+/** What a step allows, where nothing runs. */
+const declared = (step) => [step.attempts > 1 && `${step.attempts} attempts`, step.timeout && `${duration(step.timeout)} each`, step.max_running && `${step.max_running} at once`].filter(Boolean)
 
 function said(step) {
   const of = step.declared?.attempts
@@ -58,7 +59,7 @@ function said(step) {
   return parts
 }
 
-export function Graph({ graph, steps, totals, chosen, choose, openChildren }) {
+export function Graph({ graph, steps, totals, chosen, choose, openChildren, plain = false }) {
   const ref = useRef(null)
   const [narrow, setNarrow] = useState(matchMedia('(max-width: 959px)').matches)
   useEffect(() => {
@@ -85,12 +86,12 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren }) {
     ${graph.nodes.map(({ name }) => {
       const [place, step, fan] = [places.get(name), byName.get(name) ?? { name, status: 'pending', attempts: 0 }, fans.get(name)]
       const style = { left: `${place.x}px`, top: `${place.y}px`, width: `${place.w}px`, height: `${place.h}px` }
-      const parts = said(step)
-      return html`<div key=${name} style=${style} data-step=${name} class=${cls('node', chosen === name && 'on', ['running', 'waiting'].includes(step.status) && 'live', ['failed', 'timed_out'].includes(step.status) && 'bad', ['pending', 'skipped'].includes(step.status) && 'later')}>
-        <button class="face" aria-expanded=${chosen === name} onClick=${() => choose(name)}>
-          <span class="line"><span class="label cut" title=${name}>${name}</span><${Status} status=${step.status} /></span>
-          <span class="said line"><span class="cut">${parts.length ? parts.map((part, n) => html`${n ? ' · ' : ''}${part}`) : step.worker ? `on ${step.worker}` : step.status === 'pending' ? 'not begun' : ' '}</span>
-            ${step.started && html`<${Took} started=${step.started} ended=${step.ended} open=${['running', 'waiting', 'retrying'].includes(step.status)} />`}</span></button>
+      const parts = plain ? declared(step) : said(step)
+      return html`<div key=${name} style=${style} data-step=${name} class=${cls('node', chosen === name && 'on', ['running', 'waiting'].includes(step.status) && 'live', ['failed', 'timed_out'].includes(step.status) && 'bad', !plain && ['pending', 'skipped'].includes(step.status) && 'later')}>
+        <${plain ? 'div' : 'button'} class="face" aria-expanded=${plain ? undefined : chosen === name} onClick=${plain ? undefined : () => choose(name)}>
+          <span class="line"><span class="label cut" title=${name}>${name}</span>${!plain && html`<${Status} status=${step.status} />`}</span>
+          <span class="said line"><span class="cut">${parts.length ? parts.map((part, n) => html`${n ? ' · ' : ''}${part}`) : step.worker ? `on ${step.worker}` : step.status === 'pending' && !plain ? 'not begun' : '\u00a0'}</span>
+            ${step.started && html`<${Took} started=${step.started} ended=${step.ended} open=${['running', 'waiting', 'retrying'].includes(step.status)} />`}</span></${plain ? 'div' : 'button'}>
         ${fan && html`<button class="fan" onClick=${() => openChildren(name)} aria-label=${`${count(fan.totals.spawned)} children of ${name}: show them`}>
           <span class="line"><span class="line"><${Icon} name="children" size=${14} /><b>${count(fan.totals.spawned)}</b> ${fan.totals.spawned === 1 ? 'child' : 'children'}</span><span class="dim">${percent(fan.totals.spawned - fan.totals.open, fan.totals.spawned)}</span></span>
           <${Bar} totals=${fan.totals} live=${fan.totals.open > 0} />

@@ -30,7 +30,7 @@ export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace
   const first = rows[0] && idOf(rows[0])
   return html`<div class="grid" role="grid" aria-label=${label} aria-rowcount=${total ?? rows.length} ref=${ref} style=${{ '--cols': template }}>
     <div class="head" role="row">${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
-      aria-sort=${sort === column.sort ? 'ascending' : sort === `-${column.sort}` ? 'descending' : undefined}>
+      aria-sort=${!column.sort ? undefined : sort === column.sort ? 'ascending' : sort === `-${column.sort}` ? 'descending' : undefined}>
       ${column.sort && onSort ? html`<button onClick=${() => onSort(sort === `-${column.sort}` ? column.sort : `-${column.sort}`)}>${column.label}
         ${sort?.endsWith(column.sort) && html`<${Icon} name=${sort.startsWith('-') ? 'down' : 'up'} size=${12} />`}</button>` : column.label || html`<span class="hidden">${column.hidden}</span>`}</div>`)}</div>
     <div class="rows" role="rowgroup">${rows.map((row) => {

@@ -52,7 +52,7 @@ function open() {
   close()
   asked = key
   if (!wanted.length) {
-    if (connection.now.state !== 'offline') say('live')
+    if (connection.now.state === 'starting') say('live')
     return
   }
   const url = new URL('api/v1/live', document.baseURI)
@@ -73,7 +73,10 @@ function open() {
     waking = setTimeout(open, Math.min(15_000, 500 * 2 ** tries) * (0.5 + Math.random()))
   }
   source.addEventListener('ping', () => { heard = Date.now() })
-  source.addEventListener('problem', (event) => say('stale', read(event.data)?.detail ?? ''))
+  source.addEventListener('problem', (event) => {
+    const told = read(event.data)
+    if (told?.status >= 500) say('stale', told.detail)
+  })
   for (const topic of wanted) {
     source.addEventListener(topic, (event) => {
       heard = Date.now()
@@ -110,6 +113,7 @@ export function holdLive(hold) {
 }
 
 export function startLive() {
+  plan()
   document.addEventListener('visibilitychange', () => {
     clearTimeout(hiding)
     if (document.hidden) hiding = setTimeout(close, HIDDEN_MS)

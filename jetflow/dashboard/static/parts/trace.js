@@ -39,4 +39,4 @@ export function Failure({ error, open = false }) {
 }
 
 /** One line of an error in a list. */
-export const ErrorLine = ({ error }) => (error ? html`<span class="err cut" title=${`${error.type}: ${error.message}`}><b>${error.type}</b> ${error.message}</span>` : null)
+export const ErrorLine = ({ error, status }) => (error ? html`<span class=${cls('err cut', status === 'cancelled' && 'mild', status === 'timed_out' && 'soft')} title=${`${error.type}: ${error.message}`}><b>${error.type}</b> ${error.message}</span>` : null)

@@ -33,10 +33,10 @@ function columnsOf({ steps, workflows, sort, narrow, longest, failedOnly }) {
   const took = by('took', 'Took', { width: narrow ? '70px' : '128px', num: true, className: 'push', cell: (row) => row.ended && row.started
     ? html`<span class="meter"><i style=${{ width: `${Math.max(2, Math.min(100, (100 * (row.ended - row.started)) / longest))}%` }} /><span>${duration(row.ended - row.started)}</span></span>`
     : html`<${Took} started=${row.started} ended=${row.ended} open=${!ended(row.status)} />` })
-  const error = { id: 'error', label: 'Error', width: ERROR_WIDTH, className: 'cut whole', cell: (row) => row.error ? html`<${ErrorLine} error=${row.error} />` : row.unattended ? html`<span class="err soft"><b>no worker takes it</b></span>` : null }
+  const error = { id: 'error', label: 'Error', width: ERROR_WIDTH, className: 'cut whole', cell: (row) => row.error ? html`<${ErrorLine} error=${row.error} status=${row.status} />` : row.unattended ? html`<span class="err soft"><b>no worker takes it</b></span>` : null }
   if (narrow) return [status, name, took, error]
   return [
-    by('n', 'n', { width: '64px', num: true, cell: (row, index) => html`<span class="faint">${count(row.n ?? index)}</span>` }),
+    by('n', 'n', { width: '56px', num: true, cell: (row, index) => html`<span class="faint">${count(row.n ?? index)}</span>` }),
     status, name,
     ...(workflows.length > 1 ? [by('workflow', 'Workflow', { width: 'minmax(90px, 0.8fr)', className: 'cut', cell: (row) => row.workflow })] : []),
     ...(steps.length > 1 ? [{ id: 'step', label: 'Step', width: 'minmax(70px, 0.6fr)', className: 'cut dim', cell: (row) => row.step }] : []),

@@ -34,8 +34,8 @@ const longest = (totals) => [
 function WorkersStrip({ workers, waiting }) {
   if (!workers.count) return html`<${Note} tone=${waiting ? 'red' : 'grey'} icon="workers"><b>No worker answers${waiting ? `, and ${plural(waiting, 'task')} wait` : ''}.</b> <span class="dim">Start one: <code>jetflow worker flows.py</code></span></${Note}>`
   const share = workers.used / Math.max(1, workers.slots)
-  return html`<a class="panel line wrap figure" href=${href('workers')}><span class="label"><${Icon} name="workers" size=${14} />${plural(workers.count, 'worker')}</span>
-    <span class="bar grow" role="img" aria-label=${`${workers.used} of ${workers.slots} slots are used`}><span class="t-blue" style=${{ width: `${100 * share}%` }} /></span>
+  return html`<a class="panel strip" href=${href('workers')}><span class="label"><${Icon} name="workers" size=${14} />${plural(workers.count, 'worker')}</span>
+    <span class="bar" role="img" aria-label=${`${workers.used} of ${workers.slots} slots are used`}><span class="t-blue" style=${{ width: `${100 * share}%` }} /></span>
     <span class="dim">${count(workers.used)} of ${count(workers.slots)} slots used${workers.waiting ? ` · ${plural(workers.waiting, 'step')} waiting for children` : ''}</span></a>`
 }
 

@@ -1,9 +1,9 @@
 // The steps of a run, as a graph and as a table with the same facts; a click opens the drawer of one step.
-import { html, useEffect, useState } from '../parts/html.js'
-import { act, address, ask, may } from '../parts/api.js'
+import { html, useState } from '../parts/html.js'
+import { address, ask, may, useAsk } from '../parts/api.js'
 import { go, href, refine, useRoute } from '../parts/router.js'
 import { count, duration, plural } from '../parts/format.js'
-import { Bar, childrenOf, Legend, Status } from '../parts/status.js'
+import { Bar, childrenOf, Legend, Status, tone } from '../parts/status.js'
 import { Icon } from '../parts/icons.js'
 import { Graph } from '../parts/graph.js'
 import { Drawer } from '../parts/dialog.js'
@@ -13,26 +13,38 @@ import { Took, Until, When } from '../parts/time.js'
 import { Note, Trouble } from '../parts/said.js'
 import { StepRows } from './steps.js'
 
+/** The steps, with what only the workers know of those that go on: who holds one, since when, and whether it waits. */
+function useHeld(id, run) {
+  const goes = run.steps.some((step) => step.status === 'running')
+  const { data } = useAsk(goes ? `runs/${id}/running` : null, {}, { topic: goes ? `totals:${id}` : null, every: 3000 })
+  if (!goes || !data) return run.steps
+  return run.steps.map((step) => {
+    const held = step.status === 'running' && data.find((row) => row.step === step.name)
+    return held ? { ...step, status: held.state, worker: step.worker ?? held.worker, started: step.started ?? held.started } : step
+  })
+}
+
 export function Steps({ id, run, graph, totals }) {
   const { query } = useRoute()
   const name = query.get('step')
-  const step = run.steps.find((one) => one.name === name)
+  const steps = useHeld(id, run)
+  const step = steps.find((one) => one.name === name)
   const fans = totals?.steps ?? []
   const choose = (chosen) => refine({ step: chosen === name ? null : chosen }, { replace: Boolean(name) })
   const children = (chosen) => go(href(`runs/${id}/children`, fans.filter((one) => one.totals.spawned).length > 1 ? { step: chosen } : {}))
   const errors = run.errors?.length ? run.errors : run.error ? [run.error] : []
   return html`<div class="stack">
-    ${graph.nodes.length > 0 && html`<${Graph} graph=${graph} steps=${run.steps} totals=${fans} chosen=${name} choose=${choose} openChildren=${children} />`}
+    ${graph.nodes.length > 0 && html`<${Graph} graph=${graph} steps=${steps} totals=${fans} chosen=${name} choose=${choose} openChildren=${children} />`}
     ${errors.slice(0, 2).map((error, n) => html`<${Failure} key=${n} error=${error} />`)}
     ${errors.length > 2 && html`<a class="link" href=${href(`runs/${id}/errors`)}>${plural(errors.length - 2, 'more error')}</a>`}
-    <${StepRows} steps=${run.steps} totals=${fans} choose=${choose} />
+    <${StepRows} steps=${steps} totals=${fans} choose=${choose} />
     ${step && html`<${StepDrawer} id=${id} step=${step} fan=${fans.find((one) => one.step === name)} workflows=${totals?.workflows ?? []} close=${() => refine({ step: null })} />`}
   </div>`
 }
 
 function Stack({ id, step }) {
   const [state, set] = useState({})
-  const look = () => { set({ busy: true }); act('POST', `runs/${id}/stack`).then((rows) => set({ rows: rows.filter((row) => row.step === step) }), (problem) => set({ problem })) }
+  const look = () => { set({ busy: true }); ask(address(`runs/${id}/stack`)).then((rows) => set({ rows: rows.filter((row) => row.step === step) }), (problem) => set({ problem })) }
   return html`<section class="stack tight"><div class="line"><h3 class="grow">Where its code stands</h3><button class="btn small" disabled=${state.busy} onClick=${look}>${state.busy ? 'Asking…' : state.rows ? 'Ask again' : 'Ask the worker'}</button></div>
     <${Trouble} problem=${state.problem} at=${state.problem ? Date.now() : 0} />
     ${state.rows && !state.rows.length && html`<p class="faint">No worker that answers holds this step now.</p>`}
@@ -53,28 +65,20 @@ function inWords(policy = {}) {
 }
 
 export function StepDrawer({ id, step, fan, workflows, close }) {
-  const [holders, setHolders] = useState([])
   const runs = ['running', 'waiting'].includes(step.status)
-  useEffect(() => {
-    if (!runs) return undefined
-    const control = new AbortController()
-    ask(address(`runs/${id}/running`), control.signal).then((rows) => setHolders(rows.filter((row) => row.step === step.name)), () => {})
-    return () => control.abort()
-  }, [id, step.name, step.status])
-  const holder = holders[0]
   const last = step.error || step.ended || step.started
   return html`<${Drawer} title=${`Step ${step.name}`} close=${close} head=${html`<div class="line wrap"><h2>${step.name}</h2><${Status} status=${step.status} pill /></div>`}>
     ${step.declared?.doc && html`<p class="dim">${step.declared.doc}</p>`}
     <dl class="facts">
       <dt>Took</dt><dd><${Took} started=${step.started} ended=${step.ended} open=${runs || step.status === 'retrying'} /></dd>
       <dt>Queued</dt><dd><${When} at=${step.queued} full />${step.started && step.queued ? html`<span class="faint"> · began ${duration(step.started - step.queued)} later</span>` : null}</dd>
-      ${(step.worker || holder) && html`<dt>Worker</dt><dd>${step.worker ?? holder.worker}</dd>`}
+      ${step.worker && html`<dt>Worker</dt><dd>${step.worker}</dd>`}
       ${step.again && html`<dt>Next attempt</dt><dd><${Until} at=${step.again} /></dd>`}
       ${step.after.length > 0 && html`<dt>After</dt><dd>${step.after.join(', ')}</dd>`}
-      ${step.turns > 1 && html`<dt>Turns</dt><dd>${step.turns}<span class="faint"> · it was parked ${plural(step.turns - 1, 'time')}</span></dd>`}
+      ${step.turns > 1 && html`<dt>Turns</dt><dd>${step.turns}<span class="faint"> · begun from its top, after waits and retries</span></dd>`}
       ${step.declared && html`<dt>Allows</dt><dd>${plural(step.declared.attempts, 'attempt')}${step.declared.timeout ? ` of ${duration(step.declared.timeout)}` : ''}${step.declared.max_running ? `, ${step.declared.max_running} at once` : ''}</dd>`}
       ${step.declared?.source && html`<dt>Code</dt><dd class="mono">${step.declared.source}</dd>`}
-      ${step.join && html`<dt>Join</dt><dd>${step.join.kind === 'sealed' ? 'its function has returned' : 'parked'}, ${count(step.join.needed)} needed${step.join.total ? ` of ${count(step.join.total)}` : ''} · ${inWords(step.join.policy)}${step.join.until ? html` · until <${When} at=${step.join.until} full />` : ''}</dd>`}
+      ${step.join?.needed > 0 && html`<dt>Join</dt><dd>${step.join.kind === 'sealed' ? 'its function has returned' : 'parked'}, ${count(step.join.needed)} needed${step.join.total ? ` of ${count(step.join.total)}` : ''} · ${inWords(step.join.policy)}${step.join.until ? html` · until <${When} at=${step.join.until} full />` : ''}</dd>`}
     </dl>
     ${fan?.totals.spawned > 0 && html`<section class="stack tight"><div class="line"><h3 class="grow">${plural(fan.totals.spawned, 'child', 'children')}${fan.sealed ? '' : ' so far'}</h3><a class="btn small" href=${childrenOf(id, { step: step.name })}>Open the table<${Icon} name="right" size=${12} /></a></div>
       <${Bar} totals=${fan.totals} size="fat" live=${fan.totals.open > 0} /><${Legend} totals=${fan.totals} to=${(status) => childrenOf(id, { step: step.name, status })} />
@@ -82,7 +86,7 @@ export function StepDrawer({ id, step, fan, workflows, close }) {
     ${step.unattended && html`<${Note} tone="orange" icon="errors">It has been queued for a while, and no worker takes it.</${Note}>`}
     ${(step.failures.length > 0 || last) && html`<section class="stack tight"><h3>Attempts</h3><ol class="attempts">
       ${step.failures.map((one) => html`<li key=${one.attempt}><${Icon} name="failed" className="t-red st" /><div class="stack tight"><div><b>Attempt ${one.attempt}</b> <span class="dim">${one.worker && `on ${one.worker}, `}</span><${When} at=${one.started} full />${one.started && one.ended && html`<span class="dim"> · ${duration(one.ended - one.started)}</span>`}</div>${one.error && html`<${Failure} error=${one.error} />`}</div></li>`)}
-      ${step.started && !(step.status === 'retrying') && html`<li key="last"><${Status} status=${step.status}>${''}</${Status}><div class="stack tight"><div><b>Attempt ${Math.max(1, step.attempts)}</b> <span class="dim">${step.worker ? `on ${step.worker}, ` : ''}</span><${When} at=${step.started} full /><span class="dim"> · <${Took} started=${step.started} ended=${step.ended} open=${runs} /></span></div>${step.error && html`<${Failure} error=${step.error} />`}</div></li>`}
+      ${step.started && !(step.status === 'retrying') && html`<li key="last"><${Icon} name=${step.status} className=${`st ${tone(step.status)}`} /><div class="stack tight"><div><b>Attempt ${Math.max(1, step.attempts)}</b> <span class="dim">${step.worker ? `on ${step.worker}, ` : ''}</span><${When} at=${step.started} full /><span class="dim"> · <${Took} started=${step.started} ended=${step.ended} open=${runs} /></span></div>${step.error && html`<${Failure} error=${step.error} />`}</div></li>`}
     </ol></section>`}
     ${runs && may('stack') && html`<${Stack} id=${id} step=${step.name} />`}
     ${step.status === 'succeeded' && html`<${StoredValue} path=${`runs/${id}/steps/${step.name}/output`} title="Output" absent="No output is stored." />`}</${Drawer}>`

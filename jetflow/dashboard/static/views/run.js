@@ -30,7 +30,7 @@ export function Run({ id, tab = 'graph', rest }) {
   if (loading) return html`<div class="page"><${Bones} rows=${3} /><${Bones} rows=${7} /></div>`
   if (!data) {
     return html`<div class="page">${problem.status === 404 ? html`<div class="panel"><${Empty} art="lost" title="This run is not stored" actions=${html`<a class="btn" href=${href('runs')}>All runs</a>`}>
-      ${problem.detail}. It may have been deleted, or kept for long enough.<br /><span class="mono faint">${id}</span></${Empty}></div>` : html`<${Trouble} problem=${problem} again=${again} />`}</div>`
+      It may have been deleted, or kept for long enough; or it is of another namespace.<br /><span class="mono faint">${id}</span></${Empty}></div>` : html`<${Trouble} problem=${problem} again=${again} />`}</div>`
   }
   const spawned = totals?.totals.spawned ?? 0
   const bad = (totals?.totals.failed ?? 0) + (totals?.totals.timed_out ?? 0)
@@ -39,7 +39,7 @@ export function Run({ id, tab = 'graph', rest }) {
   const tabs = [
     { id: 'graph', label: 'Steps', href: to('graph'), count: run.steps.length > 1 ? run.steps.length : undefined },
     (spawned > 0 || tab === 'children') && { id: 'children', label: 'Children', href: to('children'), count: spawned },
-    (bad > 0 || own > 0 || tab === 'errors') && { id: 'errors', label: 'Errors', href: to('errors'), count: bad || own, bad: true },
+    (bad > 0 || own > 0 || tab === 'errors') && { id: 'errors', label: 'Errors', href: to('errors'), count: bad + own, bad: true },
     { id: 'timeline', label: 'Timeline', href: to('timeline') },
     spawned > 0 && { id: 'tree', label: 'Tree', href: to('tree') },
     { id: 'values', label: 'Input and output', href: to('values') },
@@ -73,7 +73,7 @@ function Sentence({ totals }) {
     ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />still spawning</span>`}`
 }
 
-const Line = ({ totals }) => html`<div class="stack tight"><div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div><${Bar} totals=${totals.totals} size="fat" live=${totals.totals.open > 0} label="Children" /></div></div>`
+const Line = ({ totals }) => html`<div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div><${Bar} totals=${totals.totals} size="fat" live=${totals.totals.open > 0} label="Children" /></div>`
 
 const FanOut = ({ id, totals }) => html`<section class="panel fanout" aria-label="Children">
   <div class="top-line"><${Sentence} totals=${totals} /><span class="grow" /><a class="link" href=${childrenOf(id)}>Open the table</a></div>

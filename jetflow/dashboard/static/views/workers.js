@@ -1,6 +1,6 @@
 // Who works: the workers that answer, their slots, and what each runs at this moment. Gone ones stay for ten minutes.
 import { html, useEffect, useRef, useState } from '../parts/html.js'
-import { act, may, useAsk } from '../parts/api.js'
+import { address, ask, may, useAsk } from '../parts/api.js'
 import { href } from '../parts/router.js'
 import { count, duration, plural, shortId } from '../parts/format.js'
 import { Status } from '../parts/status.js'
@@ -25,7 +25,7 @@ const COLUMNS = (look) => [
 
 function StackOf({ row, close }) {
   const [state, set] = useState({})
-  useEffect(() => { act('POST', `runs/${row.run}/stack`).then((rows) => set({ rows: rows.filter((one) => one.step === row.step) }), (problem) => set({ problem })) }, [])
+  useEffect(() => { ask(address(`runs/${row.run}/stack`)).then((rows) => set({ rows: rows.filter((one) => one.step === row.step) }), (problem) => set({ problem })) }, [])
   return html`<${Dialog} title=${`${row.workflow} / ${row.step}`} close=${close}><div class="body"><${Trouble} problem=${state.problem} />
     ${!state.rows && !state.problem && html`<span class="bone" />`}${state.rows && !state.rows.length && html`<p class="dim">It has ended meanwhile.</p>`}
     ${state.rows?.map((one) => html`<pre class="trace raw" tabindex="0" key=${one.worker}>${one.stack || 'nothing was told'}</pre>`)}<div class="actions"><a class="btn" href=${href(`runs/${row.run}`)} onClick=${close}>Open the run</a></div></div></${Dialog}>`
@@ -36,13 +36,13 @@ function Card({ row, gone, look }) {
   const rows = all ? row.running : row.running.slice(0, SHOWN)
   return html`<section class=${gone ? 'panel worker gone' : 'panel worker'} aria-label=${`Worker ${row.name}`}>
     <div class="line"><h2 class="cut" title=${row.name}>${row.name}</h2><span class="grow" />${gone ? html`<${Status} status="cancelled">last seen ${duration((Date.now() - gone) / 1000)} ago</${Status}>` : row.leaving ? html`<${Status} status="retrying">leaving</${Status}>` : html`<${Status} status="succeeded">alive</${Status}>`}</div>
-    <div class="stack tight"><div class="line"><span class="grow dim"><b>${count(row.used)}</b> of ${plural(row.slots, 'slot')} used${row.waiting ? ` · ${row.waiting} waiting` : ''}</span></div><${Slots} row=${row} /></div>
+    <div class="inside"><div class="stack"><div class="stack tight"><div class="line"><span class="grow dim"><b>${count(row.used)}</b> of ${plural(row.slots, 'slot')} used${row.waiting ? ` · ${row.waiting} waiting` : ''}</span></div><${Slots} row=${row} /></div>
     <dl class="facts"><dt>Host</dt><dd>${row.host} <span class="faint">pid ${row.pid}</span></dd><dt>Up</dt><dd><${Took} started=${row.started} /> <span class="faint">since <${When} at=${row.started} full /></span></dd>
       <dt>Version</dt><dd>${row.version} <span class="faint">Python ${row.python}</span></dd>
       <dt>Steps</dt><dd>${count(row.succeeded)} ok${row.failed ? html` · <span class="st t-red">${count(row.failed)} failed</span>` : ''}${row.retried ? html` · <span class="st t-orange">${count(row.retried)} retried</span>` : ''}</dd>
-      <dt>Loop lag</dt><dd><span class=${row.lag > 0.1 ? 'st t-orange' : ''}>${duration(row.lag)}</span></dd><dt>Workflows</dt><dd>${row.workflows.map((name, n) => html`${n ? ', ' : ''}<a class="link" href=${href(`workflows/${name}`)}>${name}</a>`)}</dd></dl>
+      <dt>Loop lag</dt><dd><span class=${row.lag > 0.1 ? 'st t-orange' : ''}>${duration(row.lag)}</span></dd><dt>Workflows</dt><dd>${row.workflows.map((name, n) => html`${n ? ', ' : ''}<a class="link" href=${href(`workflows/${name}`)}>${name}</a>`)}</dd></dl></div>
     ${gone ? html`<p class="faint">What it held goes to others.</p>` : rows.length > 0 ? html`<${Grid} label=${`What ${row.name} runs`} columns=${COLUMNS(look)} rows=${rows} idOf=${(one) => `${one.run}/${one.step}`} to=${(one) => href(`runs/${one.run}`, { step: one.step })} keys=${false}
-      foot=${row.running.length > SHOWN && html`<button class="btn small quiet" onClick=${() => showAll(!all)}>${all ? 'Fewer' : `All ${row.running.length}`}</button>`} />` : html`<p class="faint">It runs nothing at the moment.</p>`}</section>`
+      foot=${row.running.length > SHOWN && html`<button class="btn small quiet" onClick=${() => showAll(!all)}>${all ? 'Fewer' : `All ${row.running.length}`}</button>`} />` : html`<p class="faint">It runs nothing at the moment.</p>`}</div></section>`
 }
 
 export function Workers() {

@@ -50,6 +50,6 @@ export function Workflow({ name, tab = 'overview' }) {
     <${Tabs} label="Ways to look at the workflow" tabs=${tabs} now=${tab} />
     ${tab === 'trigger' ? may('trigger') ? html`<${Trigger} name=${name} schema=${data.input} />` : html`<${Note}>You may only look here.</${Note}>`
       : tab === 'schemas' ? html`<div class="two"><${Schema} title="Input" value=${data.input} /><${Schema} title="Output" value=${data.output} /></div>`
-      : html`<div class="stack">${steps.length > 1 && html`<${Graph} graph=${data.graph} steps=${steps.map((step) => ({ ...step, plain: true }))} totals=${[]} choose=${() => {}} openChildren=${() => {}} />`}
+      : html`<div class="stack">${steps.length > 1 && html`<${Graph} graph=${data.graph} steps=${steps} totals=${[]} plain />`}
         <${Grid} label="Steps" columns=${STEPS(data.queues)} rows=${steps} idOf=${(row) => `step:${row.name}`} keys=${false} /><h2>Newest root runs</h2><${Newest} name=${name} /></div>`}</div>`
 }
