@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
+from jetflow.cli.dashboard import dashboard, open_run
 from jetflow.cli.dev import dev
 from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
@@ -58,6 +59,8 @@ app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
+app.command(dashboard, usage="Usage: jetflow dashboard [OPTIONS]")
+app.command(open_run, name="open", usage="Usage: jetflow open RUN [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
 
 

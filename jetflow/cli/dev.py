@@ -6,18 +6,22 @@ import contextlib
 import os
 import socket
 import sys
+import webbrowser
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from cyclopts import Parameter
 
 from jetflow.cli import loop, project
+from jetflow.cli.dashboard import USUAL_PORT as DASHBOARD_PORT
+from jetflow.cli.dashboard import served
 from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import directory_of, load_workflows
 from jetflow.cli.options import FLAG, AsJson, UsageError, WorkerFlags
 from jetflow.cli.place import Place
 from jetflow.cli.supervising import run_supervised
+from jetflow.errors import MissingExtra
 from jetflow.server import ServerOptions, local_server
 
 USUAL_PORT: Final = 4222
@@ -33,11 +37,18 @@ def dev(
         int | None, Parameter(help="The embedded server's port, 0 for a free one; else 4222 if that is free.")
     ] = None,
     reload: Annotated[bool, FLAG, Parameter(help="Restart the worker when a .py file changes.")] = False,
+    dashboard: Annotated[
+        bool, Parameter(help="Serve the dashboard, too.", negative="--no-dashboard", show_default=False)
+    ] = True,
+    dashboard_port: Annotated[
+        int | None, Parameter(help=f"Its port, 0 for a free one; else {DASHBOARD_PORT} if that is free.")
+    ] = None,
+    open: Annotated[bool, FLAG, Parameter(help="Open it in the browser.")] = False,
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
     flags: WorkerFlags = WorkerFlags(),  # noqa: B008 - frozen
 ) -> int:
-    """Run an embedded NATS server and a worker, until Ctrl-C.
+    """Run an embedded NATS server, a worker and the dashboard, until Ctrl-C.
 
     The server's URL is printed as NATS_URL=..., for programs in other terminals; other jetflow commands in this
     directory find it by themselves. When NATS_URL is set (or --server or --context given), that server is used, and
@@ -61,13 +72,16 @@ def dev(
     if not targets:
         load_workflows(targets)
     server = _named(place, given) if given or place.context else _embedded(store, port)
-    return loop.run(_dev(server, targets, place, flags, _Manner(reload, as_json)))
+    manner = _Manner(reload, as_json, dashboard, dashboard_port, open)
+    return loop.run(_dev(server, targets, place, flags, manner))
 
 
-class _Manner:
-    def __init__(self, reload: bool, as_json: bool) -> None:
-        self.reload = reload
-        self.as_json = as_json
+class _Manner(NamedTuple):
+    reload: bool
+    as_json: bool
+    dashboard: bool
+    dashboard_port: int | None
+    opens: bool
 
 
 async def _dev(
@@ -77,13 +91,34 @@ async def _dev(
     flags: WorkerFlags,
     manner: _Manner,
 ) -> int:
-    async with server as urls:
+    async with server as urls, _dashboard(place, manner) as link:
         if manner.as_json:
-            print_json({"url": urls})
+            print_json({"url": urls, "dashboard": link})
         else:
             print(f"NATS_URL={urls}", flush=True)
+            if link is not None:
+                print(f"dashboard {link}", flush=True)
         watched = {Path.cwd(), *map(directory_of, targets)} if manner.reload else set[Path]()
         return await run_supervised(["worker", *targets, *place.arguments(), *flags.arguments()], watched)
+
+
+@contextlib.asynccontextmanager
+async def _dashboard(place: Place, manner: _Manner) -> AsyncGenerator[str | None]:
+    """Serve the dashboard, and yield where it is; None where it is not wanted, or not installed."""
+    async with contextlib.AsyncExitStack() as stack:
+        link: str | None = None
+        port = manner.dashboard_port
+        how = {"port": DASHBOARD_PORT if port is None else port, "must": port is not None}
+        if manner.dashboard:
+            try:
+                link = await stack.enter_async_context(served(place, **how))
+            except MissingExtra as error:
+                print(error, file=sys.stderr)
+        if link is not None:
+            project.tell_dashboard(link)
+            if manner.opens:
+                webbrowser.open(link)
+        yield link
 
 
 @contextlib.asynccontextmanager

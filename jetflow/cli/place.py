@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from jetflow.broker.access import access_of
 from jetflow.broker.auth import Auth
 from jetflow.cli.options import FLAG, UsageError
-from jetflow.cli.project import dev_server
+from jetflow.cli.project import DevServer, dev_server
 from jetflow.client import Client, connect
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
@@ -25,6 +25,8 @@ from jetflow.workflow import Workflow
 
 PASSWORD: Final = "NATS_PASSWORD"
 TOKEN: Final = "NATS_TOKEN"
+
+_SAYING: Final = ("NATS_URL", "NATS_CONTEXT")
 
 
 @Parameter(name="*")
@@ -65,10 +67,15 @@ class Place:
         Where nothing is said, it is the server of the `jetflow dev` that runs in this project.
         """
         urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
-        if urls or self.context or any(os.environ.get(name, "").strip(" ,") for name in ("NATS_URL", "NATS_CONTEXT")):
-            return urls or None
-        running = dev_server()
-        return None if running is None else [running.url]
+        if urls:
+            return urls
+        return None if self.dev is None else [self.dev.url]
+
+    @property
+    def dev(self) -> DevServer | None:
+        """The `jetflow dev` of this project, if nothing says that another server is meant."""
+        said = self.server or self.context or any(os.environ.get(name, "").strip(" ,") for name in _SAYING)
+        return None if said else dev_server()
 
     @property
     def shown(self) -> str:

@@ -18,10 +18,11 @@ FILE: Final = Path(".jetflow", "dev.json")
 
 
 class DevServer(msgspec.Struct, frozen=True):
-    """A server that `jetflow dev` has started: its URL, and the process that ends it."""
+    """A server that `jetflow dev` has started: its URL, the process that ends it, and where its dashboard is."""
 
     url: str
     pid: int
+    dashboard: str | None = None
 
     @property
     def lives(self) -> bool:
@@ -59,8 +60,19 @@ def shown(url: str) -> Generator[DevServer | None]:
     try:
         yield None
     finally:
-        if _written() == mine:
+        if _is_mine(_written()):
             FILE.unlink()
+
+
+def tell_dashboard(url: str) -> None:
+    """Tell the commands of this project where the dashboard of its server is, if it is this process that shows it."""
+    mine = _written()
+    if mine is not None and _is_mine(mine):
+        FILE.write_bytes(msgspec.json.encode(DevServer(mine.url, mine.pid, url)))
+
+
+def _is_mine(shown: DevServer | None) -> bool:
+    return shown is not None and shown.pid == os.getpid()
 
 
 def _written() -> DevServer | None:

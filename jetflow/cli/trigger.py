@@ -82,8 +82,10 @@ async def _trigger(
                 print_json({"run": run.id})
             else:
                 print(run.id)
+            _print_link(place, run.id)
             return 0
         print(f"run {run.id}", file=sys.stderr, flush=True)
+        _print_link(place, run.id)
         try:
             async with following(client, run.id):
                 output = await run.result(waiting.timeout)
@@ -99,6 +101,12 @@ async def _trigger(
             raise
         _print_output(run, output, waiting)
     return 0
+
+
+def _print_link(place: Place, run: str) -> None:
+    """Say where the run is to be seen, if that is known."""
+    if place.dev is not None and place.dev.dashboard is not None:
+        print(f"{place.dev.dashboard}/runs/{run}", file=sys.stderr, flush=True)
 
 
 def _print_output(run: Run[Any], output: Any, waiting: _Waiting) -> None:

@@ -3,5 +3,6 @@
 from jetflow.dashboard.access import ACTIONS, Access, Action
 from jetflow.dashboard.app import Dashboard
 from jetflow.dashboard.audit import Acted
+from jetflow.dashboard.login import TokenLogin
 
-__all__ = ["ACTIONS", "Access", "Acted", "Action", "Dashboard"]
+__all__ = ["ACTIONS", "Access", "Acted", "Action", "Dashboard", "TokenLogin"]

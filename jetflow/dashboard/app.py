@@ -27,6 +27,7 @@ from jetflow.dashboard.connecting import Connecting, Source
 from jetflow.dashboard.endpoints import Ask, Endpoint
 from jetflow.dashboard.guarding import HEADERS, check_host, check_origin
 from jetflow.dashboard.live import Hub
+from jetflow.dashboard.login import TokenLogin
 from jetflow.dashboard.pages import Pages
 from jetflow.dashboard.problems import Problem, problem_of
 from jetflow.errors import BrokerError, JetflowError
@@ -133,6 +134,8 @@ class Dashboard:
         for endpoint in ENDPOINTS:
             by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
         routes = [self._route(path, methods) for path, methods in by_path.items()]
+        if isinstance(self._access, TokenLogin):
+            routes.append(Route("/login", self._guarded(self._access.page), methods=["GET", "POST"]))
         return Starlette(
             routes=[
                 *routes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jetflow.client import Client
-from jetflow.dashboard.layout import Layout, laid_out
+from jetflow.drawing.layout import Layout, laid_out
 from jetflow.runs.query.lineage import Lineage
 from jetflow.runs.query.rows import RunTotals
 from jetflow.runs.trace import RunTrace

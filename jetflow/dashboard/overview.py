@@ -67,7 +67,7 @@ async def read_overview(client: Client, window: float) -> Overview:
         client.runs(status="open", limit=OPEN_READ),
         client.runs(limit=NEWEST),
         client.errors(since=now - window, limit=LISTED),
-        client.history(since=now - window, buckets=BUCKETS),
+        _series(client, now, window),
     )
     waits = sorted((row for row in queues if row.oldest is not None), key=lambda row: row.oldest or 0.0)
     longest = sorted(is_open.items, key=lambda row: row.triggered or 0.0)
@@ -88,6 +88,13 @@ async def read_overview(client: Client, window: float) -> Overview:
         ),
         newest=newest.items,
     )
+
+
+async def _series(client: Client, now: float, window: float) -> list[Bucket]:
+    """Count what ended in parts whose edges stay where they are, so that what is over is not counted again."""
+    width = max(1.0, window // BUCKETS)
+    until = (now // width + 1) * width
+    return await client.history(since=until - width * BUCKETS, until=until, buckets=BUCKETS)
 
 
 def _counts(queues: list[QueueRow], workers: list[WorkerRow], series: list[Bucket], now: float) -> Counts:

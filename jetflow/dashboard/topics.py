@@ -12,9 +12,9 @@ import msgspec
 
 from jetflow.client import Client
 from jetflow.dashboard.detail import read_trace
-from jetflow.dashboard.overview import read_overview
+from jetflow.dashboard.overview import Overview, read_overview
 from jetflow.dashboard.problems import Problem
-from jetflow.runs.query.rows import RunTotals
+from jetflow.runs.query.rows import Change, RunTotals
 
 MOST_IDS: Final = 500
 """Ids that one event of ``runs`` has at most."""
@@ -72,8 +72,9 @@ def _again(read: Callable[[Client], Awaitable[Any]], every: float) -> Source:
         while True:
             began = monotonic()
             value = await read(client)
-            if value != shown:
-                shown = value
+            facts = msgspec.structs.replace(value, at=0.0) if isinstance(value, Overview) else value
+            if facts != shown:
+                shown = facts
                 yield value
             await asyncio.sleep(max(every, SHARE * (monotonic() - began)))
 
@@ -89,8 +90,16 @@ async def _roots(client: Client) -> AsyncGenerator[RootChanges]:
     async with aclosing(client.follow_roots()) as changes:
         async for change in changes:
             is_end = change.kind == "run"
+            if not is_end and not await _is_first(client, change):
+                continue  # a further step of a run that has begun before
             began, ended = (() if is_end else (change.run,)), ((change.run,) if is_end else ())
             yield RootChanges(at=time(), began=began, ended=ended)
+
+
+async def _is_first(client: Client, change: Change) -> bool:
+    """Tell whether a task is the first one of its run, as far as the newest declaration tells."""
+    declared = (await client.declarations()).get(change.workflow or "")
+    return declared is None or change.step == declared.graph.first
 
 
 async def _run(client: Client, run_id: str) -> AsyncGenerator[Any]:

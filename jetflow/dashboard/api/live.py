@@ -17,6 +17,9 @@ ENDPOINTS = Endpoints()
 AGAIN_AFTER: Final = 2000
 """Milliseconds after which a browser whose stream was cut asks again."""
 
+PING: Final = b"event: ping\ndata: {}\n\n"
+"""An event and not a comment: pages do not see comments, and could not tell a quiet stream from one that is cut off."""
+
 
 class LiveQuery(msgspec.Struct, forbid_unknown_fields=True):
     """``topic`` is there once for each topic."""
@@ -34,7 +37,7 @@ async def live(ask: Ask, query: LiveQuery) -> Response:
         yield f"retry: {AGAIN_AFTER}\n\n".encode()
         async with aclosing(ask.dashboard.hub.listen(topics)) as events:
             async for event in events:
-                yield b": ping\n\n" if event is None else b"event: %s\ndata: %s\n\n" % (event.name.encode(), event.data)
+                yield PING if event is None else b"event: %s\ndata: %s\n\n" % (event.name.encode(), event.data)
 
     return StreamingResponse(
         stream(), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, media_type="text/event-stream"

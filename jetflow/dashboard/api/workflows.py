@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from jetflow.dashboard.endpoints import Ask, Endpoints
-from jetflow.dashboard.layout import Layout, laid_out
+from jetflow.drawing.layout import Layout, laid_out
 from jetflow.engine.graph import Graph
 from jetflow.runs.query.rows import QueueRow
 from jetflow.wire.records import Declaration, DeclaredStep
