@@ -1,5 +1,5 @@
 // The keyboard: one listener. A page adds its keys while it is shown; none acts in an input, in a dialog or with a modifier.
-import { Value, useEffect, useRef } from './html.js'
+import { Value, useLayoutEffect, useRef } from './html.js'
 import { go, href } from './router.js'
 
 export const GO = { o: '', r: 'runs', e: 'errors', w: 'workflows', q: 'queues', k: 'workers', d: 'doctor' }
@@ -13,7 +13,7 @@ const typing = (target) => target.closest?.('input, textarea, select, [contented
 export function useKeys(keys, active = true) {
   const current = useRef(keys)
   current.current = keys
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!active) return undefined
     const layer = (name, event) => {
       const handler = current.current[name]

@@ -124,18 +124,19 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
     node.addEventListener('wheel', wheel, { passive: false })
     return () => node.removeEventListener('wheel', wheel)
   })
-  const move = (by) => {
+  const jump = (to) => {
     if (!total) return false
-    const next = cursor < 0 ? (by > 0 ? first : first + shown - 2) : Math.max(0, Math.min(total - 1, cursor + by))
+    const next = Math.max(0, Math.min(total - 1, to))
     onCursor(next)
     reveal(next)
     return true
   }
+  const move = (by) => jump(cursor < 0 ? (by > 0 ? first : first + shown - 2) : cursor + by)
   const current = () => (cursor >= 0 ? pages.row(cursor) : undefined)
   const pageful = Math.max(1, Math.floor(view.tall / height) - 1)
   useKeys({
     j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1), PageDown: () => move(pageful), PageUp: () => move(-pageful),
-    Home: () => move(-total), End: () => move(total),
+    Home: () => jump(0), End: () => jump(total - 1),
     Enter: () => (current() ? onOpen(current(), cursor) : false),
     ' ': () => (current() && onPeek ? onPeek(current(), cursor) : false),
     x: () => (current() && onPick ? onPick(current()) : false),

@@ -1,8 +1,8 @@
 // Root runs, the newest first. What is asked for stands in the address; new runs slide in only where nobody is in the middle.
 import { html, useEffect, useMemo, useRef, useState } from '../parts/html.js'
-import { act, address, ask, may, useAsk } from '../parts/api.js'
+import { address, ask, may, useAsk } from '../parts/api.js'
 import { href, refine, useRoute } from '../parts/router.js'
-import { clock, count, nameOf, now, preview, shortId } from '../parts/format.js'
+import { clock, count, nameOf, now, preview } from '../parts/format.js'
 import { Bar, ended, Status } from '../parts/status.js'
 import { Icon } from '../parts/icons.js'
 import { Grid } from '../parts/grid.js'
@@ -10,7 +10,7 @@ import { Chips } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
 import { Bones, Empty, Searched, tell, Trouble } from '../parts/said.js'
-import { Confirm } from '../parts/dialog.js'
+import { Bulk } from './bulk.js'
 import { Start } from './start.js'
 
 const STATUSES = ['running', 'queued', 'succeeded', 'failed', 'timed_out', 'cancelled']
@@ -101,12 +101,11 @@ export function Runs() {
     <div><${Chips} label="Status" chosen=${status ? [status] : []} choose=${([one]) => refine({ status: one })} options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` }, ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} /></div>
     ${meta.length > 0 && html`<div class="chips">${meta.map(([name, value]) => html`<button key=${name} class="chip" aria-label=${`Take the filter ${name} away`} onClick=${() => refine({ [name]: null })}><span class="mono">${name.slice(5)} = ${value}</span><${Icon} name="close" size=${12} /></button>`)}</div>`}
     <${Trouble} problem=${problem} at=${at} again=${again} />
-    ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line"><button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>${may('cancel') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}</div></div>`}
+    ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line"><button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>${may('cancel') && may('bulk') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}</div></div>`}
     ${loading ? html`<${Bones} />` : rows.length ? html`<${Grid} label="Runs" columns=${columns} rows=${rows} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh} picked=${may('cancel') ? picked : undefined} onPick=${may('cancel') ? (id) => { const set = new Set(picked); set.delete(id) || set.add(id); pick(set) } : undefined}
       foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span><${Searched} searched=${data?.searched} />${next && html`<span class="end"><button class="btn small" disabled=${busy} onClick=${load}>${busy ? 'Reading…' : 'Show more'}</button></span>`}`} />`
       : data && (filtered ? html`<div class="panel"><${Empty} title=${data.searched.complete ? 'No run is like that' : 'None so far'} actions=${html`<button class="btn" onClick=${() => refine({ status: null, workflow: null, since: null, until: null, key: null, ...Object.fromEntries(meta.map(([name]) => [name, null])) })}>Show all runs</button>${next && html`<button class="btn" onClick=${load}>Look further back</button>`}`}>
           ${data.searched.complete ? 'All stored runs were looked through.' : html`The newest ${count(data.searched.runs)} runs were looked through: there may be more behind them.`}</${Empty}></div>` : html`<${Start} />`)}
-    ${asking && html`<${Confirm} title=${`Cancel ${count(asking.length)} ${asking.length === 1 ? 'run' : 'runs'}?`} verb="Cancel them" danger close=${() => ask_(null)} run=${async () => { for (const row of asking) await act('POST', `runs/${row.id}/cancel`, { tree: true }); pick(new Set()); tell(`Cancelled ${count(asking.length)}`); again() }}>
-      <p class="dim">With all their descendants. What runs is told to stop, what is queued never begins.</p><ul class="mono">${asking.slice(0, 10).map((row) => html`<li key=${row.id} class="cut">${row.workflow} · ${row.key ?? shortId(row.id)}</li>`)}</ul></${Confirm}>`}
+    ${asking && html`<${Bulk} action="cancel" ids=${asking.map((row) => row.id)} close=${() => { ask_(null); pick(new Set()); again() }} />`}
   </div>`
 }
