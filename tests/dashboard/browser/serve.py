@@ -1,0 +1,72 @@
+"""A dashboard for browser tests, in a process of its own: worker, runs of all kinds, and HTTP on a free port.
+
+``python -m tests.dashboard.browser.serve URL NAMESPACE [empty] [read-only]`` prints one line of JSON when all stands:
+where it listens, and the ids of the runs. It ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+from contextlib import AsyncExitStack
+
+import uvicorn
+
+import jetflow
+from jetflow import Client, Worker, WorkerOptions
+from jetflow.dashboard import Access, Dashboard
+from tests.dashboard.browser import flows
+
+
+async def fill(client: Client) -> dict[str, str]:
+    """Begin the runs, and wait until those that end have ended."""
+    site = await client.trigger(
+        flows.index_tree, flows.Job("site", flows.CHILDREN), key="site", metadata={"customer": "acme"}
+    )
+    broken = await client.trigger(flows.index_tree, flows.Job("broken", 20, "broken"), key="broken")
+    deep = await client.trigger(flows.level, 4, key="deep")
+    large = await client.trigger(flows.large, 2_000_000, key="large")
+    hostile = await client.trigger(flows.index_tree, flows.Job(flows.HOSTILE, 1, "broken"), key=flows.HOSTILE)
+    ended = [site, broken, deep, large, hostile]
+    waiting = [
+        await client.trigger(flows.patient, 1, key="patient"),
+        await client.trigger(flows.stubborn, "later", key="stubborn"),
+        await client.trigger("unserved", 1, key="unserved"),
+    ]
+    cancelled = await client.trigger(flows.patient, 2, key="cancelled")
+    await client.cancel(cancelled.id)
+    for run in (*ended, cancelled):
+        await asyncio.gather(run.result(timeout=60), return_exceptions=True)
+    while not (await client.describe(waiting[1].id, children=0)).steps[0].failures:
+        await asyncio.sleep(0.05)
+    return {(await client.describe(run.id, children=0)).key or "": run.id for run in (*ended, *waiting, cancelled)}
+
+
+async def main(url: str, namespace: str, *options: str) -> None:
+    """Serve until the standard input ends."""
+    logging.disable(logging.ERROR)
+    runs: dict[str, str] = {}
+    options_of_worker = WorkerOptions(slots=40, grace=0.1)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(jetflow.connect(url, namespace=namespace))
+        if "empty" not in options:
+            async with Worker([flows.unserved], server=url, namespace=namespace):
+                pass  # declared, and nobody pulls any more
+            await stack.enter_async_context(Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker))
+            runs = await fill(client)
+        access = Access() if "read-only" in options else Access.full("tester")
+        dashboard = await stack.enter_async_context(Dashboard(client, access=access))
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(dashboard, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        serving = asyncio.create_task(server.serve([listener]))
+        print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}/", "runs": runs}), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        server.should_exit = True
+        await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
