@@ -29,8 +29,8 @@ export interface Told {
 export function answerQuestions(broker: Broker, worker: Told, own: string): () => void {
   const started = Date.now() / 1000;
   const { name, slots } = worker.settings;
-  const row = ({ task: { run, root, workflow, step, turn }, attempt, started, holdsSlot }: Execution) =>
-    ({ run, root, workflow, step, worker: name, attempt, turn, started, state: holdsSlot ? "running" : "waiting" });
+  const row = ({ task: { run, root, workflow, step, turn }, attempt, started, delivery }: Execution) =>
+    ({ run, root, workflow, step, worker: name, attempt, turn, started, state: delivery.holdsSlot ? "running" : "waiting" });
   const self = () => ({
     name, host: hostname(), pid: process.pid, started, workflows: [...worker.workflows.keys()].sort(), slots,
     used: worker.used, waiting: worker.waiting, leaving: worker.isStopping, running: worker.executions().slice(-SHOWN).map(row),

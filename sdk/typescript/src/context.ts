@@ -41,23 +41,18 @@ export class Children<O = unknown> implements Iterable<Child<O>> {
 
 /** How a child ended. */
 export class ChildResult<O = unknown> {
+  readonly workflow: string;
+  readonly key: string | null;
+  readonly status: Status;
+  readonly errors: readonly Failure[];
   /** @internal */
-  constructor(readonly id: string, private readonly ended: Outcome) {}
-  get workflow(): string {
-    return this.ended.workflow;
-  }
-  get key(): string | null {
-    return this.ended.key;
-  }
-  get status(): Status {
-    return this.ended.status;
-  }
-  get errors(): readonly Failure[] {
-    return failuresOf(this.ended);
+  constructor(readonly id: string, private readonly ended: Outcome) {
+    ({ workflow: this.workflow, key: this.key, status: this.status } = ended);
+    this.errors = failuresOf(ended);
   }
   /** The child's output. Throws ChildFailed if it has none. */
   get output(): O {
-    if (this.ended.status !== "succeeded") throw new ChildFailed(this.id, this.ended.status, this.errors, this.key);
+    if (this.status !== "succeeded") throw new ChildFailed(this.id, this.status, this.errors, this.key);
     return this.ended.output.value as O;
   }
 }

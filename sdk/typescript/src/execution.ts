@@ -6,6 +6,7 @@ import { idSum, packIds } from "./identity.js";
 import { threshold } from "./policies.js";
 import { NO_JOIN, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Rules } from "./rules.js";
+import type { Delivery } from "./runner.js";
 import { Spawner } from "./spawning.js";
 import { Waiting, type Need } from "./waiting.js";
 import { subjects, type Task } from "./wire.js";
@@ -20,8 +21,8 @@ export interface Host {
   readonly full: Set<string>;
   /** Steps that wait outside their slots. */
   waiting: number;
-  giveSlot(): void;
-  takeSlot(): Promise<void>;
+  giveSlot(delivery: Delivery): void;
+  takeSlot(delivery: Delivery): Promise<void>;
 }
 
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -31,7 +32,9 @@ export class Execution {
   readonly started = Date.now() / 1000;
   need: Need | undefined;
   isOver = false;
-  holdsSlot = true;
+  readonly task: Task;
+  /** Whether nothing of the step can have been stored before. */
+  readonly clean: boolean;
   private stopped: Error | undefined;
   private onStop: ((error: Error) => void) | undefined;
   private spawner_: Spawner | undefined;
@@ -43,10 +46,10 @@ export class Execution {
   private clockBegan = 0;
 
   constructor(
-    readonly host: Host, readonly task: Task, readonly step: Step, readonly graph: Graph, readonly attempt: number,
-    /** Whether nothing of the step can have been stored before. */
-    readonly clean: boolean,
+    readonly host: Host, readonly delivery: Delivery, readonly step: Step, readonly graph: Graph, readonly attempt: number,
   ) {
+    this.task = delivery.task;
+    this.clean = !delivery.again && this.task.turn === 0;
     this.timeLeft = step.options.timeoutMs ?? Infinity;
   }
 
@@ -118,19 +121,15 @@ export class Execution {
   // --- its slot and its time, which do not run while it waits
 
   leaveSlot(): void {
-    this.holdsSlot = false;
-    this.host.giveSlot();
+    this.host.giveSlot(this.delivery);
     clearTimeout(this.clock);
     this.timeLeft -= performance.now() - this.clockBegan;
   }
 
   async takeSlot(): Promise<void> {
-    await this.host.takeSlot();
-    if (this.isOver) this.host.giveSlot();
-    else {
-      this.holdsSlot = true;
-      this.startClock();
-    }
+    await this.host.takeSlot(this.delivery);
+    if (this.isOver) this.host.giveSlot(this.delivery);
+    else this.startClock();
   }
 
   startClock(): void {

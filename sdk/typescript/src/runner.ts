@@ -47,7 +47,6 @@ export interface Running extends Host {
   /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. */
   readonly isCareful: boolean;
   isHeldElsewhere(task: Task): Promise<boolean>;
-  bodyEnded(delivery: Delivery): void;
 }
 
 const NOTHING: ReadonlyMap<string, Outcome> = new Map();
@@ -125,7 +124,7 @@ export class Runner {
 
   private async attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun = false): Promise<End> {
     const { task, again } = delivery;
-    const execution = new Execution(this.host, task, step, graph, number, !again && task.turn === 0);
+    const execution = new Execution(this.host, delivery, step, graph, number);
     const late = this.tooLate(delivery, step, graph, hasBegun);
     const most = step.options.attempts ?? 3;
     if (late !== undefined) return this.end(execution, "timed_out", failureOf(late, task.step));
@@ -173,7 +172,7 @@ export class Runner {
       thrown = { error };
     }
     execution.close();
-    this.host.bodyEnded(delivery);
+    this.host.giveSlot(delivery);
     if (thrown?.error instanceof Stopped) {
       if (thrown.error.why !== "cancelled") return this.handBack(delivery, { attempt: execution.attempt, started: execution.started });
       return this.drop(delivery, graph, execution.hasSpawned ? execution.spawner.owned.size : 0);

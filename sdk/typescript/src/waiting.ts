@@ -5,6 +5,8 @@
  * Parking unwinds every wait of the step: a later turn begins it again from its top.
  */
 
+import { deferred } from "@nats-io/nats-core";
+
 import { cancelSome } from "./cancelling.js";
 import { StepOver } from "./errors.js";
 import type { Execution, Host } from "./execution.js";
@@ -145,8 +147,8 @@ export class Waiting {
     const isNews = policy?.early === true && ended > known;
     if (ended >= enough || isNews || (until !== undefined && now() >= until)) return;
     this.execution.check();
-    let wake!: () => void;
-    const moved = new Promise<void>((resolve) => (wake = resolve));
+    const moved = deferred<undefined>();
+    const wake = () => moved.resolve(undefined);
     const wait: Wait = { children, policy, until, began: performance.now(), wake, left: enough - ended };
     const only = children.size === 1 ? [...children][0] : undefined;
     if (only !== undefined) this.single.set(only, [...(this.single.get(only) ?? []), wait]);

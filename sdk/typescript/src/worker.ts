@@ -1,6 +1,7 @@
 /** A worker: pulls the tasks of its workflows, keeps what it holds alive, and runs it on its slots. */
 
 import { hostname } from "node:os";
+import { setTimeout as later } from "node:timers/promises";
 
 import type { Msg } from "@nats-io/nats-core";
 
@@ -15,8 +16,8 @@ import { headersFrom, sleep } from "./reading.js";
 import { Rules } from "./rules.js";
 import { current, Runner, Stopped, type Delivery, type End, type Running } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
-import { NotATask, readTask, START, subjects, type Task } from "./wire.js";
-import type { Workflow } from "./workflow.js";
+import { readTask, START, subjects, type Task } from "./wire.js";
+import type { Step, Workflow } from "./workflow.js";
 
 /** What can be set of a worker. Times are milliseconds. */
 export interface WorkerOptions {
@@ -77,7 +78,7 @@ export class Worker implements Running, Told, AsyncDisposable {
   private readonly holders: Holders;
   /** What this worker has been given, by the subjects of the tasks. */
   private readonly held = new Map<string, Delivery>();
-  private readonly retries = new Map<Task, (arm: boolean) => void>();
+  private readonly leaving = new AbortController();
   private readonly slotWaiters: (() => void)[] = [];
   private readonly endings: (() => void | Promise<void>)[] = [];
   private ready: Delivery[] = [];
@@ -149,10 +150,14 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   private consumer(workflow: string, step: string): Promise<Consumer> {
-    const { steps = [], failureStep } = this.workflows.get(workflow) ?? {};
-    const declared = [...steps, failureStep].find((one) => one?.name === step);
+    const declared = this.declared(workflow, step);
     const ackWait = declared === undefined && step !== START ? 0 : this.settings.ackWaitMs;
     return ensureConsumer(this.rules.broker, workflow, step, ackWait, declared?.options.maxRunning);
+  }
+
+  private declared(workflow: string, step: string): Step | undefined {
+    const { steps = [], failureStep } = this.workflows.get(workflow) ?? {};
+    return [...steps, failureStep].find((one) => one?.name === step);
   }
 
   /** Start, work until `signal` is aborted, and stop. */
@@ -173,7 +178,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     const ready = this.ready;
     this.ready = [];
     await Promise.all(ready.map((delivery) => this.drive(delivery, () => this.runner.handBack(delivery))));
-    for (const end of [...this.retries.values()]) end(true);
+    this.leaving.abort();
     const until = performance.now() + this.settings.graceMs;
     while (this.held.size > 0 && performance.now() < until + GIVE_UP_AFTER) {
       const isLate = performance.now() > until;
@@ -198,23 +203,24 @@ export class Worker implements Running, Told, AsyncDisposable {
    * What comes about outside all steps ends the process, as ever, but for that first and what follows it within a minute.
    */
   private readonly onRejection = (error: unknown): void => {
-    const { log } = this.rules.broker;
     if (error instanceof StepOver) return; // a wait of a step that has ended
     const execution = current.getStore();
     const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
-    const isDoubtful = performance.now() < this.doubtUntil;
+    if (execution === undefined && this.isCareful && performance.now() > this.doubtUntil) {
+      if (process.listenerCount("unhandledRejection") > 1) return;
+      setImmediate(() => {
+        throw why;
+      });
+      return;
+    }
     const place = execution === undefined ? "" : ` in step '${execution.step.name}'`;
-    if (execution !== undefined || !this.isCareful || isDoubtful) log.error(`jetflow: a rejection that nobody handles${place}: ${why.stack ?? why.message}`);
+    this.rules.broker.log.error(`jetflow: a rejection that nobody handles${place}: ${why.stack ?? why.message}`);
     if (execution !== undefined) execution.stop(why);
     else if (!this.isCareful) {
       this.isCareful = true;
       this.doubtUntil = performance.now() + DOUBT;
       const running = this.executions();
       for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
-    } else if (!isDoubtful && process.listenerCount("unhandledRejection") === 1) {
-      setImmediate(() => {
-        throw why;
-      });
     }
   };
 
@@ -231,12 +237,9 @@ export class Worker implements Running, Told, AsyncDisposable {
       [held.reply, held.count, held.heard] = [message.reply!, count, performance.now()];
       return; // it goes on under the new reply subject
     }
-    let task: Task;
-    try {
-      task = readTask(subject, headersFrom(message), message.data);
-    } catch (error) {
-      if (!(error instanceof NotATask)) throw error;
-      this.rules.broker.log.warn(`jetflow: terminated: ${error.message}`);
+    const task = readTask(subject, headersFrom(message), message.data);
+    if (task === undefined) {
+      this.rules.broker.log.warn(`jetflow: terminated, for it is no task: ${message.subject}`);
       this.rules.broker.send(message.reply!, "+TERM");
       return;
     }
@@ -255,8 +258,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     while (this.free > 0 && this.recording < RECORDING_AHEAD && this.rules.broker.isConnected) {
       const delivery = this.ready.shift();
       if (delivery === undefined) break;
-      this.free--;
-      delivery.holdsSlot = true;
+      void this.takeSlot(delivery);
       void this.drive(delivery, () => this.runner.run(delivery));
     }
     if (this.asking) return;
@@ -290,7 +292,7 @@ export class Worker implements Running, Told, AsyncDisposable {
       broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${why}`);
       end = error instanceof BrokerTimeout ? { againAfter: AGAIN_AFTER } : await this.runner.leave(delivery, error);
     }
-    this.giveBack(delivery);
+    this.giveSlot(delivery);
     this.recording--;
     this.busyMs = this.busyMs * 0.9 + (performance.now() - began) * 0.1;
     this.held.delete(subjects.task(delivery.task));
@@ -301,17 +303,9 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   /** @internal */
-  bodyEnded(delivery: Delivery): void {
-    this.giveBack(delivery);
-  }
-
-  private giveBack(delivery: Delivery): void {
-    if (delivery.holdsSlot && delivery.execution?.holdsSlot !== false) this.giveSlot();
+  giveSlot(delivery: Delivery): void {
+    if (!delivery.holdsSlot) return;
     delivery.holdsSlot = false;
-  }
-
-  /** @internal */
-  giveSlot(): void {
     const next = this.slotWaiters.shift();
     if (next !== undefined) next();
     else {
@@ -321,9 +315,10 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   /** @internal */
-  async takeSlot(): Promise<void> {
+  async takeSlot(delivery: Delivery): Promise<void> {
     if (this.free > 0) this.free--;
     else await new Promise<void>((next) => this.slotWaiters.push(next));
+    delivery.holdsSlot = true;
   }
 
   // --- what is held
@@ -382,19 +377,10 @@ export class Worker implements Running, Told, AsyncDisposable {
     return this.holders.isHeld(task.workflow, subjects.task(task));
   }
 
-  /** Keep a task until its next attempt is due. A worker that stops arms its timer instead. */
-  private holdForRetry(task: Task, ms: number): Promise<boolean> {
-    const step = this.workflows.get(task.workflow)?.steps.find((one) => one.name === task.step);
-    if (this.isStopping || step === undefined || step.options.maxRunning !== undefined) return Promise.resolve(false);
-    return new Promise((done) => {
-      const end = (arm: boolean) => {
-        clearTimeout(timer);
-        this.retries.delete(task);
-        done(!arm);
-      };
-      const timer = setTimeout(() => end(false), ms);
-      this.retries.set(task, end);
-    });
+  /** Keep a task until its next attempt is due, and tell whether it is: a worker that stops arms its timer instead. */
+  private holdForRetry({ workflow, step }: Task, ms: number): Promise<boolean> {
+    const declared = this.declared(workflow, step);
+    if (declared === undefined || declared.options.maxRunning !== undefined) return Promise.resolve(false);
+    return later(ms, true, { signal: this.leaving.signal }).catch(() => false);
   }
 }
-
