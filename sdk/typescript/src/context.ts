@@ -212,8 +212,8 @@ export class Context<S = {}> {
   /** Yield how the children of a step before this one ended, in the order of their ends. `child` types their outputs. */
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- of any input
   async *children<O = unknown>(step: keyof S & string, _child?: Spawnable<any, O>): AsyncGenerator<ChildResult<O>, void> {
-    const { task, host } = this.#execution;
-    const { broker, looks } = host.rules;
+    const { task, worker } = this.#execution;
+    const { broker, looks } = worker.rules;
     const join = { root: task.root, run: task.run, step };
     const record = await looks.newest(join);
     const members = await looks.counted(join, record);

@@ -209,10 +209,4 @@ function sorted(texts: string[]): string[] {
   return texts.some((one) => /[\ud800-\udbff]/.test(one)) ? texts.sort(byCodePoint) : texts;
 }
 
-function byCodePoint(one: string, other: string): number {
-  for (let at = 0; at < one.length && at < other.length; at++) {
-    const [a, b] = [one.charCodeAt(at), other.charCodeAt(at)];
-    if (a !== b) return (a >= 0xd800 && a < 0xe000 ? a + 0x10000 : a) - (b >= 0xd800 && b < 0xe000 ? b + 0x10000 : b);
-  }
-  return one.length - other.length;
-}
+const byCodePoint = (one: string, other: string) => Buffer.compare(Buffer.from(one), Buffer.from(other)); // as UTF-8 sorts

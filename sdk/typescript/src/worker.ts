@@ -5,7 +5,7 @@ import { setTimeout as later } from "node:timers/promises";
 
 import type { Msg } from "@nats-io/nats-core";
 
-import { answerQuestions, Holders, type Told } from "./answering.js";
+import { answerQuestions, Holders } from "./answering.js";
 import type { Client } from "./client.js";
 import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";
 import type { Execution } from "./execution.js";
@@ -14,7 +14,7 @@ import { Marks } from "./marks.js";
 import { Puller } from "./puller.js";
 import { headersFrom, sleep } from "./reading.js";
 import { Rules } from "./rules.js";
-import { current, Runner, Stopped, type Delivery, type End, type Running } from "./runner.js";
+import { current, Runner, Stopped, type Delivery, type End } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
 import { readTask, START, subjects, type Task } from "./wire.js";
 import type { Step, Workflow } from "./workflow.js";
@@ -64,18 +64,24 @@ const STALE = 1000;
  * await new Worker(jf, [nightly], { slots: 50, graceMs: 10_000 }).run({ signal: stop.signal });
  * ```
  */
-export class Worker implements Running, Told, AsyncDisposable {
+export class Worker implements AsyncDisposable {
   readonly rules: Rules;
   readonly marks: Marks;
   readonly workflows: ReadonlyMap<string, Workflow>;
   readonly settings: Required<WorkerOptions>;
+  /** @internal */
+  readonly holders: Holders;
+  /** Root runs that have as many descendants as they may. @internal */
   readonly full = new Set<string>();
+  /** Slots that no step has. @internal */
+  free: number;
+  /** Steps that wait outside their slots. @internal */
   waiting = 0;
   isStopping = false;
+  /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. @internal */
   isCareful = false;
   private doubtUntil = Infinity;
   private readonly runner: Runner;
-  private readonly holders: Holders;
   /** What this worker has been given, by the subjects of the tasks. */
   private readonly held = new Map<string, Delivery>();
   private readonly leaving = new AbortController();
@@ -83,7 +89,6 @@ export class Worker implements Running, Told, AsyncDisposable {
   private readonly endings: (() => void | Promise<void>)[] = [];
   private ready: Delivery[] = [];
   private pullers: Puller[] = [];
-  private free: number;
   private recording = 0;
   private busyMs = 0;
   private beaten = 0;
@@ -116,7 +121,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     const { broker, registry } = this.rules;
     for (const workflow of this.workflows.values()) await registry.declare(workflow.declaration());
     this.marks.onMark = () => this.stopCancelled();
-    this.endings.push(await this.marks.listen(), answerQuestions(broker, this, this.holders.name));
+    this.endings.push(await this.marks.listen(), answerQuestions(this));
     this.rules.hold = (task, ms) => this.holdForRetry(task, ms);
     const consumers = await this.consumers();
     const patience = Math.min(...consumers.map((one) => one.ackWait));
@@ -324,11 +329,6 @@ export class Worker implements Running, Told, AsyncDisposable {
   // --- what is held
 
   /** @internal */
-  get used(): number {
-    return this.settings.slots - this.free;
-  }
-
-  /** @internal */
   executions(): Execution[] {
     return [...this.held.values()].flatMap(({ execution }) => (execution === undefined || execution.isOver ? [] : [execution]));
   }
@@ -366,15 +366,10 @@ export class Worker implements Running, Told, AsyncDisposable {
     }
   }
 
-  /** @internal */
+  /** Tell whether it runs the task on a subject: or, `atAll`, has it; or is about to ask for it itself, and `isFirst`. @internal */
   holds(subject: string, atAll: boolean, isFirst: boolean): boolean {
     const delivery = this.held.get(subject);
     return delivery !== undefined && (atAll || delivery.execution !== undefined || !delivery.again || isFirst);
-  }
-
-  /** @internal */
-  isHeldElsewhere(task: Task): Promise<boolean> {
-    return this.holders.isHeld(task.workflow, subjects.task(task));
   }
 
   /** Keep a task until its next attempt is due, and tell whether it is: a worker that stops arms its timer instead. */
