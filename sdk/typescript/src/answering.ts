@@ -6,34 +6,24 @@ import { textOf, type Broker } from "./broker.js";
 import type { Execution } from "./execution.js";
 import { sleep } from "./reading.js";
 import { lastToken } from "./wire.js";
+import type { Worker } from "./worker.js";
 
 const ANSWER_WITHIN = 500;
 const GATHERED_FOR = 10;
 const LARGEST = 200;
 const SHOWN = 200;
 
-/** What a worker can tell of itself. */
-export interface Told {
-  readonly settings: { readonly name: string; readonly slots: number };
-  readonly used: number;
-  readonly waiting: number;
-  readonly isStopping: boolean;
-  readonly workflows: ReadonlyMap<string, unknown>;
-  /** The steps that are under way, the oldest first. */
-  executions(): Execution[];
-  /** Tell whether it runs the task on a subject: or, `atAll`, has it; or may be about to ask for it itself, and `isFirst`. */
-  holds(subject: string, atAll: boolean, isFirst: boolean): boolean;
-}
-
-/** Begin to answer. `own` is what the worker is called where tasks are asked for: no other has it. Returns how to stop. */
-export function answerQuestions(broker: Broker, worker: Told, own: string): () => void {
+/** Begin to answer. Returns how to stop. */
+export function answerQuestions(worker: Worker): () => void {
+  const { broker } = worker.rules;
+  const own = worker.holders.name;
   const started = Date.now() / 1000;
   const { name, slots } = worker.settings;
-  const row = ({ task: { run, root, workflow, step, turn }, attempt, started, holdsSlot }: Execution) =>
-    ({ run, root, workflow, step, worker: name, attempt, turn, started, state: holdsSlot ? "running" : "waiting" });
+  const row = ({ task: { run, root, workflow, step, turn }, attempt, started, delivery }: Execution) =>
+    ({ run, root, workflow, step, worker: name, attempt, turn, started, state: delivery.holdsSlot ? "running" : "waiting" });
   const self = () => ({
     name, host: hostname(), pid: process.pid, started, workflows: [...worker.workflows.keys()].sort(), slots,
-    used: worker.used, waiting: worker.waiting, leaving: worker.isStopping, running: worker.executions().slice(-SHOWN).map(row),
+    used: slots - worker.free, waiting: worker.waiting, leaving: worker.isStopping, running: worker.executions().slice(-SHOWN).map(row),
   });
   const stepsOf = (run: string) => {
     const rows = worker.executions().filter(({ task }) => task.run === run).slice(-SHOWN).map(row);
@@ -55,6 +45,7 @@ export function answerQuestions(broker: Broker, worker: Told, own: string): () =
 
 /** Asks whether another worker runs a task that was delivered again, before it is begun beside that one. */
 export class Holders {
+  /** What the worker is called where tasks are asked for: no other has it. */
   readonly name = crypto.randomUUID().replaceAll("-", "").slice(0, 16);
   private readonly asking = new Map<string, { readonly tasks: string[]; readonly held: Promise<ReadonlySet<string>> }>();
 

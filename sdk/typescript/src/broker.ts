@@ -6,7 +6,7 @@
  * added to one counter leaves as one increment.
  */
 
-import type { Msg, NatsConnection } from "@nats-io/nats-core";
+import { Empty, PermissionViolationError, type Msg, type NatsConnection } from "@nats-io/nats-core";
 
 import { refusal, type Refused } from "./answers.js";
 import { Batches, LARGEST, type Item } from "./batches.js";
@@ -37,7 +37,6 @@ type Headers = Readonly<Record<string, string>>;
 const UNDER_WAY = 8;
 const WORTH_A_BATCH = 3;
 const NOBODY: Refused = { code: 503, err_code: 0, description: "no stream answers" };
-const EMPTY = new Uint8Array();
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -93,7 +92,8 @@ export class Broker extends Reader {
         for (const callback of this.onBack) callback();
       } else if (status.type === "error") {
         this.log.warn(`jetflow: ${status.error.message}`);
-        const denied = /Permissions Violation for (?:Publish|Subscription) to "([^"]+)"/i.exec(status.error.message)?.[1]?.toLowerCase();
+        if (!(status.error instanceof PermissionViolationError)) continue;
+        const denied = status.error.subject.toLowerCase();
         for (const [token, one] of this.pending) {
           if (one.subject.toLowerCase() !== denied) continue;
           this.pending.delete(token);
@@ -106,7 +106,7 @@ export class Broker extends Reader {
   // --- publishing
 
   /** Publish, and tell what became of it. It is tried until the server has said so. */
-  publish(subject: string, body: Body = EMPTY, headers?: Headers): Promise<Receipt> {
+  publish(subject: string, body: Body = Empty, headers?: Headers): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       const item: Pending = {
         subject: this.namespace.absolute(subject), body: typeof body === "string" ? bytesOf(body) : body,
@@ -161,7 +161,7 @@ export class Broker extends Reader {
   }
 
   private add = (subject: string, by: number): Promise<number | undefined> =>
-    this.publish(subject, EMPTY, { "Nats-Incr": `+${by}` }).then(({ value }) => value);
+    this.publish(subject, Empty, { "Nats-Incr": `+${by}` }).then(({ value }) => value);
 
   /** Wait until the server has got all that was sent. */
   async flushed(): Promise<void> {

@@ -5,10 +5,9 @@ import { randomBytes } from "node:crypto";
 import { textOf, type Broker } from "./broker.js";
 import { UnknownRun } from "./errors.js";
 import type { Graph } from "./graph.js";
-import { unpackIds } from "./identity.js";
 import { cancelled } from "./looks.js";
 import { ALONE, DELETED, mark, restBut, TREE, type Marks } from "./marks.js";
-import { decodeOutcome, type JoinRecord } from "./records.js";
+import { decodeOutcome } from "./records.js";
 import type { Rules } from "./rules.js";
 import { lastToken, NONE, subjects, taskOf, type Join, type Task } from "./wire.js";
 
@@ -83,7 +82,7 @@ async function clear(broker: Broker, task: Task, at: number): Promise<void> {
 }
 
 /** Cancel children of one step that are open; `of`: of these only. Their queued tasks are dropped by who gets them. */
-async function cancelOpen(rules: Rules, join: Join, of?: Iterable<string>): Promise<void> {
+export async function cancelOpen(rules: Rules, join: Join, of?: Iterable<string>): Promise<void> {
   const { broker } = rules;
   const ended = new Set((await broker.subjects(subjects.outcomeOf(join, "*"))).map(lastToken));
   const open = new Set([...(of ?? (await rules.looks.spawnedBy(join)))].filter((one) => !ended.has(one)));
@@ -99,15 +98,6 @@ async function cancelOpen(rules: Rules, join: Join, of?: Iterable<string>): Prom
   const parents = parentsIn(await families(broker, join.root), tasks.keys());
   await mark(broker, join.root, parents.filter((one) => !tasks.has(one)));
 }
-
-/** Cancel the rest of a join that is decided. */
-export async function cancelRest(rules: Rules, join: Join, { turn, members }: JoinRecord): Promise<void> {
-  rules.looks.decide(join, turn);
-  await cancelOpen(rules, join, members === null ? undefined : unpackIds(members));
-}
-
-/** Cancel some children of a step that has decided without them. */
-export const cancelSome = (rules: Rules, join: Join, children: Iterable<string>): Promise<void> => cancelOpen(rules, join, children);
 
 /** Cancel what is left of a run that has failed fast. */
 export async function cancelLeft(rules: Rules, task: Task, graph: Graph): Promise<void> {

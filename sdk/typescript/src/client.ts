@@ -14,6 +14,7 @@ import { inputOf, isName, isRunId, newRunId, rootId } from "./identity.js";
 import { decodeOutcome, failuresOf, type Failure, type Outcome, type Status } from "./records.js";
 import { Registry } from "./registry.js";
 import { Rules } from "./rules.js";
+import { nameOf } from "./spawning.js";
 import { metadataText, startRoot } from "./starting.js";
 import { ensureStreams } from "./topology.js";
 import { withOutput } from "./values.js";
@@ -192,7 +193,7 @@ export class Client implements AsyncDisposable {
   trigger<O = unknown>(workflow: string, input?: unknown, options?: TriggerOptions): Promise<Run<O>>;
   async trigger(workflow: Workflow | string, input?: unknown, options: TriggerOptions = {}): Promise<Run> {
     const { key, metadata, traceparent } = options;
-    const name = typeof workflow === "string" ? workflow : workflow.name;
+    const name = nameOf(workflow);
     const run = key === undefined ? newRunId() : rootId(name, key);
     const declaration = await this.rules.registry.declaration(name);
     if (typeof workflow !== "string") await workflow.checked(input);

@@ -41,23 +41,18 @@ export class Children<O = unknown> implements Iterable<Child<O>> {
 
 /** How a child ended. */
 export class ChildResult<O = unknown> {
+  readonly workflow: string;
+  readonly key: string | null;
+  readonly status: Status;
+  readonly errors: readonly Failure[];
   /** @internal */
-  constructor(readonly id: string, private readonly ended: Outcome) {}
-  get workflow(): string {
-    return this.ended.workflow;
-  }
-  get key(): string | null {
-    return this.ended.key;
-  }
-  get status(): Status {
-    return this.ended.status;
-  }
-  get errors(): readonly Failure[] {
-    return failuresOf(this.ended);
+  constructor(readonly id: string, private readonly ended: Outcome) {
+    ({ workflow: this.workflow, key: this.key, status: this.status } = ended);
+    this.errors = failuresOf(ended);
   }
   /** The child's output. Throws ChildFailed if it has none. */
   get output(): O {
-    if (this.ended.status !== "succeeded") throw new ChildFailed(this.id, this.ended.status, this.errors, this.key);
+    if (this.status !== "succeeded") throw new ChildFailed(this.id, this.status, this.errors, this.key);
     return this.ended.output.value as O;
   }
 }
@@ -217,8 +212,8 @@ export class Context<S = {}> {
   /** Yield how the children of a step before this one ended, in the order of their ends. `child` types their outputs. */
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- of any input
   async *children<O = unknown>(step: keyof S & string, _child?: Spawnable<any, O>): AsyncGenerator<ChildResult<O>, void> {
-    const { task, host } = this.#execution;
-    const { broker, looks } = host.rules;
+    const { task, worker } = this.#execution;
+    const { broker, looks } = worker.rules;
     const join = { root: task.root, run: task.run, step };
     const record = await looks.newest(join);
     const members = await looks.counted(join, record);

@@ -5,24 +5,12 @@ import type { Graph } from "./graph.js";
 import { idSum, packIds } from "./identity.js";
 import { threshold } from "./policies.js";
 import { NO_JOIN, outcome, type JoinRecord, type Outcome } from "./records.js";
-import type { Rules } from "./rules.js";
+import type { Delivery } from "./runner.js";
 import { Spawner } from "./spawning.js";
 import { Waiting, type Need } from "./waiting.js";
 import { subjects, type Task } from "./wire.js";
-import type { WorkerOptions } from "./worker.js";
+import type { Worker } from "./worker.js";
 import type { Step } from "./workflow.js";
-
-/** What an execution needs of its worker. */
-export interface Host {
-  readonly rules: Rules;
-  readonly settings: Required<WorkerOptions>;
-  /** Root runs that have as many descendants as they may. */
-  readonly full: Set<string>;
-  /** Steps that wait outside their slots. */
-  waiting: number;
-  giveSlot(): void;
-  takeSlot(): Promise<void>;
-}
 
 const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -31,7 +19,9 @@ export class Execution {
   readonly started = Date.now() / 1000;
   need: Need | undefined;
   isOver = false;
-  holdsSlot = true;
+  readonly task: Task;
+  /** Whether nothing of the step can have been stored before. */
+  readonly clean: boolean;
   private stopped: Error | undefined;
   private onStop: ((error: Error) => void) | undefined;
   private spawner_: Spawner | undefined;
@@ -43,10 +33,10 @@ export class Execution {
   private clockBegan = 0;
 
   constructor(
-    readonly host: Host, readonly task: Task, readonly step: Step, readonly graph: Graph, readonly attempt: number,
-    /** Whether nothing of the step can have been stored before. */
-    readonly clean: boolean,
+    readonly worker: Worker, readonly delivery: Delivery, readonly step: Step, readonly graph: Graph, readonly attempt: number,
   ) {
+    this.task = delivery.task;
+    this.clean = !delivery.again && this.task.turn === 0;
     this.timeLeft = step.options.timeoutMs ?? Infinity;
   }
 
@@ -118,19 +108,15 @@ export class Execution {
   // --- its slot and its time, which do not run while it waits
 
   leaveSlot(): void {
-    this.holdsSlot = false;
-    this.host.giveSlot();
+    this.worker.giveSlot(this.delivery);
     clearTimeout(this.clock);
     this.timeLeft -= performance.now() - this.clockBegan;
   }
 
   async takeSlot(): Promise<void> {
-    await this.host.takeSlot();
-    if (this.isOver) this.host.giveSlot();
-    else {
-      this.holdsSlot = true;
-      this.startClock();
-    }
+    await this.worker.takeSlot(this.delivery);
+    if (this.isOver) this.worker.giveSlot(this.delivery);
+    else this.startClock();
   }
 
   startClock(): void {
@@ -178,12 +164,12 @@ export class Execution {
   }
 
   private record(kind: JoinRecord["kind"], of: Partial<JoinRecord>): JoinRecord {
-    const { task, host } = this;
-    return { ...NO_JOIN, kind, turn: task.turn, task: host.rules.broker.namespace.absolute(subjects.task(task)), needed: 0, ...of };
+    const { task, worker } = this;
+    return { ...NO_JOIN, kind, turn: task.turn, task: worker.rules.broker.namespace.absolute(subjects.task(task)), needed: 0, ...of };
   }
 
   /** Return what is said of an attempt that has ended. */
-  told = () => ({ attempt: this.attempt, started: this.started, ended: Date.now() / 1000, worker: this.host.settings.name });
+  told = () => ({ attempt: this.attempt, started: this.started, ended: Date.now() / 1000, worker: this.worker.settings.name });
 
   /** Return what an outcome of this step says, however it ended. */
   ending(status: Outcome["status"], of: Partial<Outcome>): Outcome {

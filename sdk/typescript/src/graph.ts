@@ -84,21 +84,19 @@ const TEXT_OF_ERRORS = 100_000;
 
 /** Return how a run ends by how its steps have: `outputs` are those of its last steps, none kept by reference. */
 export function ending(task: Task, graph: Graph, steps: ReadonlyMap<string, Outcome>): Outcome {
-  const last = graph.lasts.flatMap((name) => steps.get(name) ?? []);
-  const all = last.length > 0 ? last : [...steps.values()];
+  const all = graph.nodes.flatMap(({ name }) => (steps.has(name) ? [[name, steps.get(name)!] as const] : []));
+  const lasts = all.filter(([name]) => graph.lasts.includes(name));
+  const timed = (lasts.length > 0 ? lasts : all).map(([, ended]) => ended);
   const of = {
-    workflow: task.workflow, key: task.key, started: Math.min(...all.map((one) => one.started)),
-    ended: Math.max(...all.map((one) => one.ended)), worker: last.at(-1)?.worker ?? "",
+    workflow: task.workflow, key: task.key, started: Math.min(...timed.map((one) => one.started)),
+    ended: Math.max(...timed.map((one) => one.ended)), worker: timed.at(-1)!.worker,
   };
-  for (const [status, told] of [["failed", FAILED], ["timed_out", ["timed_out"]], ["cancelled", ["cancelled"]]] as const) {
-    const bad = graph.nodes.flatMap(({ name }) => {
-      const ended = steps.get(name);
-      return ended !== undefined && (told as readonly Status[]).includes(ended.status) ? [[name, ended] as const] : [];
-    });
-    if (!bad.some(([, ended]) => ended.status === status)) continue;
+  for (const status of ["failed", "timed_out", "cancelled"] as const) {
+    if (!all.some(([, ended]) => ended.status === status)) continue;
+    const told = status === "failed" ? FAILED : [status];
+    const bad = all.filter(([, ended]) => told.includes(ended.status));
     const errors = shortened(bad.flatMap(([, ended]) => failuresOf(ended)));
-    const [step, ended] = bad[0]!;
-    const { attempt, worker } = ended;
+    const [step, { attempt, worker }] = bad[0]!;
     return outcome(status, { ...of, step, attempt, worker, error: errors[0] ?? null, errors: errors.length > 1 ? errors : [] });
   }
   const outputs = Object.fromEntries(graph.lasts.map((name) => [name, steps.get(name)!.output]));

@@ -76,6 +76,7 @@ interface Said {
   readonly arrays: readonly Schema[];
 }
 
+const ANY: Schema = {};
 const NOTHING: Said = { types: new Set(), objects: [], arrays: [] };
 const said = new WeakMap<object, Said>();
 
@@ -93,6 +94,7 @@ function plain(schema: unknown, root: Schema, depth = 0): Schema[] {
 }
 
 function sayingOf(schema: Schema, root: Schema): Said {
+  if (schema === ANY) return NOTHING;
   let found = said.get(schema);
   if (found === undefined) {
     const all = plain(schema, root);
@@ -104,8 +106,6 @@ function sayingOf(schema: Schema, root: Schema): Said {
   }
   return found;
 }
-
-const ANY: Schema = {};
 
 /**
  * Return the canonical JSON of a value: the text that digests are made of. Without a schema it has all members.
@@ -124,7 +124,7 @@ function write(value: unknown, schema: Schema, root: Schema, depth: number, plac
       if (!Number.isFinite(value)) refuse(String(value), place);
       return String(value === 0 ? 0 : value);
     case "bigint": {
-      const { types } = schema === ANY ? NOTHING : sayingOf(schema, root);
+      const { types } = sayingOf(schema, root);
       if (!types.has("number") || types.has("integer")) return String(value);
       return Number.isFinite(Number(value)) ? String(Number(value)) : refuse("a number beyond all doubles", place);
     }
@@ -160,7 +160,7 @@ function tagsOf(schema: Schema): [string, readonly unknown[]][] {
 }
 
 function writeObject(value: Record<string, unknown>, schema: Schema, root: Schema, depth: number, place: string): string {
-  const { objects } = schema === ANY ? NOTHING : sayingOf(schema, root);
+  const { objects } = sayingOf(schema, root);
   const several = objects.length > 1;
   const fits = (one: Schema) => tagsOf(one).every(([name, of]) => Object.hasOwn(value, name) && of.includes(value[name]));
   const fitting = several ? objects.filter(fits) : objects;
@@ -183,7 +183,7 @@ function writeObject(value: Record<string, unknown>, schema: Schema, root: Schem
 }
 
 function writeArray(value: readonly unknown[], schema: Schema, root: Schema, depth: number, place: string): string {
-  const { arrays } = schema === ANY ? NOTHING : sayingOf(schema, root);
+  const { arrays } = sayingOf(schema, root);
   const chosen = arrays.length === 1 ? arrays[0]! : ANY;
   const first = (chosen["prefixItems"] ?? []) as readonly unknown[];
   const items = isSchema(chosen["items"]) ? chosen["items"] : ANY;
@@ -209,10 +209,4 @@ function sorted(texts: string[]): string[] {
   return texts.some((one) => /[\ud800-\udbff]/.test(one)) ? texts.sort(byCodePoint) : texts;
 }
 
-function byCodePoint(one: string, other: string): number {
-  for (let at = 0; at < one.length && at < other.length; at++) {
-    const [a, b] = [one.charCodeAt(at), other.charCodeAt(at)];
-    if (a !== b) return (a >= 0xd800 && a < 0xe000 ? a + 0x10000 : a) - (b >= 0xd800 && b < 0xe000 ? b + 0x10000 : b);
-  }
-  return one.length - other.length;
-}
+const byCodePoint = (one: string, other: string) => Buffer.compare(Buffer.from(one), Buffer.from(other)); // as UTF-8 sorts

@@ -40,7 +40,7 @@ export class Looks {
     broker.onReconnect(() => this.decided.clear());
   }
 
-  /** Look no more at a join: all was done that follows it, or the rest of its children are being cancelled. */
+  /** Look no more at a join: all was done that follows it. */
   decide(join: Join, turn: number): void {
     if (this.decided.size > KEPT) this.decided.clear();
     this.decided.add(`${keyOf(join)}.${turn}`);

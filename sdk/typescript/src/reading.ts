@@ -1,9 +1,9 @@
 /** Reading what the streams hold, and asking the JetStream API. Reads that decide something go to the leader. */
 
-import { createInbox, type Msg, type NatsConnection } from "@nats-io/nats-core";
+import { createInbox, MsgHdrsImpl, PermissionViolationError, type Msg, type NatsConnection } from "@nats-io/nats-core";
 
 import { refusal, type Refused } from "./answers.js";
-import { BrokerRefused, BrokerTimeout } from "./errors.js";
+import { BrokerRefused, BrokerTimeout, PermissionDenied } from "./errors.js";
 import type { Namespace } from "./wire.js";
 
 /** One stored message, and its subject without the namespace. `time` is seconds since the epoch. */
@@ -80,9 +80,10 @@ export class Reader {
       }
       const isLast = this.nc.isClosed() || performance.now() > until;
       const asked = this.nc.request(this.prefix + operation, JSON.stringify(request), { timeout: RESEND_AFTER });
-      const answer = await asked.then((message) => message.json<T & { readonly error?: Refused }>(), (error: unknown) => String(error));
-      if (typeof answer === "string") {
-        if (isLast) throw new BrokerTimeout(`no answer to ${operation}: ${answer}`);
+      const answer = await asked.then((message) => message.json<T & { readonly error?: Refused }>(), (error: unknown) => error as Error);
+      if (answer instanceof Error) {
+        if (answer.cause instanceof PermissionViolationError) throw new PermissionDenied(`this user may not publish on ${this.prefix}${operation}`);
+        if (isLast) throw new BrokerTimeout(`no answer to ${operation}: ${String(answer)}`);
       } else if (answer.error === undefined) return answer;
       else if (isLast || refusal(answer.error) !== "passing") throw new BrokerRefused(`${operation}: ${answer.error.description}`, answer.error.err_code);
     }
@@ -95,11 +96,8 @@ export class Reader {
       const { message } = await this.api<{ message: { subject: string; seq: number; hdrs?: string; data?: string; time: string } }>(
         `STREAM.MSG.GET.${this.namespace.stream(subject)}`, request,
       );
-      const headers = new Map(Buffer.from(message.hdrs ?? "", "base64").toString().split("\r\n").slice(1).filter(Boolean).map((line) => {
-        const at = line.indexOf(":");
-        return [line.slice(0, at), line.slice(at + 1).trim()] as const;
-      }));
       const body = Buffer.from(message.data ?? "", "base64");
+      const headers = new Map(message.hdrs === undefined ? [] : headersFrom({ headers: MsgHdrsImpl.decode(Buffer.from(message.hdrs, "base64")) }));
       return { subject: this.namespace.relative(message.subject), seq: message.seq, headers, body, time: Date.parse(message.time) / 1000 };
     } catch (error) {
       if (error instanceof BrokerRefused && error.code === NOT_FOUND) return null;
@@ -191,6 +189,6 @@ export class Reader {
 }
 
 /** Return the headers of a message, the first of each name. */
-export function* headersFrom(message: Msg): Generator<[string, string], void> {
+export function* headersFrom(message: Pick<Msg, "headers">): Generator<[string, string], void> {
   for (const [name, values] of message.headers ?? []) yield [name, values[0] ?? ""];
 }

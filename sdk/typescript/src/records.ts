@@ -9,28 +9,36 @@ import type { Policy } from "./policies.js";
 
 export type Status = "succeeded" | "failed" | "cancelled" | "timed_out" | "skipped";
 
-type Check<T> = (value: unknown) => value is T;
+/** Takes a value for what it must be, with its defaults. Throws Unfit. */
+type Read<T> = (value: unknown) => T;
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- fields of any types
-type Fields = Readonly<Record<string, readonly [check: Check<any>, absent?: unknown]>>;
-type Of<F extends Fields> = { readonly [K in keyof F]: F[K][0] extends Check<infer T> ? T : never };
+type Fields = Readonly<Record<string, readonly [read: Read<any>, absent?: unknown]>>;
+type Of<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K][0]> };
 
-const is = <T>(check: (value: unknown) => boolean): Check<T> => check as Check<T>;
-const isRecord = (value: unknown): value is Record<string, unknown> => value !== null && typeof value === "object" && !Array.isArray(value);
+class Unfit extends Error {}
+
+const is = <T>(check: (value: unknown) => boolean): Read<T> => (value) => {
+  if (!check(value)) throw new Unfit();
+  return value as T;
+};
 const text = is<string>((value) => typeof value === "string");
 const number = is<number>((value) => typeof value === "number");
 const whole = is<number>((value) => Number.isSafeInteger(value));
 const flag = is<boolean>((value) => typeof value === "boolean");
 const raw = is<Raw>((value) => value instanceof Raw);
-const schema = is<Schema>(isRecord);
+const object = is<Schema>((value) => value !== null && typeof value === "object" && !Array.isArray(value));
+const array = is<unknown[]>(Array.isArray);
 const oneOf = <T extends string>(...of: T[]) => is<T>((value) => of.includes(value as T));
-const orNull = <T>(check: Check<T>) => is<T | null>((value) => value === null || check(value));
-const list = <T>(check: Check<T>) => is<readonly T[]>((value) => Array.isArray(value) && value.every(check));
-const record = <F extends Fields, T = Of<F>>(fields: F) => is<T>((value) => isRecord(value) && fits(value, fields));
-
-const fits = (value: Record<string, unknown>, fields: Fields): boolean =>
-  Object.entries(fields).every(([name, [check, absent]]) => (name in value ? check(value[name]) : absent !== undefined));
-const filled = (value: Record<string, unknown>, fields: Fields): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(fields).map(([name, [, absent]]) => [name, name in value ? value[name] : absent]));
+const orNull = <T>(read: Read<T>): Read<T | null> => (value) => (value === null ? null : read(value));
+const list = <T>(read: Read<T>): Read<readonly T[]> => (value) => array(value).map(read);
+const record = <F extends Fields>(fields: F): Read<Of<F>> => (value) => {
+  const given = object(value);
+  const all = Object.entries(fields).map(([name, [read, absent]]) => {
+    if (!(name in given) && absent === undefined) throw new Unfit();
+    return [name, name in given ? read(given[name]) : absent] as const;
+  });
+  return Object.fromEntries(all) as Of<F>;
+};
 
 export const NULL = new Raw("null");
 const PACKED = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
@@ -52,9 +60,8 @@ const KINDS = {
   outcome: { status: [status], ...ENDED, errors: [list(record(FAILURE)), []], workflow: [text, ""], step: [text, ""], key: [orNull(text), null] },
   join: {
     kind: [oneOf("sealed", "parked")], turn: [whole], task: [text], needed: [whole], total: [whole, 0],
-    policy: [record<typeof POLICY, Policy>(POLICY), {}],
-    members: [orNull(is<string>((value) => text(value) && PACKED.test(value))), null], id_sum: [text, ""],
-    borrowed: [list(is<readonly [run: string, step: string]>((value) => list(text)(value) && value.length === 2)), []],
+    policy: [record(POLICY) as Read<Policy>, {}], members: [orNull(is<string>((value) => PACKED.test(text(value)))), null], id_sum: [text, ""],
+    borrowed: [list(is<readonly [run: string, step: string]>((value) => list(text)(value).length === 2)), []],
     excused: [list(text), []], whole: [orNull(text), null], until: [orNull(number), null], tried: [whole, 0], status: [status, "succeeded"], ...ENDED,
   },
   attempt: {
@@ -64,7 +71,7 @@ const KINDS = {
   mark: { type: [text, ""], message: [text, ""], step: [orNull(text), null], place: [text, ""], key: [orNull(text), null] },
   graph: GRAPH,
   declaration: {
-    graph: [record(GRAPH)], version: [text], deadline: [orNull(number), null], input: [schema, {}], output: [schema, {}], steps: [schema, {}],
+    graph: [record(GRAPH)], version: [text], deadline: [orNull(number), null], input: [object, {}], output: [object, {}], steps: [object, {}],
   },
 } as const;
 
@@ -81,22 +88,13 @@ export type Declaration = Omit<Of<typeof KINDS.declaration>, "graph"> & { readon
 
 /** Decode a record with its defaults; undefined for what cannot be read. */
 export function decode<K extends keyof typeof KINDS>(kind: K, body: Uint8Array | string): Of<(typeof KINDS)[K]> | undefined {
-  let value: unknown;
   try {
-    value = read(typeof body === "string" ? body : new TextDecoder("utf-8", { fatal: true }).decode(body), kind === "declaration" ? undefined : "output");
+    const json = typeof body === "string" ? body : new TextDecoder("utf-8", { fatal: true }).decode(body);
+    return record<(typeof KINDS)[K]>(KINDS[kind])(read(json, kind === "declaration" ? undefined : "output"));
   } catch (error) {
-    if (error instanceof NotJson || error instanceof TypeError) return undefined;
+    if (error instanceof NotJson || error instanceof TypeError || error instanceof Unfit) return undefined;
     throw error;
   }
-  const fields: Fields = KINDS[kind];
-  if (!isRecord(value) || !fits(value, fields)) return undefined;
-  const made = filled(value, fields);
-  for (const [name, by] of [["nodes", NODE], ["errors", FAILURE]] as const) {
-    if (Array.isArray(made[name])) made[name] = (made[name] as Record<string, unknown>[]).map((one) => filled(one, by));
-  }
-  if (isRecord(made["error"])) made["error"] = filled(made["error"], FAILURE);
-  if (kind === "declaration") made["graph"] = decode("graph", canonical(made["graph"]));
-  return made as Of<(typeof KINDS)[K]>;
 }
 
 /** Decode an outcome; one that cannot be read is a failure. */
@@ -108,9 +106,10 @@ export const decodeAttempt = (body: Uint8Array): Attempt => decode("attempt", bo
 
 export const failure = (type: string, message: string, step: string | null = null): Failure => ({ type, message, step, traceback: "", place: "" });
 
-const NO_OUTCOME = filled({}, KINDS.outcome) as Outcome;
+const absent = (fields: Fields): object => Object.fromEntries(Object.entries(fields).map(([name, [, value]]) => [name, value]));
+const NO_OUTCOME = absent(KINDS.outcome) as Outcome;
 /** A join record with nothing but defaults. */
-export const NO_JOIN = filled({}, KINDS.join) as JoinRecord;
+export const NO_JOIN = absent(KINDS.join) as JoinRecord;
 
 /** Make an outcome. */
 export const outcome = (status: Status, of: Partial<Outcome> = {}): Outcome => ({ ...NO_OUTCOME, status, ...of });

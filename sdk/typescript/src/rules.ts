@@ -7,8 +7,9 @@
  */
 
 import { bytesOf, type Broker } from "./broker.js";
-import { cancelLeft, cancelRest } from "./cancelling.js";
+import { cancelLeft, cancelOpen } from "./cancelling.js";
 import { decide, ending, hasFailed, leftOut, type Graph } from "./graph.js";
+import { unpackIds } from "./identity.js";
 import { canonical, type Raw } from "./json.js";
 import { Looks, type View } from "./looks.js";
 import { decodeOutcome, encode, failure, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
@@ -214,7 +215,9 @@ export class Rules {
       how = outcome("failed", { ...of, error: failure("ChildrenFailed", message, join.step) });
     }
     await this.finish(task, graph, how, true, woken);
-    if (view.rest && record.policy.cancel_rest === true) await cancelRest(this, join, record);
+    if (!view.rest || record.policy.cancel_rest !== true) return;
+    this.looks.decide(join, record.turn); // each of the rest would look
+    await cancelOpen(this, join, record.members === null ? undefined : unpackIds(record.members));
   }
 
   /** Go on from what an earlier delivery of a task has stored. Returns false if it must run (again). */

@@ -9,16 +9,16 @@ import {
   ChildFailed, ChildrenFailed, failureOf, InvalidInput, InvalidOutput, isFinal, LostValue, MalformedRecord, PayloadTooLarge, RetryAfter,
   RunTimeout, StepOver, StepTimeout, UnknownVersion,
 } from "./errors.js";
-import { Execution, type Host } from "./execution.js";
+import { Execution } from "./execution.js";
 import type { Graph } from "./graph.js";
 import { canonicalOr } from "./identity.js";
 import { NotJson, parse, Raw } from "./json.js";
-import type { Marks } from "./marks.js";
 import { decodeAttempt, decodeOutcome, encode, failure, failuresOf, NULL, outcome, type Attempt, type Failure, type Outcome } from "./records.js";
 import type { Rules } from "./rules.js";
 import { getLarge, withOutput } from "./values.js";
 import { lastToken, START, subjects, type Task } from "./wire.js";
-import { delayAfter, type Step, type Workflow } from "./workflow.js";
+import type { Worker } from "./worker.js";
+import { delayAfter, type Step } from "./workflow.js";
 
 /** A task that this worker holds. */
 export interface Delivery {
@@ -40,16 +40,6 @@ export interface Delivery {
 /** How a delivery ends, as its reply subject is told: after so many ms it is delivered again, unless it is done. */
 export type End = "done" | { readonly againAfter: number };
 
-/** What the runner needs of its worker. */
-export interface Running extends Host {
-  readonly marks: Marks;
-  readonly workflows: ReadonlyMap<string, Workflow>;
-  /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. */
-  readonly isCareful: boolean;
-  isHeldElsewhere(task: Task): Promise<boolean>;
-  bodyEnded(delivery: Delivery): void;
-}
-
 const NOTHING: ReadonlyMap<string, Outcome> = new Map();
 const now = () => Date.now() / 1000;
 
@@ -68,9 +58,9 @@ export class Runner {
   private readonly rules: Rules;
   private readonly broker: Broker;
 
-  constructor(private readonly host: Running) {
-    this.rules = host.rules;
-    this.broker = host.rules.broker;
+  constructor(private readonly worker: Worker) {
+    this.rules = worker.rules;
+    this.broker = worker.rules.broker;
   }
 
   /** Run one delivery. What it leads to is stored when the promise resolves. */
@@ -79,7 +69,7 @@ export class Runner {
     let graph: Graph | undefined;
     try {
       graph = this.rules.registry.known(task.workflow, task.version) ?? (await this.graphOf(task));
-      if (this.host.marks.covers(task, graph)) return await this.drop(delivery, graph, 0);
+      if (this.worker.marks.covers(task, graph)) return await this.drop(delivery, graph, 0);
       const step = this.stepOf(task, graph);
       if (graph === undefined || (step === undefined && task.step !== START)) return await this.unknown(delivery, graph);
       if (delivery.again && (await this.rules.resume(task, graph))) return "done";
@@ -100,13 +90,13 @@ export class Runner {
   }
 
   private stepOf(task: Task, graph: Graph | undefined): Step | undefined {
-    const workflow = this.host.workflows.get(task.workflow);
+    const workflow = this.worker.workflows.get(task.workflow);
     if (graph === undefined || workflow === undefined || !graph.has(task.step)) return undefined;
     return task.step === graph.onFailure ? workflow.failureStep : workflow.steps.find((one) => one.name === task.step);
   }
 
   private async drop({ task }: Delivery, graph: Graph | undefined, spawned: number): Promise<End> {
-    await drop(this.rules, this.host.marks, task, graph, spawned);
+    await drop(this.rules, this.worker.marks, task, graph, spawned);
     return "done";
   }
 
@@ -119,13 +109,13 @@ export class Runner {
     const begun = [...tried.keys()].filter((token) => token.startsWith("begun-")).map((token) => token.slice(6));
     const made = new Set([...begun, ...tried.keys()].filter((token) => /^\d/.test(token) && tried.get(token)?.returned !== true));
     const isOpen = (token: string) => !(tried.get(token)?.returned === true || (tried.get(token)?.ended ?? 0) > 0);
-    if ((begun.some(isOpen) || isOpen("1")) && (await this.host.isHeldElsewhere(task))) return { againAfter: delivery.ackWait / 2 };
+    if ((begun.some(isOpen) || isOpen("1")) && (await this.worker.holders.isHeld(task.workflow, subjects.task(task)))) return { againAfter: delivery.ackWait / 2 };
     return this.attempt(delivery, graph, step, task.tried + made.size + 1, made.size + begun.length > 0);
   }
 
   private async attempt(delivery: Delivery, graph: Graph, step: Step, number: number, hasBegun = false): Promise<End> {
     const { task, again } = delivery;
-    const execution = new Execution(this.host, task, step, graph, number, !again && task.turn === 0);
+    const execution = new Execution(this.worker, delivery, step, graph, number);
     const late = this.tooLate(delivery, step, graph, hasBegun);
     const most = step.options.attempts ?? 3;
     if (late !== undefined) return this.end(execution, "timed_out", failureOf(late, task.step));
@@ -134,7 +124,7 @@ export class Runner {
       return this.end(execution, "failed", failure("Poisoned", message, task.step));
     }
     delivery.execution = execution;
-    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: this.host.settings.name, started: now() });
+    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: this.worker.settings.name, started: now() });
     return this.execute(delivery, execution);
   }
 
@@ -173,7 +163,7 @@ export class Runner {
       thrown = { error };
     }
     execution.close();
-    this.host.bodyEnded(delivery);
+    this.worker.giveSlot(delivery);
     if (thrown?.error instanceof Stopped) {
       if (thrown.error.why !== "cancelled") return this.handBack(delivery, { attempt: execution.attempt, started: execution.started });
       return this.drop(delivery, graph, execution.hasSpawned ? execution.spawner.owned.size : 0);
@@ -199,11 +189,11 @@ export class Runner {
     } catch (error) {
       throw error instanceof NotJson ? new InvalidInput(`the input is ${error.message}`) : error;
     }
-    input = this.host.workflows.get(task.workflow)!.checked(input);
+    input = this.worker.workflows.get(task.workflow)!.checked(input);
     if (input instanceof Promise) input = await input;
     const before = graph.firsts.includes(task.step) ? NOTHING : await this.before(execution);
     const context = new Context<Record<string, unknown>>(execution, before, task.step === graph.onFailure ? await this.errors(task) : []);
-    return this.host.isCareful ? current.run(execution, () => step.body(input, context)) : step.body(input, context);
+    return this.worker.isCareful ? current.run(execution, () => step.body(input, context)) : step.body(input, context);
   }
 
   /** Return how the steps have ended that come before a step. */
@@ -222,13 +212,13 @@ export class Runner {
 
   /** Hand a task back that was not run, or stopped at shutdown: it is no attempt. */
   async handBack({ task, count }: Delivery, of: Partial<Attempt> = {}, againAfter = 0): Promise<End> {
-    await this.store(task, String(count), { started: now(), ended: now(), worker: this.host.settings.name, ...of, returned: true });
+    await this.store(task, String(count), { started: now(), ended: now(), worker: this.worker.settings.name, ...of, returned: true });
     return { againAfter };
   }
 
   /** Hand a task back after an error of this worker itself, or a refusal: it counts, or it could go on for ever. */
   async leave({ execution, task, count }: Delivery, error: unknown): Promise<End> {
-    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.host.settings.name };
+    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.worker.settings.name };
     await this.store(task, String(count), { ...of, error: failureOf(error, task.step) }).catch(() => undefined);
     return { againAfter: 1000 };
   }
@@ -265,7 +255,7 @@ export class Runner {
   /** Leave a step that this worker does not know to others for a while, then fail it by name. */
   private async unknown(delivery: Delivery, graph: Graph | undefined): Promise<End> {
     const { task, count } = delivery;
-    const { unknownStepGraceMs } = this.host.settings;
+    const { unknownStepGraceMs } = this.worker.settings;
     const why = graph === undefined
       ? failure("UnknownVersion", `version '${task.version}' of workflow '${task.workflow}' is not stored`, task.step)
       : failure("UnknownStep", `no worker knows step '${task.step}' of '${task.workflow}'`, task.step);
@@ -279,7 +269,7 @@ export class Runner {
   /** End the step, or else the run, of a task that cannot be run: what it rests on cannot be read, or is not known. */
   private async endUnrun(task: Task, graph: Graph | undefined, error: Failure, isStep: boolean): Promise<End> {
     const { workflow, step, key } = task;
-    const ended = outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.host.settings.name });
+    const ended = outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.worker.settings.name });
     if (graph !== undefined && isStep) await this.rules.finish(task, graph, ended);
     else await this.rules.conclude(task, ended, graph);
     return "done";

@@ -1,7 +1,7 @@
 /** Spawning children from a running step: identity, dedup, and attaching to what exists. */
 
 import { textOf } from "./broker.js";
-import { DepthExceeded, InvalidOutput, KeyConflict, PayloadTooLarge, TreeTooLarge } from "./errors.js";
+import { DepthExceeded, InvalidDeclaration, InvalidOutput, KeyConflict, PayloadTooLarge, TreeTooLarge } from "./errors.js";
 import type { Execution } from "./execution.js";
 import { Graph } from "./graph.js";
 import { canonicalOr, checkedKey, childId, inputOf, onceToken, shownKey } from "./identity.js";
@@ -10,7 +10,7 @@ import type { Declaration } from "./records.js";
 import { startRoot } from "./starting.js";
 import { chunkSize, putLarge } from "./values.js";
 import { subjects } from "./wire.js";
-import type { Workflow } from "./workflow.js";
+import { Workflow } from "./workflow.js";
 
 /** A workflow, or the name of one. */
 export type Spawnable<I, O> = Workflow<I, O> | string;
@@ -28,7 +28,12 @@ interface Planned {
 const AT_ONCE = 500;
 const UNDER_WAY = 4;
 
-export const nameOf = (child: string | { readonly name: string }): string => (typeof child === "string" ? child : child.name);
+/** Return the name of a workflow, or the name that was given. Throws InvalidDeclaration for what is neither. */
+export function nameOf(child: unknown): string {
+  if (typeof child === "string") return child;
+  if (child instanceof Workflow) return child.name;
+  throw new InvalidDeclaration(`a workflow, or the name of one, is expected, and not ${child === null ? "null" : typeof child}`);
+}
 
 /** The children of one execution of one step. */
 export class Spawner {
@@ -71,10 +76,10 @@ export class Spawner {
   /** Return the declaration of a child, and what makes an input and an id of it. */
   private async declared<I>(child: Spawnable<I, unknown>) {
     this.execution.check();
-    const { host, task } = this.execution;
-    const { maxDepth } = host.settings;
+    const { worker, task } = this.execution;
+    const { maxDepth } = worker.settings;
     const workflow = nameOf(child);
-    const declaration = await host.rules.registry.declaration(workflow);
+    const declaration = await worker.rules.registry.declaration(workflow);
     if (task.depth + 1 > maxDepth) throw new DepthExceeded(`a child of '${workflow}' would be nested ${task.depth + 1} deep: ${maxDepth} at most`);
     const identify = async (input: I, key: string | undefined) => {
       if (typeof child !== "string") await child.checked(input);
@@ -86,8 +91,8 @@ export class Spawner {
 
   private async planner<I>(child: Spawnable<I, unknown>): Promise<(input: I, key: string | undefined) => Promise<Planned>> {
     const { workflow, declaration, identify } = await this.declared(child);
-    const { host, task, step } = this.execution;
-    const { broker } = host.rules;
+    const { worker, task, step } = this.execution;
+    const { broker } = worker.rules;
     const { first } = new Graph(declaration.graph);
     const shared = this.headersOf(declaration);
     return async (input, given) => {
@@ -116,17 +121,17 @@ export class Spawner {
 
   /** Count children in their tree: in a first attempt only, for a later one finds most of them spawned. */
   private countInTree(spawned: number): void {
-    const { host, task, clean } = this.execution;
-    const { broker } = host.rules;
-    const { maxDescendants } = host.settings;
-    if (host.full.has(task.root)) throw new TreeTooLarge(`root run ${task.root} has more than ${maxDescendants} descendants`);
+    const { worker, task, clean } = this.execution;
+    const { broker } = worker.rules;
+    const { maxDescendants } = worker.settings;
+    if (worker.full.has(task.root)) throw new TreeTooLarge(`root run ${task.root} has more than ${maxDescendants} descendants`);
     if (!clean) return;
     const count = broker.count(subjects.counter("tree", { root: task.root, run: task.root, step: "_tree" }), spawned);
-    broker.inBackground("a tree was not counted", count.then((value) => (value ?? 0) > maxDescendants && host.full.add(task.root)));
+    broker.inBackground("a tree was not counted", count.then((value) => (value ?? 0) > maxDescendants && worker.full.add(task.root)));
   }
 
   private async publish(batch: readonly Planned[]): Promise<void> {
-    const { broker } = this.execution.host.rules;
+    const { broker } = this.execution.worker.rules;
     this.countInTree(batch.length);
     const receipts = await Promise.all(batch.map((one) => broker.publish(one.subject, one.body, one.headers)));
     const taken = batch.filter((_, at) => receipts[at]!.taken);
@@ -136,8 +141,8 @@ export class Spawner {
 
   /** Check children that exist: with the same input they are ours, or another step's; else the key is taken. */
   private async attach(taken: readonly Planned[]): Promise<void> {
-    const { step, host } = this.execution;
-    const { broker } = host.rules;
+    const { step, worker } = this.execution;
+    const { broker } = worker.rules;
     const found = new Map((await broker.many(taken.map((one) => one.subject))).map((one) => [one.subject, one]));
     let conflict: Planned | undefined;
     for (const planned of taken) {
@@ -155,17 +160,17 @@ export class Spawner {
   /** Spawn a root run under a child's id, that belongs to nobody's join; return its id. */
   async detach<I>(child: Spawnable<I, unknown>, input: I, key: string | undefined): Promise<string> {
     const { declaration, identify } = await this.declared(child);
-    const { task, host } = this.execution;
+    const { task, worker } = this.execution;
     const { id, ...identity } = await identify(input, key === undefined ? undefined : checkedKey(key));
-    await startRoot(host.rules, declaration, { run: id, ...identity, depth: task.depth + 1, metadata: task.metadata, trace: task.trace });
+    await startRoot(worker.rules, declaration, { run: id, ...identity, depth: task.depth + 1, metadata: task.metadata, trace: task.trace });
     return id;
   }
 
   /** Compute a value once in the life of this step of this run. */
   async once(name: string, make: () => unknown): Promise<unknown> {
     this.execution.check();
-    const { task, host } = this.execution;
-    const { broker } = host.rules;
+    const { task, worker } = this.execution;
+    const { broker } = worker.rules;
     const subject = subjects.once(task, onceToken(name));
     const before = await broker.last(subject);
     if (before !== null) return parse(textOf(before.body));

@@ -1,6 +1,6 @@
 /** The streams and consumers of a namespace: made by whoever comes first, and left as they are. */
 
-import { BrokerRefused, InvalidConnection } from "./errors.js";
+import { BrokerRefused, InvalidConnection, PermissionDenied } from "./errors.js";
 import type { Broker } from "./broker.js";
 import type { Namespace } from "./wire.js";
 
@@ -46,8 +46,8 @@ export async function ensureStreams(broker: Broker): Promise<void> {
     try {
       await broker.api(`STREAM.CREATE.${wanted.name}`, wanted);
     } catch (error) {
-      if (!(error instanceof BrokerRefused)) throw error;
-      if (error.code === NO_ROOM && wanted.name === broker.namespace.called("values")) continue;
+      if (hasCode(error, [NO_ROOM]) && wanted.name === broker.namespace.called("values")) continue;
+      if (!(error instanceof BrokerRefused || error instanceof PermissionDenied)) throw error;
       const found = await broker.api<{ config: StreamConfig }>(`STREAM.INFO.${wanted.name}`).catch(() => undefined);
       if (found === undefined) throw error;
       check(found.config, wanted);

@@ -5,15 +5,18 @@
  * Parking unwinds every wait of the step: a later turn begins it again from its top.
  */
 
-import { cancelSome } from "./cancelling.js";
+import { deferred } from "@nats-io/nats-core";
+
+import { cancelOpen } from "./cancelling.js";
 import { StepOver } from "./errors.js";
-import type { Execution, Host } from "./execution.js";
+import type { Execution } from "./execution.js";
 import { hashed } from "./identity.js";
 import * as policies from "./policies.js";
 import type { Policy } from "./policies.js";
 import { decodeOutcome, type Outcome } from "./records.js";
 import { readable } from "./values.js";
 import { lastToken, subjects, type Task } from "./wire.js";
+import type { Worker } from "./worker.js";
 
 /** What is waited for: `left` more of the children have to end before it is worth going on. */
 interface Wait {
@@ -67,11 +70,11 @@ export class Waiting {
   private counted = -1;
   private lastArrival = 0;
   private timer: NodeJS.Timeout | undefined;
-  private readonly host: Host;
+  private readonly worker: Worker;
   private readonly task: Task;
 
   constructor(private readonly execution: Execution) {
-    [this.host, this.task] = [execution.host, execution.task];
+    [this.worker, this.task] = [execution.worker, execution.task];
   }
 
   /** Wait no more. */
@@ -107,7 +110,7 @@ export class Waiting {
     const open = [...distinct].filter((child) => !ended.has(child));
     for (const child of distinct) this.joined.add(child);
     for (const child of open) this.excused.add(child);
-    if (open.length > 0 && policy.cancel_rest === true) await cancelSome(this.host.rules, this.task, open);
+    if (open.length > 0 && policy.cancel_rest === true) await cancelOpen(this.worker.rules, this.task, open);
     return { ended, open, met: how === "met" };
   }
 
@@ -130,7 +133,7 @@ export class Waiting {
   }
 
   private async outcomeOf(child: string): Promise<Outcome> {
-    const ended = await readable(this.host.rules.broker, this.task.root, this.ended.get(child)!);
+    const ended = await readable(this.worker.rules.broker, this.task.root, this.ended.get(child)!);
     if (ended.status !== "succeeded") this.excused.add(child);
     return ended;
   }
@@ -145,16 +148,16 @@ export class Waiting {
     const isNews = policy?.early === true && ended > known;
     if (ended >= enough || isNews || (until !== undefined && now() >= until)) return;
     this.execution.check();
-    let wake!: () => void;
-    const moved = new Promise<void>((resolve) => (wake = resolve));
+    const moved = deferred<undefined>();
+    const wake = () => moved.resolve(undefined);
     const wait: Wait = { children, policy, until, began: performance.now(), wake, left: enough - ended };
     const only = children.size === 1 ? [...children][0] : undefined;
     if (only !== undefined) this.single.set(only, [...(this.single.get(only) ?? []), wait]);
     this.waits.add(wait);
     this.leaveSlot();
     const timer = until === undefined ? undefined : setTimeout(wake, Math.max(0, until * 1000 - Date.now()));
-    const { parkAfterMs, maxWaiting } = this.host.settings;
-    if (parkAfterMs === 0 || this.host.waiting > maxWaiting) setImmediate(() => this.park()); // with all waits of this moment
+    const { parkAfterMs, maxWaiting } = this.worker.settings;
+    if (parkAfterMs === 0 || this.worker.waiting > maxWaiting) setImmediate(() => this.park()); // with all waits of this moment
     await moved;
     clearTimeout(timer);
     this.waits.delete(wait);
@@ -165,26 +168,26 @@ export class Waiting {
 
   private leaveSlot(): void {
     if (this.waits.size > 1) return;
-    this.host.waiting++;
+    this.worker.waiting++;
     this.execution.leaveSlot();
     this.lookLater();
   }
 
   private async comeBack(): Promise<void> {
     if (this.waits.size > 0) return;
-    this.host.waiting--;
+    this.worker.waiting--;
     clearTimeout(this.timer);
     if (!this.execution.isOver && this.execution.need === undefined) await this.execution.takeSlot();
   }
 
   private lookLater(): void {
     const [oldest] = this.waits;
-    const parkAt = (oldest?.began ?? 0) + this.host.settings.parkAfterMs;
-    const silence = LOOK_EVERY * Math.max(1, this.host.waiting / 100);
+    const parkAt = (oldest?.began ?? 0) + this.worker.settings.parkAfterMs;
+    const silence = LOOK_EVERY * Math.max(1, this.worker.waiting / 100);
     this.timer = setTimeout(() => {
       if (performance.now() >= parkAt) this.park();
       if (this.execution.need !== undefined || this.execution.isOver || this.waits.size === 0) return;
-      if (performance.now() - this.lastArrival >= silence) this.host.rules.broker.inBackground("a look at children", this.readAgain(false));
+      if (performance.now() - this.lastArrival >= silence) this.worker.rules.broker.inBackground("a look at children", this.readAgain(false));
       this.lookLater();
     }, Math.max(SOON, Math.min(parkAt - performance.now(), silence)));
   }
@@ -216,7 +219,7 @@ export class Waiting {
   }
 
   private async listen(): Promise<void> {
-    const { broker } = this.host.rules;
+    const { broker } = this.worker.rules;
     const again = () => broker.inBackground("a look at children", this.readAgain(true));
     const live = `live.run.${this.task.root}.${this.task.run}.*.*`;
     this.endings.push(broker.listen(live, (subject, { data }) => this.take(lastToken(subject), data)), broker.onReconnect(again));
@@ -245,7 +248,7 @@ export class Waiting {
   }
 
   private async read(all: boolean): Promise<void> {
-    const { broker } = this.host.rules;
+    const { broker } = this.worker.rules;
     const { spawner } = this.execution;
     const value = all ? -1 : ((await broker.last(subjects.counter("join", this.task)))?.seq ?? 0);
     const found = new Set([...spawner.borrowed].map(([child, step]) => subjects.outcomeOf(this.task, child, step)));

@@ -105,17 +105,14 @@ export const lastToken = (subject: string): string => subject.slice(subject.last
 export const parentJoin = (task: Task): Join | undefined =>
   task.parent === NONE ? undefined : { root: task.root, run: task.parent, step: task.parentStep };
 
-/** A message is no task: it is terminated. */
-export class NotATask extends Error {}
-
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
   "Jf-Value", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 
-/** Read a task. Throws NotATask. */
-export function readTask(subject: string, given: Iterable<readonly [string, string]>, body: Uint8Array): Task {
+/** Read a task; undefined for what is none: it is terminated, and never leads to anything. */
+export function readTask(subject: string, given: Iterable<readonly [string, string]>, body: Uint8Array): Task | undefined {
   const [kind, workflow = "", step = "", root = "", parent = "", run = "", turn = "", ...more] = subject.split(".");
   const headers: Record<string, string> = {};
   let tried = "0";
@@ -128,7 +125,7 @@ export function readTask(subject: string, given: Iterable<readonly [string, stri
     kind === "task" && more.length === 0 && NUMBER.test(turn) && isRunId(root) && isRunId(run) &&
     (parent === NONE ? parentStep === NONE && root === run : isRunId(parent) && isName(parentStep)) &&
     NUMBER.test(depth) && NUMBER.test(tried) && (deadline === undefined || Number.isFinite(Number(deadline)));
-  if (!fits) throw new NotATask(`no task: ${subject} with ${JSON.stringify(headers)}`);
+  if (!fits) return undefined;
   return {
     workflow, step, root, parent, run, turn: Number(turn), parentStep,
     version: headers["Jf-Version"] ?? "", depth: Number(depth), digest: headers["Jf-Digest"] ?? "", key: keyOf(headers["Jf-Key"]),
@@ -138,15 +135,9 @@ export function readTask(subject: string, given: Iterable<readonly [string, stri
   };
 }
 
-/** Return the task that is stored; undefined for what is none: it was terminated, and never led to anything. */
-export function taskOf(stored: { subject: string; headers: Iterable<readonly [string, string]>; body: Uint8Array } | null): Task | undefined {
-  try {
-    return stored === null ? undefined : readTask(stored.subject, stored.headers, stored.body);
-  } catch (error) {
-    if (error instanceof NotATask) return undefined;
-    throw error;
-  }
-}
+/** Return the task that is stored, if it is one. */
+export const taskOf = (stored: { subject: string; headers: Iterable<readonly [string, string]>; body: Uint8Array } | null): Task | undefined =>
+  stored === null ? undefined : readTask(stored.subject, stored.headers, stored.body);
 
 function keyOf(shown: string | undefined): string | null {
   if (shown === undefined) return null;

@@ -1,10 +1,11 @@
 /** A worker: pulls the tasks of its workflows, keeps what it holds alive, and runs it on its slots. */
 
 import { hostname } from "node:os";
+import { setTimeout as later } from "node:timers/promises";
 
 import type { Msg } from "@nats-io/nats-core";
 
-import { answerQuestions, Holders, type Told } from "./answering.js";
+import { answerQuestions, Holders } from "./answering.js";
 import type { Client } from "./client.js";
 import { BrokerTimeout, InvalidDeclaration, StepOver } from "./errors.js";
 import type { Execution } from "./execution.js";
@@ -13,10 +14,10 @@ import { Marks } from "./marks.js";
 import { Puller } from "./puller.js";
 import { headersFrom, sleep } from "./reading.js";
 import { Rules } from "./rules.js";
-import { current, Runner, Stopped, type Delivery, type End, type Running } from "./runner.js";
+import { current, Runner, Stopped, type Delivery, type End } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
-import { NotATask, readTask, START, subjects, type Task } from "./wire.js";
-import type { Workflow } from "./workflow.js";
+import { readTask, START, subjects, type Task } from "./wire.js";
+import type { Step, Workflow } from "./workflow.js";
 
 /** What can be set of a worker. Times are milliseconds. */
 export interface WorkerOptions {
@@ -63,26 +64,31 @@ const STALE = 1000;
  * await new Worker(jf, [nightly], { slots: 50, graceMs: 10_000 }).run({ signal: stop.signal });
  * ```
  */
-export class Worker implements Running, Told, AsyncDisposable {
+export class Worker implements AsyncDisposable {
   readonly rules: Rules;
   readonly marks: Marks;
   readonly workflows: ReadonlyMap<string, Workflow>;
   readonly settings: Required<WorkerOptions>;
+  /** @internal */
+  readonly holders: Holders;
+  /** Root runs that have as many descendants as they may. @internal */
   readonly full = new Set<string>();
+  /** Slots that no step has. @internal */
+  free: number;
+  /** Steps that wait outside their slots. @internal */
   waiting = 0;
   isStopping = false;
+  /** Whether each attempt is followed through all that it begins: a rejection that nobody handles is then known to be its. @internal */
   isCareful = false;
   private doubtUntil = Infinity;
   private readonly runner: Runner;
-  private readonly holders: Holders;
   /** What this worker has been given, by the subjects of the tasks. */
   private readonly held = new Map<string, Delivery>();
-  private readonly retries = new Map<Task, (arm: boolean) => void>();
+  private readonly leaving = new AbortController();
   private readonly slotWaiters: (() => void)[] = [];
   private readonly endings: (() => void | Promise<void>)[] = [];
   private ready: Delivery[] = [];
   private pullers: Puller[] = [];
-  private free: number;
   private recording = 0;
   private busyMs = 0;
   private beaten = 0;
@@ -115,7 +121,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     const { broker, registry } = this.rules;
     for (const workflow of this.workflows.values()) await registry.declare(workflow.declaration());
     this.marks.onMark = () => this.stopCancelled();
-    this.endings.push(await this.marks.listen(), answerQuestions(broker, this, this.holders.name));
+    this.endings.push(await this.marks.listen(), answerQuestions(this));
     this.rules.hold = (task, ms) => this.holdForRetry(task, ms);
     const consumers = await this.consumers();
     const patience = Math.min(...consumers.map((one) => one.ackWait));
@@ -149,10 +155,14 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   private consumer(workflow: string, step: string): Promise<Consumer> {
-    const { steps = [], failureStep } = this.workflows.get(workflow) ?? {};
-    const declared = [...steps, failureStep].find((one) => one?.name === step);
+    const declared = this.declared(workflow, step);
     const ackWait = declared === undefined && step !== START ? 0 : this.settings.ackWaitMs;
     return ensureConsumer(this.rules.broker, workflow, step, ackWait, declared?.options.maxRunning);
+  }
+
+  private declared(workflow: string, step: string): Step | undefined {
+    const { steps = [], failureStep } = this.workflows.get(workflow) ?? {};
+    return [...steps, failureStep].find((one) => one?.name === step);
   }
 
   /** Start, work until `signal` is aborted, and stop. */
@@ -173,7 +183,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     const ready = this.ready;
     this.ready = [];
     await Promise.all(ready.map((delivery) => this.drive(delivery, () => this.runner.handBack(delivery))));
-    for (const end of [...this.retries.values()]) end(true);
+    this.leaving.abort();
     const until = performance.now() + this.settings.graceMs;
     while (this.held.size > 0 && performance.now() < until + GIVE_UP_AFTER) {
       const isLate = performance.now() > until;
@@ -198,23 +208,24 @@ export class Worker implements Running, Told, AsyncDisposable {
    * What comes about outside all steps ends the process, as ever, but for that first and what follows it within a minute.
    */
   private readonly onRejection = (error: unknown): void => {
-    const { log } = this.rules.broker;
     if (error instanceof StepOver) return; // a wait of a step that has ended
     const execution = current.getStore();
     const why = error instanceof Error ? error : new Error(`a rejection that nobody handles: ${String(error)}`);
-    const isDoubtful = performance.now() < this.doubtUntil;
+    if (execution === undefined && this.isCareful && performance.now() > this.doubtUntil) {
+      if (process.listenerCount("unhandledRejection") > 1) return;
+      setImmediate(() => {
+        throw why;
+      });
+      return;
+    }
     const place = execution === undefined ? "" : ` in step '${execution.step.name}'`;
-    if (execution !== undefined || !this.isCareful || isDoubtful) log.error(`jetflow: a rejection that nobody handles${place}: ${why.stack ?? why.message}`);
+    this.rules.broker.log.error(`jetflow: a rejection that nobody handles${place}: ${why.stack ?? why.message}`);
     if (execution !== undefined) execution.stop(why);
     else if (!this.isCareful) {
       this.isCareful = true;
       this.doubtUntil = performance.now() + DOUBT;
       const running = this.executions();
       for (const one of running) one.stop(running.length === 1 ? why : new Stopped("doubt"));
-    } else if (!isDoubtful && process.listenerCount("unhandledRejection") === 1) {
-      setImmediate(() => {
-        throw why;
-      });
     }
   };
 
@@ -231,12 +242,9 @@ export class Worker implements Running, Told, AsyncDisposable {
       [held.reply, held.count, held.heard] = [message.reply!, count, performance.now()];
       return; // it goes on under the new reply subject
     }
-    let task: Task;
-    try {
-      task = readTask(subject, headersFrom(message), message.data);
-    } catch (error) {
-      if (!(error instanceof NotATask)) throw error;
-      this.rules.broker.log.warn(`jetflow: terminated: ${error.message}`);
+    const task = readTask(subject, headersFrom(message), message.data);
+    if (task === undefined) {
+      this.rules.broker.log.warn(`jetflow: terminated, for it is no task: ${message.subject}`);
       this.rules.broker.send(message.reply!, "+TERM");
       return;
     }
@@ -255,8 +263,7 @@ export class Worker implements Running, Told, AsyncDisposable {
     while (this.free > 0 && this.recording < RECORDING_AHEAD && this.rules.broker.isConnected) {
       const delivery = this.ready.shift();
       if (delivery === undefined) break;
-      this.free--;
-      delivery.holdsSlot = true;
+      void this.takeSlot(delivery);
       void this.drive(delivery, () => this.runner.run(delivery));
     }
     if (this.asking) return;
@@ -290,7 +297,7 @@ export class Worker implements Running, Told, AsyncDisposable {
       broker.log.error(`jetflow: a task of '${delivery.task.workflow}' was not recorded, and is handed back: ${why}`);
       end = error instanceof BrokerTimeout ? { againAfter: AGAIN_AFTER } : await this.runner.leave(delivery, error);
     }
-    this.giveBack(delivery);
+    this.giveSlot(delivery);
     this.recording--;
     this.busyMs = this.busyMs * 0.9 + (performance.now() - began) * 0.1;
     this.held.delete(subjects.task(delivery.task));
@@ -301,17 +308,9 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   /** @internal */
-  bodyEnded(delivery: Delivery): void {
-    this.giveBack(delivery);
-  }
-
-  private giveBack(delivery: Delivery): void {
-    if (delivery.holdsSlot && delivery.execution?.holdsSlot !== false) this.giveSlot();
+  giveSlot(delivery: Delivery): void {
+    if (!delivery.holdsSlot) return;
     delivery.holdsSlot = false;
-  }
-
-  /** @internal */
-  giveSlot(): void {
     const next = this.slotWaiters.shift();
     if (next !== undefined) next();
     else {
@@ -321,17 +320,13 @@ export class Worker implements Running, Told, AsyncDisposable {
   }
 
   /** @internal */
-  async takeSlot(): Promise<void> {
+  async takeSlot(delivery: Delivery): Promise<void> {
     if (this.free > 0) this.free--;
     else await new Promise<void>((next) => this.slotWaiters.push(next));
+    delivery.holdsSlot = true;
   }
 
   // --- what is held
-
-  /** @internal */
-  get used(): number {
-    return this.settings.slots - this.free;
-  }
 
   /** @internal */
   executions(): Execution[] {
@@ -371,30 +366,16 @@ export class Worker implements Running, Told, AsyncDisposable {
     }
   }
 
-  /** @internal */
+  /** Tell whether it runs the task on a subject: or, `atAll`, has it; or is about to ask for it itself, and `isFirst`. @internal */
   holds(subject: string, atAll: boolean, isFirst: boolean): boolean {
     const delivery = this.held.get(subject);
     return delivery !== undefined && (atAll || delivery.execution !== undefined || !delivery.again || isFirst);
   }
 
-  /** @internal */
-  isHeldElsewhere(task: Task): Promise<boolean> {
-    return this.holders.isHeld(task.workflow, subjects.task(task));
-  }
-
-  /** Keep a task until its next attempt is due. A worker that stops arms its timer instead. */
-  private holdForRetry(task: Task, ms: number): Promise<boolean> {
-    const step = this.workflows.get(task.workflow)?.steps.find((one) => one.name === task.step);
-    if (this.isStopping || step === undefined || step.options.maxRunning !== undefined) return Promise.resolve(false);
-    return new Promise((done) => {
-      const end = (arm: boolean) => {
-        clearTimeout(timer);
-        this.retries.delete(task);
-        done(!arm);
-      };
-      const timer = setTimeout(() => end(false), ms);
-      this.retries.set(task, end);
-    });
+  /** Keep a task until its next attempt is due, and tell whether it is: a worker that stops arms its timer instead. */
+  private holdForRetry({ workflow, step }: Task, ms: number): Promise<boolean> {
+    const declared = this.declared(workflow, step);
+    if (declared === undefined || declared.options.maxRunning !== undefined) return Promise.resolve(false);
+    return later(ms, true, { signal: this.leaving.signal }).catch(() => false);
   }
 }
-

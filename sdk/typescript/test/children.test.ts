@@ -166,6 +166,23 @@ describe("children", () => {
     });
   });
 
+  test("what is no workflow, or an input that has no JSON, is refused where it is spawned", async () => {
+    const bad = workflow("bad-spawn", async (what: string, ctx) => {
+      if (what === "workflow") await ctx.spawnWorkflow(undefined as never, 1);
+      if (what === "input") await ctx.spawnWorkflow(square, NaN);
+      if (what === "inputs") await ctx.spawnWorkflows(square, 7 as never);
+      if (what === "key") await ctx.spawnWorkflows(square, [1], { key: () => 7 as never });
+      if (what === "nobody") await ctx.spawnWorkflow("nobody-has-it", 1);
+    }, { attempts: 1 });
+    await running(url, [bad, square], async (client) => {
+      const wanted = { workflow: "InvalidDeclaration", input: "InvalidInput", inputs: "InvalidInput", key: "InvalidInput", nobody: "UnknownWorkflow" };
+      for (const [what, type] of Object.entries(wanted)) {
+        await assert.rejects((await client.trigger(bad, what)).result(), (error: RunFailed) => error.failures[0]?.type === type, what);
+      }
+      await assert.rejects(client.trigger(null as never), { type: "InvalidDeclaration" });
+    });
+  });
+
   test("once is once, whatever attempt or turn asks", async () => {
     let made = 0;
     const parent = workflow("lucky", async (_: null, ctx) => {

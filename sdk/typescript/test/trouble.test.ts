@@ -1,11 +1,13 @@
 /** Trouble: servers that die, users who may not, and records that are too large. */
 
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { connect, flow, InvalidConnection, ResultTimeout, Worker, workflow, type RunFailed } from "../src/index.js";
+import { putLarge } from "../src/values.js";
 import { QUIET, running, server, serverProcess } from "./fleet.js";
 
 const double = workflow("double", async (n: number) => {
@@ -61,6 +63,46 @@ test("what a user may not record is not lost, and ends no worker", async (t) => 
   await using other = new Worker(app, [counted]);
   await other.start();
   await app.run(run.id).result({ timeoutMs: 10_000 }).catch((error: unknown) => assert.equal((error as RunFailed).failures[0]?.type, "Poisoned"));
+});
+
+test("a user who may make no streams works where they are, and is told what is missing where they are not", async (t) => {
+  const denied = 'permissions: { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.CONSUMER.CREATE.>"] } }';
+  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} } ] }`);
+  const less = { servers: url, user: "less", pass: "l", logger: QUIET };
+  await assert.rejects(connect(less), { type: "PermissionDenied", message: /\$JS\.API\.STREAM\.CREATE\.JF_default_tasks/ });
+  await using app = await connect({ servers: url, user: "app", pass: "a", logger: QUIET });
+  await using client = await connect(less);
+  await assert.rejects(new Worker(client, [double]).start(), { type: "PermissionDenied", message: /CONSUMER\.CREATE/ });
+  await using first = new Worker(app, [double]);
+  await first.start();
+  await first.stop();
+  await using worker = new Worker(client, [double]);
+  await worker.start();
+  assert.equal(await (await client.trigger(double, 4)).result({ timeoutMs: 10_000 }), 8);
+});
+
+test("what a task rests on and cannot be read, or is not there, ends its run by name", async (t) => {
+  const url = await server(t);
+  await running(url, [double], async (client) => {
+    const { broker } = client.rules;
+    const ended = async (headers: Record<string, string>, body = "1") => {
+      const id = randomBytes(16).toString("hex");
+      await broker.store(`task.double.run.${id}.-.${id}.0`, body, headers);
+      return client.run(id).result({ timeoutMs: 10_000 }).catch((error: unknown) => (error as RunFailed).failures[0]?.type);
+    };
+    const graph = double.declaration().graph;
+    await broker.publish("workflows.double.broken", '{"workflow":"double","nodes":7}');
+    await broker.publish("workflows.double.later", JSON.stringify({ ...graph, nodes: [{ name: "run" }], unknown: [1] }));
+    const large = await putLarge(broker, "f".repeat(32), JSON.stringify("x".repeat(300_000)), "a value");
+    assert.deepEqual(
+      await Promise.all([
+        ended({ "Jf-Version": "later" }), ended({ "Jf-Version": "" }), ended({ "Jf-Version": "nobody-has-it" }), ended({ "Jf-Version": "a.b" }),
+        ended({ "Jf-Version": "broken" }), ended({ "Jf-Value": large! }, ""), ended({ "Jf-Value": "nonsense" }, ""), ended({}, "[1,"), ended({}, '{"a": 1e999}'),
+      ]),
+      [2, 2, "UnknownVersion", "UnknownVersion", "MalformedRecord", "LostValue", "LostValue", "InvalidInput", "InvalidInput"],
+    );
+    assert.equal(await (await client.trigger(double, 5)).result(), 10);
+  }, { unknownStepGraceMs: 1000 });
 });
 
 test("a join record that is too large for a message is kept apart", async (t) => {
