@@ -10,8 +10,8 @@ import { Empty, PermissionViolationError, type Msg, type NatsConnection } from "
 
 import { refusal, type Refused } from "./answers.js";
 import { Batches, LARGEST, type Item } from "./batches.js";
-import { BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied } from "./errors.js";
-import { BUSY, Reader, RESEND_AFTER, sleep, type Logger, type Stored } from "./reading.js";
+import { BrokerRefused, BrokerTimeout, PayloadTooLarge } from "./errors.js";
+import { BUSY, denied, Reader, RESEND_AFTER, sleep, type Logger, type Stored } from "./reading.js";
 import { SEAL, type Namespace } from "./wire.js";
 
 /** What became of a publish: `taken` if its subject held a message already. */
@@ -93,11 +93,11 @@ export class Broker extends Reader {
       } else if (status.type === "error") {
         this.log.warn(`jetflow: ${status.error.message}`);
         if (!(status.error instanceof PermissionViolationError)) continue;
-        const denied = status.error.subject.toLowerCase();
+        const subject = status.error.subject.toLowerCase();
         for (const [token, one] of this.pending) {
-          if (one.subject.toLowerCase() !== denied) continue;
+          if (one.subject.toLowerCase() !== subject) continue;
           this.pending.delete(token);
-          one.reject(new PermissionDenied(`this user may not publish on ${one.subject}`));
+          one.reject(denied(one.subject));
         }
       }
     }
@@ -136,7 +136,7 @@ export class Broker extends Reader {
 
   /** Publish on a subject of the wire, and wait for no answer. What is sent in one turn of the event loop leaves with one write. */
   send = (subject: string, body: Body, reply?: string, headers?: Uint8Array): void => {
-    this.outgoing.push([subject, body, { ...(reply !== undefined && { reply }), ...(headers && { headers: { encode: () => headers } }) }]);
+    this.outgoing.push([subject, body, { reply, headers: headers && { encode: () => headers } }]);
     this.schedule();
   };
 

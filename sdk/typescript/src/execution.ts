@@ -91,8 +91,8 @@ export class Execution {
     this.abort(reason);
   }
 
-  abort(reason: Error = new StepOver("the step has ended")): void {
-    this.controller?.abort(reason);
+  abort(reason?: Error): void {
+    this.controller?.abort(reason ?? new StepOver("the step has ended")); // most steps have none
   }
 
   /** Throw if the step must not go on. */

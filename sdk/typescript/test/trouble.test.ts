@@ -67,12 +67,16 @@ test("what a user may not record is not lost, and ends no worker", async (t) => 
 
 test("a user who may make no streams works where they are, and is told what is missing where they are not", async (t) => {
   const denied = 'permissions: { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.CONSUMER.CREATE.>"] } }';
-  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} } ] }`);
+  const blinded = 'permissions: { publish: { deny: ["$JS.API.STREAM.MSG.GET.>"] } }';
+  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} }, { user: blind, password: b, ${blinded} } ] }`);
   const less = { servers: url, user: "less", pass: "l", logger: QUIET };
   await assert.rejects(connect(less), { type: "PermissionDenied", message: /\$JS\.API\.STREAM\.CREATE\.JF_default_tasks/ });
   await using app = await connect({ servers: url, user: "app", pass: "a", logger: QUIET });
   await using client = await connect(less);
   await assert.rejects(new Worker(client, [double]).start(), { type: "PermissionDenied", message: /CONSUMER\.CREATE/ });
+  const noReads = { ...less, user: "blind", pass: "b", namespace: "default" };
+  await using blind = await connect(noReads);
+  await assert.rejects(blind.run("0".repeat(32)).describe(), { type: "PermissionDenied", message: /MSG\.GET\.JF_default_records/ });
   await using first = new Worker(app, [double]);
   await first.start();
   await first.stop();
