@@ -36,6 +36,7 @@ type Headers = Readonly<Record<string, string>>;
 
 const UNDER_WAY = 8;
 const WORTH_A_BATCH = 3;
+const EXPECTED = "Nats-Expected-Last-Subject-Sequence";
 const NOBODY: Refused = { code: 503, err_code: 0, description: "no stream answers" };
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -116,7 +117,7 @@ export class Broker extends Reader {
       const queue = this.queues.get(this.namespace.stream(subject));
       if (size > this.maxPayload) reject(new PayloadTooLarge(`the message on ${subject} has ${size} bytes, and the server takes ${this.maxPayload}`));
       else if (this.nc.isClosed()) reject(new BrokerTimeout(`the connection is closed: ${subject}`));
-      else if (queue === undefined) this.sendNew(item);
+      else if (queue === undefined || (headers && EXPECTED in headers)) this.sendNew(item);
       else {
         queue.push(item);
         this.schedule();
@@ -124,10 +125,11 @@ export class Broker extends Reader {
     });
   }
 
-  /** Publish a write-once message; return what stands there instead, if its subject was taken. */
-  async store(subject: string, body?: Body, headers?: Headers): Promise<Stored | null> {
+  /** Publish a write-once message; return what stands there, or at a filter, instead if its subject was taken. */
+  async store(subject: string, body?: Body, headers?: Headers, filter = subject): Promise<Stored | null> {
+    if (filter !== subject) headers = { ...headers, [EXPECTED]: "0", [`${EXPECTED}-Subject`]: this.namespace.absolute(filter) };
     while ((await this.publish(subject, body, headers)).taken) {
-      const found = await this.last(subject);
+      const found = await this.last(filter);
       if (found !== null) return found;
       await sleep(50); // it was refused for the sake of one that is not there
     }

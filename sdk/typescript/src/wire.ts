@@ -30,6 +30,8 @@ export interface Task extends Join {
   readonly trace: string | null;
   readonly deadline: number | null;
   readonly eager: boolean;
+  /** Several steps of the parent run may spawn it. */
+  readonly shared: boolean;
   readonly value: string | null;
   readonly tried: number;
   readonly body: Uint8Array;
@@ -95,6 +97,7 @@ export const subjects = {
   value: (root: string, value: string, chunk: number) => `value.${root}.${value}.${chunk}`,
   counter: (kind: "join" | "gate" | "tree", join: Join) => stepped(`counters.${kind}`)(join),
   workflow: (workflow: string, version?: string) => `workflows.${workflow}${version === undefined ? "" : `.${version}`}`,
+  outcomeOfAnyStep: ({ root, parent, run }: Task) => `run.${root}.${parent}.*.${run}`,
   outcomeById: (run: string) => `run.*.*.*.${run}`,
   outcomeOf: (join: Join, child: string, step = join.step) => `run.${join.root}.${join.run}.${step}.${child}`,
   // Tasks and timers: of a tree, of the children of a run, of a run.
@@ -111,7 +114,7 @@ export const parentJoin = (task: Task): Join | undefined =>
 
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
-  "Jf-Value", "traceparent",
+  "Jf-Shared", "Jf-Value", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -135,7 +138,7 @@ export function readTask(subject: string, given: Iterable<readonly [string, stri
     version: headers["Jf-Version"] ?? "", depth: Number(depth), digest: headers["Jf-Digest"] ?? "", key: keyOf(headers["Jf-Key"]),
     metadata: headers["Jf-Metadata"] ?? null, trace: headers["traceparent"] ?? null,
     deadline: deadline === undefined ? null : Number(deadline), eager: headers["Jf-Eager"] === "1",
-    value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
+    shared: headers["Jf-Shared"] === "1", value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
   };
 }
 
