@@ -85,6 +85,19 @@ test("a user who may make no streams works where they are, and is told what is m
   assert.equal(await (await client.trigger(double, 4)).result({ timeoutMs: 10_000 }), 8);
 });
 
+test("a worker takes up the steps of older code, and leaves how many of them may run", async (t) => {
+  const url = await server(t);
+  await using client = await connect({ servers: url, logger: QUIET });
+  const made = (last: string) => flow<number>("changing").step("first", (n) => n).step(last, (n) => n, { after: "first", maxRunning: 2 });
+  for (const flow of [made("old"), made("new")]) {
+    await using worker = new Worker(client, [flow]);
+    await worker.start();
+  }
+  const pending = async (step: string) =>
+    (await client.rules.broker.api<{ config: { max_ack_pending: number } }>(`CONSUMER.INFO.JF_default_tasks.changing=${step}`)).config.max_ack_pending;
+  assert.deepEqual(await Promise.all(["first", "old", "new"].map(pending)), [-1, 2, 2]);
+});
+
 test("what a task rests on and cannot be read, or is not there, ends its run by name", async (t) => {
   const url = await server(t);
   await running(url, [double], async (client) => {
