@@ -74,6 +74,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       return taken ? ((await this.last(given[0])) ?? { subject: "", seq: 0, headers: new Map(), body: Buffer.from("{}"), time: 0 }) : null;
     }),
   },
+  "beside-uncompared": {
+    about: "The outcome of a child that steps share is compared with that under its own step alone.",
+    caughtBy: ["J19"],
+    plant: () => put(Broker, "store", (right) => function (subject: string, body: unknown, headers: unknown): unknown {
+      return right.call(this, subject, body, headers);
+    }),
+  },
   "handing-back-counts": {
     about: "A delivery that was handed back counts as an attempt.",
     caughtBy: ["W16"],

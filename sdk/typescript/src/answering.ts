@@ -18,7 +18,7 @@ export function answerQuestions(worker: Worker): () => void {
   const { broker } = worker.rules;
   const own = worker.holders.name;
   const started = Date.now() / 1000;
-  const { name, slots } = worker.settings;
+  const { name, settings: { slots } } = worker;
   const row = ({ task: { run, root, workflow, step, turn }, attempt, started, delivery }: Execution) =>
     ({ run, root, workflow, step, worker: name, attempt, turn, started, state: delivery.holdsSlot ? "running" : "waiting" });
   const self = () => ({

@@ -10,8 +10,8 @@ import { Empty, PermissionViolationError, type Msg, type NatsConnection } from "
 
 import { refusal, type Refused } from "./answers.js";
 import { Batches, LARGEST, type Item } from "./batches.js";
-import { BrokerRefused, BrokerTimeout, PayloadTooLarge, PermissionDenied } from "./errors.js";
-import { BUSY, Reader, RESEND_AFTER, sleep, type Logger, type Stored } from "./reading.js";
+import { BrokerRefused, BrokerTimeout, PayloadTooLarge } from "./errors.js";
+import { BUSY, denied, Reader, RESEND_AFTER, sleep, type Logger, type Stored } from "./reading.js";
 import { SEAL, type Namespace } from "./wire.js";
 
 /** What became of a publish: `taken` if its subject held a message already. */
@@ -36,6 +36,7 @@ type Headers = Readonly<Record<string, string>>;
 
 const UNDER_WAY = 8;
 const WORTH_A_BATCH = 3;
+const EXPECTED = "Nats-Expected-Last-Subject-Sequence";
 const NOBODY: Refused = { code: 503, err_code: 0, description: "no stream answers" };
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -93,11 +94,11 @@ export class Broker extends Reader {
       } else if (status.type === "error") {
         this.log.warn(`jetflow: ${status.error.message}`);
         if (!(status.error instanceof PermissionViolationError)) continue;
-        const denied = status.error.subject.toLowerCase();
+        const subject = status.error.subject.toLowerCase();
         for (const [token, one] of this.pending) {
-          if (one.subject.toLowerCase() !== denied) continue;
+          if (one.subject.toLowerCase() !== subject) continue;
           this.pending.delete(token);
-          one.reject(new PermissionDenied(`this user may not publish on ${one.subject}`));
+          one.reject(denied(one.subject));
         }
       }
     }
@@ -116,7 +117,7 @@ export class Broker extends Reader {
       const queue = this.queues.get(this.namespace.stream(subject));
       if (size > this.maxPayload) reject(new PayloadTooLarge(`the message on ${subject} has ${size} bytes, and the server takes ${this.maxPayload}`));
       else if (this.nc.isClosed()) reject(new BrokerTimeout(`the connection is closed: ${subject}`));
-      else if (queue === undefined) this.sendNew(item);
+      else if (queue === undefined || (headers && EXPECTED in headers)) this.sendNew(item);
       else {
         queue.push(item);
         this.schedule();
@@ -124,10 +125,11 @@ export class Broker extends Reader {
     });
   }
 
-  /** Publish a write-once message; return what stands there instead, if its subject was taken. */
-  async store(subject: string, body?: Body, headers?: Headers): Promise<Stored | null> {
+  /** Publish a write-once message; return what stands there, or at a filter, instead if its subject was taken. */
+  async store(subject: string, body?: Body, headers?: Headers, filter = subject): Promise<Stored | null> {
+    if (filter !== subject) headers = { ...headers, [EXPECTED]: "0", [`${EXPECTED}-Subject`]: this.namespace.absolute(filter) };
     while ((await this.publish(subject, body, headers)).taken) {
-      const found = await this.last(subject);
+      const found = await this.last(filter);
       if (found !== null) return found;
       await sleep(50); // it was refused for the sake of one that is not there
     }
@@ -136,7 +138,7 @@ export class Broker extends Reader {
 
   /** Publish on a subject of the wire, and wait for no answer. What is sent in one turn of the event loop leaves with one write. */
   send = (subject: string, body: Body, reply?: string, headers?: Uint8Array): void => {
-    this.outgoing.push([subject, body, { ...(reply !== undefined && { reply }), ...(headers && { headers: { encode: () => headers } }) }]);
+    this.outgoing.push([subject, body, { reply, headers: headers && { encode: () => headers } }]);
     this.schedule();
   };
 

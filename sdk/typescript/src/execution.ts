@@ -91,8 +91,8 @@ export class Execution {
     this.abort(reason);
   }
 
-  abort(reason: Error = new StepOver("the step has ended")): void {
-    this.controller?.abort(reason);
+  abort(reason?: Error): void {
+    this.controller?.abort(reason ?? new StepOver("the step has ended")); // most steps have none
   }
 
   /** Throw if the step must not go on. */
@@ -169,7 +169,7 @@ export class Execution {
   }
 
   /** Return what is said of an attempt that has ended. */
-  told = () => ({ attempt: this.attempt, started: this.started, ended: Date.now() / 1000, worker: this.worker.settings.name });
+  told = () => ({ attempt: this.attempt, started: this.started, ended: Date.now() / 1000, worker: this.worker.name });
 
   /** Return what an outcome of this step says, however it ended. */
   ending(status: Outcome["status"], of: Partial<Outcome>): Outcome {

@@ -45,6 +45,10 @@ export class Graph {
   after = (step: string): readonly string[] => this.byName.get(step)?.after ?? [];
   comesBefore = (one: string, step: string): boolean => this.before.get(step)?.has(one) ?? false;
 
+  /** Tell whether a step may run while another one does. */
+  hasBeside = (step: string): boolean =>
+    this.nodes.some(({ name }) => name !== step && !this.comesBefore(name, step) && !this.comesBefore(step, name));
+
   /** The steps that wait for a step. */
   behind(step: string): readonly string[] {
     if (step === START) return this.firsts;

@@ -82,7 +82,7 @@ export class Reader {
       const asked = this.nc.request(this.prefix + operation, JSON.stringify(request), { timeout: RESEND_AFTER });
       const answer = await asked.then((message) => message.json<T & { readonly error?: Refused }>(), (error: unknown) => error as Error);
       if (answer instanceof Error) {
-        if (answer.cause instanceof PermissionViolationError) throw new PermissionDenied(`this user may not publish on ${this.prefix}${operation}`);
+        if (answer.cause instanceof PermissionViolationError) throw denied(answer.cause.subject);
         if (isLast) throw new BrokerTimeout(`no answer to ${operation}: ${String(answer)}`);
       } else if (answer.error === undefined) return answer;
       else if (isLast || refusal(answer.error) !== "passing") throw new BrokerRefused(`${operation}: ${answer.error.description}`, answer.error.err_code);
@@ -187,6 +187,8 @@ export class Reader {
     for (const filter of filters) await this.api(`STREAM.PURGE.${this.namespace.stream(filter)}`, { filter: this.namespace.absolute(filter), seq });
   }
 }
+
+export const denied = (subject: string): PermissionDenied => new PermissionDenied(`this user may not publish on ${subject}`);
 
 /** Return the headers of a message, the first of each name. */
 export function* headersFrom(message: Pick<Msg, "headers">): Generator<[string, string], void> {

@@ -42,7 +42,8 @@ export class Rules {
     if (ended.status !== "succeeded") await broker.store(subjects.mark(task, ended.status), markOf(ended));
     const fitted = this.isLarge(ended) ? await this.fitted(task, ended) : ended;
     const body = encode(fitted);
-    const there = await broker.store(subjects.outcome(task), body);
+    const filter = task.shared ? subjects.outcomeOfAnyStep(task) : undefined;
+    const there = await broker.store(subjects.outcome(task), body, undefined, filter);
     const stored = there === null ? fitted : decodeOutcome(there.body);
     const join = parentJoin(task);
     if (join !== undefined && this.isHeard(join)) broker.send(broker.namespace.absolute(subjects.live(task)), there?.body ?? body);

@@ -124,7 +124,7 @@ export class Runner {
       return this.end(execution, "failed", failure("Poisoned", message, task.step));
     }
     delivery.execution = execution;
-    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: this.worker.settings.name, started: now() });
+    if (again) await this.store(task, `begun-${delivery.count}`, { attempt: number, worker: this.worker.name, started: now() });
     return this.execute(delivery, execution);
   }
 
@@ -212,13 +212,13 @@ export class Runner {
 
   /** Hand a task back that was not run, or stopped at shutdown: it is no attempt. */
   async handBack({ task, count }: Delivery, of: Partial<Attempt> = {}, againAfter = 0): Promise<End> {
-    await this.store(task, String(count), { started: now(), ended: now(), worker: this.worker.settings.name, ...of, returned: true });
+    await this.store(task, String(count), { started: now(), ended: now(), worker: this.worker.name, ...of, returned: true });
     return { againAfter };
   }
 
   /** Hand a task back after an error of this worker itself, or a refusal: it counts, or it could go on for ever. */
   async leave({ execution, task, count }: Delivery, error: unknown): Promise<End> {
-    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.worker.settings.name };
+    const of = { attempt: execution?.attempt ?? task.tried + 1, started: execution?.started ?? now(), ended: now(), worker: this.worker.name };
     await this.store(task, String(count), { ...of, error: failureOf(error, task.step) }).catch(() => undefined);
     return { againAfter: 1000 };
   }
@@ -269,7 +269,7 @@ export class Runner {
   /** End the step, or else the run, of a task that cannot be run: what it rests on cannot be read, or is not known. */
   private async endUnrun(task: Task, graph: Graph | undefined, error: Failure, isStep: boolean): Promise<End> {
     const { workflow, step, key } = task;
-    const ended = outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.worker.settings.name });
+    const ended = outcome("failed", { error, workflow, step, key, started: now(), ended: now(), worker: this.worker.name });
     if (graph !== undefined && isStep) await this.rules.finish(task, graph, ended);
     else await this.rules.conclude(task, ended, graph);
     return "done";

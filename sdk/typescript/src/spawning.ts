@@ -108,7 +108,7 @@ export class Spawner {
   }
 
   private headersOf({ version, deadline }: Declaration): Record<string, string> {
-    const { task, step } = this.execution;
+    const { task, step, graph } = this.execution;
     const { seconds, early } = step.options.join ?? {};
     const now = Date.now() / 1000;
     const nearest = Math.min(task.deadline ?? Infinity, now + (deadline ?? Infinity), now + (seconds ?? Infinity));
@@ -116,6 +116,7 @@ export class Spawner {
       "Jf-Parent-Step": step.name, "Jf-Version": version, "Jf-Depth": String(task.depth + 1),
       ...(task.metadata !== null && { "Jf-Metadata": task.metadata }), ...(task.trace !== null && { traceparent: task.trace }),
       ...(nearest < Infinity && { "Jf-Deadline": nearest.toFixed(3) }), ...(early === true && { "Jf-Eager": "1" }),
+      ...(graph.hasBeside(step.name) && { "Jf-Shared": "1" }),
     };
   }
 

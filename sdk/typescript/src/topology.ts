@@ -81,14 +81,17 @@ export interface Consumer {
 
 const hasCode = (error: unknown, codes: readonly number[]): boolean => error instanceof BrokerRefused && codes.includes(error.code);
 
-/** Make a step's consumer if it is missing; `ackWait` is ms. One that is there is only ever made more patient. */
-export async function ensureConsumer(broker: Broker, workflow: string, step: string, ackWait: number, maxRunning = -1): Promise<Consumer> {
+/**
+ * Make a step's consumer if it is missing; `ackWait` is ms. One that is there is only ever made more patient, and lets as
+ * many run as whoever has the step says: `maxRunning`.
+ */
+export async function ensureConsumer(broker: Broker, workflow: string, step: string, ackWait: number, maxRunning?: number): Promise<Consumer> {
   const stream = broker.namespace.called("tasks");
   const name = `${workflow}=${step}`;
   const filter = broker.namespace.absolute(`task.${workflow}.${step}.>`);
   const wanted = {
     durable_name: name, name, filter_subject: filter, ack_policy: "explicit", deliver_policy: "all", ack_wait: ackWait * 1e6,
-    max_ack_pending: maxRunning, max_deliver: -1, max_waiting: 4096,
+    max_ack_pending: maxRunning ?? -1, max_deliver: -1, max_waiting: 4096,
   };
   const ask = (action: string, config: object) =>
     broker.api<ConsumerInfo>(`CONSUMER.CREATE.${stream}.${name}.${filter}`, { stream_name: stream, config, action });
@@ -99,8 +102,9 @@ export async function ensureConsumer(broker: Broker, workflow: string, step: str
   const create = () => ask("create", wanted).catch(otherwise([STREAM_EXISTS, CONSUMER_EXISTS], () => ask("", wanted)));
   let found = await broker.api<ConsumerInfo>(`CONSUMER.INFO.${stream}.${name}`).catch(otherwise([NO_CONSUMER], create));
   const { config } = found;
-  if (config.max_ack_pending !== maxRunning || config.ack_wait < wanted.ack_wait) {
-    const change = { max_ack_pending: maxRunning, ack_wait: Math.max(config.ack_wait, wanted.ack_wait) };
+  const most = maxRunning ?? config.max_ack_pending;
+  if (config.max_ack_pending !== most || config.ack_wait < wanted.ack_wait) {
+    const change = { max_ack_pending: most, ack_wait: Math.max(config.ack_wait, wanted.ack_wait) };
     found = await ask("update", { ...config, ...change }).catch(() => found);
   }
   const patience = Math.min(found.config.ack_wait, ...(found.config.backoff ?? []));

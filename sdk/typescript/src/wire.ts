@@ -30,6 +30,8 @@ export interface Task extends Join {
   readonly trace: string | null;
   readonly deadline: number | null;
   readonly eager: boolean;
+  /** Several steps of the parent run may spawn it. */
+  readonly shared: boolean;
   readonly value: string | null;
   readonly tried: number;
   readonly body: Uint8Array;
@@ -37,35 +39,39 @@ export interface Task extends Join {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-const STREAMS: Readonly<Record<string, string>> = {
+/** In which stream a subject is kept, by its first token. */
+const STREAMS = {
   task: "tasks", cancel: "tasks", run: "records", step: "records", join: "records", mark: "records", try: "records", once: "records",
-  value: "values", timer: "timers", due: "timers", in: "inbox",
+  value: "values", timer: "timers", due: "timers", in: "inbox", counters: "counters", workflows: "workflows",
 };
-const BUCKETS = ["counters", "workflows"];
+const isBucket = (name: string): boolean => name === "counters" || name === "workflows";
+const kindOf = (subject: string): string => subject.slice(0, subject.indexOf("."));
 
 /** Where one namespace keeps what. */
 export class Namespace {
-  constructor(readonly name: string) {}
+  private readonly prefixes: readonly [jf: string, kv: string];
+  private readonly streams: ReadonlyMap<string, string>;
 
-  private isInBucket = (subject: string): boolean => BUCKETS.some((bucket) => subject.startsWith(`${bucket}.`));
+  constructor(name: string) {
+    this.prefixes = [`jf.${name}.`, `$KV.jf_${name}_`];
+    this.called = (stream) => `${isBucket(stream) ? "KV_jf" : "JF"}_${name}_${stream}`;
+    this.streams = new Map(Object.entries(STREAMS).map(([kind, stream]) => [kind, this.called(stream)]));
+  }
+
+  /** Return the name of a stream or a bucket. */
+  readonly called: (stream: string) => string;
+
+  /** Return the stream that a subject is of. */
+  stream = (subject: string): string => this.streams.get(kindOf(subject)) ?? "";
 
   /** Return a subject as it stands on the wire. */
-  absolute = (subject: string): string => (this.isInBucket(subject) ? `$KV.jf_${this.name}_${subject}` : `jf.${this.name}.${subject}`);
+  absolute = (subject: string): string => this.prefixes[isBucket(kindOf(subject)) ? 1 : 0] + subject;
 
   /** Return a subject of the wire without its namespace. */
   relative = (subject: string): string => {
-    const prefix = subject.startsWith("$") ? `$KV.jf_${this.name}_` : `jf.${this.name}.`;
-    return subject.startsWith(prefix) ? subject.slice(prefix.length) : subject;
+    const prefix = this.prefixes.find((one) => subject.startsWith(one)) ?? "";
+    return subject.slice(prefix.length);
   };
-
-  /** Return the name of a stream or a bucket. */
-  called = (stream: string): string => (BUCKETS.includes(stream) ? `KV_jf_${this.name}_${stream}` : `JF_${this.name}_${stream}`);
-
-  /** Return the stream that a subject is of. */
-  stream(subject: string): string {
-    const kind = subject.slice(0, subject.indexOf("."));
-    return this.called(STREAMS[kind] ?? kind);
-  }
 }
 
 type Turned = "task" | "timer.wake" | "due.wake";
@@ -91,6 +97,7 @@ export const subjects = {
   value: (root: string, value: string, chunk: number) => `value.${root}.${value}.${chunk}`,
   counter: (kind: "join" | "gate" | "tree", join: Join) => stepped(`counters.${kind}`)(join),
   workflow: (workflow: string, version?: string) => `workflows.${workflow}${version === undefined ? "" : `.${version}`}`,
+  outcomeOfAnyStep: ({ root, parent, run }: Task) => `run.${root}.${parent}.*.${run}`,
   outcomeById: (run: string) => `run.*.*.*.${run}`,
   outcomeOf: (join: Join, child: string, step = join.step) => `run.${join.root}.${join.run}.${step}.${child}`,
   // Tasks and timers: of a tree, of the children of a run, of a run.
@@ -107,7 +114,7 @@ export const parentJoin = (task: Task): Join | undefined =>
 
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
-  "Jf-Value", "traceparent",
+  "Jf-Shared", "Jf-Value", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -131,7 +138,7 @@ export function readTask(subject: string, given: Iterable<readonly [string, stri
     version: headers["Jf-Version"] ?? "", depth: Number(depth), digest: headers["Jf-Digest"] ?? "", key: keyOf(headers["Jf-Key"]),
     metadata: headers["Jf-Metadata"] ?? null, trace: headers["traceparent"] ?? null,
     deadline: deadline === undefined ? null : Number(deadline), eager: headers["Jf-Eager"] === "1",
-    value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
+    shared: headers["Jf-Shared"] === "1", value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
   };
 }
 

@@ -16,7 +16,7 @@ import { headersFrom, sleep } from "./reading.js";
 import { Rules } from "./rules.js";
 import { current, Runner, Stopped, type Delivery, type End } from "./runner.js";
 import { consumersOf, ensureConsumer, type Consumer } from "./topology.js";
-import { readTask, START, subjects, type Task } from "./wire.js";
+import { readTask, subjects, type Task } from "./wire.js";
 import type { Step, Workflow } from "./workflow.js";
 
 /** What can be set of a worker. Times are milliseconds. */
@@ -68,6 +68,8 @@ export class Worker implements AsyncDisposable {
   readonly rules: Rules;
   readonly marks: Marks;
   readonly workflows: ReadonlyMap<string, Workflow>;
+  readonly name: string;
+  /** @internal */
   readonly settings: Required<WorkerOptions>;
   /** @internal */
   readonly holders: Holders;
@@ -102,6 +104,7 @@ export class Worker implements AsyncDisposable {
     this.rules = new Rules(broker, registry);
     const given = Object.entries(options).filter(([, value]) => value !== undefined);
     this.settings = { ...DEFAULTS, name: `${hostname()}:${process.pid}`, ...Object.fromEntries(given) };
+    this.name = this.settings.name;
     const all = [...workflows];
     this.workflows = new Map(all.map((one) => [one.name, one as Workflow]));
     if (this.workflows.size < all.length) throw new InvalidDeclaration("two workflows of one worker have the same name");
@@ -156,8 +159,8 @@ export class Worker implements AsyncDisposable {
 
   private consumer(workflow: string, step: string): Promise<Consumer> {
     const declared = this.declared(workflow, step);
-    const ackWait = declared === undefined && step !== START ? 0 : this.settings.ackWaitMs;
-    return ensureConsumer(this.rules.broker, workflow, step, ackWait, declared?.options.maxRunning);
+    const maxRunning = declared === undefined ? undefined : (declared.options.maxRunning ?? -1);
+    return ensureConsumer(this.rules.broker, workflow, step, this.settings.ackWaitMs, maxRunning);
   }
 
   private declared(workflow: string, step: string): Step | undefined {

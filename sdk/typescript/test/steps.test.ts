@@ -240,12 +240,12 @@ describe("steps", () => {
       type Told = Record<"running" | "workflows", Record<string, unknown>[]> & Record<"name" | "pid" | "slots" | "used" | "waiting" | "leaving", unknown>;
       let told: Told;
       do told = (await ask("ask.workers")).json<Told>(); while (told.running.length < 2 || told.waiting !== 1);
-      assert.deepEqual([told.name, told.pid, told.slots, told.used, told.leaving], [worker.settings.name, process.pid, 100, 1, false]);
+      assert.deepEqual([told.name, told.pid, told.slots, told.used, told.leaving], [worker.name, process.pid, 100, 1, false]);
       assert.deepEqual(told.workflows, ["asked", "leaf"]);
       const [step] = (await ask(`ask.run.${run.id}`, '{"stack": true}')).json<Record<string, unknown>[]>();
       const { started, ...rest } = step!;
       assert.deepEqual(rest, {
-        run: run.id, root: run.id, workflow: "asked", step: "run", worker: worker.settings.name, attempt: 1, turn: 0, state: "waiting",
+        run: run.id, root: run.id, workflow: "asked", step: "run", worker: worker.name, attempt: 1, turn: 0, state: "waiting",
       });
       assert.ok(Math.abs(Number(started) - Date.now() / 1000) < 60);
       await assert.rejects(ask(`ask.run.${"0".repeat(32)}`), /timeout/i);

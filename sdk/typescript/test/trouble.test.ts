@@ -67,18 +67,35 @@ test("what a user may not record is not lost, and ends no worker", async (t) => 
 
 test("a user who may make no streams works where they are, and is told what is missing where they are not", async (t) => {
   const denied = 'permissions: { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.CONSUMER.CREATE.>"] } }';
-  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} } ] }`);
+  const blinded = 'permissions: { publish: { deny: ["$JS.API.STREAM.MSG.GET.>"] } }';
+  const url = await server(t, `config=authorization { users: [ { user: app, password: a }, { user: less, password: l, ${denied} }, { user: blind, password: b, ${blinded} } ] }`);
   const less = { servers: url, user: "less", pass: "l", logger: QUIET };
   await assert.rejects(connect(less), { type: "PermissionDenied", message: /\$JS\.API\.STREAM\.CREATE\.JF_default_tasks/ });
   await using app = await connect({ servers: url, user: "app", pass: "a", logger: QUIET });
   await using client = await connect(less);
   await assert.rejects(new Worker(client, [double]).start(), { type: "PermissionDenied", message: /CONSUMER\.CREATE/ });
+  const noReads = { ...less, user: "blind", pass: "b", namespace: "default" };
+  await using blind = await connect(noReads);
+  await assert.rejects(blind.run("0".repeat(32)).describe(), { type: "PermissionDenied", message: /MSG\.GET\.JF_default_records/ });
   await using first = new Worker(app, [double]);
   await first.start();
   await first.stop();
   await using worker = new Worker(client, [double]);
   await worker.start();
   assert.equal(await (await client.trigger(double, 4)).result({ timeoutMs: 10_000 }), 8);
+});
+
+test("a worker takes up the steps of older code, and leaves how many of them may run", async (t) => {
+  const url = await server(t);
+  await using client = await connect({ servers: url, logger: QUIET });
+  const made = (last: string) => flow<number>("changing").step("first", (n) => n).step(last, (n) => n, { after: "first", maxRunning: 2 });
+  for (const flow of [made("old"), made("new")]) {
+    await using worker = new Worker(client, [flow]);
+    await worker.start();
+  }
+  const pending = async (step: string) =>
+    (await client.rules.broker.api<{ config: { max_ack_pending: number } }>(`CONSUMER.INFO.JF_default_tasks.changing=${step}`)).config.max_ack_pending;
+  assert.deepEqual(await Promise.all(["first", "old", "new"].map(pending)), [-1, 2, 2]);
 });
 
 test("what a task rests on and cannot be read, or is not there, ends its run by name", async (t) => {
