@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from jetflow.broker.layout import Change
+from jetflow.broker.layout import Difference
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -38,12 +38,12 @@ def doctor(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: 
     return 0
 
 
-async def _read(place: Place) -> tuple[Storage, list[Change]]:
+async def _read(place: Place) -> tuple[Storage, list[Difference]]:
     async with place.connect() as client:
         return await client.storage(), await client.drift()
 
 
-def _page_of(storage: Storage, drift: list[Change]) -> Group:
+def _page_of(storage: Storage, drift: list[Difference]) -> Group:
     table = Table("stream", "messages", "MB", "oldest", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -58,7 +58,7 @@ def _page_of(storage: Storage, drift: list[Change]) -> Group:
     return Group(table, Text(), Text(cost), Text(), *map(Text, _told_of(drift)))
 
 
-def _told_of(drift: list[Change]) -> list[str]:
+def _told_of(drift: list[Difference]) -> list[str]:
     if not drift:
         return ["every stream is as it has to be"]
     return [*(change.told for change in drift), "`jetflow setup` mends what the server lets it change"]
