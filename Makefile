@@ -7,7 +7,7 @@ SDK_TS := sdk/typescript
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
-LINTED := $(wildcard jetflow tests examples benchmarks conformance)
+LINTED := $(wildcard jetflow tests docker examples benchmarks conformance)
 
 # pyright looks for packages beside the first python on PATH (--verifytypes ignores --pythonpath), and would ask the
 # network on each run whether there is a newer pyright.

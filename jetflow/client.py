@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
-from jetflow.broker.layout import Change, changes_of
+from jetflow.broker.layout import Difference, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.children import errors_of
@@ -30,6 +30,7 @@ from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import Target, resolve, root_task, trigger_root
 from jetflow.runs.values import with_output
+from jetflow.settings import value_of
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
 
@@ -278,7 +279,7 @@ class Client(Queries):
         """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""
         return await read_storage(self._session.usable())
 
-    async def drift(self) -> list[Change]:
+    async def drift(self) -> list[Difference]:
         """Return in what the namespace's streams differ from what they have to be: `jetflow setup` mends that.
 
         Ages, sizes and replicas are an operator's to choose, and no difference.
@@ -315,9 +316,9 @@ class Connecting(AbstractAsyncContextManager[Client]):
 def connect(
     server: Server = None,
     *,
-    namespace: str = "default",
+    namespace: str | None = None,
     timeout: float = 5.0,
-    replicas: int = 1,
+    replicas: int | None = None,
     max_bytes: int | None = None,
     placement: Placement | None = None,
     auth: Auth | None = None,
@@ -328,14 +329,15 @@ def connect(
 ) -> Connecting:
     """Connect to a namespace, for triggering and following runs.
 
-    ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then ``nats://127.0.0.1:4222``.
+    ``server`` is a URL, several, or a connected client. None of it, or of what follows, is what the settings say
+    (``docs/configuration.md``): ``NATS_URL``, and at last ``nats://127.0.0.1:4222`` and the namespace ``default``.
     ``timeout`` is seconds. ``replicas``, ``max_bytes`` and ``placement`` are those of `WorkerOptions`, and count for
     streams that do not exist yet. ``auth`` says who connects, ``domain`` is a JetStream
     domain, ``inbox_prefix`` is where answers go (else ``_INBOX``), and ``context`` is one of the ``nats`` command line,
     by name or file: it says what is not said here. Without ``ensure`` nothing is made: for those who only look.
 
     Raises:
-        InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
+        InvalidConnection, InvalidSetting, MissingExtra: what was said of how to connect makes no sense.
         AccessDenied: the server refused who connects.
         ServerUnreachable: no server answered in time, or all refused.
         ServerTooOld: the server is older than jetflow needs.
@@ -346,12 +348,14 @@ def connect(
     @asynccontextmanager
     async def open_session() -> AsyncGenerator[Client]:
         access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
-        if max_bytes is not None and max_bytes <= 0:
-            raise ValueError(f"max_bytes is {max_bytes!r}: above 0, or None")
-        retention = Retention(replicas=replicas, max_bytes=max_bytes, placement=placement or Placement())
-        async with await Session.open(
-            access, namespace, timeout=timeout, retention=retention, ensure=ensure
-        ) as session:
+        most = value_of("max_bytes", max_bytes)
+        if most is not None and most <= 0:
+            raise ValueError(f"max_bytes is {most!r}: above 0, or None")
+        retention = Retention(
+            replicas=value_of("replicas", replicas), max_bytes=most, placement=placement or Placement()
+        )
+        space = value_of("namespace", namespace)
+        async with await Session.open(access, space, timeout=timeout, retention=retention, ensure=ensure) as session:
             yield Client(session)
 
     return Connecting(open_session())

@@ -340,6 +340,15 @@ class InvalidConnection(BrokerError, ValueError):
     """What was said of how to connect makes no sense: a URL, a file, a context, or two things that contradict."""
 
 
+class InvalidSetting(JetflowError, ValueError):
+    """A variable of the environment or a file says what a setting cannot be. ``where`` names it."""
+
+    def __init__(self, where: str, value: object, rule: str) -> None:
+        said = where if value is None else f"{where} is {value!r}"
+        super().__init__(f"{said}: {rule}")
+        self.where = where
+
+
 class MissingExtra(JetflowError, ImportError):
     """Something that was asked for needs a package that is not installed; the message says which extra brings it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -13,13 +12,30 @@ from nats.aio.client import Client
 from jetflow.broker.addresses import Address, address_of, shown
 from jetflow.broker.auth import Auth
 from jetflow.broker.contexts import NatsContext, read_context
-from jetflow.errors import InvalidConnection
+from jetflow.errors import InvalidConnection, InvalidSetting
+from jetflow.settings import NAMED, Found, settings_of
 
 Server: TypeAlias = "str | Sequence[str] | Client | None"
 
 DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
 DEFAULT_API: Final = "$JS.API"
 DEFAULT_INBOX: Final = "_INBOX"
+
+AUTH: Final = {
+    "user": "user",
+    "password": "password",
+    "token": "token",
+    "creds": "creds",
+    "nkey": "nkey_seed",
+    "tls_ca": "tls_ca",
+    "tls_cert": "tls_cert",
+    "tls_key": "tls_key",
+    "tls_first": "tls_first",
+}
+"""Settings that say who connects, and what of `Auth` they are."""
+
+WAYS: Final = ("user", "token", "creds", "nkey")
+"""Those that name somebody."""
 
 _TOKENS: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
@@ -64,10 +80,12 @@ def access_of(
 ) -> Access:
     """Put together what was said. What is said here counts before the context's, and user info in URLs like ``auth``.
 
-    Without ``server`` and ``context`` it is ``NATS_URL``, then the context ``NATS_CONTEXT``, then the local default.
+    Without ``server`` and ``context`` it is what `jetflow.settings` find, then the local default. Who connects is found
+    there, too, but only for a server that is: one that is named here is told no credentials of others.
 
     Raises:
         InvalidConnection: it contradicts itself, or names what does not exist.
+        InvalidSetting: a setting that is looked for cannot be read.
     """
     if isinstance(server, Access):
         return server
@@ -75,27 +93,58 @@ def access_of(
         if auth is not None or inbox_prefix is not None or context is not None:
             raise InvalidConnection("a connected client has its own auth, inbox prefix and server: give domain= only")
         return _like(server, _api(domain, NatsContext()))
-    said = _context(server, context)
-    addresses = [address_of(url) for url in _urls(server, said)]
+    found = settings_of()
+    given = [server] if isinstance(server, str) else list(server or ())
+    is_named = bool(given) or context is not None
+    if not is_named:
+        given, context = _nearest(found)
+    said = NatsContext() if context is None else read_context(context)
+    addresses = [address_of(url) for url in _urls(given or [said.url])]
     return Access(
         servers=tuple(address.url for address in addresses),
-        auth=_first([auth, _auth_in(addresses), said.auth()]),
-        api=_api(domain, said),
-        inbox=_inbox(inbox_prefix or said.inbox_prefix or DEFAULT_INBOX),
+        auth=nearest_of([auth, _auth_in(addresses), None if is_named else auth_found(found), said.auth()]),
+        api=_api(domain or _value(found, "domain"), said),
+        inbox=_inbox(inbox_prefix or said.inbox_prefix or _value(found, "inbox_prefix") or DEFAULT_INBOX),
     )
 
 
-def _context(server: Server, name: str | None) -> NatsContext:
-    if name is None and server is None and not os.environ.get("NATS_URL", "").strip(" ,"):
-        name = os.environ.get("NATS_CONTEXT") or None
-    return NatsContext() if name is None else read_context(name)
+def _nearest(found: Mapping[str, Found]) -> tuple[list[str], str | None]:
+    """Return the server or the context that is said nearest by: in the environment before a file, a server first."""
+    server, context = found.get("server"), found.get("context")
+    is_in_files = server is not None and server.origin != NAMED["server"].variable
+    if server is None or (is_in_files and context is not None and context.origin == NAMED["context"].variable):
+        return [], None if context is None else str(context.value)
+    return [str(server.value)], None
 
 
-def _urls(server: str | Sequence[str] | None, said: NatsContext) -> list[str]:
-    given = [server] if isinstance(server, str) else list(server or ())
-    if not given:
-        given = [said.url or os.environ.get("NATS_URL", "")]
+def _urls(given: Sequence[str]) -> list[str]:
     return [url.strip() for text in given for url in text.split(",") if url.strip()] or [DEFAULT_SERVER]
+
+
+def _value(found: Mapping[str, Found], name: str) -> str | None:
+    return None if name not in found else str(found[name].value)
+
+
+def auth_found(found: Mapping[str, Found]) -> Auth | None:
+    """Return who connects by the settings: whoever is named nearest by, and the password that is there.
+
+    Raises:
+        InvalidSetting: a user without a password.
+    """
+    values: dict[str, Any] = {setting: found[name].value for name, setting in AUTH.items() if name in found}
+    who = [found[name].origin for name in WAYS if name in found]
+    in_environment = {NAMED[name].variable for name in WAYS}
+    if any(origin in in_environment for origin in who):
+        for name in WAYS:
+            if name in found and found[name].origin not in in_environment:
+                values.pop(AUTH[name])
+    if "user" not in values:
+        values.pop("password", None)
+    elif "password" not in values:
+        needed = NAMED["password"].variable
+        raise InvalidSetting(found["user"].origin, values["user"], f"no password is in the environment: set {needed}")
+    auth = Auth(**values)
+    return auth if auth != Auth() else None
 
 
 def _auth_in(addresses: list[Address]) -> Auth | None:
@@ -108,7 +157,7 @@ def _auth_in(addresses: list[Address]) -> Auth | None:
     return None
 
 
-def _first(said: list[Auth | None]) -> Auth:
+def nearest_of(said: list[Auth | None]) -> Auth:
     """Return who is named first, with the TLS files that are named first."""
     auths = [auth for auth in said if auth is not None]
     who = next((auth for auth in auths if auth.names_somebody), Auth())

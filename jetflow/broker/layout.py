@@ -36,7 +36,7 @@ _UNLIMITED: Final = {"max_msgs": -1, "max_bytes": -1, "max_age": 0}
 """What a stream of schedules has to have: with any limit the server drops schedules silently."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """What one stream, or a consumer of it, has and needs. ``setting`` is empty where it does not exist.
 
     ``refused`` is why the server did not take the change.
@@ -65,7 +65,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int | None = None
 
 
-async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Change]:
+async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
     """Return in what the streams differ from what they have to be, and from what is wanted.
 
     Raises:
@@ -77,7 +77,7 @@ async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | N
     return [change for changes in per_stream for change in changes]
 
 
-async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Change]:
+async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
     """Make the streams that are missing, change those that differ, and return what was done or was refused.
 
     Raises:
@@ -85,7 +85,7 @@ async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None 
         PermissionDenied: this user may not make or change one.
     """
     wanted = wanted or Wanted()
-    done: list[Change] = []
+    done: list[Difference] = []
     for config in _configs(names, wanted):
         changes = await _changes(connection, config, wanted)
         if any(not change.setting for change in changes):
@@ -101,19 +101,19 @@ def _configs(names: Subjects, wanted: Wanted) -> list[dict[str, Any]]:
     return [retention.applied(config) for config in streams_of(names, retention)]
 
 
-async def _made(connection: Connection, config: dict[str, Any]) -> list[Change]:
+async def _made(connection: Connection, config: dict[str, Any]) -> list[Difference]:
     try:
         await make_stream(connection, config)
     except BrokerRefused as error:
-        return [Change(stream=config["name"], refused=f"the server refuses to make it: {error.description}")]
-    return [Change(stream=config["name"])]
+        return [Difference(stream=config["name"], refused=f"the server refuses to make it: {error.description}")]
+    return [Difference(stream=config["name"])]
 
 
-async def _changes(connection: Connection, config: dict[str, Any], wanted: Wanted) -> list[Change]:
+async def _changes(connection: Connection, config: dict[str, Any], wanted: Wanted) -> list[Difference]:
     name: str = config["name"]
     there = await found(connection, f"STREAM.INFO.{name}")
     if there is None:
-        return [Change(stream=name)]
+        return [Difference(stream=name)]
     has: dict[str, Any] = there["config"]
     metadata: dict[str, str] = has.get("metadata") or {}
     if metadata.get(EDITION_KEY) != EDITION:
@@ -126,12 +126,12 @@ async def _changes(connection: Connection, config: dict[str, Any], wanted: Wante
         return []
     needs = _needed(config) | _chosen(config, wanted)
     changes = [
-        Change(stream=name, setting=setting, has=has.get(setting), needs=value)
+        Difference(stream=name, setting=setting, has=has.get(setting), needs=value)
         for setting, value in needs.items()
         if (has.get(setting) or None) != (value or None)
     ]
     if layout_of(metadata) < int(LAYOUT):
-        changes.append(Change(stream=name, setting="layout", has=layout_of(metadata), needs=int(LAYOUT)))
+        changes.append(Difference(stream=name, setting="layout", has=layout_of(metadata), needs=int(LAYOUT)))
     return changes
 
 
@@ -152,8 +152,8 @@ def _chosen(config: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
     return chosen
 
 
-async def _changed(connection: Connection, name: str, changes: list[Change]) -> list[Change]:
-    """Change one stream, and return the changes with the server's word where it refused."""
+async def _changed(connection: Connection, name: str, changes: list[Difference]) -> list[Difference]:
+    """Difference one stream, and return the changes with the server's word where it refused."""
     there: dict[str, Any] = (await connection.api(f"STREAM.INFO.{name}"))["config"]
     said: dict[str, str] = there.get("metadata") or {}
     metadata = {key: value for key, value in said.items() if not key.startswith("_nats.")}
@@ -175,13 +175,13 @@ class StepConsumer(msgspec.Struct, frozen=True):
     max_running: int | None = None
 
 
-async def missing_consumers(connection: Connection, names: Subjects, steps: Sequence[StepConsumer]) -> list[Change]:
+async def missing_consumers(connection: Connection, names: Subjects, steps: Sequence[StepConsumer]) -> list[Difference]:
     """Return which consumers do not exist, or hold back another number of tasks: of these steps, and of all workers.
 
     Raises:
         PermissionDenied: this user may not ask.
     """
-    changes: list[Change] = []
+    changes: list[Difference] = []
     wanted = [
         *((names.tasks_stream, names.consumer(one.workflow, one.step), one.max_running or -1) for one in steps),
         (names.inbox_stream, names.inbox_consumer, -1),
@@ -190,16 +190,16 @@ async def missing_consumers(connection: Connection, names: Subjects, steps: Sequ
     for stream, consumer, most in wanted:
         there = await found(connection, f"CONSUMER.INFO.{stream}.{consumer}")
         if there is None:
-            changes.append(Change(stream=stream, consumer=consumer))
+            changes.append(Difference(stream=stream, consumer=consumer))
         elif there["config"].get("max_ack_pending") != most:
             has = there["config"].get("max_ack_pending")
-            changes.append(Change(stream=stream, consumer=consumer, setting="max_ack_pending", has=has, needs=most))
+            changes.append(Difference(stream=stream, consumer=consumer, setting="max_ack_pending", has=has, needs=most))
     return changes
 
 
 async def set_up_consumers(
     connection: Connection, names: Subjects, steps: Sequence[StepConsumer], *, ack_wait: float
-) -> list[Change]:
+) -> list[Difference]:
     """Make the consumers that workers of these steps pull, and return those that were missing or have changed.
 
     Raises:

@@ -18,10 +18,13 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
 from jetflow.cli.dashboard import dashboard, open_run
+from jetflow.cli.config import config
 from jetflow.cli.dev import dev
 from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
 from jetflow.cli.graph import graph, workflows
+from jetflow.cli.health import health
+from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
 from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
@@ -33,7 +36,7 @@ from jetflow.cli.users import users
 from jetflow.cli.watch import ENDED, watch
 from jetflow.cli.worker import worker
 from jetflow.cli.workers import workers
-from jetflow.errors import InvalidQuery, JetflowError, RunFailed
+from jetflow.errors import InvalidQuery, InvalidSetting, JetflowError, RunFailed
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -46,6 +49,7 @@ app: Final[App] = App(
     version=lambda: f"jetflow {version('jetflow-nats')}",
     help_format="markdown",
 )
+app.command(new, usage="Usage: jetflow new DIRECTORY")
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
@@ -61,6 +65,8 @@ app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
+app.command(health, usage="Usage: jetflow health [OPTIONS]")
+app.command(config, usage="Usage: jetflow config [OPTIONS]")
 app.command(setup, usage="Usage: jetflow setup [MODULE[:OBJECT]]... [OPTIONS]")
 app.command(users, usage="Usage: jetflow users [NAMESPACE]... [OPTIONS]")
 app.command(dashboard, usage="Usage: jetflow dashboard [OPTIONS]")
@@ -79,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (CycloptsError, UsageError, InvalidQuery) as error:
+    except (CycloptsError, UsageError, InvalidQuery, InvalidSetting) as error:
         return _refuse(error, MISUSED)
     except RunFailed as failed:
         return _refuse(failed, ENDED.get(failed.status, FAILED))

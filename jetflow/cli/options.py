@@ -9,7 +9,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from cyclopts import Parameter
 
 from jetflow.errors import JetflowError
-from jetflow.worker.options import WorkerOptions
+from jetflow.settings import ARGUMENT, NAMED, Found, settings_of
+from jetflow.worker.options import OPTIONS, WorkerOptions
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 FLAG: Final = Parameter(negative=(), show_default=False)
 """What is off unless it is given."""
@@ -17,10 +20,10 @@ FLAG: Final = Parameter(negative=(), show_default=False)
 AsJson: TypeAlias = Annotated[bool, FLAG, Parameter(name="--json", help="Print JSON.")]
 Verbose: TypeAlias = Annotated[bool, FLAG, Parameter(name="--verbose", help="Print tracebacks of errors, too.")]
 
-_DEFAULTS = WorkerOptions()
 
-_OPTION_OF: Final = {"step_processes": "processes"}
-"""The worker's options that have another name here."""
+def default_of(name: str) -> Parameter:
+    """Have the help show the default of a setting; what is in force says `jetflow config`."""
+    return Parameter(show_default=lambda _: str(NAMED[name].default))
 
 
 class UsageError(JetflowError, ValueError):
@@ -30,49 +33,74 @@ class UsageError(JetflowError, ValueError):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WorkerFlags:
-    """What can be set of a worker on the command line. Times are seconds."""
+    """What can be set of a worker on the command line. Times are seconds; None was not given."""
 
-    slots: Annotated[int, Parameter(help="Step bodies that run at once.")] = _DEFAULTS.slots
-    ack_wait: Annotated[float, Parameter(help="Seconds of silence after which another worker gets a task.")] = (
-        _DEFAULTS.ack_wait
-    )
-    park_after: Annotated[float, Parameter(help="Seconds that a step waits for children in memory.")] = (
-        _DEFAULTS.park_after
-    )
-    max_waiting: Annotated[int, Parameter(help="Steps that wait for children in memory at once.")] = (
-        _DEFAULTS.max_waiting
-    )
-    keep: Annotated[float, Parameter(help="Seconds that a finished root run is kept, with its tree.")] = _DEFAULTS.keep
+    slots: Annotated[int | None, default_of("slots"), Parameter(help="Step bodies that run at once.")] = None
+    ack_wait: Annotated[
+        float | None,
+        default_of("ack_wait"),
+        Parameter(help="Seconds of silence after which another worker gets a task."),
+    ] = None
+    park_after: Annotated[
+        float | None, default_of("park_after"), Parameter(help="Seconds that a step waits for children in memory.")
+    ] = None
+    max_waiting: Annotated[
+        int | None, default_of("max_waiting"), Parameter(help="Steps that wait for children in memory at once.")
+    ] = None
+    keep: Annotated[
+        float | None, default_of("keep"), Parameter(help="Seconds that a finished root run is kept, with its tree.")
+    ] = None
     keep_failed: Annotated[
         float | None, Parameter(help="The same for root runs that have not succeeded; as --keep if it is not given.")
-    ] = _DEFAULTS.keep_failed
-    keep_runs: Annotated[int, Parameter(help="Finished root runs that are kept at most.")] = _DEFAULTS.keep_runs
-    grace: Annotated[float, Parameter(help="Seconds that running steps may go on at the end.")] = _DEFAULTS.grace
+    ] = None
+    keep_runs: Annotated[
+        int | None, default_of("keep_runs"), Parameter(help="Finished root runs that are kept at most.")
+    ] = None
+    grace: Annotated[
+        float | None, default_of("grace"), Parameter(help="Seconds that running steps may go on at the end.")
+    ] = None
     step_processes: Annotated[
         int | None,
         Parameter(help='Steps with runs_in="process" that run at once; as many as cores if it is not given.'),
-    ] = _DEFAULTS.processes
-    replicas: Annotated[int, Parameter(help="Replicas of each stream, when it is made.")] = _DEFAULTS.replicas
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(help="What to log on stderr.")] = (
-        "info"
-    )
+    ] = None
+    durable: Annotated[
+        bool | None,
+        Parameter(negative=(), help="For servers with sync_interval: always."),
+    ] = None
+    replicas: Annotated[
+        int | None, default_of("replicas"), Parameter(help="Replicas of each stream, when it is made.")
+    ] = None
+    max_bytes: Annotated[
+        int | None, Parameter(help="Bytes of each stream that refuses what is new, when it is made.")
+    ] = None
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        default_of("log_level"),
+        Parameter(help="What to log on stderr."),
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        """Return what was given, by setting."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def options(self) -> WorkerOptions:
         """Return the worker's options.
 
         Raises:
             UsageError: a value is out of range.
+            InvalidSetting: a variable or a file says what a setting cannot be.
         """
+        found = settings_of(self.given())
         values: dict[str, Any] = {}
-        for field in fields(self):
-            if field.name == "log_level":
+        for name, option in OPTIONS.items():
+            if name not in found:
                 continue
-            option, value = _OPTION_OF.get(field.name, field.name), getattr(self, field.name)
+            value = found[name].value
             try:
                 WorkerOptions(**{option: value})
             except ValueError as error:
                 rule = str(error).rpartition(": ")[2]
-                raise UsageError(f"--{field.name.replace('_', '-')} is {value}: it must be {rule}") from None
+                raise UsageError(f"{told(name, found[name])}: it must be {rule}") from None
             values[option] = value
         return WorkerOptions(**values)
 
@@ -82,13 +110,28 @@ class WorkerFlags:
             part
             for field in fields(self)
             if getattr(self, field.name) is not None
-            for part in (f"--{field.name.replace('_', '-')}", str(getattr(self, field.name)))
+            for part in _as_option(field.name, getattr(self, field.name))
         ]
 
     def start_logging(self) -> None:
         """Log to stderr from now on."""
+        found = settings_of(self.given())["log_level"]
+        if found.value not in LOG_LEVELS:
+            raise UsageError(f"{told('log_level', found)}: it must be one of {', '.join(LOG_LEVELS)}")
         logging.basicConfig(
-            level=self.log_level.upper(),
+            level=str(found.value).upper(),
             format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         )
         logging.getLogger("watchfiles").setLevel("WARNING")  # it counts changes, which are named here anyway
+
+
+def _as_option(name: str, value: object) -> tuple[str, ...]:
+    option = f"--{name.replace('_', '-')}"
+    return (option,) if value is True else (option, str(value))
+
+
+def told(name: str, found: Found) -> str:
+    """Return a setting and its value as they are named to whoever has set it."""
+    where = f"--{name.replace('_', '-')}" if found.origin == ARGUMENT else found.origin
+    where = where if where in (f"--{name.replace('_', '-')}", NAMED[name].variable) else f"{name} in {where}"
+    return f"{where} is {found.value}"

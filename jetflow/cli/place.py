@@ -14,17 +14,17 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from jetflow.broker.access import Access, access_of
+from jetflow.broker.access import Access, access_of, auth_found, nearest_of
 from jetflow.broker.auth import Auth
-from jetflow.cli.options import FLAG, UsageError
+from jetflow.cli.options import FLAG, UsageError, default_of
 from jetflow.cli.project import DevServer, dev_server
 from jetflow.client import Client, connect
+from jetflow.settings import settings_of, value_of
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Workflow
 
 PASSWORD: Final = "NATS_PASSWORD"
-TOKEN: Final = "NATS_TOKEN"
 
 _SAYING: Final = ("NATS_URL", "NATS_CONTEXT")
 
@@ -41,7 +41,7 @@ class Place:
             "runs in this directory, else nats://127.0.0.1:4222."
         ),
     ] = None
-    namespace: Annotated[str, Parameter(help="The jetflow namespace.")] = "default"
+    namespace: Annotated[str | None, default_of("namespace"), Parameter(help="The jetflow namespace.")] = None
     context: Annotated[
         str | None,
         Parameter(
@@ -64,7 +64,8 @@ class Place:
     def servers(self) -> list[str] | None:
         """The URLs; None leaves the choice to the context, ``NATS_URL`` and the default.
 
-        Where nothing is said, it is the server of the `jetflow dev` that runs in this project.
+        Where neither an argument nor the environment says anything, it is the server of the `jetflow dev` that runs in
+        this project, before what a file says.
         """
         urls = [url.strip() for url in (self.server or "").split(",") if url.strip()]
         if urls:
@@ -76,6 +77,10 @@ class Place:
         """The `jetflow dev` of this project, if nothing says that another server is meant."""
         said = self.server or self.context or any(os.environ.get(name, "").strip(" ,") for name in _SAYING)
         return None if said else dev_server()
+
+    def given(self) -> dict[str, object]:
+        """Return what was given, by setting."""
+        return {field.name: getattr(self, field.name) or None for field in fields(self)}
 
     @property
     def shown(self) -> str:
@@ -140,13 +145,16 @@ class Place:
         }
 
     def _auth(self) -> Auth | None:
-        password = None if self.user is None else os.environ.get(PASSWORD)
+        """Return who connects: by the options, and else by the environment and the project's files.
+
+        Whoever a URL or a context that is given names is nobody's business here.
+        """
+        password = None if self.user is None else value_of("password")
         if self.user is not None and password is None:
             raise UsageError(f"--user is {self.user}, and no password is in the environment: set {PASSWORD}")
-        auth = Auth(
+        given = Auth(
             user=self.user,
             password=password,
-            token=self._token(),
             creds=self.creds,
             nkey_seed=self.nkey,
             tls_ca=self.tls_ca,
@@ -154,11 +162,7 @@ class Place:
             tls_key=self.tls_key,
             tls_first=self.tls_first,
         )
-        return auth if auth != Auth() else None
-
-    def _token(self) -> str | None:
-        """Return the environment's token, unless somebody is named nearer by."""
         urls = self.server or os.environ.get("NATS_URL", "")
-        if self.user or self.creds or self.nkey or self.context or "@" in urls:
-            return None
-        return os.environ.get(TOKEN) or None
+        if not (given.names_somebody or self.context or "@" in urls):
+            given = nearest_of([given, auth_found(settings_of())])
+        return given if given != Auth() else None

@@ -10,12 +10,21 @@ import msgspec
 from cyclopts import Parameter
 
 from jetflow.broker.connection import Connection
-from jetflow.broker.layout import Change, StepConsumer, Wanted, changes_of, missing_consumers, set_up, set_up_consumers
+from jetflow.broker.layout import (
+    Difference,
+    StepConsumer,
+    Wanted,
+    changes_of,
+    missing_consumers,
+    set_up,
+    set_up_consumers,
+)
 from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import load_workflows
 from jetflow.cli.options import FLAG, AsJson, UsageError
 from jetflow.cli.place import Place
+from jetflow.settings import value_of
 from jetflow.wire.subjects import Subjects
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Workflow
@@ -53,8 +62,8 @@ def setup(
 
 async def _apply(
     place: Place, wanted: Wanted, steps: Sequence[StepConsumer] | None, ack_wait: float, *, check: bool
-) -> list[Change]:
-    names = Subjects(place.namespace)
+) -> list[Difference]:
+    names = Subjects(value_of("namespace", place.namespace))
     async with await Connection.open(place.access()) as connection:
         if check:
             changes = await changes_of(connection, names, wanted)
@@ -79,7 +88,7 @@ def _consumed(workflows: Sequence[Workflow[Any, Any]]) -> list[StepConsumer]:
     return found
 
 
-def _print(changes: Sequence[Change], *, check: bool, as_json: bool) -> None:
+def _print(changes: Sequence[Difference], *, check: bool, as_json: bool) -> None:
     if as_json:
         print_json([msgspec.to_builtins(change) for change in changes])
         return

@@ -15,13 +15,16 @@ from cyclopts import Parameter
 import jetflow.processes
 from jetflow.cli import loop
 from jetflow.cli.loading import load_workflows
-from jetflow.cli.options import UsageError, WorkerFlags
+from jetflow.cli.options import UsageError, WorkerFlags, default_of, told
 from jetflow.cli.place import Place
+from jetflow.settings import settings_of
 
 
 def worker(
     *targets: Annotated[str, Parameter(help="pkg.mod, pkg.mod:flow, path/to/file.py or path/to/file.py:flow.")],
-    processes: Annotated[int, Parameter(help="Worker processes, each with its own slots.")] = 1,
+    processes: Annotated[
+        int | None, default_of("processes"), Parameter(help="Worker processes, each with its own slots.")
+    ] = None,
     place: Place = Place(),  # noqa: B008 - frozen
     flags: WorkerFlags = WorkerFlags(),  # noqa: B008 - frozen
     tied: Annotated[bool, Parameter(show=False, negative=())] = False,
@@ -39,10 +42,11 @@ def worker(
     """
     flags.start_logging()
     options = flags.options()
-    if processes < 1:
-        raise UsageError(f"--processes is {processes}: it must be above 0")
+    several = settings_of({"processes": processes})["processes"]
+    if several.value < 1:
+        raise UsageError(f"{told('processes', several)}: it must be above 0")
     if not supervised and os.name == "posix":
-        _become_supervisor(processes, tied=tied)
+        _become_supervisor(several.value, tied=tied)
     if tied or supervised:
         _end_with_stdin()
     loop.run(place.worker(load_workflows(targets), options).run(started=_say_started if supervised else None))

@@ -105,6 +105,7 @@ def _worker(names: Subjects) -> list[str]:
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in kinds),
         f"{names.prefix}.who.*",
+        f"{names.prefix}.ask.workers",  # `jetflow health`
         names.all_counters,
         names.all_workflows,
         f"_INBOX.{names.namespace}.>",  # answers to those who ask workers

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from jetflow.broker.topology import Placement, Retention
+from jetflow.errors import InvalidSetting
 from jetflow.processes.pool import PoolOptions, cores
+from jetflow.settings import settings_of
+
+OPTIONS: Final = {
+    **{name: name for name in ("slots", "ack_wait", "park_after", "max_waiting", "keep", "keep_failed", "keep_runs")},
+    **{name: name for name in ("grace", "durable", "replicas", "max_bytes")},
+    "step_processes": "processes",
+}
+"""Settings of a worker, and what they are called in `WorkerOptions`."""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +105,23 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         if value is not None and not isinstance(value, int | float):
             raise TypeError(f"WorkerOptions({name}={value!r}): a number")
         return value
+
+    @classmethod
+    def from_settings(cls) -> WorkerOptions:
+        """Return what the environment and the project's files say, and the defaults for the rest.
+
+        Raises:
+            InvalidSetting: a variable or a file says what a setting cannot be.
+        """
+        found = settings_of()
+        values = {OPTIONS[name]: found[name] for name in OPTIONS if name in found}
+        for option, said in values.items():
+            try:
+                cls(**{option: said.value})
+            except ValueError as error:
+                rule = str(error).rpartition(": ")[2]
+                raise InvalidSetting(said.origin, said.value, f"it must be {rule}") from None
+        return cls(**{option: said.value for option, said in values.items()})
 
     def pool(self) -> PoolOptions:
         """Return how many processes the steps have that run in some, and when one is replaced."""

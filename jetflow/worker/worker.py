@@ -23,6 +23,7 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.errors import BrokerError, InvalidDeclaration
 from jetflow.processes.pool_places import check_not_importing, places_of
+from jetflow.settings import value_of
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
@@ -36,9 +37,11 @@ class Worker:
 
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then the local default. ``slots`` is
     how many step bodies run at once. ``auth``, ``domain``, ``inbox_prefix`` and ``context`` are those of
-    `jetflow.connect`. Everything else is in ``options``. ``counts`` tells what it has done.
+    `jetflow.connect`. Everything else is in ``options``; without them it is what the settings say
+    (``docs/configuration.md``). ``counts`` tells what it has done.
 
     Raises:
+        InvalidSetting: a variable or a file says what a setting cannot be.
         InvalidDeclaration: no workflow, two of one name, or steps in processes that these cannot import.
     """
 
@@ -47,7 +50,7 @@ class Worker:
         workflows: Iterable[Workflow[Any, Any]] | Workflow[Any, Any],
         *,
         server: Server = None,
-        namespace: str = "default",
+        namespace: str | None = None,
         slots: int | None = None,
         options: WorkerOptions | None = None,
         auth: Auth | None = None,
@@ -67,13 +70,13 @@ class Worker:
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
         places_of(declared)  # and one whose steps no process would find
-        options = options or WorkerOptions()
+        options = options or WorkerOptions.from_settings()
         self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)
         self.name: str = f"{socket.gethostname()}-{os.getpid()}"
         self._access = lambda: access_of(  # a closure: what it holds may have a password, and is in no repr
             server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context
         )
-        self._namespace = namespace
+        self._namespace: str = value_of("namespace", namespace)
         self._services: Services | None = None
         self._hurry = asyncio.Event()
         self._ended: BrokerError | None = None
