@@ -17,7 +17,7 @@ import msgspec
 
 from jetflow.client import Client
 from jetflow.dashboard.problems import Problem, problem_of
-from jetflow.errors import JetflowError, UnknownRun
+from jetflow.errors import BrokerError, JetflowError, UnknownRun
 
 MOST_RUNS: Final = 200_000
 """Runs that one job may be for."""
@@ -158,6 +158,13 @@ class Job:
                 changed = True
         except UnknownRun:
             changed = False
+        except BrokerError:
+            raise
+        except JetflowError as error:
+            self._failed += 1
+            self._problem = self._problem or problem_of(error).body()
+            self.tell()
+            return
         if changed:
             self._done += 1
         else:
