@@ -65,12 +65,12 @@ class Job:
     """One action on many runs. ``changed`` is set, and replaced, whenever what it tells has changed."""
 
     def __init__(self, action: BulkAction, user: str) -> None:
-        self.id = token_hex(8)
+        self.id: str = token_hex(8)
         self.action: BulkAction = action
-        self.user = user
+        self.user: str = user
         self.state: State = "counting"
         self.ids: list[str] = []
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         self.touched: float = time()
         self.task: asyncio.Task[None] | None = None
         self._at = time()

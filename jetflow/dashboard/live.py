@@ -80,7 +80,7 @@ class Listener:
 class _Topic:
     def __init__(self, name: str, source: Source, client: GetClient) -> None:
         self.listeners: set[Listener] = set()
-        self.left_at = monotonic()
+        self.left_at: float = monotonic()
         self._name = name
         self._source = source
         self._client = client
