@@ -111,7 +111,8 @@ class Dashboard:
             await self._lifespan(receive, send)
             return
         if scope["type"] != "http":
-            raise ValueError(f"the dashboard speaks HTTP, and not {scope['type']}")
+            await send({"type": "websocket.close"})
+            return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

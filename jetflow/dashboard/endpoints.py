@@ -38,7 +38,7 @@ Handler: TypeAlias = Callable[..., Awaitable[Any]]
 H = TypeVar("H", bound=Handler)
 
 
-class Noted(NamedTuple):
+class Noted(msgspec.Struct, frozen=True):
     """What an action tells of itself for the log."""
 
     count: int | None = None

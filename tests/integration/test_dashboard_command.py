@@ -17,7 +17,7 @@ WITHOUT_UVICORN = """
 import sys
 sys.modules["uvicorn"] = None
 from jetflow.cli import main
-main()
+sys.exit(main())
 """
 TOKEN = "a-token-of-some-length"
 
