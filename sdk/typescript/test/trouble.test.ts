@@ -35,6 +35,15 @@ test("a server is killed and comes back in the middle of a fan-out", async (t) =
   });
 });
 
+test("more messages in one turn of the event loop than batches may be under way", async (t) => {
+  await using client = await connect({ servers: await server(t), logger: QUIET });
+  const { broker } = client.rules;
+  const join = `once.${"a".repeat(32)}.${"b".repeat(32)}.run`;
+  const receipts = await Promise.all(Array.from({ length: 12_000 }, (_, n) => broker.publish(`${join}.n${n}`, String(n))));
+  assert.ok(receipts.every((one) => !one.taken));
+  assert.equal(await broker.total(`${join}.*`), 12_000);
+});
+
 test("who connects is told to the server as in Python", async (t) => {
   const config = "authorization { users: [ { user: app, password: \"s p:@/\" } ] }";
   const url = await server(t, `config=${config}`);
