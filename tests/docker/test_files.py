@@ -48,7 +48,9 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, A
 # --- images
 
 
-@pytest.mark.parametrize("file", ["docker/Dockerfile", "docker/example/Dockerfile"])
+@pytest.mark.parametrize(
+    "file", ["docker/Dockerfile", "docker/example/Dockerfile", "jetflow/cli/new_project/Dockerfile.txt"]
+)
 def test_hadolint_has_nothing_to_say(file: str) -> None:
     assert tool("hadolint", "--failure-threshold", "info", file) == ""
 
