@@ -178,7 +178,7 @@ class StoredQueries:
         children = ChildQuestion(
             located=located,
             question=cursor.question,
-            workflows=await self._counting.workflows(located) if choice.status is None else {},
+            kept=await self._counting.kept(located) if choice.status is None else None,
             step=choice.step,
             workflow=choice.workflow,
             status=choice.status,
