@@ -107,24 +107,31 @@ class Seeker:
                 near = middle
         return far, max(0, count)
 
-    async def near(self, n: int) -> Place:
-        """Return a place from which the n-th message, from 0, is not far; the end where there are not so many."""
+    async def near(self, n: int, total: int | None = None) -> Place:
+        """Return a place from which the n-th message, from 0, is not far; the end where there are not so many.
+
+        ``total`` is how many there are, where that is known. It is looked first where it would stand if nothing else
+        was stored between them, which costs one count.
+        """
         low, high = self._landmarks.around(n)
         if low is not None and n - low.n <= NEAR:
             return low
-        first, left = await self._store.page(self._stream, self._filter, after=self._behind, size=1)
-        total, last = len(first) + left, await self._store.last_sequence(self._stream)
+        last = await self._store.last_sequence(self._stream)
+        if total is None:
+            total = await self.count(self._behind)
         if n >= total:
             return Place(last, total)
-        low = low or Place(first[0].sequence - 1, 0)
-        high = high or Place(last, total)
-        by_share = True
+        if low is None:
+            first = await self._store.first(self._stream, self._filter, after=self._behind)
+            low = Place(last if first is None else first.sequence - 1, 0)
+            self._landmarks.add(low)
+        high, by_share, width = high or Place(last, total), True, n - low.n
         while n - low.n > NEAR and high.behind - low.behind > 1:
-            width = high.behind - low.behind
-            step = int(width * (n - low.n) / max(1, high.n - low.n)) - NEAR // 2 if by_share else width // 2
-            middle = min(high.behind - 1, max(low.behind + 1, low.behind + step))
+            middle = min(high.behind - 1, max(low.behind + 1, low.behind + width - NEAR // 2))
             found = Place(middle, total - await self.count(middle))
             self._landmarks.add(found)
             low, high = (found, high) if found.n <= n else (low, found)
+            width = high.behind - low.behind
+            width = int(width * (n - low.n) / max(1, high.n - low.n)) if by_share else (width + NEAR) // 2
             by_share = not by_share
         return low

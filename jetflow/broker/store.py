@@ -145,6 +145,13 @@ class Store:
             request["start_time"] = written(since)
         return await self._direct_batch(stream, request)
 
+    async def window(self, stream: str, after: int, size: int) -> list[Stored]:
+        """Return what is stored on the ``size`` sequences behind one, whatever it is: nothing is counted for it."""
+        subject = self._connection.api_subject(f"DIRECT.GET.{stream}")
+        bodies = (orjson.dumps({"seq": sequence}) for sequence in range(after + 1, after + 1 + size))
+        answers = await asyncio.gather(*(self._connection.request(subject, body) for body in bodies))
+        return [_from_replica(answer) for answer in answers if not _is_status(answer)]
+
     async def last_sequence(self, stream: str) -> int:
         """Return the sequence of the newest message of a stream, stored or removed; 0 if there never was one."""
         answer = await self._connection.api(f"STREAM.INFO.{stream}")

@@ -12,6 +12,12 @@ ANY = "*"
 """Stands for any token."""
 
 
+def matches(subject: str, wanted: str) -> bool:
+    """Tell whether a subject is one of a filter whose wildcards each stand for one token."""
+    tokens, names = wanted.split("."), subject.split(".")
+    return len(tokens) == len(names) and all(token in (ANY, name) for token, name in zip(tokens, names, strict=True))
+
+
 class Filters:
     """The filters of one namespace. A token that is not given stands for any."""
 

@@ -68,6 +68,34 @@ async def test_children_come_in_pages_in_the_order_of_their_spawning(
     assert (beyond.items, beyond.next, beyond.total) == ((), None, 50)
 
 
+async def test_pages_are_exact_where_two_runs_have_spawned_at_once(
+    client: Client, worker: Callable[..., Worker]
+) -> None:
+    @workflow("mixed")
+    async def mixed(count: int, ctx: Context) -> None:
+        for number in range(count):
+            await ctx.spawn_workflow(leaf, number * 10, key=str(number))
+
+    async with worker([mixed, leaf]):
+        runs = [await client.trigger(mixed, 150) for _ in range(2)]
+        for run in runs:
+            await run.result(PATIENCE)
+    for run in runs:
+        assert (await client.totals(run.id)).totals.succeeded == 150
+        for offset in (0, 140, 70, 20, 149):
+            page = await client.children(run.id, offset=offset, limit=7)
+            assert [row.key for row in page.items] == [str(n) for n in range(offset, min(150, offset + 7))]
+            assert [row.n for row in page.items] == list(range(offset, min(150, offset + 7)))
+            assert (page.total, page.next is None) == (150, offset > 142)
+        seen: list[str | None] = []
+        after = None
+        while len(seen) < 150:
+            page = await client.children(run.id, limit=40, after=after)
+            seen += [row.key for row in page.items]
+            after = page.next
+        assert seen == [str(n) for n in range(150)]
+
+
 async def test_children_of_one_status(client: Client, worker: Callable[..., Worker]) -> None:
     async with worker([fan, leaf]):
         run = await client.trigger(fan, 50)

@@ -19,10 +19,11 @@ from jetflow.broker.store import Stored
 from jetflow.engine.graph import START
 from jetflow.runs.located import Located
 from jetflow.runs.query.child_rows import ChildRows
+from jetflow.runs.query.counting import Kept
 from jetflow.runs.query.cursors import Cursor
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.rows import ChildRow, Page, Searched
-from jetflow.wire.filters import ANY, Filters
+from jetflow.wire.filters import ANY, Filters, matches
 
 FEWEST: Final = 50
 """Messages that are read at once at least."""
@@ -33,6 +34,13 @@ MOST_AT_ONCE: Final = 1000
 MOST_READ: Final = 20_000
 """Messages that are read for one page at most; it says so if that was not all."""
 
+FIRST_WINDOW: Final = 10
+WINDOW: Final = 100
+"""Sequences that are read at once: few first, to see what stands there."""
+
+SMALL: Final = 64 * 1024
+"""Bytes of a message up to which so many are read at once."""
+
 REMEMBERED: Final = 100
 """Lists in which it is remembered which place stands where."""
 
@@ -42,12 +50,12 @@ MakeRows: TypeAlias = Callable[[Sequence[Stored]], Coroutine[Any, Any, list[tupl
 class ChildQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """Which children are asked for. ``question`` tells it from others in cursors.
 
-    ``workflows`` are those of which the run has children, with their first steps.
+    ``kept`` is how many children of each workflow the run has, with their tasks; None where that is not needed.
     """
 
     located: Located
     question: str
-    workflows: dict[str, tuple[str, ...]]
+    kept: Kept | None = None
     step: str | None = None
     workflow: str | None = None
     status: str | None = None
@@ -70,7 +78,8 @@ class ChildQuestion(msgspec.Struct, frozen=True, kw_only=True):
 class _Source(msgspec.Struct, frozen=True):
     """Where a list is read from: ``behind`` a sequence, for nothing of it stands before.
 
-    An ``exact`` one has one message a row, so that places can be counted.
+    An ``exact`` one has one message a row, so that places can be counted. ``total`` is how many there are, where that
+    is known.
     """
 
     stream: str
@@ -78,15 +87,17 @@ class _Source(msgspec.Struct, frozen=True):
     rows: MakeRows
     exact: bool
     behind: int = 0
+    total: int | None = None
 
 
 class _Reading:
     """The reading of one page: ``rows`` that are asked for, up to sequence ``after``, and how many are ``left``."""
 
-    def __init__(self, asked: ChildQuestion, source: _Source, limit: int, after: int, *, skip: int) -> None:
+    def __init__(self, asked: ChildQuestion, source: _Source, limit: int, after: int, *, place: int, skip: int) -> None:
         self._asked = asked
         self._source = source
         self._limit = limit
+        self._place = place
         self._skip = skip
         self.after: int = after
         self.left: int = 1
@@ -97,6 +108,9 @@ class _Reading:
     async def read(self, session: Session) -> int:
         """Read until the page is full; return how many messages there were from where it began on."""
         source, total = self._source, -1
+        if source.total is not None:
+            total = self.left = max(0, source.total - self._place)
+            await self._read_dense(session, source.total)
         while len(self.rows) < self._limit and self.left and self.read_so_far < MOST_READ:
             wanted = self._limit - len(self.rows) + self._skip - self.skipped
             size = min(MOST_AT_ONCE, max(wanted, 0 if source.exact else FEWEST))
@@ -106,6 +120,20 @@ class _Reading:
             self.read_so_far += len(messages)
             await self._take(messages)
         return total
+
+    async def _read_dense(self, session: Session, total: int) -> None:
+        """Read sequence by sequence, as long as most of what stands there is of the list: nothing is counted for it."""
+        source, most = self._source, FIRST_WINDOW
+        while len(self.rows) < self._limit and self.left:
+            size = min(most, self._limit - len(self.rows) + self._skip - self.skipped)
+            window = await session.store.window(source.stream, self.after, size)
+            found = [message for message in window if matches(message.subject, source.subject)]
+            self.read_so_far += len(found)
+            await self._take(found)
+            self.left = max(0, total - self._place - self.read_so_far)
+            if 2 * len(found) < size or sum(len(message.body) for message in window) > size * SMALL:
+                return
+            most = WINDOW
 
     async def _take(self, messages: list[Stored]) -> None:
         skipped = min(len(messages), self._skip - self.skipped)
@@ -140,8 +168,8 @@ class ChildLists:
         if cursor.n and not cursor.at:
             store = self._session.store
             seeker = Seeker(store, source.stream, source.subject, behind=source.behind, landmarks=landmarks)
-            after, place = await seeker.near(cursor.n)
-        reading = _Reading(asked, source, limit, after, skip=max(0, cursor.n - place))
+            after, place = await seeker.near(cursor.n, source.total)
+        reading = _Reading(asked, source, limit, after, place=place, skip=max(0, cursor.n - place))
         total = await reading.read(self._session)
         begin = place + reading.skipped
         rows = reading.rows
@@ -177,21 +205,20 @@ class ChildLists:
         if asked.status not in (None, "open"):
             subject = filters.marks(*run, step=step, status=asked.status, workflow=workflow)
             return _Source(names.records_stream, subject, self._rows.of_marks, exact=True)
-        firsts = [
-            (name, first)
-            for name, steps in asked.workflows.items()
-            if asked.workflow in (None, name)
-            for first in steps
-        ]
+        kept = asked.kept.counts if asked.kept is not None else {}
+        chosen = [name for name in kept if asked.workflow in (None, name)]
+        firsts = [first for name in chosen for first in await self._declared.firsts(name)]
         if len(firsts) == 1:
             workflow, first = firsts[0]
         else:
             first = ANY
         one_each = len(firsts) == 1 or (bool(firsts) and await self._declared.have_one_step(firsts))
+        exact = one_each and asked.status is None and asked.is_of_every_step
         return _Source(
             names.tasks_stream,
             filters.first_tasks(*run, workflow=workflow, step=first),
             self._rows.of_tasks,
-            exact=one_each and asked.status is None and asked.is_of_every_step,
+            exact=exact,
+            total=sum(kept[name] for name in chosen) if exact and asked.kept and asked.kept.settled else None,
             behind=asked.located.turns[0].message.sequence if firsts and asked.located.turns else 0,
         )

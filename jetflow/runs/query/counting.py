@@ -23,7 +23,7 @@ from jetflow.broker.store import collect
 from jetflow.runs.located import Located, state_of
 from jetflow.runs.query.declared import FRESH, Declared
 from jetflow.runs.query.rows import RunTotals, StepTotals, WorkflowTotals
-from jetflow.runs.query.shapes import Firsts, Shape, by_workflow, read_shape
+from jetflow.runs.query.shapes import Shape, read_shape
 from jetflow.runs.trace import Totals
 from jetflow.wire.filters import ANY, Filters
 from jetflow.wire.records import decode_outcome
@@ -58,12 +58,17 @@ class _Counted(msgspec.Struct, frozen=True):
     unwell_of: dict[str, list[int]]
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct, frozen=True):
     """How many children of each workflow have tasks, when that was counted, and while what it holds."""
 
     counts: dict[str, int]
     at: float
     settled: tuple[str, ...] | None
+
+    @property
+    def total(self) -> int | None:
+        """How many there are, if that can not change at any moment."""
+        return None if self.settled is None else sum(self.counts.values())
 
 
 class Counting:
@@ -72,9 +77,9 @@ class Counting:
     def __init__(self, session: Session, declared: Declared) -> None:
         self._session = session
         self._declared = declared
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._over: OrderedDict[str, _Counted] = OrderedDict()
-        self._under_way: dict[str, asyncio.Task[_Kept]] = {}
+        self._under_way: dict[str, asyncio.Task[Kept]] = {}
 
     async def totals(self, located: Located, shape: Shape | None = None, counts: Counts | None = None) -> RunTotals:
         """Count the children of a run, in all, by step and by workflow."""
@@ -94,24 +99,24 @@ class Counting:
             spawning=shape.spawning,
         )
 
-    async def workflows(self, located: Located) -> Firsts:
-        """Return the workflows of which a run has children whose tasks are stored, with their first steps."""
-        known, firsts = self._kept.get(located.run), by_workflow(await self._declared.firsts())
-        if known is None or (not (located.outcome is not None and known.settled) and monotonic() - known.at > FRESH):
-            known = await self._kept_of(located, firsts, None, self._session.store)
-        return {workflow: firsts.get(workflow, ()) for workflow in known.counts}
+    async def kept(self, located: Located) -> Kept:
+        """Return how many children of each workflow a run has whose tasks are stored, as of some seconds ago."""
+        known = self._kept.get(located.run)
+        if known is not None and ((known.settled and located.outcome is not None) or monotonic() - known.at < FRESH):
+            return known
+        shape = await read_shape(self._session, self._declared, located)
+        return await self._kept_of(located, shape, self._session.store)
 
     async def _count(self, located: Located, shape: Shape, counts: Counts) -> _Counted:
-        settled, known = _settled(located, shape), self._kept.get(located.run)
-        if known is None or settled is None or known.settled != settled:
-            known = await self._kept_of(located, shape.firsts, settled, counts)
+        known = await self._kept_of(located, shape, counts)
         filters, stream = Filters(self._session.names), self._session.names.records_stream
         run = located.root, located.run
-        ends = await asyncio.gather(*(counts.count(stream, filters.ends(*run, step=step)) for step in shape.steps))
-        ended = dict(zip(shape.steps, ends, strict=True))
+        counted = [step for step in shape.steps if step not in shape.exact or step not in shape.finished]
+        ends = await asyncio.gather(*(counts.count(stream, filters.ends(*run, step=step)) for step in counted))
+        ended = {step: shape.exact.get(step, 0) for step in shape.steps} | dict(zip(counted, ends, strict=True))
         several = list(known.counts) if len(known.counts) > 1 else []
         marks = await counts.count(stream, filters.marks(*run))
-        is_over = located.outcome is not None and sum(known.counts.values()) == sum(ends)
+        is_over = located.outcome is not None and sum(known.counts.values()) == sum(ended.values())
         if marks and is_over and (verified := await self._verified(run, ended, known.counts, marks)) is not None:
             found = verified
         else:
@@ -126,32 +131,51 @@ class Counting:
             _remember(self._over, located.run, found)
         return found
 
-    async def _kept_of(
-        self, located: Located, firsts: Firsts, settled: tuple[str, ...] | None, counts: Counts
-    ) -> _Kept:
+    async def _kept_of(self, located: Located, shape: Shape, counts: Counts) -> Kept:
         """Count the children whose tasks are stored, once for all who ask at the same time."""
-        run = located.run
+        run, settled, known = located.run, _settled(located, shape), self._kept.get(located.run)
+        if known is not None and settled is not None and known.settled == settled:
+            return known
         if run not in self._under_way:
-            counting = asyncio.get_running_loop().create_task(self._count_kept(located, firsts, settled, counts))
+            counting = asyncio.get_running_loop().create_task(self._count_kept(located, shape, settled, counts))
             self._under_way[run] = counting
             counting.add_done_callback(lambda _: self._under_way.pop(run, None))
         return await asyncio.shield(self._under_way[run])
 
     async def _count_kept(
-        self, located: Located, firsts: Firsts, settled: tuple[str, ...] | None, counts: Counts
-    ) -> _Kept:
-        """Count the children whose tasks are stored, by workflow."""
+        self, located: Located, shape: Shape, settled: tuple[str, ...] | None, counts: Counts
+    ) -> Kept:
+        """Count the children whose tasks are stored, by workflow.
+
+        Where records tell how many there are, those of the workflow of the first child are what is left of the others.
+        """
         names, filters = self._session.names, Filters(self._session.names)
 
         async def of(workflow: str, steps: tuple[str, ...]) -> int:
             subjects = [filters.first_tasks(located.root, located.run, workflow=workflow, step=step) for step in steps]
             return sum(await asyncio.gather(*(counts.count(names.tasks_stream, subject) for subject in subjects)))
 
-        found = await asyncio.gather(*(of(workflow, steps) for workflow, steps in firsts.items()))
-        there = {workflow: count for workflow, count in zip(firsts, found, strict=True) if count}
-        kept = _Kept(there, monotonic(), settled)
+        total = 0
+        if settled is not None and set(shape.steps) == shape.exact.keys() | shape.waited:
+            ends = [filters.ends(located.root, located.run, step=step) for step in shape.waited]
+            waited = await asyncio.gather(*(counts.count(names.records_stream, subject) for subject in ends))
+            total = sum(shape.exact.values()) + sum(waited)
+        first = await self._first_workflow(located) if total else None
+        others = {workflow: steps for workflow, steps in shape.firsts.items() if workflow != first}
+        found = await asyncio.gather(*(of(workflow, steps) for workflow, steps in others.items()))
+        there = {workflow: count for workflow, count in zip(others, found, strict=True) if count}
+        if first is not None:
+            there = {first: max(0, total - sum(there.values()))} | there
+        kept = Kept(there, monotonic(), settled)
         _remember(self._kept, located.run, kept)
         return kept
+
+    async def _first_workflow(self, located: Located) -> str | None:
+        """Return the workflow of the first child of a run that has children: they are stored behind its own task."""
+        names, behind = self._session.names, located.turns[0].message.sequence
+        subject = Filters(names).first_tasks(located.root, located.run)
+        first = await self._session.store.first(names.tasks_stream, subject, after=behind)
+        return None if first is None else first.subject.split(".")[3]
 
     async def _unwell(
         self, run: tuple[str, str], counts: Counts, what: str, chosen: Sequence[str]

@@ -164,38 +164,28 @@ class StoredQueries:
         cursor = _cursor(after, offset, asked)
         session = self._session.usable()
         located = await locate(session, run_id)
-        if search or sort is not None or status == "open":
-            choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
-            found = await self._tables.page(located, choice, cursor, limit, within)
-            if isinstance(found, Page):
-                return found
-            return await self._unsorted(located, choice, cursor, limit, found)
-        children = ChildQuestion(
-            located=located,
-            question=asked,
-            workflows=await self._counting.workflows(located) if status is None else {},
-            step=step,
-            workflow=workflow,
-            status=status,
-        )
-        return await self._child_lists.page(children, cursor, limit)
+        choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
+        if not search and sort is None and status != "open":
+            return await self._listed(located, choice, cursor, limit)
+        found = await self._tables.page(located, choice, cursor, limit, within)
+        if isinstance(found, Page):
+            return found
+        if search or status == "open":
+            return Page(searched=Searched(complete=False), loaded=found)
+        page = await self._listed(located, choice, Cursor(asked, 0, cursor.n), limit)
+        return msgspec.structs.replace(page, next=None, previous=None, loaded=found)
 
-    async def _unsorted(
-        self, located: Located, choice: Choice, cursor: Cursor, limit: int, loaded: float
-    ) -> Page[ChildRow]:
-        """Return what can be shown of a list while its rows are read: those in spawn order, where they are the same."""
-        if choice.search or choice.status == "open":
-            return Page(searched=Searched(complete=False), loaded=loaded)
+    async def _listed(self, located: Located, choice: Choice, cursor: Cursor, limit: int) -> Page[ChildRow]:
+        """Return a page of children in spawn order, or, of a status, in that in which they ended."""
         children = ChildQuestion(
             located=located,
             question=cursor.question,
-            workflows=await self._counting.workflows(located) if choice.status is None else {},
+            kept=await self._counting.kept(located) if choice.status is None else None,
             step=choice.step,
             workflow=choice.workflow,
             status=choice.status,
         )
-        page = await self._child_lists.page(children, Cursor(cursor.question, 0, cursor.n), limit)
-        return msgspec.structs.replace(page, next=None, previous=None, loaded=loaded)
+        return await self._child_lists.page(children, cursor, limit)
 
     async def runs(
         self,

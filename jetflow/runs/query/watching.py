@@ -78,7 +78,7 @@ class _Watch:
         self._declared = declared
         self._counting = counting
         self._run = run
-        self._counts = LiveCounts(session.connection, session.store, {session.names.records_stream})
+        self._counts = LiveCounts(session.connection, session.store)
         self._newest: RunTotals | None = None
         self._changed = asyncio.Event()
         self._over = False
