@@ -41,11 +41,11 @@ def test_wrong_input_is_told_where_it_is_written(visit: Visit, watched: Watched)
     expect(begin).to_be_disabled()
     raw.fill('{"root": 7}')
     begin.click()
-    expect(page.get_by_role("status").filter(has_text="root")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="root")).to_be_visible()
     raw.fill('{"root": "another"}')
     page.get_by_role("textbox", name="Key optional").fill("site")
     begin.click()
-    expect(page.get_by_role("status").filter(has_text="Key conflict")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Key conflict")).to_be_visible()
 
 
 def test_a_queue_is_paused_and_goes_on(visit: Visit) -> None:
@@ -116,6 +116,7 @@ def test_who_may_only_look_has_no_buttons(nats_server: NatsServer, watched: Watc
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
         page.goto(site.url + "workflows/index-tree")
         expect(page.get_by_role("link", name="Trigger")).to_have_count(0)
+        watched.close()
 
 
 def test_a_dashboard_without_runs_says_how_to_begin(nats_server: NatsServer, watched: Watched) -> None:
@@ -132,6 +133,7 @@ def test_a_dashboard_without_runs_says_how_to_begin(nats_server: NatsServer, wat
         ):
             page.goto(site.url + path)
             expect(page.locator("main").get_by_text(text).first).to_be_visible()
+        watched.close()
 
 
 def test_what_was_known_stays_when_the_dashboard_goes_away(nats_server: NatsServer, watched: Watched) -> None:
