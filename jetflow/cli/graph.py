@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -14,6 +15,8 @@ from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
 from jetflow.cli.place import Place
 from jetflow.cli.tables import table_of
+from jetflow.drawing.layout import laid_out, layers_of
+from jetflow.drawing.svg import svg_of
 from jetflow.engine.graph import Graph
 from jetflow.wire.records import Declaration, DeclaredStep
 
@@ -63,14 +66,14 @@ def graph(
     workflow: Annotated[str, Parameter(help="The workflow's name.")],
     /,
     *,
-    form: Annotated[Literal["text", "mermaid"], Parameter(name="--format", help="How to draw it.")] = "text",
+    form: Annotated[Literal["text", "mermaid", "svg"], Parameter(name="--format", help="How to draw it.")] = "text",
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
-    """Draw the steps of a workflow, as text or for Mermaid.
+    """Draw the steps of a workflow: as text, for Mermaid, or as an SVG file.
 
     ```
-    jetflow graph count-tree --format mermaid > count-tree.mmd
+    jetflow graph count-tree --format svg > count-tree.svg
     ```
     """
 
@@ -82,8 +85,18 @@ def graph(
     if as_json:
         print_json(_shown(workflow, declaration))
     else:
-        print(mermaid_of(declaration.graph) if form == "mermaid" else text_of(declaration), end="")
+        print(_DRAW[form](declaration), end="")
     return 0
+
+
+def drawing_of(declaration: Declaration) -> str:
+    """Return a graph as an SVG file. A step for failures stands by itself, with a dashed border."""
+    graph = declaration.graph
+    after: dict[str, tuple[str, ...]] = {node.name: node.after for node in graph.nodes}
+    if graph.on_failure is not None:
+        after[graph.on_failure] = ()
+    dashed = () if graph.on_failure is None else (graph.on_failure,)
+    return svg_of(laid_out(after), f"{graph.workflow} @ {declaration.version}", dashed)
 
 
 def mermaid_of(graph: Graph) -> str:
@@ -100,9 +113,7 @@ def mermaid_of(graph: Graph) -> str:
 def text_of(declaration: Declaration) -> str:
     """Return a graph as lines: each step below those that it comes after, as deep as its longest way from the start."""
     graph = declaration.graph
-    depth: dict[str, int] = {}
-    for node in graph.nodes:  # in an order in which each follows those that it comes after
-        depth[node.name] = max((depth[before] + 1 for before in node.after), default=0)
+    depth = layers_of({node.name: node.after for node in graph.nodes})
     lines = [f"{graph.workflow} @ {declaration.version}"]
     for node in graph.nodes:
         after = f"  after {', '.join(node.after)}" if node.after else ""
@@ -120,3 +131,10 @@ def _told(step: DeclaredStep) -> str:
         "" if step.max_running is None else f"at most {step.max_running} at once",
     ]
     return "".join(f"  [{fact}]" for fact in facts if fact)
+
+
+_DRAW: Final[dict[str, Callable[[Declaration], str]]] = {
+    "text": text_of,
+    "mermaid": lambda declaration: mermaid_of(declaration.graph),
+    "svg": drawing_of,
+}

@@ -66,7 +66,12 @@ async def served(place: Place, serving: Serving) -> AsyncGenerator[str]:
     listening = _bound(serving)
     port = listening.getsockname()[1]
     config = uvicorn.Config(
-        dashboard, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE
+        dashboard,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=PATIENCE,
     )
     server = _Server(config)
     async with dashboard:
@@ -92,6 +97,7 @@ def _bound(serving: Serving) -> socket.socket:
             if serving.must or not serving.port:
                 raise
             listening.bind((serving.host, 0))
+        listening.listen()  # whoever comes before the server has started waits for it
     except OSError as error:
         listening.close()
         raise UsageError(

@@ -24,13 +24,14 @@ from jetflow.dashboard.api import ENDPOINTS
 from jetflow.dashboard.audit import Acted, OnAction, note
 from jetflow.dashboard.bulk import Jobs
 from jetflow.dashboard.connecting import Connecting, Source
-from jetflow.dashboard.endpoints import Ask, Endpoint
+from jetflow.dashboard.endpoints import Ask, Endpoint, Noted
 from jetflow.dashboard.guarding import HEADERS, check_host, check_origin
 from jetflow.dashboard.live import Hub
 from jetflow.dashboard.login import TokenLogin
+from jetflow.dashboard.mounting import placed
 from jetflow.dashboard.pages import Pages
 from jetflow.dashboard.problems import Problem, problem_of
-from jetflow.errors import BrokerError, JetflowError
+from jetflow.errors import BrokerError, BrokerTimeout, JetflowError, UnknownNamespace
 
 API = "/api/v1/"
 
@@ -78,12 +79,17 @@ class Dashboard:
         Raises:
             BrokerError: no server answers, or it refuses.
         """
-        return await self._connecting.client()
+        client = await self._connecting.client()
+        if not client.server.connected:
+            raise BrokerTimeout("the connection to the NATS server is down: it is dialled again until it stands")
+        return client
 
     async def __aenter__(self) -> Self:
         """Connect. A server that is away is no error: the next request asks again."""
         try:
             await self.client()
+        except UnknownNamespace:
+            pass  # its first worker makes it, and the next request asks again
         except BrokerError as error:
             _log.warning("the dashboard is up, and its broker is not: %s", error)
         return self
@@ -105,14 +111,15 @@ class Dashboard:
             await self._lifespan(receive, send)
             return
         if scope["type"] != "http":
-            raise ValueError(f"the dashboard speaks HTTP, and not {scope['type']}")
+            await send({"type": "websocket.close"})
+            return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self._app(scope, receive, send_guarded)
+        await self._app(placed(scope), receive, send_guarded)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -199,8 +206,10 @@ class Dashboard:
             raise
         finally:
             name = endpoint.right or endpoint.handler.__name__
-            told = Acted(user=access.user, action=name, subject={**request.path_params}, outcome=outcome)
-            note(told, self._on_action)
+            noted: Noted = getattr(request.state, "noted", Noted())
+            subject = {**request.path_params, **noted.subject}
+            acted = Acted(user=access.user, action=name, subject=subject, outcome=outcome, count=noted.count)
+            note(acted, self._on_action)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

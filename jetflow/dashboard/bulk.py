@@ -17,7 +17,7 @@ import msgspec
 
 from jetflow.client import Client
 from jetflow.dashboard.problems import Problem, problem_of
-from jetflow.errors import JetflowError, UnknownRun
+from jetflow.errors import BrokerError, JetflowError, UnknownRun
 
 MOST_RUNS: Final = 200_000
 """Runs that one job may be for."""
@@ -65,12 +65,12 @@ class Job:
     """One action on many runs. ``changed`` is set, and replaced, whenever what it tells has changed."""
 
     def __init__(self, action: BulkAction, user: str) -> None:
-        self.id = token_hex(8)
+        self.id: str = token_hex(8)
         self.action: BulkAction = action
-        self.user = user
+        self.user: str = user
         self.state: State = "counting"
         self.ids: list[str] = []
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         self.touched: float = time()
         self.task: asyncio.Task[None] | None = None
         self._at = time()
@@ -158,6 +158,13 @@ class Job:
                 changed = True
         except UnknownRun:
             changed = False
+        except BrokerError:
+            raise
+        except JetflowError as error:
+            self._failed += 1
+            self._problem = self._problem or problem_of(error).body()
+            self.tell()
+            return
         if changed:
             self._done += 1
         else:

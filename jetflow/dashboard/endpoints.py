@@ -38,6 +38,13 @@ Handler: TypeAlias = Callable[..., Awaitable[Any]]
 H = TypeVar("H", bound=Handler)
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """What an action tells of itself for the log."""
+
+    count: int | None = None
+    subject: Mapping[str, Any] = {}
+
+
 class Ask(NamedTuple):
     """One request that was let in: who asks, by which client, with which parts of the path."""
 
@@ -50,6 +57,10 @@ class Ask(NamedTuple):
     def path(self) -> Mapping[str, str]:
         """The parts of the path that have names."""
         return self.request.path_params
+
+    def note(self, count: int, **subject: Any) -> None:
+        """Have the line that is logged of an action say how many runs it is for, and what else the path does not."""
+        self.request.state.noted = Noted(count, subject)
 
     @property
     def run(self) -> str:

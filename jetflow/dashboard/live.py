@@ -36,25 +36,26 @@ GetClient: TypeAlias = Callable[[], Awaitable[Client]]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What a listener is sent: of which topic, and the value as JSON, encoded once for all."""
+    """What a listener is sent: its name, the value as JSON, encoded once for all, and the topic that it is of."""
 
     name: str
     value: Any
     data: bytes
+    topic: str = ""
 
 
 class Listener:
     """One stream of events. What it has not read yet is kept once for each topic."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Event] = {}
+        self._waiting: dict[tuple[str, str], Event] = {}
         self._news = asyncio.Event()
         self._closed = False
 
     def tell(self, event: Event) -> None:
-        """Have an event sent, in the place of one of the same name that is not sent yet."""
-        before = self._waiting.get(event.name)
-        self._waiting[event.name] = event if before is None else _both(before, event)
+        """Have an event sent, in the place of one of the same name and topic that is not sent yet."""
+        before = self._waiting.pop((event.name, event.topic), None)
+        self._waiting[event.name, event.topic] = event if before is None else _both(before, event)
         self._news.set()
 
     def close(self) -> None:
@@ -79,11 +80,12 @@ class Listener:
 class _Topic:
     def __init__(self, name: str, source: Source, client: GetClient) -> None:
         self.listeners: set[Listener] = set()
-        self.left_at = monotonic()
+        self.left_at: float = monotonic()
         self._name = name
         self._source = source
         self._client = client
         self._newest: Event | None = None
+        self._trouble: Event | None = None
         self._unsent: Any = None
         self._told_at = 0.0
         self._telling: asyncio.TimerHandle | None = None
@@ -91,8 +93,9 @@ class _Topic:
 
     def join(self, listener: Listener) -> None:
         self.listeners.add(listener)
-        if self._newest is not None:
-            listener.tell(self._newest)
+        for event in (self._newest, self._trouble):
+            if event is not None:
+                listener.tell(event)
 
     async def stop(self) -> None:
         if self._telling is not None:
@@ -111,7 +114,9 @@ class _Topic:
                 return  # nothing will change any more
             except Exception as error:
                 problem = problem_of(error)
-                self._send(Event("problem", None, msgspec.json.encode({"topic": self._name, **problem.body()})))
+                told = msgspec.json.encode({"topic": self._name, **problem.body()})
+                self._trouble = Event("problem", None, told, self._name)
+                self._send(self._trouble)
                 if problem.status < 500:
                     return
             await asyncio.sleep(AGAIN[min(failures, len(AGAIN) - 1)])
@@ -126,8 +131,8 @@ class _Topic:
     def _tell(self) -> None:
         self._telling, self._told_at = None, monotonic()
         value, self._unsent = self._unsent, None
-        event = Event(self._name, value, msgspec.json.encode(value))
-        self._newest = event
+        event = Event(self._name, value, msgspec.json.encode(value), self._name)
+        self._newest, self._trouble = event, None
         self._send(event)
 
     def _send(self, event: Event) -> None:
@@ -137,7 +142,7 @@ class _Topic:
 
 def _both(before: Event, after: Event) -> Event:
     value = merged(before.value, after.value)
-    return after if value is after.value else Event(after.name, value, msgspec.json.encode(value))
+    return after if value is after.value else Event(after.name, value, msgspec.json.encode(value), after.topic)
 
 
 class Hub:

@@ -16,7 +16,7 @@ from tests.integration.commands import FLOWS, Command, Start
 
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
-    *("workflows", "graph", "pause", "resume"),
+    *("workflows", "graph", "pause", "resume", "dashboard"),
 )
 """Commands that take a namespace."""
 

@@ -269,7 +269,9 @@ async def test_dev_is_a_server_and_a_worker(start: Start, tmp_path: Path) -> Non
 
 async def test_dev_uses_the_server_that_nats_url_names(start: Start, nats_server: NatsServer) -> None:
     async with start("dev", "flows", "--json") as dev:
-        assert json.loads(await dev.line("url")) == {"url": nats_server.url}
+        told = json.loads(await dev.line("url"))
+        assert told["url"] == nats_server.url
+        assert told["dashboard"].startswith("http://127.0.0.1:")
         await dev.line(" runs ")
         assert (await run(start, "trigger", "square", "5", "--wait")).output == "25\n"
         dev.interrupt()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from jetflow.runs.trace import RunTrace, StepTotals, StepTrace, Totals
 from tests.integration.commands import Ended, Start, one_line, run, working
 
 RUN = "0" * 32
+SVG = "{http://www.w3.org/2000/svg}"
 LINES = 24
 COLUMNS = 80
 
@@ -166,6 +168,8 @@ async def test_what_is_declared_is_listed_and_drawn(start: Start) -> None:
         assert "   └─ report  after spread" in drawn
         mermaid = (await run(start, "graph", "total-squares", "--format", "mermaid")).output
         assert mermaid.splitlines() == ["flowchart LR", '    s0["spread"]', '    s1["report"]', "    s0 --> s1"]
+        svg = (await run(start, "graph", "total-squares", "--format", "svg")).output
+        assert [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")] == ["spread", "report"]
         shown = json.loads((await run(start, "graph", "total-squares", "--json")).output)
         assert [node["name"] for node in shown["graph"]["nodes"]] == ["spread", "report"]
         refused = await run(start, "graph", "total-sqares")

@@ -56,12 +56,13 @@ async def plan(ask: Ask, body: BulkBody) -> JobTold:
     if (body.ids is None) == (body.query is None):
         raise Problem(422, "invalid-body", "a job is for ids or for a query, one of them", "give one")
     if body.query is None:
-        return ask.dashboard.jobs.plan(body.action, ask.access.user, body.ids or []).told
+        job = ask.dashboard.jobs.plan(body.action, ask.access.user, body.ids or [])
+        return _noted(ask, job)
     if body.action == "delete" and body.query.parent is not None:
         raise Problem(422, "invalid-body", "children are deleted with their root run", "delete that")
     job = ask.dashboard.jobs.plan(body.action, ask.access.user, _pages(ask.client, body.query))
     await _settled(job)
-    return job.told
+    return _noted(ask, job)
 
 
 @ENDPOINTS.get("bulk/{job}")
@@ -76,7 +77,7 @@ async def start(ask: Ask) -> JobTold:
     job = ask.dashboard.jobs.find(ask.path["job"])
     _check_right(ask, job.action)
     await ask.dashboard.jobs.start(job)
-    return job.told
+    return _noted(ask, job)
 
 
 @ENDPOINTS.delete("bulk/{job}", "bulk")
@@ -85,6 +86,12 @@ async def abort(ask: Ask) -> JobTold:
     job = ask.dashboard.jobs.find(ask.path["job"])
     await job.abort()
     return job.told
+
+
+def _noted(ask: Ask, job: Job) -> JobTold:
+    told = job.told
+    ask.note(told.found, action=told.action, state=told.state)
+    return told
 
 
 def _check_right(ask: Ask, action: Action) -> None:

@@ -86,7 +86,9 @@ def spans_of(step: StepTrace) -> list[Span]:
         )
         free_since, kind = failure.ended, "backoff"
     last = max(1, step.attempts)
-    if step.started is not None:
+    if step.status in ("queued", "retrying"):
+        _wait(spans, step.name, kind, last, free_since, step.again)
+    elif step.started is not None:
         _wait(spans, step.name, kind, last, free_since, step.started)
         is_over = step.ended is not None
         spans.append(
@@ -100,8 +102,6 @@ def spans_of(step: StepTrace) -> list[Span]:
                 worker=step.worker,
             )
         )
-    elif step.status in ("queued", "retrying"):
-        _wait(spans, step.name, kind, last, free_since, step.again)
     elif step.status == "running" and free_since is not None:
         spans.append(Span(step=step.name, kind="run", attempt=last, since=free_since))
     return spans

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from jetflow.dashboard.endpoints import Ask, Endpoints
+from jetflow.dashboard.inputs import check_input
 from jetflow.runs.query.rows import Page, RunRow
 
 ENDPOINTS = Endpoints()
@@ -60,6 +61,7 @@ class Triggered(msgspec.Struct, frozen=True):
 @ENDPOINTS.post("runs", "trigger", status=201)
 async def trigger(ask: Ask, body: TriggerBody) -> Triggered:
     """Begin a root run."""
+    await check_input(ask.client, body.workflow, body.input)
     metadata = None if isinstance(body.metadata, UnsetType) else body.metadata
     run = await ask.client.trigger(body.workflow, body.input, key=body.key, metadata=metadata)
     return Triggered(run.id, bool(run.created))

@@ -9,7 +9,7 @@ from jetflow.broker.session import Session
 from jetflow.engine.identity import once_token
 from jetflow.engine.tasks import Outcome, StepAddress
 from jetflow.runs.located import Located
-from jetflow.runs.values import chunks, size_of
+from jetflow.runs.values import LostValue, chunks, size_of
 from jetflow.wire.records import decode_outcome
 
 
@@ -28,9 +28,15 @@ class Payload:
         self.digest: str = digest if reference is None else reference.partition("-")[0]
 
     async def measured(self) -> Payload:
-        """Return itself, with the size of a large one asked for."""
+        """Return itself, with the size of a large one asked for.
+
+        Raises:
+            LostValue: it is not stored any more.
+        """
         if self._reference is not None:
             self.size = await size_of(self._session, self._root, self._reference)
+            if not self.size:
+                raise LostValue(f"the value {self.digest} of the tree {self._root} is gone")
         return self
 
     async def chunks(self) -> AsyncGenerator[bytes]:
