@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env demo test test-sdk test-sdk-go test-sdk-ts model mutants crash-points chaos conformance \
-	conformance-faults lint format lock clean
+	conformance-faults vendor lint format lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -82,6 +82,25 @@ test-sdk-go: $(STAMP)  ## Check and test the Go SDK: its own tests, the conforma
 	PYTHONPATH=$(CURDIR) $(BIN)/python sdk/go/conformance/faults.py
 	PYTHONPATH=$(CURDIR) $(BIN)/python sdk/go/conformance/fleet.py $(GO_KIT)
 	$(BIN)/python sdk/go/conformance/path.py
+
+VENDOR := jetflow/dashboard/static/vendor
+FETCHED := build/vendor
+PREACT := 11.2.0
+HTM := 3.1.1
+
+vendor:  ## Fetch the modules of the dashboard's pages again, and compare them with those that are kept; needs npm
+	rm -rf $(FETCHED) && mkdir -p $(FETCHED)/preact $(FETCHED)/htm $(FETCHED)/kept
+	cd $(FETCHED) && npm pack --silent preact@$(PREACT) htm@$(HTM) >/dev/null
+	tar -xzf $(FETCHED)/preact-$(PREACT).tgz -C $(FETCHED)/preact && tar -xzf $(FETCHED)/htm-$(HTM).tgz -C $(FETCHED)/htm
+	sed '/sourceMappingURL/d' $(FETCHED)/preact/package/dist/preact.mjs > $(FETCHED)/kept/preact.js
+	sed -e 's#from"preact"#from"./preact.js"#' -e '/sourceMappingURL/d' \
+		$(FETCHED)/preact/package/hooks/dist/hooks.mjs > $(FETCHED)/kept/hooks.js
+	cp $(FETCHED)/htm/package/dist/htm.module.js $(FETCHED)/kept/htm.js
+	for file in preact.js hooks.js htm.js; do \
+		cmp $(FETCHED)/kept/$$file $(VENDOR)/$$file && \
+		grep -q "$$file.*$$(sha256sum < $(FETCHED)/kept/$$file | cut -d' ' -f1)" $(VENDOR)/README.md || exit 1; \
+	done
+	@echo "the vendored modules are those of preact $(PREACT) and htm $(HTM)"
 
 lint: $(STAMP)  ## Check style, types, the public types' completeness and the layers
 	$(BIN)/ruff check $(LINTED)

@@ -40,8 +40,6 @@ async def fill(client: Client) -> dict[str, str]:
     await client.cancel(cancelled.id)
     for run in (*ended, cancelled):
         await asyncio.gather(run.result(timeout=60), return_exceptions=True)
-    while not (await client.describe(waiting[1].id, children=0)).steps[0].failures:
-        await asyncio.sleep(0.05)
     return {(await client.describe(run.id, children=0)).key or "": run.id for run in (*ended, *waiting, cancelled)}
 
 
@@ -55,14 +53,19 @@ async def main(url: str, namespace: str, *options: str) -> None:
         if "empty" not in options:
             async with Worker([flows.unserved], server=url, namespace=namespace):
                 pass  # declared, and nobody pulls any more
-            await stack.enter_async_context(Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker))
+            await stack.enter_async_context(
+                Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker)
+            )
             runs = await fill(client)
         access = Access() if "read-only" in options else Access.full("tester")
         dashboard = await stack.enter_async_context(Dashboard(client, access=access))
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(dashboard, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(dashboard, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        )
         serving = asyncio.create_task(server.serve([listener]))
-        print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}/", "runs": runs}), flush=True)
+        sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}/", "runs": runs}) + "\n")
+        sys.stdout.flush()
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         server.should_exit = True
         await serving

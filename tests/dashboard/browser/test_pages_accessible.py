@@ -14,7 +14,7 @@ Visit = Callable[..., Page]
 
 PAGES = {
     "overview": ("", "Newest runs"),
-    "runs": ("runs", "stubborn"),
+    "runs": ("runs", "customer"),
     "nothing-found": ("runs?key=none", "No run is like that"),
     "errors": ("errors", "NonRetryable"),
     "workflows": ("workflows", "index-tree"),
@@ -24,7 +24,7 @@ PAGES = {
     "queues": ("queues", "nobody pulls"),
     "workers": ("workers", "alive"),
     "doctor": ("doctor", "What is stored"),
-    "run": ("runs/{site}", "children of scan"),
+    "run": ("runs/{site}", "Open the table"),
     "step": ("runs/{broken}?step=report", "Attempt 2"),
     "failed": ("runs/{broken}", "do not add up"),
     "retrying": ("runs/{stubborn}", "retrying"),

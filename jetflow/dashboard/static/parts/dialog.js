@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from './html.js'
 import { Icon } from './icons.js'
 import { useKeys } from './keys.js'
+import { Refused } from './said.js'
 
 export function Dialog({ title, close, className = '', children }) {
   const ref = useRef(null)
@@ -34,7 +35,7 @@ export function Confirm({ title, children, verb, danger = false, run, close, wor
   return html`<${Dialog} title=${title} close=${close}><form class="body" onSubmit=${submit}>
     <div class="stack tight">${children}</div>
     ${word && html`<div class="field"><label for="confirm-word">Type <b>${word}</b> to go on</label><input id="confirm-word" class="input" autocomplete="off" value=${typed} onInput=${(e) => setTyped(e.target.value)} /></div>`}
-    ${problem && html`<div class="banner t-red" role="alert"><${Icon} name="failed" /><div><b>${problem.title ?? 'It was not done'}.</b> ${problem.detail ?? String(problem)} <span class="dim">${problem.hint ?? ''}</span></div></div>`}
+    <${Refused} problem=${problem} />
     <div class="actions"><button type="button" class="btn" onClick=${(e) => e.target.closest('dialog').close()}>Leave it</button>
       <button class=${danger ? 'btn danger main' : 'btn main'} disabled=${busy || (word && typed !== word)}>${busy ? 'Working…' : verb}</button></div>
   </form></${Dialog}>`

@@ -28,7 +28,7 @@ export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace
   }, keys)
   const template = columns.map((column) => column.width ?? 'minmax(0, 1fr)').join(' ')
   const first = rows[0] && idOf(rows[0])
-  return html`<div class="grid" role="grid" aria-label=${label} aria-rowcount=${total ?? rows.length} ref=${ref} style=${{ '--cols': template }}>
+  return html`<div class="grid" ref=${ref} style=${{ '--cols': template }}><div role="grid" aria-label=${label} aria-rowcount=${total ?? rows.length}>
     <div class="head" role="row">${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
       aria-sort=${!column.sort ? undefined : sort === column.sort ? 'ascending' : sort === `-${column.sort}` ? 'descending' : undefined}>
       ${column.sort && onSort ? html`<button onClick=${() => onSort(sort === `-${column.sort}` ? column.sort : `-${column.sort}`)}>${column.label}
@@ -39,7 +39,7 @@ export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace
       return html`<div key=${id} role="row" class=${cls('row', fresh?.has(id) && 'fresh')} data-row=${id} data-to=${target || undefined} tabindex=${id === first ? 0 : -1}
         aria-selected=${onPick ? Boolean(picked?.has(id)) : undefined} onClick=${(event) => open(event, target)} onAuxClick=${(event) => event.button === 1 && target && window.open(target)}>
         ${columns.map((column) => html`<div key=${column.id} role="gridcell" data-label=${column.small || undefined} class=${cls(column.num && 'num', column.className)}>${column.cell(row)}</div>`)}</div>`
-    })}</div>
+    })}</div></div>
     ${foot && html`<div class="foot">${foot}</div>`}</div>`
 }
 

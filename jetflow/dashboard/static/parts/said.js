@@ -60,6 +60,9 @@ export function Trouble({ problem, at, again }) {
   return html`<div class="panel"><${Empty} art="lost" title=${problem.title} actions=${button}>${problem.detail}${problem.hint ? ` — ${problem.hint}` : ''}</${Empty}></div>`
 }
 
+/** Why something that was asked for was not done. */
+export const Refused = ({ problem }) => problem && html`<div class="banner t-red" role="alert"><${Icon} name="failed" /><div><b>${problem.title ?? 'It was not done'}.</b> ${problem.detail || String(problem)}${problem.hint && html`<span class="dim"> ${problem.hint}</span>`}</div></div>`
+
 export const Note = ({ tone = 'grey', icon = 'info', children }) => html`<div class=${cls('banner', `t-${tone}`)}><${Icon} name=${icon} /><div>${children}</div></div>`
 
 export const Bones = ({ rows = 8, wide = false }) => html`<div class=${cls('panel', wide && 'full')} aria-busy="true" aria-label="loading"><div class="body stack">

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from '../parts/html.js'
 import { act, address, ask, forget } from '../parts/api.js'
 import { clock, count, plural, words } from '../parts/format.js'
 import { Dialog } from '../parts/dialog.js'
-import { Trouble } from '../parts/said.js'
+import { Refused } from '../parts/said.js'
 
 const VERBS = { cancel: ['Cancel', 'cancelled'], delete: ['Delete', 'deleted'] }
 const SURE_FROM = 100
@@ -34,7 +34,7 @@ export function Bulk({ action, ids, query, close }) {
   const start = (event) => { event.preventDefault(); act('POST', `bulk/${job.job}/start`).then(setJob, setProblem); forget() }
   return html`<${Dialog} title=${`${verb} many`} close=${() => { if (job?.state === 'ready') act('DELETE', `bulk/${job.job}`).catch(() => {}); close() }}><form class="body" onSubmit=${start}>
     <p>${inWords(query ?? {}, ids)}.</p>
-    <${Trouble} problem=${problem ?? job?.problem} />
+    <${Refused} problem=${problem ?? job?.problem} />
     ${job && html`<p class="line"><b>${count(job.found)}</b><span class="dim">${job.state === 'counting' ? 'found so far…' : `as of ${clock(job.at)}: runs that come later are not touched`}</span></p>`}
     ${job?.state === 'ready' && html`<ul class="mono">${job.samples.map((one) => html`<li class="cut" key=${one.id ?? one}>${one.key ?? one.id ?? one}</li>`)}${job.found > job.samples.length && html`<li class="faint">and ${count(job.found - job.samples.length)} more</li>`}</ul>`}
     ${job?.state === 'ready' && job.found > SURE_FROM && html`<div class="field"><label for="sure">Type ${job.found} to go on</label><input id="sure" class="input" inputmode="numeric" autocomplete="off" value=${typed} onInput=${(e) => setTyped(e.target.value)} /></div>`}

@@ -3,7 +3,7 @@ import { html, useMemo, useState } from '../parts/html.js'
 import { act } from '../parts/api.js'
 import { go, href } from '../parts/router.js'
 import { Icon } from '../parts/icons.js'
-import { Trouble, tell } from '../parts/said.js'
+import { Refused, tell } from '../parts/said.js'
 import { Field, resolve, starting } from './schema-form.js'
 
 const read = (text) => {
@@ -45,6 +45,6 @@ export function Trigger({ name, schema }) {
       <div class="field"><textarea id="raw" class="input" rows=${Math.min(24, Math.max(7, text.split('\n').length + 1))} spellcheck="false" aria-invalid=${Boolean(wrong)} aria-describedby="raw-wrong" value=${text} onInput=${(e) => setText(e.target.value)} /><div id="raw-wrong" class="wrong">${wrong}</div></div>
       <div class="field"><label for="key">Key <span class="faint">optional</span></label><input id="key" class="input" autocomplete="off" value=${key} onInput=${(e) => setKey(e.target.value)} /><div class="hint">The same key is the same run: if it exists, it is opened.</div></div>
       <div class="field"><label for="metadata">Metadata <span class="faint">optional</span></label><textarea id="metadata" class="input" rows="2" spellcheck="false" placeholder=${'{"customer": "acme"}'} value=${metadata} aria-invalid=${Boolean(badMetadata)} onInput=${(e) => setMetadata(e.target.value)} />${badMetadata && html`<div class="wrong">${badMetadata}</div>`}</div>
-      ${problem && html`<${Trouble} problem=${problem} at=${Date.now()} />`}
+      <${Refused} problem=${problem} />${problem?.rest?.run && html`<a class="link" href=${href(`runs/${problem.rest.run}`)}>Open the run that has this key</a>`}
       <div class="line"><button class="btn main" disabled=${busy || Boolean(wrong) || Boolean(badMetadata)}><${Icon} name="play" size=${14} />${busy ? 'Beginning…' : `Trigger ${name}`}</button></div></div></section></form>`
 }
