@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from cyclopts import Parameter
 
 from jetflow.errors import JetflowError
+from jetflow.logs import JsonFormatter
 from jetflow.worker.options import WorkerOptions
 
 FLAG: Final = Parameter(negative=(), show_default=False)
@@ -53,6 +54,14 @@ class WorkerFlags:
         Parameter(help='Steps with runs_in="process" that run at once; as many as cores if it is not given.'),
     ] = _DEFAULTS.processes
     replicas: Annotated[int, Parameter(help="Replicas of each stream, when it is made.")] = _DEFAULTS.replicas
+    health_port: Annotated[
+        int | None,
+        Parameter(help="Answer /livez, /readyz and /metrics there; each further process takes the next port."),
+    ] = _DEFAULTS.health_port
+    health_host: Annotated[str, Parameter(help="The address that it listens on; 0.0.0.0 for probes.")] = (
+        _DEFAULTS.health_host
+    )
+    log_format: Annotated[Literal["text", "json"], Parameter(help="How lines of the log are written.")] = "text"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Parameter(help="What to log on stderr.")] = (
         "info"
     )
@@ -65,7 +74,7 @@ class WorkerFlags:
         """
         values: dict[str, Any] = {}
         for field in fields(self):
-            if field.name == "log_level":
+            if field.name in ("log_level", "log_format"):
                 continue
             option, value = _OPTION_OF.get(field.name, field.name), getattr(self, field.name)
             try:
@@ -91,4 +100,7 @@ class WorkerFlags:
             level=self.log_level.upper(),
             format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         )
+        if self.log_format == "json":
+            for handler in logging.getLogger().handlers:
+                handler.setFormatter(JsonFormatter())
         logging.getLogger("watchfiles").setLevel("WARNING")  # it counts changes, which are named here anyway

@@ -28,18 +28,34 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, tag="call", frozen=True, kw_only=True):
-    """One step to run. ``is_the_runs`` says that its output is that of the run, and is of the workflow's type."""
+    """One step to run. ``is_the_runs`` says that its output is that of the run, and is of the workflow's type.
+
+    ``trace`` is the span of the attempt, as it travels.
+    """
 
     number: int = 0
     workflow: str
     step: str
     run: str
+    root: str
     attempt: int
     input: bytes
     is_the_runs: bool
     metadata: bytes | None = None
     outputs: dict[str, bytes] = {}
     errors: tuple[Failure, ...] = ()
+    trace: str | None = None
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """What log records tell of it: see `jetflow.logs`."""
+        return {
+            "run": self.run,
+            "root": self.root,
+            "workflow": self.workflow,
+            "step": self.step,
+            "attempt": self.attempt,
+        }
 
 
 class Answer(msgspec.Struct, tag="answer", frozen=True):

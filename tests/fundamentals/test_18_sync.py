@@ -124,7 +124,7 @@ async def test_many_runs_at_once(client: Client, plain: jetflow.sync.Client, wor
     with pytest.raises(InvalidInput, match="trigger takes one"):
         plain.trigger_many("double", "ab")
     with pytest.raises(InvalidInput, match="Expected `int`"):
-        await client.trigger_many(double, [1, "b"])  # pyright: ignore[reportArgumentType]
+        await client.trigger_many(double, cast("list[int]", [1, "b"]))
 
 
 async def test_inputs_are_taken_in_the_thread_that_asks(plain: jetflow.sync.Client) -> None:
