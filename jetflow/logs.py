@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -23,13 +23,14 @@ _HELD: Final = "_jetflow_step"
 _OWN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", _HELD})
 
 
-class InStep(Protocol):
-    """The attempt in which something is logged."""
+class InStep(msgspec.Struct, frozen=True, gc=False):
+    """The attempt in which something is logged. It holds nothing else: what is begun in a step may outlive it."""
 
-    @property
-    def log_fields(self) -> Mapping[str, str | int]:
-        """Its `FIELDS`."""
-        ...
+    run: str
+    root: str
+    workflow: str
+    step: str
+    attempt: int
 
 
 current: ContextVar[InStep | None] = ContextVar("jetflow_step", default=None)
@@ -39,7 +40,7 @@ current: ContextVar[InStep | None] = ContextVar("jetflow_step", default=None)
 def fields() -> Mapping[str, str | int]:
     """Return what records tell here, for other libraries than the standard one: nothing outside of steps."""
     step = current.get()
-    return {} if step is None else step.log_fields
+    return {} if step is None else msgspec.structs.asdict(step)
 
 
 class _Field:
@@ -52,7 +53,7 @@ class _Field:
         step: InStep | None = None if record is None else record.__dict__.get(_HELD)
         if step is None:
             raise AttributeError(self._name)
-        return step.log_fields[self._name]
+        return getattr(step, self._name)
 
 
 class _OfStep:
@@ -67,8 +68,8 @@ class _OfStep:
     def getMessage(self) -> str:  # noqa: N802 - the name of logging
         step: InStep | None = self.__dict__.pop(_HELD, None)
         if step is not None:
-            for name, value in step.log_fields.items():
-                self.__dict__.setdefault(name, value)
+            for name in FIELDS:
+                self.__dict__.setdefault(name, getattr(step, name))
         told: Any = super()
         return told.getMessage()
 

@@ -59,7 +59,7 @@ def serve(descriptor: int, lifeline: int, describe: Describe) -> None:
         shared = Shared(stack, link.block_on)
         while (call := link.calls.get()) is not None:
             log.call = call
-            logs.current.set(call)
+            logs.current.set(call.told)
             link.send(Began())
             link.send(_run(link, shared, call, *steps[call.workflow, call.step], describe))
             log.call = None

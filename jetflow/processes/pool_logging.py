@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from jetflow.processes.pool_messages import Call, Logged
 
 _PLAIN: Final = (str, int, float, bool, type(None))
@@ -36,7 +38,7 @@ class ToWorker(logging.Handler):
             }
             told["msg"] = message
             if self.call is not None:  # known here also where the record was made in a thread of the step's own
-                told = self.call.log_fields | told
+                told = msgspec.structs.asdict(self.call.told) | told
             self._send(Logged(told))
         except Exception:  # as every handler does: logging must not fail a step
             self.handleError(record)

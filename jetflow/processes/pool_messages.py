@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from jetflow.engine.tasks import Failure
+from jetflow.logs import InStep
 from jetflow.processes.pool_errors import Crossed
 from jetflow.processes.pool_places import Place, Program
 
@@ -47,15 +48,9 @@ class Call(msgspec.Struct, tag="call", frozen=True, kw_only=True):
     trace: str | None = None
 
     @property
-    def log_fields(self) -> dict[str, str | int]:
-        """What log records tell of it: see `jetflow.logs`."""
-        return {
-            "run": self.run,
-            "root": self.root,
-            "workflow": self.workflow,
-            "step": self.step,
-            "attempt": self.attempt,
-        }
+    def told(self) -> InStep:
+        """What log records tell of it."""
+        return InStep(self.run, self.root, self.workflow, self.step, self.attempt)
 
 
 class Answer(msgspec.Struct, tag="answer", frozen=True):

@@ -55,18 +55,6 @@ class Assignment(msgspec.Struct, eq=False):
         return "succeeded" if self.error is None else "failed"
 
     @property
-    def log_fields(self) -> dict[str, str | int]:
-        """What log records tell of it: see `jetflow.logs`."""
-        task = self.task
-        return {
-            "run": task.run,
-            "root": task.root,
-            "workflow": task.workflow,
-            "step": task.step,
-            "attempt": self.attempt,
-        }
-
-    @property
     def known_graph(self) -> Graph:
         """The graph of the run's version, once it is found."""
         assert self.graph is not None, "the graph is not found yet"

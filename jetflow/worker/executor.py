@@ -204,7 +204,8 @@ class Executor:
             await self.recorder.drop(work)
             return
         self._deliveries.begin_body(work.delivery)
-        logs.current.set(work)
+        task = work.task
+        logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         await self._run_told(work, step, body)
         if body.cancelled:
             await self.recorder.drop(work)

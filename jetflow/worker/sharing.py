@@ -30,6 +30,7 @@ class Sharing:
         self._values: Values = {}
         self._left = asyncio.Event()
         self._holding: asyncio.Task[None] | None = None
+        self._is_open = False
 
     async def start(self) -> None:
         """Open everything.
@@ -53,6 +54,7 @@ class Sharing:
             if self._lifespan is not None:
                 await stack.enter_async_context(_asynchronous(self._lifespan()))
             await open_here(stack, self._providers, self._values, None)
+            self._is_open = True
             ready.set_result(None)
             await self._left.wait()
 
@@ -63,12 +65,18 @@ class Sharing:
             Whatever that raises.
         """
         holding, self._holding = self._holding, None
-        if holding is not None:
-            self._left.set()
-            try:
-                await holding
-            finally:
-                self._values.clear()
+        if holding is None:
+            return
+        self._left.set()
+        if not self._is_open:  # whoever starts it has lost patience
+            holding.cancel()
+        try:
+            await asyncio.wait({holding})
+            if not holding.cancelled():
+                holding.result()
+        finally:
+            self._is_open = False
+            self._values.clear()
 
     # --- for steps
 

@@ -93,9 +93,6 @@ def test_records_as_lines_of_json() -> None:
     logs.install()
     logs.install()
 
-    class Told:
-        log_fields = {"run": "r", "root": "o", "workflow": "w", "step": "s", "attempt": 2}  # noqa: RUF012
-
     def formatted(**extra: Any) -> dict[str, Any]:
         factory = logging.getLogRecordFactory()
         record = factory("name", logging.WARNING, "file", 1, "said %s", ("this",), None)
@@ -106,9 +103,10 @@ def test_records_as_lines_of_json() -> None:
     assert {"level": "warning", "logger": "name", "message": "said this", "number": 5}.items() <= outside.items()
     assert outside["time"].endswith("+00:00")
     assert "run" not in outside
-    token = logs.current.set(Told())
+    token = logs.current.set(logs.InStep("r", "o", "w", "s", 2))
     try:
-        assert Told.log_fields.items() <= formatted().items()
+        assert logs.fields() == {"run": "r", "root": "o", "workflow": "w", "step": "s", "attempt": 2}
+        assert logs.fields().items() <= formatted().items()
         assert formatted(step=7)["step"] == 7
     finally:
         logs.current.reset(token)

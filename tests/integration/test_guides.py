@@ -38,10 +38,8 @@ assert ready.wait(30)
 
 LOGGED: Final = """
 import jetflow.logs
-class Step:
-    log_fields = {"run": "the-run", "root": "r", "workflow": "w", "step": "s", "attempt": 1}
 jetflow.logs.install()
-jetflow.logs.current.set(Step())
+jetflow.logs.current.set(jetflow.logs.InStep("the-run", "r", "w", "s", 1))
 """
 
 
