@@ -70,7 +70,7 @@ class Planned(msgspec.Struct, frozen=True, gc=False):
 
 
 class Spawner:
-    """The children of one execution of one step."""
+    """The children of one execution of one step. They are ``shared`` if another step of the run may spawn them too."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Spawner:
         limits: Limits,
         counted: bool,
         policy: JoinPolicy,
+        shared: bool,
         cancelled: Callable[[], bool],
     ) -> None:
         self._session = session
@@ -88,6 +89,7 @@ class Spawner:
         self._limits = limits
         self._counted = counted
         self._policy = policy
+        self._shared = shared
         self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
         self.borrowed: dict[bytes, str] = {}
@@ -152,14 +154,6 @@ class Spawner:
         if not receipt.stored and not receipt.sequence:  # refused by its subject, not recognised by its message id
             await self._attach(target, [planned])
         return self._add(target, bytearray(planned.id), keyed=key is not None)
-
-    def _planner(self, target: Target, trace: str | None, *, keyed: bool) -> _Planner:
-        """Return a planner of children that are spawned in a span, if there is one."""
-        task = self._task
-        if trace is not None:
-            self.traces.append(trace)
-            task = msgspec.structs.replace(task, trace=trace)
-        return _Planner(self._session, task, target, self._policy, keyed=keyed)
 
     async def _spawn_detached(self, target: Target, value: Any, key: str | None, trace: str | None) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
@@ -234,6 +228,15 @@ class Spawner:
         stored = self._ingest.publish([planned.item for planned in batch])
         points.after("spawn_batch_sent")
         return batch, stored
+
+    def _planner(self, target: Target, trace: str | None, *, keyed: bool) -> _Planner:
+        """Return a planner of children that are spawned in a span, if there is one."""
+        task = self._task
+        if trace is not None:
+            self.traces.append(trace)
+            task = msgspec.structs.replace(task, trace=trace)
+        common = _common_headers(task, target, self._policy, shared=self._shared)
+        return _Planner(self._session, task, target, common, keyed=keyed)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         points.before("resolve")
@@ -311,14 +314,14 @@ class Spawner:
 class _Planner:
     """Turns inputs of one workflow into messages; what all of them share is built once."""
 
-    def __init__(self, session: Session, task: Task, target: Target, policy: JoinPolicy, *, keyed: bool) -> None:
+    def __init__(self, session: Session, task: Task, target: Target, common: dict[str, str], *, keyed: bool) -> None:
         self._session = session
         self._target = target
         self._root = task.root
         self._step = task.step
         self._id_of = child_ids(task.run, target.workflow, keyed=keyed)
         self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
-        self._shared = header_block(_shared_headers(task, target, policy))[:-2]
+        self._common = header_block(common)[:-2]
         self.large = False
 
     def plan(self, value: Any, key: str | None) -> Planned:
@@ -339,7 +342,7 @@ class _Planner:
         if len(body) > SMALL and is_large(self._session, body):
             self.large = True
         before, after = self._subject
-        return Planned(child, key, digest, Item(f"{before}{run}{after}", self._shared + own.encode(), body))
+        return Planned(child, key, digest, Item(f"{before}{run}{after}", self._common + own.encode(), body))
 
     async def settled(self, planned: Planned) -> Planned:
         """Return the message with a large input stored, and only referred to."""
@@ -354,7 +357,7 @@ class _Planner:
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
 
 
-def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str, str]:
+def _common_headers(task: Task, target: Target, policy: JoinPolicy, *, shared: bool) -> dict[str, str]:
     headers = {
         Header.PARENT_STEP: task.step,
         Header.VERSION: target.version,
@@ -370,4 +373,6 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
         headers[Header.DEADLINE] = f"{min(deadlines):.3f}"
     if policy.early:
         headers[Header.EAGER] = "1"
+    if shared:
+        headers[Header.SHARED] = "1"
     return headers
