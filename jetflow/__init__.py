@@ -5,6 +5,7 @@ from jetflow.broker.topology import Placement
 from jetflow.children import Child, Children, ChildResult, JoinResult
 from jetflow.client import Client, Run, connect
 from jetflow.context import Context
+from jetflow.dependencies import Depends
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "ChildrenFailed",
     "Client",
     "Context",
+    "Depends",
     "DepthExceeded",
     "InvalidDeclaration",
     "InvalidInput",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 from msgspec.structs import replace
 
+from jetflow import hooks
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.layout import Difference, changes_of
@@ -31,6 +32,7 @@ from jetflow.runs.storage import Storage, read_storage
 from jetflow.runs.targets import Target, resolve, root_task, trigger_root
 from jetflow.runs.values import with_output
 from jetflow.settings import value_of
+from jetflow.telemetry.catalogue import TRIGGERED
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow
 
@@ -176,11 +178,15 @@ class Client(Queries):
         """
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         body = target.input.encode(input)
-        task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=None)
-        return await self._started(target, task)
+        with hooks.triggering(target.workflow) as opened:
+            opened.children = 1
+            task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=opened.trace)
+            return await self._started(target, task)
 
     async def _started(self, target: Target, task: Task) -> Run[Any]:
         created = await trigger_root(self._session, task, timeout=TRIGGER_TIMEOUT)
+        if hooks.meters and (created or task.key is None):
+            hooks.add(TRIGGERED, 1, {"workflow": target.workflow})
         known = replace(task, input=b"")  # whoever follows it needs no input
         return Run(self._session, task.run, target.output, known, created=True if task.key is None else created)
 
@@ -222,14 +228,17 @@ class Client(Queries):
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
         told, runs, batch, size = _encoded(metadata), list[Run[Any]](), list[Task](), 0
-        async for value in _each(inputs):
-            body = target.input.encode(value)
-            batch.append(root_task(target, body, key=None if key is None else key(value), metadata=told, trace=None))
-            size += len(body)
-            if len(batch) == AT_ONCE or size >= BYTES_AT_ONCE:
-                runs += await self._all_started(target, batch)
-                batch, size = [], 0
-        return runs + await self._all_started(target, batch)
+        with hooks.triggering(target.workflow) as opened:
+            async for value in _each(inputs):
+                body, own = target.input.encode(value), None if key is None else key(value)
+                batch.append(root_task(target, body, key=own, metadata=told, trace=opened.trace))
+                size += len(body)
+                if len(batch) == AT_ONCE or size >= BYTES_AT_ONCE:
+                    runs += await self._all_started(target, batch)
+                    batch, size = [], 0
+            runs += await self._all_started(target, batch)
+            opened.children = len(runs)
+        return runs
 
     async def _all_started(self, target: Target, batch: Iterable[Task]) -> list[Run[Any]]:
         """Start runs, and wait for all of them, also where one fails."""
@@ -291,26 +300,34 @@ class Client(Queries):
         """Return the names of all workflows that are declared in the namespace."""
         return await self._session.usable().registry.workflows()
 
+    async def close(self) -> None:
+        """Close the connection, at the end of what `connect` was awaited for. Safe to call twice."""
+        await self._session.close()
+
 
 class Connecting(AbstractAsyncContextManager[Client]):
-    """What `connect` returns. ``async with`` connects, and gives the client."""
+    """What `connect` returns. ``async with`` connects and gives the client; so does ``await``, for notebooks."""
 
-    def __init__(self, opening: AbstractAsyncContextManager[Client]) -> None:
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, Client]]) -> None:
         self._opening = opening
+        self._client: Client | None = None
 
     async def __aenter__(self) -> Client:
-        return await self._opening.__aenter__()
+        self._client = await self._opening()
+        return self._client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await self._opening.__aexit__(kind, error, trace)
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        """Connect, and return a client that is left open: `Client.close` it."""
+        return self._opening().__await__()
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"connect() has no {name!r} before it is entered: {_ENTERED}")
-
-    def __await__(self) -> NoReturn:
-        raise TypeError(f"connect() is not awaited: {_ENTERED}")
 
 
 def connect(
@@ -327,7 +344,9 @@ def connect(
     context: str | None = None,
     ensure: bool = True,
 ) -> Connecting:
-    """Connect to a namespace, for triggering and following runs.
+    """Connect to a namespace, for triggering and following runs: ``async with jetflow.connect() as client:``.
+
+    Where there is no block to write, as in a notebook: ``client = await jetflow.connect()``, ``await client.close()``.
 
     ``server`` is a URL, several, or a connected client. None of it, or of what follows, is what the settings say
     (``docs/configuration.md``): ``NATS_URL``, and at last ``nats://127.0.0.1:4222`` and the namespace ``default``.
@@ -345,8 +364,7 @@ def connect(
         UnknownNamespace: without ``ensure``: nothing was ever made of the namespace.
     """
 
-    @asynccontextmanager
-    async def open_session() -> AsyncGenerator[Client]:
+    async def opening() -> Client:
         access = access_of(server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context)
         most = value_of("max_bytes", max_bytes)
         if most is not None and most <= 0:
@@ -355,10 +373,9 @@ def connect(
             replicas=value_of("replicas", replicas), max_bytes=most, placement=placement or Placement()
         )
         space = value_of("namespace", namespace)
-        async with await Session.open(access, space, timeout=timeout, retention=retention, ensure=ensure) as session:
-            yield Client(session)
+        return Client(await Session.open(access, space, timeout=timeout, retention=retention, ensure=ensure))
 
-    return Connecting(open_session())
+    return Connecting(opening)
 
 
 async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:

@@ -71,6 +71,9 @@ SETTINGS: Final = (
     Setting("durable", bool, "JETFLOW_DURABLE", "for servers with sync_interval: always", False),
     Setting("replicas", int, "JETFLOW_REPLICAS", "replicas of each stream, when it is made", 1),
     Setting("max_bytes", int, "JETFLOW_MAX_BYTES", "bytes of each stream that refuses what is new, when it is made"),
+    Setting("health_port", int, "JETFLOW_HEALTH_PORT", "where a worker answers /livez, /readyz and /metrics"),
+    Setting("health_host", str, "JETFLOW_HEALTH_HOST", "the address that it listens on for them", "127.0.0.1"),
+    Setting("log_format", str, "JETFLOW_LOG_FORMAT", "how lines of the log are written: text or json", "text"),
     Setting("log_level", str, "JETFLOW_LOG_LEVEL", "what commands log: debug, info, warning or error", "info"),
 )
 

@@ -13,11 +13,9 @@ from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any, Final, get_args, get_type_hints
 
+from jetflow.dependencies import CONTEXT_MARK, Provider, asked_for, provider_of
 from jetflow.errors import InvalidDeclaration
 from jetflow.wire.codec import Codec
-
-CONTEXT_MARK: Final = "__jetflow_context__"
-"""The attribute by which a step's signature knows the context's class."""
 
 DOC_LIMIT: Final = 500
 """Characters of a step's documentation that its declaration holds."""
@@ -26,7 +24,7 @@ _GENERATOR: Final = "is a generator: a step returns its output, so collect what 
 
 
 class Signature:
-    """Which parameters of a callable are the input and the context, their types, and how it is called.
+    """Which parameters of a callable are the input, the context and dependencies, their types, and how it is called.
 
     ``wraps_async`` says that it is no coroutine function itself, but may return what one has given: a decorator that
     was written for plain functions.
@@ -47,6 +45,7 @@ class Signature:
         self.input_name: str | None = None
         self.context_name: str | None = None
         self._input_hint: str | None = None
+        self.dependencies: dict[str, Provider] = {}
         self._read(function, _bound_by(function))
 
     def _read(self, function: Callable[..., Any], bound: Mapping[str, Any]) -> None:
@@ -58,13 +57,17 @@ class Signature:
                 )
             if parameter.name in bound:
                 continue
-            if self._is_context(parameter):
+            asked = asked_for(self._hints.get(parameter.name))
+            if asked is not None:
+                self.dependencies[name] = provider_of(asked, self._where, _resolved_hints)
+            elif self._is_context(parameter):
                 self.context_name = name
             elif self.input_name is None:
                 self.input_name, self._input_hint = name, parameter.name
             elif parameter.default is parameter.empty:
                 raise InvalidDeclaration(
-                    f"{self._where} takes more than (input, ctx): what would {parameter.name!r} be?"
+                    f"{self._where} takes more than (input, ctx): what would {parameter.name!r} be? "
+                    "What steps share is Annotated[..., Depends(...)]"
                 )
 
     def _is_context(self, parameter: inspect.Parameter) -> bool:
@@ -172,7 +175,7 @@ def _bound_by(function: Any) -> dict[str, Any]:
     return bound
 
 
-def _resolved_hints(called: Any, where: str) -> dict[str, Any]:
+def _resolved_hints(called: Any, where: str) -> Mapping[str, Any]:
     """Return the annotations, with names looked up where the function was declared, too."""
     unknown: NameError | None = None
     for names in _scopes(inspect.currentframe(), called):

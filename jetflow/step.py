@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from jetflow.dependencies import Provider, in_order
 from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
@@ -66,6 +67,8 @@ class Step(Generic[P, R, OUT_co]):
         self.input_name: str | None = signature.input_name
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
+        self.dependencies: dict[str, Provider] = signature.dependencies
+        _check_dependencies(f"{what} of workflow {workflow!r}", signature)
         self.input: Codec[Any] = signature.input(f"input of workflow {workflow!r}")
         self.output: Codec[Any] = signature.output(f"output of {what} of workflow {workflow!r}")
 
@@ -109,8 +112,9 @@ C = TypeVar("C", bound=_TakesContext)
 class StepDecorator(Generic[I]):
     """Declares functions as steps of one workflow, as ``@flow.step`` or ``@flow.step(after=[...])``.
 
-    The function takes ``(input)`` or ``(input, ctx)`` and is ``async def`` or ``def`` (run in a thread); a method of an
-    object, a partial and an object with ``__call__`` will do as well. Its input is the workflow's. Without ``name`` the
+    The function takes ``(input)`` or ``(input, ctx)``, and behind them what it depends on
+    (``Annotated[Pool, Depends(pool)]``), and is ``async def`` or ``def`` (run in a thread); a method of an object, a
+    partial and an object with ``__call__`` will do as well. Its input is the workflow's. Without ``name`` the
     step is called like the function. ``timeout`` is seconds that the function may run, time spent waiting for children
     not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
     that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
@@ -173,6 +177,26 @@ class StepDecorator(Generic[I]):
                 raise InvalidDeclaration(f"a step has no option {name!r}: {hint}")
         options = {**self._options, **options}
         return StepDecorator[I](self._declare, options) if function is None else self._declare(function, **options)
+
+
+def _check_dependencies(what: str, signature: Signature) -> None:
+    """Refuse what could not be given to a step when it is called.
+
+    Raises:
+        InvalidDeclaration: that is so.
+    """
+    opened = [one for one in in_order(signature.dependencies.values()) if one.per == "attempt"]
+    takes_context = next((one for one in opened if one.context_name is not None), None)
+    if takes_context is not None and signature.context_name is None:
+        raise InvalidDeclaration(
+            f"{what}: the dependency {takes_context.name!r} takes the context, so the step has to take it, too: "
+            "(input, ctx, ...)"
+        )
+    if opened and signature.wraps_async:
+        raise InvalidDeclaration(
+            f"{what}: the dependency {opened[0].name!r} is opened per attempt, and would be closed before the "
+            "coroutine is awaited that the decorator hands over: make the decorator's function an async def"
+        )
 
 
 def checked_positive(what: str, value: Any) -> Any:

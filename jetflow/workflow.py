@@ -259,7 +259,7 @@ class Workflow(Generic[I, O]):
         first = [self.steps[name] for name in roots]
         typed = next((step for step in first if not is_untyped(step.input.kind)), first[0])
         codec = self._input or typed.input
-        for step in [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]:
+        for step in self.all_steps:
             if self._input is None:
                 self._check_input(step, typed)
             if not is_untyped(codec.kind) and not step.asks_for_json:
@@ -285,14 +285,13 @@ class Workflow(Generic[I, O]):
     @cached_property
     def declaration(self) -> Declaration:
         """What the registry bucket says of the workflow."""
-        steps = [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]
         return Declaration(
             graph=self.graph,
             version=self.graph.version,
             deadline=self.deadline,
             input=msgspec.Raw(self.input.schema),
             output=msgspec.Raw(self.output.schema),
-            steps={step.name: step.declared for step in steps},
+            steps={step.name: step.declared for step in self.all_steps},
         )
 
     @property
@@ -301,6 +300,11 @@ class Workflow(Generic[I, O]):
         implied = [START] if self.graph.first == START else []
         after_all = [] if self.failure_step is None else [self.failure_step.name]
         return implied + [node.name for node in self.graph.nodes] + after_all
+
+    @property
+    def all_steps(self) -> list[Step[..., Any, Any]]:
+        """The steps, with the one on failure behind them."""
+        return [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]
 
     def find_step(self, name: str) -> Step[..., Any, Any] | None:
         """Return a step by its name, the one on failure included."""

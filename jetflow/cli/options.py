@@ -9,10 +9,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from cyclopts import Parameter
 
 from jetflow.errors import JetflowError
+from jetflow.logs import JsonFormatter
 from jetflow.settings import ARGUMENT, NAMED, Found, settings_of
 from jetflow.worker.options import OPTIONS, WorkerOptions
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("text", "json")
 
 FLAG: Final = Parameter(negative=(), show_default=False)
 """What is off unless it is given."""
@@ -73,6 +75,16 @@ class WorkerFlags:
     max_bytes: Annotated[
         int | None, Parameter(help="Bytes of each stream that refuses what is new, when it is made.")
     ] = None
+    health_port: Annotated[
+        int | None,
+        Parameter(help="Answer /livez, /readyz and /metrics there; each further process takes the next port."),
+    ] = None
+    health_host: Annotated[
+        str | None, default_of("health_host"), Parameter(help="The address that it listens on; 0.0.0.0 for probes.")
+    ] = None
+    log_format: Annotated[
+        Literal["text", "json"] | None, default_of("log_format"), Parameter(help="How lines of the log are written.")
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         default_of("log_level"),
@@ -115,14 +127,17 @@ class WorkerFlags:
 
     def start_logging(self) -> None:
         """Log to stderr from now on."""
-        found = settings_of(self.given())["log_level"]
-        if found.value not in LOG_LEVELS:
-            raise UsageError(f"{told('log_level', found)}: it must be one of {', '.join(LOG_LEVELS)}")
-        logging.basicConfig(
-            level=str(found.value).upper(),
-            format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        )
-        logging.getLogger("watchfiles").setLevel("WARNING")  # it counts changes, which are named here anyway
+        level, form = self._one_of("log_level", LOG_LEVELS), self._one_of("log_format", LOG_FORMATS)
+        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        if form == "json":
+            for handler in logging.getLogger().handlers:
+                handler.setFormatter(JsonFormatter())
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> str:
+        found = settings_of(self.given())[name]
+        if found.value not in allowed:
+            raise UsageError(f"{told(name, found)}: it must be one of {', '.join(allowed)}")
+        return str(found.value)
 
 
 def _as_option(name: str, value: object) -> tuple[str, ...]:

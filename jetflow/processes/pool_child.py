@@ -13,12 +13,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from jetflow import forks
+from jetflow import forks, hooks, logs
 from jetflow.context import Context
+from jetflow.dependencies import in_order
+from jetflow.opening import BlockOn, Values, open_beside
 from jetflow.processes import pool_logging
 from jetflow.processes.pool_host import PoolHost
 from jetflow.processes.pool_link import Link
@@ -44,6 +47,7 @@ def serve(descriptor: int, lifeline: int, describe: Describe) -> None:
         out.reconfigure(line_buffering=True)  # what a step has printed is not lost when it is killed
     link = Link(descriptor, lifeline)
     sys.argv[:] = link.prepare.argv
+    logs.install()
     log = pool_logging.begin(link.prepare.levels, link.send)
     try:
         steps = found(link.prepare.places, link.prepare.program)
@@ -51,21 +55,49 @@ def serve(descriptor: int, lifeline: int, describe: Describe) -> None:
         link.send(Ready(f"{type(error).__name__}: {error}"))
         raise
     link.send(Ready())
-    while (call := link.calls.get()) is not None:
-        log.call = call
-        link.send(Began())
-        link.send(_run(link, call, *steps[call.workflow, call.step], describe))
-        log.call = None
+    with ExitStack() as stack:
+        shared = Shared(stack, link.block_on)
+        while (call := link.calls.get()) is not None:
+            log.call = call
+            logs.current.set(call.told)
+            link.send(Began())
+            link.send(_run(link, shared, call, *steps[call.workflow, call.step], describe))
+            log.call = None
+            logs.current.set(None)
 
 
-def _run(link: Link, call: Call, workflow: Any, step: Step[..., Any, Any], describe: Describe) -> Returned | Raised:
+class Shared:
+    """What the steps of this process share: opened when the first needs it, closed with the process."""
+
+    def __init__(self, stack: ExitStack, block_on: BlockOn) -> None:
+        self._stack = stack
+        self._block_on = block_on
+        self._values: Values = {}
+
+    def call(self, step: Step[..., Any, Any], arguments: dict[str, Any], context: Context | None) -> Any:
+        """Call a step with what it depends on."""
+        providers = in_order(step.dependencies.values())
+        kept = [one for one in providers if one.per == "worker"]
+        open_beside(self._stack, kept, self._values, None, self._block_on)
+        values = dict(self._values)
+        with ExitStack() as stack:
+            open_beside(stack, providers, values, context, self._block_on)
+            given = {name: values[one] for name, one in step.dependencies.items()}
+            return step.function(**arguments, **given)
+
+
+def _run(
+    link: Link, shared: Shared, call: Call, workflow: Any, step: Step[..., Any, Any], describe: Describe
+) -> Returned | Raised:
     host = None if step.context_name is None else PoolHost(link, call)
     born = forks.generation()
     try:
-        arguments = step.arguments(step.input.decode(call.input), None if host is None else Context(host))
-        result = contextvars.copy_context().run(step.function, **arguments)
-        if inspect.isawaitable(result):
-            result = link.block_on(result)
+        context = None if host is None else Context(host)
+        arguments = step.arguments(step.input.decode(call.input), context)
+        with nullcontext() if hooks.tracer is None or call.trace is None else hooks.tracer.within(call.trace):
+            result = contextvars.copy_context().run(shared.call, step, arguments, context)
+            if inspect.isawaitable(result):
+                result = link.block_on(result)
         codec = workflow.output if call.is_the_runs else step.output
         return Returned(codec.encode_output(result), memory_mb())
     except BaseException as error:  # whatever it is, it is how the step has ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import copy_context
 from itertools import count
 from typing import Any, Protocol
 
@@ -41,6 +42,7 @@ class Hosting:
         self._send = send
         self._answering: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, AsyncIterator[Any]] = {}
+        self._context = copy_context()  # that of the step, which spans and log records go by
         self._numbers = count(1)
         self._answers: dict[str, Callable[..., Awaitable[Any]]] = {
             "spawn": self._spawn,
@@ -56,7 +58,7 @@ class Hosting:
 
     def ask(self, asked: Ask) -> None:
         """Begin to answer a question."""
-        task = asyncio.get_running_loop().create_task(self._answer(asked))
+        task = asyncio.get_running_loop().create_task(self._answer(asked), context=self._context)
         self._answering[asked.ask] = task
         task.add_done_callback(lambda _: self._answering.pop(asked.ask, None))
 

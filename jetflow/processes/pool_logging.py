@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Final
+
+import msgspec
 
 from jetflow.processes.pool_messages import Call, Logged
 
@@ -27,14 +30,15 @@ class ToWorker(logging.Handler):
         try:
             if record.exc_info and not record.exc_text:
                 record.exc_text = self._words.formatException(record.exc_info)
+            message = record.getMessage()
             told = {
                 name: value if isinstance(value, _PLAIN) else str(value)
                 for name, value in vars(record).items()
                 if name not in _LEFT_OUT
             }
-            told["msg"] = record.getMessage()
-            if (call := self.call) is not None:
-                told |= {"run": call.run, "workflow": call.workflow, "step": call.step, "attempt": call.attempt}
+            told["msg"] = message
+            if self.call is not None:  # known here also where the record was made in a thread of the step's own
+                told = msgspec.structs.asdict(self.call.told) | told
             self._send(Logged(told))
         except Exception:  # as every handler does: logging must not fail a step
             self.handleError(record)
@@ -59,7 +63,7 @@ def levels_here() -> dict[str, int]:
 def hand_on(message: Logged) -> None:
     """In the worker: have a record handled as if it had been made here."""
     record: dict[str, Any] = message.record
-    made = logging.makeLogRecord(record)
+    made = Context().run(logging.makeLogRecord, record)  # which is of no step that happens to run here
     logger = logging.getLogger(made.name)
     if logger.isEnabledFor(made.levelno):
         logger.handle(made)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from jetflow.engine.tasks import Failure
+from jetflow.logs import InStep
 from jetflow.processes.pool_errors import Crossed
 from jetflow.processes.pool_places import Place, Program
 
@@ -28,18 +29,28 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, tag="call", frozen=True, kw_only=True):
-    """One step to run. ``is_the_runs`` says that its output is that of the run, and is of the workflow's type."""
+    """One step to run. ``is_the_runs`` says that its output is that of the run, and is of the workflow's type.
+
+    ``trace`` is the span of the attempt, as it travels.
+    """
 
     number: int = 0
     workflow: str
     step: str
     run: str
+    root: str
     attempt: int
     input: bytes
     is_the_runs: bool
     metadata: bytes | None = None
     outputs: dict[str, bytes] = {}
     errors: tuple[Failure, ...] = ()
+    trace: str | None = None
+
+    @property
+    def told(self) -> InStep:
+        """What log records tell of it."""
+        return InStep(self.run, self.root, self.workflow, self.step, self.attempt)
 
 
 class Answer(msgspec.Struct, tag="answer", frozen=True):

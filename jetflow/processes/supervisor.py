@@ -28,6 +28,9 @@ LONGEST_PAUSE = 30.0
 STATUS = "JETFLOW_STATUS_FD"
 """The environment variable that names where the guard of a worker is told how that has ended."""
 
+INDEX = "JETFLOW_PROCESS_INDEX"
+"""The environment variable that numbers its workers, from 0."""
+
 COMMAND = (sys.executable, "-m", "jetflow.cli")
 
 _TELLING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -36,8 +39,9 @@ _TELLING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Worker:
     """One worker process, and those that follow it."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], index: int = 0) -> None:
         self._arguments = arguments
+        self._index = index
         self._process: subprocess.Popen[bytes] | None = None
         self._pause = 0.0
         self._began = 0.0
@@ -59,7 +63,7 @@ class Worker:
             [*COMMAND, *self._arguments, "--supervised"],
             stdin=its.fileno(),
             pass_fds=[told],
-            env=os.environ | {STATUS: str(told)},
+            env=os.environ | {STATUS: str(told), INDEX: str(self._index)},
             start_new_session=True,
         )
         its.close()
@@ -209,7 +213,7 @@ def _say(level: str, text: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run: ``PROCESSES TIED ARGUMENTS...``, where TIED is a descriptor or -1, and the arguments are jetflow's."""
     processes, tied, *given = arguments
-    workers = [Worker(given) for _ in range(int(processes))]
+    workers = [Worker(given, index) for index in range(int(processes))]
     return Supervisor(workers, None if int(tied) < 0 else int(tied)).run()
 
 

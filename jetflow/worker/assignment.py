@@ -41,6 +41,20 @@ class Assignment(msgspec.Struct, eq=False):
     refused: bool = False
 
     @property
+    def queued_at(self) -> float:
+        """When its task was stored, in seconds since the epoch."""
+        return self.delivery.time
+
+    @property
+    def status(self) -> str:
+        """How its body has ended."""
+        if self.body is not None and self.body.cancelled:
+            return "cancelled"
+        if self.body is not None and self.body.parked:
+            return "parked"
+        return "succeeded" if self.error is None else "failed"
+
+    @property
     def known_graph(self) -> Graph:
         """The graph of the run's version, once it is found."""
         assert self.graph is not None, "the graph is not found yet"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jetflow import forks
+from jetflow import forks, hooks
 from jetflow.broker.session import Session
 from jetflow.context import Context
 from jetflow.engine.tasks import Task
@@ -30,6 +30,7 @@ from jetflow.worker.execution import Execution
 from jetflow.worker.inputs import Inputs
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.options import WorkerOptions
+from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
 from jetflow.worker.threads import Threads
@@ -44,7 +45,7 @@ _log = logging.getLogger("jetflow.worker")
 class Bodies:
     """The bodies that run in this worker (``running``, the newest last), and the crowd of those that wait.
 
-    ``park_after``, in seconds, is read by each that begins to wait.
+    ``park_after``, in seconds, is read by each that begins to wait. ``seconds`` is how long all have run in sum.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Bodies:
         lookout: Lookout,
         options: WorkerOptions,
         pool: Pool | None,
+        sharing: Sharing,
     ) -> None:
+        self._sharing = sharing
         self._session = session
         self._performer = performer
         self._slots = slots
@@ -73,6 +76,7 @@ class Bodies:
         self._born = forks.generation()
         self.stopping: bool = False
         self.waiting: int = 0
+        self.seconds: float = 0.0
         self.park_after: float = options.park_after
 
     # --- one body
@@ -108,9 +112,10 @@ class Bodies:
                 arguments = step.arguments(step.input.decode(data), context)
                 points.before("body")
                 if step.timeout is None and task.deadline is None:
-                    result = await self._called(step, body, arguments)
+                    result = await self._called(step, body, arguments, context)
                 else:
-                    result = await self._in_time(step, body, task, partial(self._called, step, body, arguments))
+                    call = partial(self._called, step, body, arguments, context)
+                    result = await self._in_time(step, body, task, call)
                 points.after("body")
                 work.output = _encode(work, step, result)
         except BaseException as error:  # whatever it is, it is how the step has ended
@@ -124,17 +129,29 @@ class Bodies:
                 await body.close()
                 points.after("stop_listening")
         slots = work.slots or self._slots
-        slots.mean_duration += (monotonic() - began - slots.mean_duration) / 16
+        took = monotonic() - began
+        self.seconds += took
+        slots.mean_duration += (took - slots.mean_duration) / 16
         work.give_back_slot()
 
-    def _called(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
-        return step.function(**arguments) if step.is_async else self._in_thread(step, body, arguments)
+    def _called(
+        self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any], context: Context | None
+    ) -> Awaitable[Any]:
+        if not step.is_async:
+            return self._in_thread(step, body, arguments, context)
+        if step.dependencies:
+            return self._sharing.call(step, arguments, context)
+        return step.function(**arguments)
 
-    def _in_thread(self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any]) -> Awaitable[Any]:
+    def _in_thread(
+        self, step: Step[..., Any, Any], body: Body, arguments: dict[str, Any], context: Context | None
+    ) -> Awaitable[Any]:
         """Call a step's function in a thread."""
-        function: Callable[..., Any] = step.function
+        function: Callable[[], Any] = partial(step.function, **arguments)
+        if step.dependencies:
+            function = self._sharing.called_beside(step, arguments, context)
         call = contextvars.copy_context()
-        body.call = self.threads.call(lambda: call.run(function, **arguments))
+        body.call = self.threads.call(lambda: call.run(function))
         return self._awaited(body, body.call.result) if step.wraps_async else body.call.result
 
     async def _awaited(self, body: Body, called: Awaitable[Any]) -> Any:
@@ -157,12 +174,14 @@ class Bodies:
             workflow=task.workflow,
             step=task.step,
             run=task.run,
+            root=task.root,
             attempt=work.attempt,
             input=data,
             is_the_runs=_is_the_runs(work, step),
             metadata=task.metadata,
             outputs={} if host is None else host.outputs,
             errors=() if host is None else host.errors,
+            trace=None if hooks.tracer is None else hooks.tracer.current(),
         )
         for left in range(DEAD_IN_A_ROW, -1, -1):
             process = await pool.take()

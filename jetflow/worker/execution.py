@@ -18,11 +18,11 @@ from contextlib import aclosing
 from sys import maxsize
 from time import time
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from jetflow import forks
+from jetflow import forks, hooks
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
@@ -45,6 +45,8 @@ from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.waiting import Crowd, Decision, Waiting
 from jetflow.workflow import Workflow
+
+T = TypeVar("T")
 
 CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
 
@@ -223,7 +225,12 @@ class Execution(Body):
     def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """See `Context.join`."""
         self._check_open()
-        return self.waiting.all(ids)
+        return self._spanned(len(ids), self.waiting.all(ids))
+
+    def _spanned(self, children: int, waiting: Awaitable[T]) -> Awaitable[T]:
+        if hooks.tracer is None:
+            return waiting
+        return hooks.tracer.join(children, list(self.spawner.traces), waiting)
 
     async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
         """See `Context.join`."""
@@ -232,7 +239,7 @@ class Execution(Body):
         if policy.seconds is not None:
             joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
             deadline = float(await self.once(f"_join-{joined}", lambda: time() + (policy.seconds or 0.0)))
-        decision = await self.waiting.decided(ids, policy, deadline)
+        decision = await self._spanned(len(ids), self.waiting.decided(ids, policy, deadline))
         if decision.open and policy.cancel_rest:
             points.before("cancel_open")
             await self._cancel_open(self._task.join, set(decision.open))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from time import time
 from typing import Any, Final
 
+from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
@@ -17,6 +19,7 @@ from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
+from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
 from jetflow.wire.records import MalformedTask
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
@@ -29,6 +32,7 @@ from jetflow.worker.failures import failure_of, poisoned, too_late
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
+from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
 from jetflow.workflow import Step, Workflow
 
@@ -58,6 +62,7 @@ class Executor:
         options: WorkerOptions,
         name: str,
         pool: Pool | None,
+        sharing: Sharing,
     ) -> None:
         self._session = session
         self._performer = performer
@@ -68,7 +73,9 @@ class Executor:
         self._tasks = TaskReader()
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
-        self.bodies: Bodies = Bodies(session, performer, slots, counts, Lookout(session, workflows), options, pool)
+        self.bodies: Bodies = Bodies(
+            session, performer, slots, counts, Lookout(session, workflows), options, pool, sharing
+        )
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
         performer.timers.may_hold = self._may_hold
@@ -197,7 +204,9 @@ class Executor:
             await self.recorder.drop(work)
             return
         self._deliveries.begin_body(work.delivery)
-        await self.bodies.run(work, step, body)
+        task = work.task
+        logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
+        await self._run_told(work, step, body)
         if body.cancelled:
             await self.recorder.drop(work)
         elif body.parked and isinstance(body, Execution):
@@ -212,6 +221,16 @@ class Executor:
         else:
             error, work.error = work.error, None  # its traceback holds the assignment: a circle keeps large inputs
             self.recorder.failed(work, error)
+
+    async def _run_told(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
+        """Run a body, and tell those who ask to be told."""
+        if hooks.tracer is None:
+            await self.bodies.run(work, step, body)
+        else:
+            with hooks.tracer.attempt(work):
+                await self.bodies.run(work, step, body)
+        if hooks.meters:
+            _measure(work)
 
     def _is_cancelled(self, work: Assignment) -> bool:
         return self.cancellations.stops(work.task, work.graph)
@@ -230,3 +249,10 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         return step is not None and step.max_running is None
+
+
+def _measure(work: Assignment) -> None:
+    """Tell how long a task was queued, and how long its body has run."""
+    labels = {"workflow": work.task.workflow, "step": work.task.step}
+    hooks.observe(QUEUE_DURATION, max(0.0, work.started - work.queued_at), labels)
+    hooks.observe(STEP_DURATION, max(0.0, time() - work.started), labels | {"status": work.status})

@@ -13,10 +13,12 @@ from jetflow.settings import settings_of
 
 OPTIONS: Final = {
     **{name: name for name in ("slots", "ack_wait", "park_after", "max_waiting", "keep", "keep_failed", "keep_runs")},
-    **{name: name for name in ("grace", "durable", "replicas", "max_bytes")},
+    **{name: name for name in ("grace", "durable", "replicas", "max_bytes", "health_port", "health_host")},
     "step_processes": "processes",
 }
 """Settings of a worker, and what they are called in `WorkerOptions`."""
+
+LAST_PORT: Final = 65535
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``max_bytes``: of each of the streams of tasks, records, values and the inbox, when it is made; a stream that is
       full holds work up, and loses nothing.
     - ``placement``: where streams are made, by cluster and tags.
+    - ``health_port``: the port on which ``/livez``, ``/readyz`` and ``/metrics`` are answered, over HTTP; 0 takes a
+      free one, None is none. Of several processes of one ``jetflow worker``, each takes the next one.
+    - ``health_host``: the address that it listens on; ``0.0.0.0`` lets others reach it.
+    - ``discoverable``: whether the worker answers as a NATS service, for `nats service ls`.
     - ``processes``: steps with ``runs_in="process"`` that run at once, each in a process; None is as many as there are
       cores that this process may use.
     - ``steps_per_process``: steps after which such a process is replaced by a new one.
@@ -72,6 +78,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = False
     max_bytes: int | None = None
     placement: Placement = Placement()
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    discoverable: bool = True
     processes: int | None = None
     steps_per_process: int = 1000
     mb_per_process: float | None = None
@@ -99,6 +108,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("park_after", "max_waiting", "grace", "unknown_step_grace"):
             if (self._number(name) or 0) < 0:
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")
+        if not 0 <= (self._number("health_port") or 0) <= LAST_PORT:
+            raise ValueError(f"WorkerOptions(health_port={self.health_port!r}): from 0 to {LAST_PORT}")
 
     def _number(self, name: str) -> float | None:
         value: Any = getattr(self, name)  # it comes from the user

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
+from jetflow import hooks
 from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
@@ -15,12 +18,15 @@ from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
 from jetflow.runs.performer import Performer
+from jetflow.telemetry.catalogue import RUNNING, SLOTS, TASKS, WAITING
 from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
+from jetflow.worker.discovery import Discovery
 from jetflow.worker.errands import Errands
 from jetflow.worker.executor import Executor
 from jetflow.worker.fetching import Fetcher
+from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.history import History
 from jetflow.worker.inbox import INBOX_WINDOW, Inbox
@@ -28,6 +34,7 @@ from jetflow.worker.leftovers import Leftovers
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
+from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.waking import WAKING_WINDOW, Waking
@@ -46,7 +53,12 @@ class Services:
     """The services of one worker. `start` and `stop` them once; the session is theirs to close."""
 
     def __init__(
-        self, session: Session, workflows: Mapping[str, Workflow[Any, Any]], options: WorkerOptions, name: str
+        self,
+        session: Session,
+        workflows: Mapping[str, Workflow[Any, Any]],
+        options: WorkerOptions,
+        name: str,
+        sharing: Sharing,
     ) -> None:
         self._session = session
         self._workflows = workflows
@@ -62,7 +74,7 @@ class Services:
         places = places_of(workflows.values())
         self.pool: Pool | None = Pool(places, workflows, options.pool()) if places else None
         self.executor: Executor = Executor(
-            session, self.performer, slots, self.deliveries, self.counts, workflows, options, name, self.pool
+            session, self.performer, slots, self.deliveries, self.counts, workflows, options, name, self.pool, sharing
         )
         self.fetcher: Fetcher = Fetcher(session.connection, slots, self.deliveries, self.executor)
         self.fetchers: list[Fetcher] = [self.fetcher]
@@ -82,8 +94,14 @@ class Services:
             session, self.performer, self.executor.cancellations, self.counts, every=options.sweep_every
         )
         self.history: History = History(session, options)
+        self._slots = slots
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots)
+        connection = session.connection
+        self.health: Health = Health(options, lambda: connection.is_connected, lambda: connection.ended is not None)
+        self.discovery: Discovery | None = (
+            Discovery(session, name, workflows, self.executor.bodies) if options.discoverable else None
+        )
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
 
     def _guarding(self, options: WorkerOptions) -> Guarding | None:
@@ -128,12 +146,26 @@ class Services:
             window=WAKING_WINDOW,
         )
 
+    def measures(self) -> list[tuple[str, dict[str, str], float]]:
+        """Return what the worker has done and holds at this moment: see `jetflow.hooks.Running`."""
+        done = [
+            (TASKS, {"event": event}, float(number)) for event, number in msgspec.structs.asdict(self.counts).items()
+        ]
+        bodies = self.executor.bodies
+        return [
+            *done,
+            (SLOTS, {}, float(self._slots.count)),
+            (RUNNING, {}, float(len(bodies.running))),
+            (WAITING, {}, float(bodies.waiting)),
+        ]
+
     async def start(self) -> None:
         """Declare the workflows, and begin to pull.
 
         Raises:
             PermissionDenied: this user may not do what a worker does.
         """
+        await self.health.start()
         await check_may_publish(self._session.connection, recorded(self._session.names))
         registry = self._session.registry
         await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
@@ -151,6 +183,10 @@ class Services:
         await self.answering.start()
         for fetcher in self._pulling:
             fetcher.begin()
+        if self.discovery is not None:
+            await self.discovery.start()
+        hooks.running.add(self)
+        self.health.ready()
 
     async def _check_may_pull(self) -> None:
         """Check that all pullers may pull, before anything runs.
@@ -171,6 +207,7 @@ class Services:
         """
         self.presence.leave()
         self.answering.leave()
+        self.health.leave()
         await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
         await self.sweeper.stop()
         await self.history.stop()
@@ -187,6 +224,8 @@ class Services:
         await self.pullers.stop()
         await self.presence.stop()
         await self.answering.stop()
+        if self.discovery is not None:
+            await self.discovery.stop()
         await self._leave_threads()
         await self.heartbeat.stop()
         if self.guarding is not None:
@@ -194,6 +233,8 @@ class Services:
         await self.executor.cancellations.stop()
         await self.executor.bodies.lookout.stop()
         self.executor.bodies.close()
+        hooks.running.discard(self)
+        await self.health.stop()
         await self._session.close()
 
     async def _finish_running(self, hurry: asyncio.Event) -> None:

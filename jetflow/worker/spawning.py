@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from jetflow import hooks
 from jetflow.broker.atomic import Item
 from jetflow.broker.ingest import BATCH, Ingest
 from jetflow.broker.publisher import Receipt
@@ -25,6 +26,7 @@ from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarg
 from jetflow.runs import points
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
+from jetflow.telemetry.catalogue import SPAWNED
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, shown_key
 from jetflow.worker.pace import AT_ONCE, BATCH_BYTES, Pace, paced
@@ -32,6 +34,9 @@ from jetflow.workflow import Workflow
 
 BATCHES_UNDER_WAY: Final = 8
 """Batches of one bulk spawn that may wait for their acknowledgement; with `BATCH_BYTES`, bounds what it holds."""
+
+TRACES: Final = 32
+"""Spans of spawns that are remembered for the joins behind them, the newest."""
 
 TREE: Final = "_tree"
 """Stands for the step in the name of the counter of a tree's descendants."""
@@ -88,6 +93,7 @@ class Spawner:
         self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
         self.borrowed: dict[bytes, str] = {}
+        self.traces: deque[str] = deque(maxlen=TRACES)
 
     def owned(self) -> bytes:
         """Return the ids of the children that this step spawned, each once, without the borrowed ones."""
@@ -129,9 +135,16 @@ class Spawner:
         if key is not None:
             checked_key("a child", key)
         target = await self._resolve(workflow)
-        if detached:
-            return await self._spawn_detached(target, value, key)
-        planner = self._planner(target, keyed=key is not None)
+        with hooks.spawning(target.workflow) as opened:
+            opened.children = 1
+            if hooks.meters:
+                hooks.add(SPAWNED, 1, {"workflow": target.workflow})
+            if detached:
+                return await self._spawn_detached(target, value, key, opened.trace)
+            return await self._spawn_attached(target, value, key, opened.trace)
+
+    async def _spawn_attached(self, target: Target, value: Any, key: str | None, trace: str | None) -> ChildGroup:
+        planner = self._planner(target, trace, keyed=key is not None)
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
@@ -142,12 +155,12 @@ class Spawner:
             await self._attach(target, [planned])
         return self._add(target, bytearray(planned.id), keyed=key is not None)
 
-    async def _spawn_detached(self, target: Target, value: Any, key: str | None) -> ChildGroup:
+    async def _spawn_detached(self, target: Target, value: Any, key: str | None, trace: str | None) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
         body = target.input.encode(value)
         child = child_id(task.run, target.workflow, key=key, digest=target.input.digest(body))
-        root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=task.trace)
+        root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=trace or task.trace)
         root = msgspec.structs.replace(root, depth=task.depth + 1)
         points.before("spawn_detached")
         await start_root(self._session, root, timeout=None)
@@ -162,8 +175,25 @@ class Spawner:
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
         target = await self._resolve(workflow)
-        planner = self._planner(target, keyed=key is not None)
         group = self._add(target, bytearray(), keyed=key is not None)
+        with hooks.spawning(target.workflow) as opened:
+            try:
+                await self._spawn_all(target, group, inputs, key, opened.trace)
+            finally:
+                opened.children = len(group.ids) // ID_BYTES
+                if hooks.meters:
+                    hooks.add(SPAWNED, opened.children, {"workflow": target.workflow})
+        return group
+
+    async def _spawn_all(
+        self,
+        target: Target,
+        group: ChildGroup,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        key: Callable[[Any], str] | None,
+        trace: str | None,
+    ) -> None:
+        planner = self._planner(target, trace, keyed=key is not None)
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         batch: list[Planned] = []
         size, pace = 0, Pace()
@@ -188,7 +218,6 @@ class Spawner:
         finally:
             while under_way:
                 await self._confirm(target, group, *under_way.popleft())
-        return group
 
     def _send(self, batch: list[Planned]) -> tuple[list[Planned], asyncio.Future[list[int]]]:
         """Send a batch, and return it with the future of its acknowledgement."""
@@ -200,9 +229,14 @@ class Spawner:
         points.after("spawn_batch_sent")
         return batch, stored
 
-    def _planner(self, target: Target, *, keyed: bool) -> _Planner:
-        common = _common_headers(self._task, target, self._policy, shared=self._shared)
-        return _Planner(self._session, self._task, target, common, keyed=keyed)
+    def _planner(self, target: Target, trace: str | None, *, keyed: bool) -> _Planner:
+        """Return a planner of children that are spawned in a span, if there is one."""
+        task = self._task
+        if trace is not None:
+            self.traces.append(trace)
+            task = msgspec.structs.replace(task, trace=trace)
+        common = _common_headers(task, target, self._policy, shared=self._shared)
+        return _Planner(self._session, task, target, common, keyed=keyed)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         points.before("resolve")

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from jetflow import logs
 from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
@@ -27,6 +28,7 @@ from jetflow.settings import value_of
 from jetflow.worker.counts import Counts
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
+from jetflow.worker.sharing import Lifespan, Sharing
 from jetflow.workflow import Workflow, checked_workflow
 
 _log = logging.getLogger("jetflow.worker")
@@ -38,7 +40,8 @@ class Worker:
     ``server`` is a URL, several, or a connected client; None reads ``NATS_URL``, then the local default. ``slots`` is
     how many step bodies run at once. ``auth``, ``domain``, ``inbox_prefix`` and ``context`` are those of
     `jetflow.connect`. Everything else is in ``options``; without them it is what the settings say
-    (``docs/configuration.md``). ``counts`` tells what it has done.
+    (``docs/configuration.md``). ``counts`` tells what it has done. ``lifespan`` is a function that returns a context
+    manager: it is entered before the first task is pulled, and left after the last one.
 
     Raises:
         InvalidSetting: a variable or a file says what a setting cannot be.
@@ -57,6 +60,7 @@ class Worker:
         domain: str | None = None,
         inbox_prefix: str | None = None,
         context: str | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         given = [workflows] if isinstance(workflows, Workflow) or callable(workflows) else list(workflows)
         declared = [checked_workflow("a worker", one) for one in given]
@@ -77,11 +81,17 @@ class Worker:
             server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context
         )
         self._namespace: str = value_of("namespace", namespace)
+        self._sharing = Sharing(declared, lifespan)
         self._services: Services | None = None
         self._hurry = asyncio.Event()
         self._ended: BrokerError | None = None
         self._on_ended: Callable[[], None] = lambda: None
         self.counts: Counts = Counts()
+
+    @property
+    def health_address(self) -> tuple[str, int] | None:
+        """Where its health is answered, while it runs: host and port; None without ``health_port``."""
+        return None if self._services is None else self._services.health.address
 
     # --- life
 
@@ -104,10 +114,12 @@ class Worker:
             AccessDenied, PermissionDenied: this user may not connect, or not do what a worker does.
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: there is no server to work with.
             RuntimeError: a process in which another worker runs steps does this when it imports them.
+            Whatever the lifespan or a dependency raises.
         """
         if self._services is not None:
             return
         check_not_importing()
+        logs.install()
         options = self.options
         session = await Session.open(
             self._access(),
@@ -118,9 +130,10 @@ class Worker:
             patient=True,
         )
         session.connection.on_ended(self._end)
-        self._services = services = Services(session, self.workflows, options, self.name)
+        self._services = services = Services(session, self.workflows, options, self.name, self._sharing)
         self.counts = services.counts
         try:
+            await self._sharing.start()
             await services.start()
         except BaseException:
             await self.stop()
@@ -175,7 +188,10 @@ class Worker:
         services, self._services = self._services, None
         if services is not None:
             _log.info("worker %s stops", self.name)
-            await services.stop(self._hurry)
+            try:
+                await services.stop(self._hurry)
+            finally:
+                await self._sharing.stop()
 
 
 def _calm_collector() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -112,6 +113,17 @@ async def test_a_client_that_was_closed_says_so(nats_server: NatsServer, namespa
     for using in (run.result(), run.status()):
         with pytest.raises(ClientClosed, match="was closed"):
             await using
+
+
+async def test_where_there_is_no_block_it_is_awaited(nats_server: NatsServer, namespace: str) -> None:
+    """As in the cells of a notebook. Such a client stays open until it is closed."""
+    client = await jetflow.connect(nats_server.url, namespace=namespace)
+    gc.collect()  # nobody holds what `connect` has returned
+    assert await client.workflows() == []
+    await client.close()
+    await client.close()
+    with pytest.raises(ClientClosed, match="was closed"):
+        await client.workflows()
 
 
 async def test_a_client_of_another_event_loop_says_so(nats_server: NatsServer, namespace: str) -> None:

@@ -196,11 +196,7 @@ async def test_a_key_of_a_run_is_text(client: Client) -> None:
 
 
 async def test_connecting_is_entered() -> None:
-    """And not awaited, as that of nats-py is, nor used without."""
-    with pytest.raises(
-        TypeError, match=r"^connect\(\) is not awaited: write `async with jetflow\.connect\(\.\.\.\) as"
-    ):
-        await jetflow.connect()
+    """Or awaited (see `test_12_connecting.py`), and not used without."""
     with pytest.raises(AttributeError, match=r"^connect\(\) has no 'trigger' before it is entered: write `async with"):
         _ = jetflow.connect().trigger
 

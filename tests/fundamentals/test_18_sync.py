@@ -16,6 +16,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import pytest
 from patience import PATIENCE
 
+import jetflow.embedding
 import jetflow.sync
 from jetflow import Client, Context, InvalidInput, ResultTimeout, Retry, Run, RunFailed, Worker, workflow
 from jetflow.errors import ClientClosed, ServerUnreachable, WrongEventLoop
@@ -124,7 +125,7 @@ async def test_many_runs_at_once(client: Client, plain: jetflow.sync.Client, wor
     with pytest.raises(InvalidInput, match="trigger takes one"):
         plain.trigger_many("double", "ab")
     with pytest.raises(InvalidInput, match="Expected `int`"):
-        await client.trigger_many(double, [1, "b"])  # pyright: ignore[reportArgumentType]
+        await client.trigger_many(double, cast("list[int]", [1, "b"]))
 
 
 async def test_inputs_are_taken_in_the_thread_that_asks(plain: jetflow.sync.Client) -> None:
@@ -291,3 +292,13 @@ def test_the_plain_client_has_every_method_with_the_same_signature(of: Any, twin
             assert _plain_return(kind) == get_type_hints(other).get("return"), name
     own = {name for name in dir(twin) if not name.startswith("_")} - set(public)
     assert own <= _OF_ITS_OWN
+
+
+def test_connecting_takes_the_same_arguments() -> None:
+    """And ``lazy``. A worker's helper for web services takes all that says how to connect, too."""
+    asked, plain = inspect.signature(jetflow.connect).parameters, inspect.signature(jetflow.sync.connect).parameters
+    assert {name: one for name, one in plain.items() if name != "lazy"} == dict(asked)
+    helper = inspect.signature(jetflow.embedding.lifespan).parameters
+    worker = inspect.signature(Worker.__init__).parameters
+    given = {"inside" if name == "lifespan" else name for name in worker if name != "self"}
+    assert set(helper) == given

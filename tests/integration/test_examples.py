@@ -26,7 +26,7 @@ import asyncio
 
 
 async def open_and_close():
-    async with lifespan(app) as state:
+    async with running(app) as state:
         print("opened with", *state)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import jetflow.processes
@@ -59,6 +60,21 @@ async def test_several_worker_processes(start: Start) -> None:
         command.interrupt()
         assert (await command.ended()).status == 0
     await until(lambda: is_gone(*pids))
+
+
+async def test_each_process_answers_probes_on_a_port_of_its_own(start: Start) -> None:
+    """And writes its log as JSON, if that is asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        ports = sorted((first.getsockname()[1], second.getsockname()[1]))
+    port = str(ports[0])
+    flags = ("--health-port", port, "--processes", "2", "--log-format", "json", "--grace", "0")
+    async with start("worker", "flows", *flags) as command:
+        for number in (ports[0], ports[0] + 1):
+            line = await command.line(f"http://127.0.0.1:{number}")
+            assert json.loads(line)["level"] == "info"
+        await command.line(" runs ", times=2)
+        command.interrupt()
+        assert (await command.ended()).status == 0
 
 
 async def test_the_third_signal_kills(start: Start) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.integration.commands import Command
+from tests.integration.commands import Command, Ended
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 BOUND: Final = 30.0
@@ -54,6 +54,26 @@ async def serving(
     *program: str, environment: Mapping[str, str], ready: str, cwd: Path = EXAMPLES
 ) -> AsyncGenerator[Web]:
     """Run ``python -m PROGRAM...`` until the end of the block; it is ``ready`` when a line matches, with its port."""
+    command = await _started(*program, environment=environment, cwd=cwd)
+    try:
+        line = await command.line(ready)
+        port = re.search(r"127\.0\.0\.1:(\d+)", line)
+        assert port is not None, line
+        yield Web(command, f"http://127.0.0.1:{port[1]}")
+    finally:
+        await command.close()
+
+
+async def run_to_end(*program: str, environment: Mapping[str, str], cwd: Path = EXAMPLES) -> Ended:
+    """Run ``python -m PROGRAM...`` until it ends by itself."""
+    command = await _started(*program, environment=environment, cwd=cwd)
+    try:
+        return await command.ended()
+    finally:
+        await command.close()
+
+
+async def _started(*program: str, environment: Mapping[str, str], cwd: Path) -> Command:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *program),
         cwd=cwd,
@@ -63,14 +83,7 @@ async def serving(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    command = Command(process)
-    try:
-        line = await command.line(ready)
-        port = re.search(r"127\.0\.0\.1:(\d+)", line)
-        assert port is not None, line
-        yield Web(command, f"http://127.0.0.1:{port[1]}")
-    finally:
-        await command.close()
+    return Command(process)
 
 
 def _asked(url: str, body: bytes | None) -> tuple[int, Any]:

@@ -8,12 +8,26 @@ Lines that must be errors carry a ``pyright: ignore``; one that is not needed is
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import msgspec
 
 import jetflow.sync
-from jetflow import Child, ChildFailed, Children, Client, Context, Retry, Run, Step, Worker, Workflow, connect, workflow
+from jetflow import (
+    Child,
+    ChildFailed,
+    Children,
+    Client,
+    Context,
+    Depends,
+    Retry,
+    Run,
+    Step,
+    Worker,
+    Workflow,
+    connect,
+    workflow,
+)
 
 
 class Tree(msgspec.Struct):
@@ -265,6 +279,32 @@ async def worked() -> None:
     async with Worker([index_tree, index_file, count], slots=10) as worker:
         assert_type(worker, Worker)
     await Worker(index_tree, namespace="n").run()
+
+
+# --- what steps share
+
+
+class Pool: ...
+
+
+def pool() -> Pool:
+    return Pool()
+
+
+@workflow("shares")
+async def shares(source: Source, ctx: Context, pool: Annotated[Pool, Depends(pool)]) -> int:
+    return len(source.path)
+
+
+def what_steps_share_is_typed() -> None:
+    shared: Workflow[Source, int] = shares
+    assert_type(shares(Source("a"), ctx_of_test(), Pool()), Coroutine[Any, Any, int])
+    shares(Source("a"), ctx_of_test())  # pyright: ignore[reportCallIssue]
+    shares(Source("a"), ctx_of_test(), 5)  # pyright: ignore[reportArgumentType]
+    Depends(5)  # pyright: ignore[reportArgumentType]
+    Depends(pool, per="run")  # pyright: ignore[reportArgumentType]
+    Worker([shares], lifespan=lambda: 5)  # pyright: ignore[reportArgumentType]
+    _ = shared
 
 
 # --- plain programs

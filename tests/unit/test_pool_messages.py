@@ -19,7 +19,7 @@ from jetflow.worker.in_process import described
 from jetflow.worker.waiting import StepParked
 from jetflow.workflow import Workflow
 
-CALL = Call(workflow="w", step="s", run="r", attempt=2, input=b"{}", is_the_runs=True, outputs={"a": b"1"})
+CALL = Call(workflow="w", step="s", run="r", root="r", attempt=2, input=b"{}", is_the_runs=True, outputs={"a": b"1"})
 
 
 def test_frames_are_cut_wherever_they_were_torn() -> None:
