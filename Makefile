@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 SDK_TS := sdk/typescript
+POLYGLOT := examples/polyglot
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test test-sdk test-sdk-go test-sdk-ts model mutants crash-points chaos conformance \
+.PHONY: help env demo polyglot test test-sdk test-sdk-go test-sdk-ts test-polyglot model mutants crash-points chaos conformance \
 	conformance-faults lint format lock clean
 
 help:  ## Show this list
@@ -36,7 +37,7 @@ demo: $(STAMP)  ## Parse and index the standard library with child workflows, on
 test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-test-sdk: test-sdk-ts test-sdk-go  ## Build and test the SDKs of other languages, and play the conformance suite on them
+test-sdk: test-sdk-ts test-sdk-go test-polyglot  ## Build and test the SDKs of other languages, and play the conformance suite on them
 
 # What npm has installed is newer than the lock it was installed from.
 $(SDK_TS)/node_modules/.installed: $(SDK_TS)/package.json $(SDK_TS)/package-lock.json
@@ -49,6 +50,16 @@ test-sdk-ts: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Build, lint and test
 	PYTHON=$(CURDIR)/$(BIN)/python npm --prefix $(SDK_TS) test
 	$(BIN)/python -m conformance --level parent -- node $(SDK_TS)/dist/conformance/kit.js
 	PYTHON=$(CURDIR)/$(BIN)/python node $(SDK_TS)/dist/conformance/play.js
+
+polyglot: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Survey the standard library with Go and TypeScript children
+	npm --prefix $(SDK_TS) run --silent build
+	npm --prefix $(POLYGLOT)/typescript install --silent --no-package-lock
+	npm --prefix $(POLYGLOT)/typescript run --silent build
+	go build -C $(POLYGLOT)/go -o build/worker .
+	$(BIN)/python $(POLYGLOT)/survey.py $(ARGS)
+
+test-polyglot: polyglot  ## Run that example; it must come to what one process comes to
+	cd $(POLYGLOT)/go && test -z "$$(gofmt -l .)" && go vet ./...
 
 model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
 	@$(BIN)/python -m tests.model $(ARGS)
