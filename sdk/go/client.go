@@ -102,7 +102,7 @@ func (c *Client) trigger(ctx context.Context, workflow string, input []byte, set
 		t.Deadline = seconds(runs.Now() + *declared.Deadline)
 	}
 	t.Input, t.Value = o.Large(t.Root, input)
-	if taken := o.Put(o.Message(t, t.FirstID())); taken != nil && taken.Header.Get("Jf-Digest") != digest {
+	if taken := o.Put(runs.Message(o.Names, t, t.FirstID())); taken != nil && taken.Header.Get("Jf-Digest") != digest {
 		return "", runs.Faultf("KeyConflict", "the key was used with another input: its digest is %s, and this one's is %s",
 			taken.Header.Get("Jf-Digest"), digest)
 	}
@@ -190,9 +190,7 @@ func (r *Run[Out]) Describe(ctx context.Context) (made Progress, err error) {
 		&made.Ended:   o.Run(t.Root, r.ID, "*", "*"),
 		&made.Failed:  o.Of("mark", t.Root, r.ID, "*.*.*.*"),
 	} {
-		if *into, err = o.Count(ctx, filter); err != nil {
-			return made, err
-		}
+		*into = o.Count(filter)
 	}
-	return made, nil
+	return made, o.Err
 }

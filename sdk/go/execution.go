@@ -135,8 +135,9 @@ func (x *execution) run(deadline float64) (output json.RawMessage, err error) {
 	}
 	input := x.task.Input
 	if x.task.Value != "" {
-		if input, err = x.w.engine.Value(ctx, x.task.Root, x.task.Value); err != nil {
-			return nil, err
+		o := x.w.engine.Op(ctx)
+		if input = o.Value(x.task.Root, x.task.Value); o.Err != nil {
+			return nil, o.Err
 		}
 	}
 	return x.step.run(&Ctx{Context: ctx, x: x}, input)

@@ -50,13 +50,11 @@ func (m *marks) listen(ctx context.Context) error {
 }
 
 func (m *marks) read(ctx context.Context) error {
-	for message, err := range m.w.engine.Below(ctx, m.w.engine.Of("cancel.*.*"), 0) {
-		if err != nil {
-			return err
-		}
+	o := m.w.engine.Op(ctx)
+	for message := range o.Below(o.Of("cancel.*.*"), 0) {
 		m.add(message.Subject, message.Body, message.Time)
 	}
-	return nil
+	return o.Err
 }
 
 func (m *marks) add(subject string, body []byte, at time.Time) {

@@ -149,7 +149,7 @@ func (x *execution) spawn(ctx *Ctx, workflow string, inputs iter.Seq[any], set *
 			add(one)
 			made = append(made, one)
 			settle := func(told broker.Answer) error { return x.settled(t, one, told, set) }
-			m := o.Message(t, t.FirstID())
+			m := runs.Message(o.Names, t, t.FirstID())
 			if t.Input = nil; !yield(m, settle) {
 				return
 			}

@@ -130,8 +130,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	<-ctx.Done()
 	close(w.stopping)
 	var stopped sync.WaitGroup
+	stopped.Add(len(w.pullers))
 	for _, one := range w.pullers {
-		stopped.Go(one.Stop)
+		go func() { one.Stop(); stopped.Done() }()
 	}
 	stopped.Wait()
 	if !w.idle(w.set.grace) {

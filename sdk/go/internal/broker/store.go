@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -40,8 +39,9 @@ func (c *Conn) Store(ctx context.Context, m *nats.Msg) (Answer, error) {
 		case ack.Error == nil:
 			return Answer{val: ack.Val}, nil
 		case ack.Error.taken():
-			if found, err := c.Last(ctx, m.Subject); err != nil || found != nil {
-				return Answer{Taken: found}, err
+			o := c.Op(ctx)
+			if found := o.Last(m.Subject); found != nil || o.Err != nil {
+				return Answer{Taken: found}, o.Err
 			} // it was refused for the sake of one that is gone
 		case !ack.Error.passing():
 			return Answer{}, fmt.Errorf("%s is refused: %w", m.Subject, ack.Error)
@@ -55,16 +55,9 @@ func (c *Conn) StoreMany(ctx context.Context, window int, messages iter.Seq2[*na
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, window)
-	var waiting sync.WaitGroup
 	for m, done := range messages {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		waiting.Go(func() {
+		slots <- struct{}{} // each is given back, at the latest when the context is done
+		go func() {
 			defer func() { <-slots }()
 			told, err := c.StoreGrouped(ctx, m)
 			if err == nil {
@@ -73,9 +66,14 @@ func (c *Conn) StoreMany(ctx context.Context, window int, messages iter.Seq2[*na
 			if err != nil {
 				cancel(err)
 			}
-		})
+		}()
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	waiting.Wait()
+	for range window { // until all have ended
+		slots <- struct{}{}
+	}
 	return context.Cause(ctx)
 }
 
@@ -138,14 +136,15 @@ func (c *Conn) commit(g *group) {
 		if len(some) >= batchFrom {
 			some = c.batch(some)
 		}
-		var waiting sync.WaitGroup
 		for _, one := range some {
-			waiting.Go(func() {
+			go func() {
 				one.told, one.err = c.Store(c.life, one.message)
 				close(one.done)
-			})
+			}()
 		}
-		waiting.Wait()
+		for _, one := range some {
+			<-one.done
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package runs
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -27,21 +26,16 @@ func cancelled(t *wire.Task) *wire.Outcome {
 	return Ending(t, wire.Cancelled, Faultf("Cancelled", "the run was cancelled").Failure(""))
 }
 
-// store is Put for what is alone.
-func (o *Op) store(m *nats.Msg) *broker.Message {
-	return do(o, func(ctx context.Context) (broker.Answer, error) { return o.Store(ctx, m) }).Taken
-}
-
 // mark stores a cancel mark. One that says less makes way for one that says all.
 func (o *Op) mark(root, run, body string) {
 	m := &nats.Msg{Subject: o.Names.Cancel(root, run), Data: []byte(body)}
-	taken := o.store(m)
+	taken := o.Store(m)
 	if taken == nil || body != MarkTree {
 		return
 	}
 	if said := string(taken.Body); said == MarkAlone || strings.HasPrefix(said, MarkRest) {
 		o.Purge(m.Subject)
-		o.store(m)
+		o.Store(m)
 	}
 }
 
@@ -126,14 +120,14 @@ func (o *Op) removeTree(t *wire.Task, first *broker.Message) {
 	if triggered == "" {
 		triggered = fmt.Sprintf("%.3f", float64(first.Time.UnixMilli())/1e3)
 	}
-	again := o.Message(t, t.Run+".kept."+wire.NewID()[16:])
-	kept := o.Message(t, t.Run+".keep."+wire.NewID()[16:])
+	again := Message(o.Names, t, t.Run+".kept."+wire.NewID()[16:])
+	kept := Message(o.Names, t, t.Run+".keep."+wire.NewID()[16:])
 	kept.Subject = o.Of("cancel", t.Root, "kept", wire.NewID()[16:])
 	again.Header[wire.HdrTriggered], kept.Header[wire.HdrTriggered] = []string{triggered}, []string{triggered}
 	kept.Header[wire.HdrKept] = []string{again.Subject}
-	o.store(kept)
+	o.Store(kept)
 	o.Purge(o.Of("task.*.*", t.Root, ">"), o.Of("timer.wake.*.*", t.Root, ">"))
-	o.store(again)
+	o.Store(again)
 	if mark := o.Last(o.Names.Cancel(t.Root, t.Root)); mark == nil || string(mark.Body) != MarkDeleted {
 		o.Purge(kept.Subject)
 	}
@@ -201,7 +195,7 @@ func (o *Op) Drop(t *wire.Task, g *wire.Graph, own, root *string) {
 // Delete removes a tree, but for the mark that it was deleted.
 func (o *Op) Delete(root string) {
 	o.Remove(o.Subjects(o.Of("cancel", root, ">")))
-	o.store(&nats.Msg{Subject: o.Names.Cancel(root, root), Data: []byte(MarkDeleted)})
+	o.Store(&nats.Msg{Subject: o.Names.Cancel(root, root), Data: []byte(MarkDeleted)})
 	o.Remove(o.Subjects(o.Of("task.*.*", root, ">")))
 	for _, kind := range []string{"counter", "value", "timer.wake.*.*", "due.wake.*.*", "*"} { // records are the last
 		below := o.Of(kind, root, ">")

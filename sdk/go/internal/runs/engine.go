@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -20,6 +21,11 @@ import (
 // Engine carries runs on, by its Ops. It is safe for concurrent use.
 type Engine struct {
 	*broker.Conn
+	known known
+}
+
+// known is what a process knows, and may forget.
+type known struct {
 	graphs   memory[*wire.Graph]
 	declared memory[*Declared]
 	ledger   memory[int64] // the values of joins' counters from which on a look may be worth it
@@ -30,7 +36,7 @@ type Engine struct {
 // New returns an engine on a connection.
 func New(conn *broker.Conn) *Engine { return &Engine{Conn: conn} }
 
-// memory is what a process knows, and may forget.
+// memory begins anew when it is full.
 type memory[T any] struct {
 	lock  sync.Mutex
 	known map[string]T
@@ -95,26 +101,15 @@ func Now() float64 { return float64(time.Now().UnixMicro()) / 1e6 }
 
 // --- what is done in order
 
-// Op is reads and writes in their order. Once one has failed, none is done any more, and what is read is nothing: Err
-// tells why, and is asked for once, at the end. It is for one goroutine.
+// Op is reads and writes of an engine, in their order. Where one fails, the rest is not done.
 type Op struct {
-	*Engine
-	Err    error
-	ctx    context.Context
+	*broker.Op
+	*known
 	looked map[string]bool // joins
 }
 
 // Op begins to read and write.
-func (e *Engine) Op(ctx context.Context) *Op {
-	return &Op{Engine: e, ctx: ctx, looked: map[string]bool{}}
-}
-
-func do[T any](o *Op, what func(context.Context) (T, error)) (done T) {
-	if o.Err == nil {
-		done, o.Err = what(o.ctx)
-	}
-	return done
-}
+func (e *Engine) Op(ctx context.Context) *Op { return &Op{e.Conn.Op(ctx), &e.known, map[string]bool{}} }
 
 // Fault takes the Fault that the Op has failed with, so that it goes on; nil if it has not failed so.
 func (o *Op) Fault() *Fault {
@@ -125,31 +120,10 @@ func (o *Op) Fault() *Fault {
 	return fault
 }
 
-// Last reads the newest message on a subject, which may have wildcards, from the leader; nil if there is none.
-func (o *Op) Last(subject string) *broker.Message {
-	return do(o, func(ctx context.Context) (*broker.Message, error) { return o.Conn.Last(ctx, subject) })
-}
-
-// Subjects returns the subjects that are stored below a filter.
-func (o *Op) Subjects(filter string) []string {
-	return do(o, func(ctx context.Context) ([]string, error) { return o.Conn.Subjects(ctx, filter) })
-}
-
-// Many reads what is stored on subjects of one stream, by subject.
-func (o *Op) Many(subjects []string) map[string]*broker.Message {
-	return do(o, func(ctx context.Context) (map[string]*broker.Message, error) { return o.Conn.Many(ctx, subjects) })
-}
-
 // Tasks yields the tasks below a filter.
-func (o *Op) Tasks(filter string) func(yield func(*wire.Task) bool) {
+func (o *Op) Tasks(filter string) iter.Seq[*wire.Task] {
 	return func(yield func(*wire.Task) bool) {
-		if o.Err != nil {
-			return
-		}
-		for message, err := range o.Below(o.ctx, filter, 0) {
-			if o.Err = err; err != nil {
-				return
-			}
+		for message := range o.Below(filter, 0) {
 			if t, err := o.ReadTask(message.Subject, message.Header, message.Body); err == nil && !yield(t) {
 				return
 			}
@@ -157,45 +131,20 @@ func (o *Op) Tasks(filter string) func(yield func(*wire.Task) bool) {
 	}
 }
 
-// Put stores a message. What stands on its subject already is returned.
-func (o *Op) Put(m *nats.Msg) *broker.Message {
-	return do(o, func(ctx context.Context) (broker.Answer, error) { return o.StoreGrouped(ctx, m) }).Taken
-}
-
 // Record encodes and stores a record. What is stored already is returned.
 func (o *Op) Record(subject string, record any) *broker.Message {
 	return o.Put(&nats.Msg{Subject: subject, Data: o.encode(record)})
 }
 
-func (o *Op) encode(record any) []byte {
-	return do(o, func(context.Context) ([]byte, error) { return json.Marshal(record) })
+func (o *Op) encode(record any) (body []byte) {
+	if o.Err == nil {
+		body, o.Err = json.Marshal(record)
+	}
+	return body
 }
 
 // Publish stores the task of a later step or turn.
-func (o *Op) Publish(t *wire.Task) { o.Put(o.Message(t, t.LaterID())) }
-
-// Purge removes what is stored below filters.
-func (o *Op) Purge(filters ...string) {
-	for _, filter := range filters {
-		do(o, func(ctx context.Context) (any, error) { return nil, o.Conn.Purge(ctx, filter) })
-	}
-}
-
-// Remove removes messages one by one.
-func (o *Op) Remove(subjects []string) {
-	for _, subject := range subjects {
-		do(o, func(ctx context.Context) (any, error) { return nil, o.Conn.Remove(ctx, subject) })
-	}
-}
-
-// Add adds to a counter. The value is 0 if the Op has failed; of those whose increments were merged, one is first.
-func (o *Op) Add(counter string, by int64) (value int64, first bool) {
-	value = do(o, func(ctx context.Context) (value int64, err error) {
-		value, first, err = o.Conn.Add(ctx, counter, by)
-		return value, err
-	})
-	return value, first
-}
+func (o *Op) Publish(t *wire.Task) { o.Put(Message(o.Names, t, t.LaterID())) }
 
 // --- declarations and graphs
 
@@ -212,7 +161,7 @@ const freshEnough = 3 * time.Second
 func (o *Op) Register(subject string, record any) {
 	body := o.encode(record)
 	if stored := o.Last(subject); stored == nil || !bytes.Equal(stored.Body, body) {
-		o.store(&nats.Msg{Subject: subject, Data: body})
+		o.Store(&nats.Msg{Subject: subject, Data: body})
 	}
 }
 
@@ -222,21 +171,24 @@ func (o *Op) Declared(workflow string) *Declared {
 		return known
 	}
 	stored := o.Last(o.Workflow(workflow, ""))
-	return do(o, func(context.Context) (*Declared, error) {
-		if stored == nil {
-			return nil, Faultf("UnknownWorkflow", "nobody has declared the workflow %q: start a worker that has it", workflow)
-		}
-		made := &Declared{read: time.Now()}
-		var err error
-		if made.Declaration, err = wire.DecodeDeclaration(stored.Body); err == nil {
-			made.Schema, err = wire.ParseSchema(made.Input)
-		}
-		if err != nil {
-			return nil, Faultf("MalformedRecord", "the declaration of %q cannot be read: %v", workflow, err)
-		}
-		o.declared.put(workflow, made)
-		return made, nil
-	})
+	if o.Err != nil {
+		return nil
+	}
+	if stored == nil {
+		o.Err = Faultf("UnknownWorkflow", "nobody has declared the workflow %q: start a worker that has it", workflow)
+		return nil
+	}
+	made := &Declared{read: time.Now()}
+	var err error
+	if made.Declaration, err = wire.DecodeDeclaration(stored.Body); err == nil {
+		made.Schema, err = wire.ParseSchema(made.Input)
+	}
+	if err != nil {
+		o.Err = Faultf("MalformedRecord", "the declaration of %q cannot be read: %v", workflow, err)
+		return nil
+	}
+	o.declared.put(workflow, made)
+	return made
 }
 
 // Graph reads the graph that a task's run is pinned to. The Op fails as UnknownVersion if that is not stored.
@@ -252,17 +204,20 @@ func (o *Op) Graph(t *wire.Task) *wire.Graph {
 		return known
 	}
 	stored := o.Last(subject)
-	return do(o, func(context.Context) (*wire.Graph, error) {
-		if stored == nil {
-			return nil, Faultf("UnknownVersion", "the graph %s of %q is not stored", t.Version, t.Workflow)
-		}
-		graph, err := wire.DecodeGraph(stored.Body)
-		if err != nil {
-			return nil, Faultf("MalformedRecord", "the graph %s of %q cannot be read: %v", t.Version, t.Workflow, err)
-		}
-		o.graphs.put(subject, graph)
-		return graph, nil
-	})
+	if o.Err != nil {
+		return nil
+	}
+	if stored == nil {
+		o.Err = Faultf("UnknownVersion", "the graph %s of %q is not stored", t.Version, t.Workflow)
+		return nil
+	}
+	graph, err := wire.DecodeGraph(stored.Body)
+	if err != nil {
+		o.Err = Faultf("MalformedRecord", "the graph %s of %q cannot be read: %v", t.Version, t.Workflow, err)
+		return nil
+	}
+	o.graphs.put(subject, graph)
+	return graph
 }
 
 // graphIfAny is Graph, but nil where there is none that can be read.
@@ -276,25 +231,19 @@ func (o *Op) graphIfAny(t *wire.Task) (graph *wire.Graph) {
 
 // --- tasks and outcomes
 
-// Message returns the message of a task; without an id it has none.
-func (e *Engine) Message(t *wire.Task, id string) *nats.Msg {
-	m := &nats.Msg{Subject: e.Names.Task(t), Header: nats.Header{}, Data: t.Input}
-	if id != "" {
-		m.Header[wire.MsgID] = []string{id}
-	}
+// Message returns the message of a task.
+func Message(n wire.Names, t *wire.Task, id string) *nats.Msg {
+	m := &nats.Msg{Subject: n.Task(t), Header: nats.Header{wire.MsgID: {id}}, Data: t.Input}
 	t.Headers(func(name, value string) { m.Header[name] = []string{value} })
 	return m
 }
 
 // Task reads a stored task; nil if it is gone.
-func (o *Op) Task(subject string) (*wire.Task, *broker.Message) {
-	stored := o.Last(subject)
-	if stored == nil {
-		return nil, nil
+func (o *Op) Task(subject string) (t *wire.Task, stored *broker.Message) {
+	if stored = o.Last(subject); stored != nil && o.Err == nil {
+		t, o.Err = o.ReadTask(stored.Subject, stored.Header, stored.Body)
 	}
-	return do(o, func(context.Context) (*wire.Task, error) {
-		return o.ReadTask(stored.Subject, stored.Header, stored.Body)
-	}), stored
+	return t, stored
 }
 
 // FirstTask reads the first task of a run; nil if there is none.
@@ -331,7 +280,7 @@ func (o *Op) Large(root string, text json.RawMessage) (kept json.RawMessage, ref
 	if o.Err != nil || !o.IsLarge(text) {
 		return text, ""
 	}
-	return nil, do(o, func(ctx context.Context) (string, error) { return o.PutValue(ctx, root, text) })
+	return nil, o.PutValue(root, text)
 }
 
 // Pack moves an output that is too large for a record to a value.
@@ -345,7 +294,7 @@ func (o *Op) Pack(root string, outcome *wire.Outcome) {
 // Output returns an output, wherever it is kept.
 func (o *Op) Output(root string, outcome *wire.Outcome) json.RawMessage {
 	if outcome.Value != nil {
-		return do(o, func(ctx context.Context) ([]byte, error) { return o.Value(ctx, root, *outcome.Value) })
+		return o.Value(root, *outcome.Value)
 	}
 	if len(outcome.Output) == 0 {
 		return json.RawMessage("null")
@@ -367,6 +316,6 @@ func (o *Op) Arm(t *wire.Task, until float64, tried int) (due bool) {
 	if tried > 0 {
 		m.Header[wire.HdrAttempt] = []string{fmt.Sprint(tried)}
 	}
-	o.store(m)
+	o.Store(m)
 	return false
 }

@@ -63,8 +63,8 @@ func (o *Op) End(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 
 // isHeard tells whether anybody may listen to the end of a child: not where its parent's step has returned, or is
 // parked, with many children still open.
-func (e *Engine) isHeard(t *wire.Task) bool {
-	value := e.counts.get(t.Parent + "." + t.ParentStep)
+func (o *Op) isHeard(t *wire.Task) bool {
+	value := o.counts.get(t.Parent + "." + t.ParentStep)
 	return value < wire.Seal/2 || value > wire.Seal-1000
 }
 

@@ -1,7 +1,7 @@
 package runs
 
 import (
-	"context"
+	"iter"
 	"maps"
 	"slices"
 
@@ -62,20 +62,17 @@ func (o *Op) ReadJoin(root string, stored *broker.Message) *wire.Join {
 	if stored == nil {
 		return nil
 	}
-	return do(o, func(ctx context.Context) (*wire.Join, error) {
-		record, err := wire.DecodeJoin(stored.Body)
-		if err == nil && record.Whole != nil {
-			whole, lost := o.Value(ctx, root, *record.Whole)
-			if lost != nil {
-				return nil, lost
-			}
-			record, err = wire.DecodeJoin(whole)
-		}
-		if err != nil {
-			return nil, Faultf("MalformedRecord", "%s cannot be read: %v", stored.Subject, err)
-		}
-		return record, nil
-	})
+	record, err := wire.DecodeJoin(stored.Body)
+	if err == nil && record.Whole != nil {
+		record, err = wire.DecodeJoin(o.Value(root, *record.Whole))
+	}
+	if err != nil && o.Err == nil {
+		o.Err = Faultf("MalformedRecord", "%s cannot be read: %v", stored.Subject, err)
+	}
+	if o.Err != nil {
+		return nil
+	}
+	return record
 }
 
 func (o *Op) view(join Join, value int64, failure bool) *view {
@@ -285,16 +282,13 @@ func (o *Op) Family(join Join) *Family {
 }
 
 // Children yields the children of a step that has ended, in the order in which they did.
-func (o *Op) Children(join Join) func(yield func(id string, outcome *wire.Outcome) bool) {
+func (o *Op) Children(join Join) iter.Seq2[string, *wire.Outcome] {
 	return func(yield func(string, *wire.Outcome) bool) {
 		family := o.Family(join)
 		if o.Err != nil {
 			return
 		}
-		for message, err := range o.Below(o.ctx, o.Ended(join, "*"), family.UpTo) {
-			if o.Err = err; err != nil {
-				return
-			}
+		for message := range o.Below(o.Ended(join, "*"), family.UpTo) {
 			id := wire.LastToken(message.Subject)
 			if (family.Members == nil || family.Members[id]) && !yield(id, wire.DecodeOutcome(message.Body)) {
 				return
