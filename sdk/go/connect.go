@@ -80,10 +80,7 @@ func New(ctx context.Context, nc *nats.Conn, options ...ConnectOption) (*Client,
 	if !wire.IsName(set.namespace) {
 		return nil, fmt.Errorf("jetflow: the namespace %q is no name: letters, digits, - and _, 64 at most", set.namespace)
 	}
-	conn, err := broker.New(nc, set.namespace, set.domain, set.log)
-	if err != nil {
-		return nil, fmt.Errorf("jetflow: %w", err)
-	}
+	conn := broker.New(nc, set.namespace, set.domain, set.log)
 	if err := conn.Provision(ctx, set.streams); err != nil {
 		conn.Close()
 		return nil, err

@@ -83,6 +83,9 @@ func OutputByName[T any](ctx *Ctx, step string) (output T, err error) {
 
 func outputOf[T any](o *runs.Op, root string, outcome *wire.Outcome) (output T, err error) {
 	text := o.Output(root, outcome)
+	if fault := runs.FaultOf(o.Err); fault != nil {
+		return output, fault
+	}
 	if o.Err != nil {
 		return output, o.Err
 	}

@@ -221,12 +221,12 @@ func (x *execution) put(record *wire.Join) *wire.Join {
 	o, t := x.h.op, x.task
 	record.Turn, record.Task = t.Turn, o.Names.Task(t)
 	subject := o.Of("join", t.Root, t.Run, t.Step, strconv.Itoa(t.Turn))
-	body, _ := json.Marshal(record)
-	if _, ref := o.Large(t.Root, body); ref != "" {
-		body, _ = json.Marshal(&wire.Join{Kind: record.Kind, Turn: record.Turn, Task: record.Task, Needed: record.Needed,
-			Total: record.Total, Whole: &ref, Outcome: wire.Outcome{Status: wire.Succeeded}})
+	short := record
+	if _, ref := o.Large(t.Root, o.Encode(record)); ref != "" {
+		short = &wire.Join{Kind: record.Kind, Turn: record.Turn, Task: record.Task, Needed: record.Needed, Total: record.Total,
+			Whole: &ref, Outcome: wire.Outcome{Status: wire.Succeeded}}
 	}
-	if taken := o.Put(&nats.Msg{Subject: subject, Data: body}); taken != nil {
+	if taken := o.Record(subject, short); taken != nil {
 		return o.ReadJoin(t.Root, taken)
 	}
 	return record

@@ -231,20 +231,12 @@ func (w *Worker) steps(ctx context.Context, def *definition) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetflow: the consumers of %q cannot be listed: %w", def.name, err)
 	}
-	graph := def.declaration().Graph
-	mine := []string{graph.First()}
-	for _, one := range def.steps {
-		mine = append(mine, one.name)
+	names = append(names, def.declaration().Graph.First())
+	for _, one := range def.all() {
+		names = append(names, one.name)
 	}
-	if def.onFailure != nil {
-		mine = append(mine, def.onFailure.name)
-	}
-	for _, name := range mine {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // declare writes a workflow into the registry, its graph first.

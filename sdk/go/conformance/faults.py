@@ -49,8 +49,8 @@ FAULTS: Final = (
         "count-first",
         "A child is counted before its outcome is stored.",
         "internal/runs/finish.go",
-        "\tbody := o.encode(outcome)\n",
-        "\to.count(t, outcome)\n\tbody := o.encode(outcome)\n",
+        "\tbody := o.Encode(outcome)\n",
+        "\to.count(t, outcome)\n\tbody := o.Encode(outcome)\n",
         ("W10",),
     ),
     Fault(

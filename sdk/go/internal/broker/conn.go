@@ -36,14 +36,13 @@ type Conn struct {
 	rejoin   []func()
 	counters map[string]*counter
 	groups   map[string]*group // by stream
-	batches  batches
 	noValues atomic.Bool
 	life     context.Context // of what goes on for others than who began it
 	end      context.CancelFunc
 }
 
 // New uses a connection.
-func New(nc *nats.Conn, namespace, domain string, log *slog.Logger) (*Conn, error) {
+func New(nc *nats.Conn, namespace, domain string, log *slog.Logger) *Conn {
 	c := &Conn{Names: wire.Names{Namespace: namespace}, NC: nc, Log: log, api: "$JS.API.", counters: map[string]*counter{},
 		groups: map[string]*group{}}
 	if domain != "" {
@@ -58,16 +57,11 @@ func New(nc *nats.Conn, namespace, domain string, log *slog.Logger) (*Conn, erro
 			before(nc)
 		}
 	})
-	return c, c.batches.listen(nc)
+	return c
 }
 
 // Close stops what goes on. It leaves the NATS connection open.
-func (c *Conn) Close() {
-	c.end()
-	if err := c.batches.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		c.Log.Warn("could not unsubscribe", "error", err)
-	}
-}
+func (c *Conn) Close() { c.end() }
 
 // OnReconnect has something done behind each reconnect.
 func (c *Conn) OnReconnect(do func()) {
@@ -103,6 +97,8 @@ func (c *Conn) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 		return answer, err
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case c.life.Err() != nil:
+		return nil, nats.ErrConnectionClosed
 	}
 	return nil, errSilent
 }

@@ -105,11 +105,11 @@ func Now() float64 { return float64(time.Now().UnixMicro()) / 1e6 }
 type Op struct {
 	*broker.Op
 	*known
-	looked map[string]bool // joins
+	looked map[Join]bool
 }
 
 // Op begins to read and write.
-func (e *Engine) Op(ctx context.Context) *Op { return &Op{e.Conn.Op(ctx), &e.known, map[string]bool{}} }
+func (e *Engine) Op(ctx context.Context) *Op { return &Op{e.Conn.Op(ctx), &e.known, map[Join]bool{}} }
 
 // Fault takes the Fault that the Op has failed with, so that it goes on; nil if it has not failed so.
 func (o *Op) Fault() *Fault {
@@ -133,10 +133,11 @@ func (o *Op) Tasks(filter string) iter.Seq[*wire.Task] {
 
 // Record encodes and stores a record. What is stored already is returned.
 func (o *Op) Record(subject string, record any) *broker.Message {
-	return o.Put(&nats.Msg{Subject: subject, Data: o.encode(record)})
+	return o.Put(&nats.Msg{Subject: subject, Data: o.Encode(record)})
 }
 
-func (o *Op) encode(record any) (body []byte) {
+// Encode returns a record as it is stored.
+func (o *Op) Encode(record any) (body []byte) {
 	if o.Err == nil {
 		body, o.Err = json.Marshal(record)
 	}
@@ -159,7 +160,7 @@ const freshEnough = 3 * time.Second
 
 // Register writes into the registry, unless that is what it says.
 func (o *Op) Register(subject string, record any) {
-	body := o.encode(record)
+	body := o.Encode(record)
 	if stored := o.Last(subject); stored == nil || !bytes.Equal(stored.Body, body) {
 		o.Store(&nats.Msg{Subject: subject, Data: body})
 	}

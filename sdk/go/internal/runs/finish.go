@@ -30,10 +30,10 @@ func (o *Op) Finish(t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChild
 
 // LookBeside looks at the joins of steps that may have borrowed a child of a step that has ended, at each once.
 func (o *Op) LookBeside(t *wire.Task, g *wire.Graph) {
-	o.looked[t.Run+"."+t.Step] = true
+	o.looked[JoinOf(t)] = true
 	for _, step := range g.Beside(t.Step) {
-		if !o.looked[t.Run+"."+step] {
-			o.Look(Join{t.Root, t.Run, step}, 0, false)
+		if join := JoinOf(t.At(step)); !o.looked[join] {
+			o.Look(join, 0, false)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func (o *Op) End(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 	if !outcome.Well() {
 		o.Put(&nats.Msg{Subject: o.Mark(t, outcome.Status), Data: outcome.Mark()})
 	}
-	body := o.encode(outcome)
+	body := o.Encode(outcome)
 	if taken := o.Put(&nats.Msg{Subject: o.TaskRun(t), Data: body}); taken != nil {
 		outcome = wire.DecodeOutcome(taken.Body)
 	} else if o.Err == nil && t.Parent != wire.None && o.isHeard(t) {

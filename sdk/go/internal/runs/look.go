@@ -28,7 +28,7 @@ func (o *Op) borrowed(j Join, child [2]string) string {
 // Look looks whether a join is complete, and carries its step on if it is. A value is that of its counter, if a counter
 // asks, else 0; failure says that the counter has not reached what is needed, so that only an early policy is decided.
 func (o *Op) Look(join Join, value int64, failure bool) {
-	o.looked[join.key()] = true
+	o.looked[join] = true
 	if o.Err != nil || (value > 0 && value < o.ledger.get(join.key())) {
 		return
 	}

@@ -145,7 +145,7 @@ type Declaration struct {
 type StepInfo struct {
 	Attempts   int      `json:"attempts"`
 	Timeout    *float64 `json:"timeout,omitempty"`
-	MaxRunning *int     `json:"max_running,omitempty"`
+	MaxRunning int      `json:"max_running,omitempty"`
 	Join       *Policy  `json:"join,omitempty"`
 }
 
