@@ -441,6 +441,23 @@ def headers_not_repeated() -> None:
     replace(performer, "task_headers", wrong)
 
 
+@fault("J19")
+def outcome_beside_not_compared() -> None:
+    """The outcome of a shared child is refused by one under its own step only."""
+    replace(Subjects, "run_of_any_step", Subjects.run_of)
+
+
+@fault("P05")
+def shared_not_said() -> None:
+    """Children of a step that others stand beside carry no Jf-Shared."""
+    right = spawning._common_headers
+
+    def wrong(task: Any, target: Any, policy: Any, **_: Any) -> dict[str, str]:
+        return right(task, target, policy, shared=False)
+
+    replace(spawning, "_common_headers", wrong)
+
+
 # --- looks
 
 

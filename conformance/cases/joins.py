@@ -6,6 +6,7 @@ test is the last that counts. So the worker has to look, and to go on with a run
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from conformance.expected import (
@@ -77,6 +78,18 @@ async def a_child_fails_while_its_parent_is_parked(lab: Lab) -> None:
     await lab.expect(
         parent, mark(child, "failed"), outcome(child, "failed"), counted(parent), looked(parent), ack(child)
     )
+
+
+@case("J19", "child")
+async def a_shared_child_has_ended_under_another_step(lab: Lab) -> None:
+    """Of a child with Jf-Shared an Outcome under another step of its parent counts: none is stored (How a run ends)."""
+    parent = await lab.parent(steps=[("scatter", []), ("beside", [])])
+    child = lab.child(parent, "square")
+    await lab.end(replace(child, parent_step="beside"), count=False, output=9)
+    await lab.spawn_as(child, 3, Jf_Shared="1")
+    await lab.expect(parent, ack(child))
+    stored = await lab.broker.subjects(lab.names.records, lab.subject("run", **child.tokens))
+    lab.check(not stored, "the child has no second outcome", parent)
 
 
 # --- what a look finds

@@ -121,6 +121,8 @@ async def it_borrows(lab: Lab) -> None:
     """A child that another step of the run spawned first is borrowed: waited for, but counted there (Spawning, 4)."""
     run = await lab.trigger("borrow", fan(lab, [0.5], "slow", key="shared"), step="_start")
     records = []
+    shared = message("task", headers={"Jf-Shared": "1"}, run=child_of(lab, run, "slow", 0.5, key="shared").run)
+    await lab.expect(run, shared)
     for step in (run.at("one"), run.at("two")):
         record, _ = await lab.expect(run, join(step, "sealed", needed=1, total=1), ack(step))
         records.append(record)

@@ -30,8 +30,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     ``turn`` is 0 for the first, and grows by one each time that the step was parked. ``depth`` is 0 for a root run.
     ``deadline`` is the time, in seconds since the epoch, after which the run has no more time. An ``eager`` run is
-    waited for by a join that may be decided before all have ended. ``value`` is the reference of an input that is too
-    large for the message itself. ``tried`` is how many attempts were made in the turns before.
+    waited for by a join that may be decided before all have ended. A ``shared`` run is a child that several steps of
+    its parent may spawn. ``value`` is the reference of an input that is too large for the message itself. ``tried`` is
+    how many attempts were made in the turns before.
     """
 
     workflow: str
@@ -50,6 +51,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     trace: str | None = None
     deadline: float | None = None
     eager: bool = False
+    shared: bool = False
     value: str | None = None
     tried: int = 0
 

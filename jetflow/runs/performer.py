@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -51,6 +51,7 @@ from jetflow.runs.marks import rest_but
 from jetflow.runs.telling import Telling
 from jetflow.runs.timers import Timers
 from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output
+from jetflow.wire.headers import Header
 from jetflow.wire.records import (
     decode_outcome,
     encode,
@@ -64,6 +65,15 @@ Done: TypeAlias = Callable[[Any, BaseException | None], None]
 AnyProcedure: TypeAlias = Generator[Effect, Any, Any]
 
 _log = logging.getLogger("jetflow.worker")
+
+
+class _Write(NamedTuple):
+    """A message that a stored one refuses that fits ``taken``. ``outcome`` is what it tells, if it is one."""
+
+    group: GroupCommit
+    item: Item
+    taken: str
+    outcome: Outcome | None
 
 
 class Performer:
@@ -140,34 +150,27 @@ class Performer:
     def _publish(
         self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done, outcome: Outcome | None = None
     ) -> None:
-        group.publish(item, partial(self._on_stored, group, item, outcome, procedure, done))
+        write = _Write(group, item, item.subject, outcome)
+        group.publish(item, partial(self._on_stored, write, procedure, done))
 
-    def _on_stored(
-        self,
-        group: GroupCommit,
-        item: Item,
-        outcome: Outcome | None,
-        procedure: AnyProcedure,
-        done: Done,
-        receipt: Receipt,
-    ) -> None:
+    def _on_stored(self, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
         if receipt.error is not None:
             self._fail(procedure, receipt.error, done)
         elif receipt.stored or receipt.sequence:
-            self._advance(procedure, outcome, done)
+            self._advance(procedure, write.outcome, done)
         else:
-            self._store_for_sure((group.stream, item, outcome), procedure, done)
+            self._store_for_sure(write, procedure, done)
 
-    async def _confirm(self, write: tuple[str, Item, Outcome | None]) -> Outcome | None:
+    async def _confirm(self, write: _Write) -> Outcome | None:
         """Make sure that a message is stored which the server refused because its subject is taken.
 
         On several replicas it may have been refused for the sake of one that was then lost with its leader. Returns the
         outcome that is stored, if it is one.
         """
-        stream, item, outcome = write
-        while (stored := await self._store.leader_last(stream, item.subject)) is None:
+        item = write.item
+        while (stored := await self._store.leader_last(write.group.stream, write.taken)) is None:
             await self._publisher.store(item.subject, item.body, item.headers)
-        return None if outcome is None else decode_outcome(stored.body)
+        return None if write.outcome is None else decode_outcome(stored.body)
 
     def _reader(self, read: Callable[[Any], Coroutine[Any, Any, Any]]) -> Callable[[Any, AnyProcedure, Done], None]:
         async def run(effect: Any, procedure: AnyProcedure, done: Done) -> None:
@@ -195,20 +198,33 @@ class Performer:
             if effect.outcome.errors and len(body) > (room := self._session.connection.max_payload // 2):
                 effect = msgspec.structs.replace(effect, outcome=fitted(effect.outcome, room))
                 body = encode(effect.outcome)
-            item = Item(self._names.run_of(effect.task), b"", body)
-            self._session.records.publish(item, partial(self._on_run_stored, effect, item, procedure, done))
+            write = self._end_of(effect.task, effect.outcome, body)
+            write.group.publish(write.item, partial(self._on_run_stored, effect, write, procedure, done))
+
+    def _end_of(self, task: Task, outcome: Outcome, body: bytes) -> _Write:
+        """Return the record of how a run ended.
+
+        One of a shared run under another step of its parent refuses it, too: when its tree was cancelled, and its task
+        removed, a step that had not heard of it may have spawned it again.
+        """
+        group, subject = self._session.records, self._names.run_of(task)
+        if not task.shared:
+            return _Write(group, Item(subject, b"", body), subject, outcome)
+        taken = self._names.run_of_any_step(task)
+        headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: taken})
+        return _Write(group, Item(subject, headers, body), taken, outcome)
 
     def _on_run_stored(
-        self, effect: StoreRun, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt
+        self, effect: StoreRun, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt
     ) -> None:
         task = effect.task
         if receipt.stored and (effect.outcome.status != "succeeded" or _log.isEnabledFor(logging.INFO)):
             announce_end(task, effect.outcome)
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
-            self.telling.tell(task, child, item)
+            self.telling.tell(task, child, write.item)
             self._looks.note_stored(task, child)
-        self._on_stored(self._session.records, item, effect.outcome, procedure, done, receipt)
+        self._on_stored(write, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))
@@ -277,12 +293,13 @@ class Performer:
         points.before("store_output")
         outcome = await by_reference(self._session, task.root, effect.outcome)
         points.after("store_output")
-        subject = self._names.run_of(task) if isinstance(effect, StoreRun) else self._names.step(task.join)
-        item = Item(subject, b"", encode(outcome))
-        stored = await self._confirm((self._names.records_stream, item, outcome))
-        if isinstance(effect, StoreRun):
-            announce_end(task, outcome)
-            self.telling.tell(task, bytes.fromhex(task.run), item)
+        if isinstance(effect, StoreStep):
+            item = Item(self._names.step(task.join), b"", encode(outcome))
+            return await self._confirm(_Write(self._session.records, item, item.subject, outcome))
+        write = self._end_of(task, outcome, encode(outcome))
+        stored = await self._confirm(write)
+        announce_end(task, outcome)
+        self.telling.tell(task, bytes.fromhex(task.run), write.item)
         return stored
 
     async def _cancel_run(self, effect: CancelRun) -> None:

@@ -19,6 +19,7 @@ class Header:
     RUN: Final = "Jf-Run"
     DEADLINE: Final = "Jf-Deadline"
     EAGER: Final = "Jf-Eager"
+    SHARED: Final = "Jf-Shared"
     VALUE: Final = "Jf-Value"
     ATTEMPT: Final = "Jf-Attempt"
     TRIGGERED: Final = "Jf-Triggered"
@@ -27,3 +28,5 @@ class Header:
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
     EXPECTED_STREAM: Final = "Nats-Expected-Stream"
+    EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
+    EXPECTED_LAST_OF: Final = "Nats-Expected-Last-Subject-Sequence-Subject"

@@ -178,6 +178,8 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.DEADLINE] = f"{task.deadline:.3f}"
     if task.eager:
         headers[Header.EAGER] = "1"
+    if task.shared:
+        headers[Header.SHARED] = "1"
     if task.value is not None:
         headers[Header.VALUE] = task.value
     if task.tried:
@@ -225,6 +227,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         trace=headers.get(Header.TRACE),
         deadline=_read_deadline(headers.get(Header.DEADLINE)),
         eager=Header.EAGER in headers,
+        shared=Header.SHARED in headers,
         value=headers.get(Header.VALUE),
         tried=0 if tried is None else int(tried),
     )

@@ -126,6 +126,10 @@ class Subjects:
         """How the run of a task ended."""
         return f"{self._run}.{task.root}.{task.parent}.{task.parent_step}.{task.run}"
 
+    def run_of_any_step(self, task: Task) -> str:
+        """How the run of a task ended, whichever step of its parent has spawned it."""
+        return f"{self._run}.{task.root}.{task.parent}.*.{task.run}"
+
     def run_by_id(self, run: str) -> str:
         """How one run ended whose parent is not known."""
         return f"{self._run}.*.*.*.{run}"

@@ -86,7 +86,13 @@ class Execution(Body):
         self.attempt: int = work.attempt
         self.clean: bool = task.turn == 0 and not work.delivery.again
         self.spawner: Spawner = Spawner(
-            session, task, limits=limits, counted=self.clean, policy=step.join, cancelled=lambda: self.cancelled
+            session,
+            task,
+            limits=limits,
+            counted=self.clean,
+            policy=step.join,
+            shared=task.step not in work.known_graph.in_line,
+            cancelled=lambda: self.cancelled,
         )
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)

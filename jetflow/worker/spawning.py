@@ -65,7 +65,7 @@ class Planned(msgspec.Struct, frozen=True, gc=False):
 
 
 class Spawner:
-    """The children of one execution of one step."""
+    """The children of one execution of one step. They are ``shared`` if another step of the run may spawn them too."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Spawner:
         limits: Limits,
         counted: bool,
         policy: JoinPolicy,
+        shared: bool,
         cancelled: Callable[[], bool],
     ) -> None:
         self._session = session
@@ -83,6 +84,7 @@ class Spawner:
         self._limits = limits
         self._counted = counted
         self._policy = policy
+        self._shared = shared
         self._cancelled = cancelled
         self.groups: list[ChildGroup] = []
         self.borrowed: dict[bytes, str] = {}
@@ -129,7 +131,7 @@ class Spawner:
         target = await self._resolve(workflow)
         if detached:
             return await self._spawn_detached(target, value, key)
-        planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
+        planner = self._planner(target, keyed=key is not None)
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
@@ -160,7 +162,7 @@ class Spawner:
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
         target = await self._resolve(workflow)
-        planner = _Planner(self._session, self._task, target, self._policy, keyed=key is not None)
+        planner = self._planner(target, keyed=key is not None)
         group = self._add(target, bytearray(), keyed=key is not None)
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         batch: list[Planned] = []
@@ -197,6 +199,10 @@ class Spawner:
         stored = self._ingest.publish([planned.item for planned in batch])
         points.after("spawn_batch_sent")
         return batch, stored
+
+    def _planner(self, target: Target, *, keyed: bool) -> _Planner:
+        common = _common_headers(self._task, target, self._policy, shared=self._shared)
+        return _Planner(self._session, self._task, target, common, keyed=keyed)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         points.before("resolve")
@@ -274,14 +280,14 @@ class Spawner:
 class _Planner:
     """Turns inputs of one workflow into messages; what all of them share is built once."""
 
-    def __init__(self, session: Session, task: Task, target: Target, policy: JoinPolicy, *, keyed: bool) -> None:
+    def __init__(self, session: Session, task: Task, target: Target, common: dict[str, str], *, keyed: bool) -> None:
         self._session = session
         self._target = target
         self._root = task.root
         self._step = task.step
         self._id_of = child_ids(task.run, target.workflow, keyed=keyed)
         self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
-        self._shared = header_block(_shared_headers(task, target, policy))[:-2]
+        self._common = header_block(common)[:-2]
         self.large = False
 
     def plan(self, value: Any, key: str | None) -> Planned:
@@ -302,7 +308,7 @@ class _Planner:
         if len(body) > SMALL and is_large(self._session, body):
             self.large = True
         before, after = self._subject
-        return Planned(child, key, digest, Item(f"{before}{run}{after}", self._shared + own.encode(), body))
+        return Planned(child, key, digest, Item(f"{before}{run}{after}", self._common + own.encode(), body))
 
     async def settled(self, planned: Planned) -> Planned:
         """Return the message with a large input stored, and only referred to."""
@@ -317,7 +323,7 @@ class _Planner:
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
 
 
-def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str, str]:
+def _common_headers(task: Task, target: Target, policy: JoinPolicy, *, shared: bool) -> dict[str, str]:
     headers = {
         Header.PARENT_STEP: task.step,
         Header.VERSION: target.version,
@@ -333,4 +339,6 @@ def _shared_headers(task: Task, target: Target, policy: JoinPolicy) -> dict[str,
         headers[Header.DEADLINE] = f"{min(deadlines):.3f}"
     if policy.early:
         headers[Header.EAGER] = "1"
+    if shared:
+        headers[Header.SHARED] = "1"
     return headers

@@ -209,7 +209,7 @@ func (x *execution) child(workflow string, declared *runs.Declared, input any, s
 	t := &wire.Task{Workflow: workflow, Step: declared.Graph.First(), Root: p.Root, Parent: p.Run, ParentStep: p.Step,
 		Version: declared.Version, Depth: p.Depth + 1, Metadata: p.Metadata, Trace: p.Trace, Input: text}
 	if !set.detached {
-		t.Deadline, t.Eager = p.Deadline, x.step.set.policy.rule.Early
+		t.Deadline, t.Eager, t.Shared = p.Deadline, x.step.set.policy.rule.Early, x.graph.IsShared(p.Step)
 	}
 	if nearest, _ := t.DeadlineAt(); set.deadline < nearest {
 		t.Deadline = seconds(set.deadline)

@@ -42,6 +42,9 @@ SWEEP_EVERY = 30.0
 QUIET_WITHIN = 240.0
 """Seconds after healing in which everything must have ended."""
 
+WRONG = ("lost", "doubled", "early", "stuck", "wrong", "worker_crashes")
+"""The counts of a report that have to be zero."""
+
 EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
 
@@ -66,6 +69,7 @@ class Chaos:
             depth=given.depth,
         )
         self._fault_rng = random.Random(rng.random())
+        self.found_wrong = False
 
     async def run(self) -> dict[str, Any]:
         given = self.given
@@ -99,7 +103,9 @@ class Chaos:
         finally:
             await client.close()
         await asyncio.gather(*(worker.close(grace=15.0) for worker in self.workers))
-        return self._report(verdict, monotonic() - started)
+        report = self._report(verdict, monotonic() - started)
+        self.found_wrong = any(report[name] for name in WRONG)
+        return report
 
     async def _start_workers(self) -> None:
         languages = FLEETS[self.given.fleet]
@@ -256,7 +262,7 @@ async def chaos(given: argparse.Namespace) -> AsyncGenerator[Chaos]:
         yield run
     finally:
         await run.close()
-        if given.keep:
+        if given.keep or run.found_wrong:
             say(f"kept: {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)
@@ -274,8 +280,7 @@ async def main(given: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     sys.stdout.write(f"{json.dumps(report)}\n")
     sys.stdout.flush()
-    wrong = sum(report[name] for name in ("lost", "doubled", "early", "stuck", "wrong", "worker_crashes"))
-    return EXIT_WRONG if wrong else 0
+    return EXIT_WRONG if run.found_wrong else 0
 
 
 def arguments() -> argparse.Namespace:
@@ -288,7 +293,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--roots", type=int, default=12, help="root runs under way at once")
     parser.add_argument("--depth", type=int, default=2, help="levels of trees below a root, at most")
     parser.add_argument("--only", nargs="*", default=(), metavar="FAULT", help="only these kinds of fault")
-    parser.add_argument("--keep", action="store_true", help="keep logs and data")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data also where nothing is wrong")
     given = parser.parse_args()
     if unbuilt := missing(given.fleet):
         parser.error(f"the workers in {' and '.join(unbuilt)} are not built: `make chaos-fleet` does that")

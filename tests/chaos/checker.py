@@ -244,7 +244,7 @@ async def check(
         if ended.root not in cancelled and ended.parent not in hasty:  # whose tasks were removed
             verdict.wrong.append(f"run {run} has an outcome and was never asked for")
     check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
-    check_order(verdict, streams)
+    check_order(verdict, streams, cancelled)
     check_times(verdict, streams, restarts)
     return verdict
 
@@ -312,10 +312,11 @@ def check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None
             verdict.stuck.append(f"the join of step {step}, turn {turn}, of run {run} is open ({record['kind']})")
 
 
-def check_order(verdict: Verdict, streams: Streams) -> None:
+def check_order(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None:
     """No step, and no run, may have succeeded before the last of its children ended, unless its policy says so.
 
-    A step that failed waits for none of its children.
+    A step that failed waits for none of its children. In trees of ``cancelled`` roots a second step may have spawned a
+    child again whose task was removed.
     """
     eager = {
         (run, step) for (run, step, _), (_, record) in streams.joins.items() if record.get("policy", {}).get("early")
@@ -324,7 +325,7 @@ def check_order(verdict: Verdict, streams: Streams) -> None:
     for run, task in streams.runs.items():
         for ended in streams.ended.get(run, []):
             address = ended.parent, ended.parent_step
-            if (task.parent, task.parent_step) != address:
+            if (task.parent, task.parent_step) != address and task.root not in cancelled:
                 verdict.wrong.append(f"the outcome of run {run} is stored under a step that did not spawn it")
             latest[address] = max(latest[address], ended.sequence)
     for (run, step), sequence in latest.items():

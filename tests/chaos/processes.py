@@ -14,6 +14,7 @@ from typing import Any
 from tests.chaos import diary
 from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
+from tests.processes import children_of, command_of
 
 ROOT = Path(__file__).parents[2]
 FLEET = Path(__file__).parent / "fleet"
@@ -28,15 +29,6 @@ OTHERS = {"go": [f"{FLEET}/go/build/worker"], "typescript": ["node", f"{FLEET}/t
 def missing(fleet: str) -> list[str]:
     """Return the languages of a fleet whose workers are not built."""
     return [language for language in FLEETS[fleet] if language in OTHERS and not Path(OTHERS[language][-1]).exists()]
-
-
-def guards_of(pid: int | None) -> list[int]:
-    """Return the processes that any thread of a worker has started: its guard."""
-    of_threads = Path(f"/proc/{pid}/task").glob("*/children")
-    try:
-        return [int(child) for children in of_threads for child in children.read_text().split()]
-    except OSError:  # it has just died
-        return []
 
 
 class WorkerProcess:
@@ -83,11 +75,11 @@ class WorkerProcess:
 
     def processes(self) -> list[int]:
         """Return the processes that it runs steps in."""
-        try:
-            pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            return [int(pid) for pid in pids if b"in_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        except OSError:  # one has just ended
-            return []
+        return [pid for pid in children_of(self.pid) if b"in_process" in command_of(pid)]
+
+    def guards(self) -> list[int]:
+        """Return the process that watches it, if there is one."""
+        return [pid for pid in children_of(self.pid) if b"processes.guard" in command_of(pid)]
 
     def start(self) -> None:
         self._keeper = asyncio.get_running_loop().create_task(self._keep_running())
@@ -164,7 +156,7 @@ class WorkerProcess:
 
     def kill_guard(self, *, with_worker: bool, pause: float = 0.0) -> None:
         """Kill the guard of the worker, which it replaces; or both, so that nobody gives back what it holds."""
-        guards = guards_of(self.pid)
+        guards = self.guards()
         for guard in guards if with_worker else ():
             os.kill(guard, signal.SIGSTOP)  # it is not to see the death that comes first
         if with_worker:

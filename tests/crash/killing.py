@@ -204,7 +204,7 @@ class Killing:
         await streams.read(raw)
         verdict = Verdict(stuck=left)
         check_joins(verdict, streams, set())
-        check_order(verdict, streams)
+        check_order(verdict, streams, set())
         for run, task in streams.runs.items():
             if len(streams.ended.get(run, [])) != 1:
                 verdict.stuck.append(f"run {run} of {task.workflow} has {len(streams.ended.get(run, []))} outcomes")

@@ -25,6 +25,9 @@ from tests.endings.forking_worker import (
     spawns_in_child,
 )
 from tests.endings.stored import PATIENCE
+from tests.processes import children_of, lives
+
+ROUNDS = int(os.environ.get("JETFLOW_TEST_FORKS", "3"))
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -35,7 +38,8 @@ async def test_a_worker_outlives_the_forks_of_its_steps(
         *(sys.executable, "-m", forking_worker.__name__, nats_server.url, namespace, loop)
     )
     try:
-        for _ in range(3):
+        begun: list[int] = []
+        for number in range(ROUNDS):
             assert await (await client.trigger(pooled, 10)).result(PATIENCE) == 285
             assert await (await client.trigger(bounded)).result(PATIENCE) == -signal.SIGTERM
             assert await (await client.trigger(executed, 10)).result(PATIENCE) == 285
@@ -44,9 +48,14 @@ async def test_a_worker_outlives_the_forks_of_its_steps(
             assert await (await client.trigger(comes_back_async)).result(PATIENCE) == 0
             said = await (await client.trigger(spawns_in_child, 0)).result(PATIENCE)
             assert said.startswith("ForkedProcess: ctx belongs to the process that has forked this one")
+            begun = begun or children_of(worker.pid)  # the guard, and what multiprocessing starts once
+            assert children_of(worker.pid) == begun, f"round {number} has left processes"
         assert worker.returncode is None
         worker.send_signal(signal.SIGTERM)
         assert await worker.wait() == 0
+        async with asyncio.timeout(PATIENCE):
+            while any(map(lives, begun)):  # noqa: ASYNC110 - they tell nobody of their end
+                await asyncio.sleep(0.02)
     finally:
         if worker.returncode is None:
             worker.kill()
@@ -78,16 +87,8 @@ async def test_a_child_holds_neither_the_connection_nor_the_servers_guard(tmp_pa
         server, child = map(int, (await asyncio.to_thread(process.stdout.readline)).split())
     try:
         async with asyncio.timeout(PATIENCE):
-            while _lives(server):  # noqa: ASYNC110 - it tells nobody of its end
+            while lives(server):  # noqa: ASYNC110 - it tells nobody of its end
                 await asyncio.sleep(0.02)
-        assert _lives(child)
+        assert lives(child)
     finally:
         os.kill(child, signal.SIGKILL)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

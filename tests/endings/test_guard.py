@@ -24,6 +24,7 @@ from tests.endings import guarded_worker
 from tests.endings.guarded_worker import FLOWS, SLOTS, clutching, forking, holding, holding_once, options
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.inside import services
+from tests.processes import children_of, lives
 
 MakeWorker = Callable[..., Worker]
 
@@ -59,13 +60,11 @@ class Guarded:
 
 
 async def _children(pid: int) -> list[int]:
-    """Return the processes that any thread of a process has started."""
-    of_threads = Path(f"/proc/{pid}/task").glob("*/children")  # noqa: ASYNC240 - it is memory
-    return [int(child) for children in of_threads for child in children.read_text().split()]
+    return children_of(pid)
 
 
 async def _is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240 - it is memory
+    return not lives(pid)
 
 
 Start: TypeAlias = Callable[[float], Awaitable[Guarded]]

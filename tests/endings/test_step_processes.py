@@ -21,6 +21,7 @@ from jetflow.server import NatsServer
 from tests.endings import steps_in_processes as steps
 from tests.endings.steps_in_processes import FLOWS, Noted, Pair
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
+from tests.processes import lives
 
 MakeWorker = Callable[..., Worker]
 
@@ -48,13 +49,6 @@ async def noted(file: Path, lines: int = 1) -> list[int]:
 
     await until(written)
     return [int(number) for number in text().split()]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 async def gone(*pids: int, within: float = PATIENCE) -> None:

@@ -16,6 +16,7 @@ from tests.faults.suites import (
     KEPT,
     LARGE,
     NETS,
+    SHARED,
     TIMERS,
     TROUBLE,
 )
@@ -38,8 +39,8 @@ EFFECTS: Final = (
     Fault(
         "an outcome that was stored before is not read",
         "runs/performer.py",
-        "        else:\n            self._store_for_sure((group.stream, item, outcome), procedure, done)",
-        "        else:\n            self._advance(procedure, outcome, done)",
+        "        else:\n            self._store_for_sure(write, procedure, done)",
+        "        else:\n            self._advance(procedure, write.outcome, done)",
         (f"{NETS}::test_who_comes_second_goes_on_by_the_outcome_that_is_stored",),
     ),
     Fault(
@@ -105,6 +106,35 @@ EFFECTS: Final = (
         "        await kept.keep()\n",
         "",
         (f"{KEPT}::test_a_worker_puts_back_what_a_client_could_not",),
+    ),
+    Fault(
+        "the outcome of a shared child is not compared with those under other steps",
+        "runs/performer.py",
+        "        if not task.shared:\n",
+        "        if True:\n",
+        (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[in the record]",),
+    ),
+    Fault(
+        "the large outcome of a shared child is not compared with those under other steps",
+        "runs/performer.py",
+        "        write = self._end_of(task, outcome, encode(outcome))\n        stored",
+        "        write = self._end_of(msgspec.structs.replace(task, shared=False), outcome, encode(outcome))\n"
+        "        stored",
+        (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[by reference]",),
+    ),
+    Fault(
+        "who is refused an outcome waits for one under its own step",
+        "runs/performer.py",
+        "        return _Write(group, Item(subject, headers, body), taken, outcome)",
+        "        return _Write(group, Item(subject, headers, body), subject, outcome)",
+        (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[in the record]",),
+    ),
+    Fault(
+        "children of steps that stand in line are compared, too",
+        "worker/execution.py",
+        "shared=task.step not in work.known_graph.in_line,",
+        "shared=True,",
+        (f"{SHARED}::test_only_what_may_be_shared_is_compared_with_other_steps",),
     ),
     Fault(
         "a client removes the copy by which a task of a deleted tree is found",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import jetflow.processes
 from tests.endings.stored import until
 from tests.integration.commands import Command, Start, one_line, run
+from tests.processes import children_of, lives
 
 SUBREAPER = """
 import ctypes, runpy, sys
@@ -28,7 +28,7 @@ async def workers(command: Command, count: int) -> list[int]:
 
 
 async def is_gone(*pids: int) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)  # noqa: ASYNC240 - it is memory
+    return not any(map(lives, pids))
 
 
 async def test_a_worker_process_that_dies_is_started_again(start: Start) -> None:
@@ -100,5 +100,4 @@ async def test_the_first_process_of_a_container_takes_the_ends_of_orphans(start:
 
 
 async def _started_by(pid: int) -> list[int]:
-    of_threads = await asyncio.to_thread(lambda: list(Path(f"/proc/{pid}/task").glob("*/children")))
-    return [int(child) for children in of_threads for child in children.read_text().split()]
+    return children_of(pid)

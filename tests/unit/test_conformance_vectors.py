@@ -119,8 +119,7 @@ def spawned(vector: dict[str, Any]) -> str:
     session: Any = SimpleNamespace(names=Subjects("default"))
     parent = task_of({"root": "b" * 32, "run": "b" * 32, "step": vector["parent_step"]})
     target = Target("index-file", "run", "v1", ANY, ANY)
-    policy: Any = SimpleNamespace(seconds=None, early=False)
-    planned = _Planner(session, parent, target, policy, keyed=key is not None).plan({"path": "/usr/lib"}, key)
+    planned = _Planner(session, parent, target, {}, keyed=key is not None).plan({"path": "/usr/lib"}, key)
     assert planned.id.hex() == vector["run"]
     return message_id(planned.item.headers)
 

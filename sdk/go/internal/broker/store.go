@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ func (c *Conn) Store(ctx context.Context, m *nats.Msg) (Answer, error) {
 			return Answer{val: ack.Val}, nil
 		case ack.Error.taken():
 			o := c.Op(ctx)
-			if found := o.Last(m.Subject); found != nil || o.Err != nil {
+			if found := o.Last(cmp.Or(m.Header.Get(wire.HdrExpectedOn), m.Subject)); found != nil || o.Err != nil {
 				return Answer{Taken: found}, o.Err
 			} // it was refused for the sake of one that is gone
 		case !ack.Error.passing():

@@ -51,7 +51,11 @@ func (o *Op) End(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 		o.Put(&nats.Msg{Subject: o.Mark(t, outcome.Status), Data: outcome.Mark()})
 	}
 	body := o.Encode(outcome)
-	if taken := o.Put(&nats.Msg{Subject: o.TaskRun(t), Data: body}); taken != nil {
+	m, put := &nats.Msg{Subject: o.TaskRun(t), Data: body}, o.Put
+	if t.Shared { // one that is stored under another step counts as well
+		m.Header, put = nats.Header{wire.HdrExpected: {"0"}, wire.HdrExpectedOn: {o.Run(t.Root, t.Parent, "*", t.Run)}}, o.Store
+	}
+	if taken := put(m); taken != nil {
 		outcome = wire.DecodeOutcome(taken.Body)
 	} else if o.Err == nil && t.Parent != wire.None && o.isHeard(t) {
 		if err := o.NC.Publish(o.Of("live", "run", t.Root, t.Parent, t.ParentStep, t.Run), body); err != nil {

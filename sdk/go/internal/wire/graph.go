@@ -118,6 +118,12 @@ func (g *Graph) Beside(step string) (names []string) {
 	return names
 }
 
+// IsShared tells whether another step may spawn the same children: one that neither ends before a step begins nor begins
+// after it has ended.
+func (g *Graph) IsShared(step string) bool {
+	return slices.ContainsFunc(g.Beside(step), func(other string) bool { return slices.Contains(g.Beside(other), step) })
+}
+
 // Decide returns what becomes of a step, by how those before it have ended: run, cancel or skip.
 func Decide(before []string) string {
 	other := func(status string) bool { return status != Skipped }

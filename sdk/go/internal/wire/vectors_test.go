@@ -176,7 +176,7 @@ func TestTasks(t *testing.T) {
 			Depth, Tried    int
 			Key, Value      *string
 			Deadline        *float64
-			Eager           bool
+			Eager, Shared   bool
 		}
 	}
 	load(t, "vectors/task_headers.json", &v)
@@ -188,7 +188,7 @@ func TestTasks(t *testing.T) {
 		want := one.Task
 		at, _ := read.DeadlineAt()
 		if read.Version != want.Version || read.Digest != want.Digest || read.Depth != want.Depth || read.Tried != want.Tried ||
-			read.Eager != want.Eager || !reflect.DeepEqual(read.ShownKey(), want.Key) || (want.Deadline != nil && at != *want.Deadline) ||
+			read.Eager != want.Eager || read.Shared != want.Shared || !reflect.DeepEqual(read.ShownKey(), want.Key) || (want.Deadline != nil && at != *want.Deadline) ||
 			(want.Value != nil && read.Value != *want.Value) {
 			t.Errorf("%+v is read as %+v", want, read)
 		}
