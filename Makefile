@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 SDK_TS := sdk/typescript
+POLYGLOT := examples/polyglot
+FLEET := tests/chaos/fleet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
@@ -16,8 +18,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test test-sdk test-sdk-go test-sdk-ts model mutants crash-points chaos conformance \
-	conformance-faults vendor lint format lock clean
+.PHONY: help env demo polyglot test test-sdk test-sdk-go test-sdk-ts test-polyglot test-fleet chaos-fleet model mutants \
+	crash-points chaos conformance conformance-faults vendor lint format lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,7 +38,7 @@ demo: $(STAMP)  ## Parse and index the standard library with child workflows, on
 test: $(STAMP)  ## Run the tests; ARGS="-k join" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
-test-sdk: test-sdk-ts test-sdk-go  ## Build and test the SDKs of other languages, and play the conformance suite on them
+test-sdk: test-sdk-ts test-sdk-go test-polyglot test-fleet  ## Build and test the SDKs of other languages, and play the conformance suite on them
 
 # What npm has installed is newer than the lock it was installed from.
 $(SDK_TS)/node_modules/.installed: $(SDK_TS)/package.json $(SDK_TS)/package-lock.json
@@ -49,6 +51,25 @@ test-sdk-ts: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Build, lint and test
 	PYTHON=$(CURDIR)/$(BIN)/python npm --prefix $(SDK_TS) test
 	$(BIN)/python -m conformance --level parent -- node $(SDK_TS)/dist/conformance/kit.js
 	PYTHON=$(CURDIR)/$(BIN)/python node $(SDK_TS)/dist/conformance/play.js
+
+polyglot: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Survey the standard library with Go and TypeScript children
+	npm --prefix $(SDK_TS) run --silent build
+	npm --prefix $(POLYGLOT)/typescript install --silent --no-package-lock
+	npm --prefix $(POLYGLOT)/typescript run --silent build
+	go build -C $(POLYGLOT)/go -o build/worker .
+	$(BIN)/python $(POLYGLOT)/survey.py $(ARGS)
+
+test-polyglot: polyglot  ## Run that example; it must come to what one process comes to
+	cd $(POLYGLOT)/go && test -z "$$(gofmt -l .)" && go vet ./...
+
+chaos-fleet: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Build the workers of `make chaos ARGS="--fleet mixed"`
+	npm --prefix $(SDK_TS) run --silent build
+	npm --prefix $(FLEET)/typescript install --silent --no-package-lock
+	npm --prefix $(FLEET)/typescript run --silent build
+	cd $(FLEET)/go && test -z "$$(gofmt -l .)" && go vet ./... && go build -o build/worker .
+
+test-fleet: chaos-fleet  ## Draw faults for a short while over workers in Python, Go and TypeScript
+	$(BIN)/python -m tests.chaos --fleet mixed --seconds 30 --seed 3
 
 model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
 	@$(BIN)/python -m tests.model $(ARGS)

@@ -2,7 +2,6 @@ package jetflow
 
 import (
 	"context"
-
 	"fmt"
 	"strconv"
 	"time"
@@ -65,19 +64,17 @@ func TriggerByName[Out any](ctx context.Context, client *Client, workflow string
 
 // RunByID returns a run that exists, or will.
 func RunByID[Out any](client *Client, id string) (*Run[Out], error) {
-	if !wire.IsRunID(id) {
-		return nil, fmt.Errorf("jetflow: %.80q is no run id", id)
-	}
-	return &Run[Out]{id, client}, nil
+	return &Run[Out]{id, client}, checkRun(id)
 }
 
 func (c *Client) trigger(ctx context.Context, workflow string, input []byte, set triggering) (string, error) {
 	if !wire.IsName(workflow) {
 		return "", fmt.Errorf("%.80q is no name of a workflow", workflow)
 	}
-	declared, err := c.engine.Declared(ctx, workflow)
-	if err != nil {
-		return "", err
+	o := c.engine.Op(ctx)
+	declared := o.Declared(workflow)
+	if o.Err != nil {
+		return "", o.Err
 	}
 	digest, err := wire.Digest(input, declared.Schema)
 	if err != nil {
@@ -85,7 +82,7 @@ func (c *Client) trigger(ctx context.Context, workflow string, input []byte, set
 	}
 	t := &wire.Task{
 		Workflow: workflow, Step: declared.Graph.First(), Parent: wire.None, ParentStep: wire.None,
-		Version: declared.Version, Digest: digest, Trace: set.trace, Input: input, Run: wire.NewID(),
+		Version: declared.Version, Digest: digest, Trace: set.trace, Run: wire.NewID(),
 	}
 	if t.Metadata, err = metadata(set.metadata); err != nil {
 		return "", err
@@ -94,39 +91,22 @@ func (c *Client) trigger(ctx context.Context, workflow string, input []byte, set
 		if err := wire.CheckKey(*set.key); err != nil {
 			return "", err
 		}
-		t.Run = wire.RootID(workflow, *set.key)
-		t.Key = shown(*set.key)
-		mark, err := c.engine.Last(ctx, c.engine.Names.Tasks(), c.engine.Names.Cancel(t.Run, t.Run))
-		if err != nil {
-			return "", err
-		}
+		t.Run, t.Key = wire.RootID(workflow, *set.key), shown(*set.key)
+		mark := o.Last(o.Cancel(t.Run, t.Run))
 		if mark != nil && string(mark.Body) == runs.MarkDeleted && time.Since(mark.Time) < runs.Remembered {
 			return "", runs.Faultf("RecentlyDeleted", "the run of key %q was deleted at %s: use another key, or wait an hour",
 				*set.key, mark.Time.Format(time.RFC3339))
 		}
 	}
-	t.Root = t.Run
-	if declared.Deadline != nil {
+	if t.Root = t.Run; declared.Deadline != nil {
 		t.Deadline = seconds(runs.Now() + *declared.Deadline)
 	}
-	if err := packInput(ctx, c.engine, t); err != nil {
-		return "", err
-	}
-	taken, err := c.engine.Publish(ctx, t, t.FirstID())
-	if err == nil && taken != nil && taken.Header.Get("Jf-Digest") != digest {
-		err = runs.Faultf("KeyConflict", "the key was used with another input: its digest is %s, and this one's is %s",
+	t.Input, t.Value = o.Large(t.Root, input)
+	if taken := o.Put(runs.Message(o.Names, t, t.FirstID())); taken != nil && taken.Header.Get("Jf-Digest") != digest {
+		return "", runs.Faultf("KeyConflict", "the key was used with another input: its digest is %s, and this one's is %s",
 			taken.Header.Get("Jf-Digest"), digest)
 	}
-	return t.Run, err
-}
-
-// packInput moves an input that is too large for a message to a value.
-func packInput(ctx context.Context, engine *runs.Engine, t *wire.Task) (err error) {
-	if engine.IsLarge(t.Input) {
-		t.Value, err = engine.PutValue(ctx, t.Root, t.Input)
-		t.Input = nil
-	}
-	return err
+	return t.Run, o.Err
 }
 
 func metadata(given any) (string, error) {
@@ -154,20 +134,15 @@ func seconds(at float64) string { return strconv.FormatFloat(at, 'f', 3, 64) }
 const pollEvery = 2 * time.Second
 
 // Result waits for the end of the run, and returns its output. It is a *RunFailed if the run did not succeed.
-func (r *Run[Out]) Result(ctx context.Context) (Out, error) {
-	var none Out
+func (r *Run[Out]) Result(ctx context.Context) (output Out, err error) {
 	outcome, root, err := r.client.await(ctx, r.ID)
 	if err != nil {
-		return none, err
+		return output, fmt.Errorf("jetflow: waiting for run %s: %w", r.ID, err)
 	}
 	if outcome.Status != wire.Succeeded {
-		return none, &RunFailed{r.ID, outcome.Status, outcome.Failures()}
+		return output, &RunFailed{r.ID, outcome.Status, outcome.Failures()}
 	}
-	text, err := r.client.engine.Output(ctx, root, outcome)
-	if err != nil {
-		return none, fmt.Errorf("jetflow: the output of run %s: %w", r.ID, err)
-	}
-	return decode[Out](text, "InvalidOutput")
+	return outputOf[Out](r.client.engine.Op(ctx), root, outcome)
 }
 
 // Cancel cancels the run with all that it has spawned. It tells whether the run was not over.
@@ -175,22 +150,17 @@ func (r *Run[Out]) Cancel(ctx context.Context) (bool, error) { return r.client.C
 
 // await returns how a run has ended, and its root.
 func (c *Client) await(ctx context.Context, run string) (*wire.Outcome, string, error) {
-	told := make(chan *nats.Msg, 1)
-	names := c.engine.Names
-	live, err := c.engine.NC.Subscribe(names.Of("live.run.*.*.*", run), func(msg *nats.Msg) {
-		select {
-		case told <- msg:
-		default:
-		}
-	})
+	told := make(chan *nats.Msg, 8)
+	o := c.engine.Op(ctx)
+	live, err := o.NC.ChanSubscribe(o.Of("live.run.*.*.*", run), told)
 	if err != nil {
-		return nil, "", fmt.Errorf("jetflow: %w", err)
+		return nil, "", err
 	}
 	defer func() { _ = live.Unsubscribe() }() // it fails where the connection is closed
 	for {
-		outcome, stored, err := c.engine.Outcome(ctx, names.Run("*", "*", "*", run))
-		if err != nil {
-			return nil, "", fmt.Errorf("jetflow: waiting for run %s: %w", run, err)
+		outcome, stored := o.Outcome(o.Run("*", "*", "*", run))
+		if o.Err != nil {
+			return nil, "", o.Err
 		}
 		if outcome != nil {
 			return outcome, wire.Token(stored.Subject, 3), nil
@@ -200,7 +170,7 @@ func (c *Client) await(ctx context.Context, run string) (*wire.Outcome, string, 
 			return wire.DecodeOutcome(msg.Data), wire.Token(msg.Subject, 4), nil
 		case <-time.After(pollEvery):
 		case <-ctx.Done():
-			return nil, "", fmt.Errorf("jetflow: run %s has not ended: %w", run, context.Cause(ctx))
+			return nil, "", context.Cause(ctx)
 		}
 	}
 }
@@ -209,24 +179,18 @@ func (c *Client) await(ctx context.Context, run string) (*wire.Outcome, string, 
 type Progress struct{ Spawned, Ended, Failed int }
 
 // Describe counts the children of a run, without listing them to the caller.
-func (r *Run[Out]) Describe(ctx context.Context) (Progress, error) {
-	e := r.client.engine
-	t, _, err := e.FirstTask(ctx, r.ID)
-	if err != nil || t == nil {
-		return Progress{}, err
+func (r *Run[Out]) Describe(ctx context.Context) (made Progress, err error) {
+	o := r.client.engine.Op(ctx)
+	t, _ := o.FirstTask(r.ID)
+	if t == nil {
+		return made, o.Err
 	}
-	made := Progress{}
-	for into, asked := range map[*int][2]string{
-		&made.Spawned: {e.Names.Tasks(), e.Names.Of("task", "*.*", t.Root, r.ID, "*", "0")},
-		&made.Ended:   {e.Names.Records(), e.Names.Run(t.Root, r.ID, "*", "*")},
-		&made.Failed:  {e.Names.Records(), e.Names.Of("mark", t.Root, r.ID, "*.*.*.*")},
+	for into, filter := range map[*int]string{
+		&made.Spawned: o.Of("task.*.*", t.Root, r.ID, "*.0"),
+		&made.Ended:   o.Run(t.Root, r.ID, "*", "*"),
+		&made.Failed:  o.Of("mark", t.Root, r.ID, "*.*.*.*"),
 	} {
-		var read struct{ Total int }
-		request := map[string]any{"subjects_filter": asked[1], "offset": 1 << 31}
-		if err := e.API(ctx, "STREAM.INFO."+asked[0], request, &read); err != nil {
-			return Progress{}, err
-		}
-		*into = read.Total
+		*into = o.Count(filter)
 	}
-	return made, nil
+	return made, o.Err
 }

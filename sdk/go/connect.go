@@ -1,6 +1,7 @@
 package jetflow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -53,17 +54,11 @@ func Logger(log *slog.Logger) ConnectOption { return func(c *connecting) { c.log
 // Connect connects to a server, and makes the streams of the namespace if they are not there. An empty address stands
 // for NATS_URL, or nats://127.0.0.1:4222. The context bounds connecting alone.
 func Connect(ctx context.Context, address string, options ...ConnectOption) (*Client, error) {
-	set := &connecting{}
+	set := &connecting{nats: []nats.Option{nats.Name("jetflow"), nats.MaxReconnects(-1), nats.ReconnectBufSize(64 << 20)}}
 	for _, option := range options {
 		option(set)
 	}
-	if address == "" {
-		if address = os.Getenv("NATS_URL"); address == "" {
-			address = nats.DefaultURL
-		}
-	}
-	given := append([]nats.Option{nats.Name("jetflow"), nats.MaxReconnects(-1), nats.ReconnectBufSize(64 << 20)}, set.nats...)
-	nc, err := nats.Connect(address, given...)
+	nc, err := nats.Connect(cmp.Or(address, os.Getenv("NATS_URL"), nats.DefaultURL), set.nats...)
 	if err != nil {
 		return nil, fmt.Errorf("jetflow: cannot connect: %w", err)
 	}
@@ -85,17 +80,7 @@ func New(ctx context.Context, nc *nats.Conn, options ...ConnectOption) (*Client,
 	if !wire.IsName(set.namespace) {
 		return nil, fmt.Errorf("jetflow: the namespace %q is no name: letters, digits, - and _, 64 at most", set.namespace)
 	}
-	conn, err := broker.New(nc, set.namespace, set.domain, set.log)
-	if err != nil {
-		return nil, fmt.Errorf("jetflow: %w", err)
-	}
-	before := nc.ReconnectHandler()
-	nc.SetReconnectHandler(func(nc *nats.Conn) {
-		conn.Reconnected()
-		if before != nil {
-			before(nc)
-		}
-	})
+	conn := broker.New(nc, set.namespace, set.domain, set.log)
 	if err := conn.Provision(ctx, set.streams); err != nil {
 		conn.Close()
 		return nil, err
@@ -111,19 +96,30 @@ func (c *Client) Close() {
 	}
 }
 
+func checkRun(id string) error {
+	if !wire.IsRunID(id) {
+		return fmt.Errorf("jetflow: %.80q is no run id", id)
+	}
+	return nil
+}
+
 // Cancel cancels a run, and all that it has spawned if tree is true. It tells whether the run was not over.
 func (c *Client) Cancel(ctx context.Context, run string, tree bool) (bool, error) {
-	if !wire.IsRunID(run) {
-		return false, fmt.Errorf("jetflow: %.80q is no run id", run)
+	if err := checkRun(run); err != nil {
+		return false, err
 	}
-	return c.engine.Cancel(ctx, run, tree)
+	o := c.engine.Op(ctx)
+	wasOpen := o.CancelRun(run, tree)
+	return wasOpen && o.Err == nil, o.Err
 }
 
 // Delete removes all that is stored of the tree of a root run. A run that is under way is not stopped by it: cancel it
 // before.
 func (c *Client) Delete(ctx context.Context, root string) error {
-	if !wire.IsRunID(root) {
-		return fmt.Errorf("jetflow: %.80q is no run id", root)
+	if err := checkRun(root); err != nil {
+		return err
 	}
-	return c.engine.Delete(ctx, root)
+	o := c.engine.Op(ctx)
+	o.Delete(root)
+	return o.Err
 }

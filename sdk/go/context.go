@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+
+	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/broker"
 	"jetflow.dev/go/internal/runs"
@@ -52,63 +55,84 @@ func (c *Ctx) Metadata(into any) error {
 
 // Errors returns the errors of a run that has failed, for its step on failure.
 func (c *Ctx) Errors() ([]Failure, error) {
-	outcome, _, err := c.x.w.engine.Outcome(c, c.x.w.engine.Names.TaskRun(c.x.task))
-	if err != nil || outcome == nil {
-		return nil, err
+	o := c.op()
+	outcome, _ := o.Outcome(o.TaskRun(c.x.task))
+	if outcome == nil {
+		return nil, o.Err
 	}
 	return outcome.Failures(), nil
 }
+
+func (c *Ctx) op() *runs.Op { return c.x.w.engine.Op(c) }
 
 // Output returns the output of a step that has ended before this one.
 func Output[T any](ctx *Ctx, of StepOf[T]) (T, error) { return OutputByName[T](ctx, of.name) }
 
 // OutputByName is Output, by the name of the step.
-func OutputByName[T any](ctx *Ctx, step string) (T, error) {
-	var none T
-	e, t := ctx.x.w.engine, ctx.x.task
-	outcome, _, err := e.Outcome(ctx, e.Names.Step(t.Root, t.Run, step))
-	if err != nil {
-		return none, err
+func OutputByName[T any](ctx *Ctx, step string) (output T, err error) {
+	o, t := ctx.op(), ctx.x.task
+	outcome, _ := o.Outcome(o.Step(t.At(step)))
+	if o.Err != nil {
+		return output, o.Err
 	}
 	if outcome == nil || outcome.Status != wire.Succeeded {
-		return none, fmt.Errorf("jetflow: step %q has no output here: it must come before %q", step, t.Step)
+		return output, fmt.Errorf("jetflow: step %q has no output here: it must come before %q", step, t.Step)
 	}
-	text, err := e.Output(ctx, t.Root, outcome)
-	if err != nil {
-		return none, err
+	return outputOf[T](o, t.Root, outcome)
+}
+
+func outputOf[T any](o *runs.Op, root string, outcome *wire.Outcome) (output T, err error) {
+	text := o.Output(root, outcome)
+	if fault := runs.FaultOf(o.Err); fault != nil {
+		return output, fault
+	}
+	if o.Err != nil {
+		return output, o.Err
 	}
 	return decode[T](text, "InvalidOutput")
 }
 
+// ChildrenOf yields the children of a step before this one, in the order in which they ended. They are read while they
+// are asked for, so that a step may have a million. An error ends it.
+func ChildrenOf[Out any](ctx *Ctx, of Named) iter.Seq2[Child[Out], error] {
+	return func(yield func(Child[Out], error) bool) {
+		o := ctx.op()
+		for id, outcome := range o.Children(runs.JoinOf(ctx.x.task.At(of.StepName()))) {
+			if !yield(read[Out](ctx, id, outcome), nil) {
+				return
+			}
+		}
+		if o.Err != nil {
+			yield(Child[Out]{}, o.Err)
+		}
+	}
+}
+
 // Once records the value of a call under a name, and returns the recorded one in later attempts. A worker that dies
 // between the call and the record calls again. Nothing is recorded of a call that fails.
-func Once[T any](ctx *Ctx, name string, call func(context.Context) (T, error)) (T, error) {
-	var none T
-	e, t := ctx.x.w.engine, ctx.x.task
-	subject := e.Names.Of("once", t.Root, t.Run, t.Step, wire.OnceToken(name))
+func Once[T any](ctx *Ctx, name string, call func(context.Context) (T, error)) (value T, err error) {
+	o, t := ctx.op(), ctx.x.task
+	subject := o.Of("once", t.Root, t.Run, t.Step, wire.OnceToken(name))
 	if !ctx.x.clean {
-		stored, err := e.Last(ctx, e.Names.Records(), subject)
-		if err != nil {
-			return none, err
-		}
-		if stored != nil {
+		if stored := o.Last(subject); stored != nil {
 			return decode[T](stored.Body, "MalformedRecord")
 		}
+		if o.Err != nil {
+			return value, o.Err
+		}
 	}
-	value, err := call(ctx)
-	if err != nil {
-		return none, err
+	if value, err = call(ctx); err != nil {
+		return value, err
 	}
 	text, err := encode(value)
-	if err == nil && e.IsLarge(text) {
+	if err == nil && o.IsLarge(text) {
 		err = fmt.Errorf("%w: %d bytes of JSON are recorded once", broker.ErrTooLarge, len(text))
 	}
 	if err != nil {
-		return none, runs.Faultf("InvalidOutput", "the value of %q: %v", name, err)
+		return value, runs.Faultf("InvalidOutput", "the value of %q: %v", name, err)
 	}
-	told, err := e.Store(ctx, &broker.Write{Stream: e.Names.Records(), Subject: subject, Body: text})
-	if err != nil || told.Taken == nil {
-		return value, err
+	if taken := o.Put(&nats.Msg{Subject: subject, Data: text}); taken != nil {
+		return decode[T](taken.Body, "MalformedRecord")
 	}
-	return decode[T](told.Taken.Body, "MalformedRecord")
+	return value, o.Err
 }

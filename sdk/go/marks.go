@@ -31,7 +31,7 @@ func newMarks(w *Worker) *marks { return &marks{w: w, said: map[string]mark{}} }
 // listen hears marks that come, and reads those that are there, also behind each reconnect.
 func (m *marks) listen(ctx context.Context) error {
 	e := m.w.engine
-	err := m.w.hear(e.Names.Of("live.cancel.*.*"), func(msg *nats.Msg) {
+	err := m.w.hear(e.Of("live.cancel.*.*"), func(msg *nats.Msg) {
 		m.add(strings.Replace(msg.Subject, ".live.", ".", 1), msg.Data, time.Now())
 		m.w.stopCancelled()
 	})
@@ -50,14 +50,11 @@ func (m *marks) listen(ctx context.Context) error {
 }
 
 func (m *marks) read(ctx context.Context) error {
-	e := m.w.engine
-	for message, err := range e.After(ctx, e.Names.Tasks(), e.Names.Of("cancel.*.*"), 0) {
-		if err != nil {
-			return err
-		}
+	o := m.w.engine.Op(ctx)
+	for message := range o.Below(o.Of("cancel.*.*"), 0) {
 		m.add(message.Subject, message.Body, message.Time)
 	}
-	return nil
+	return o.Err
 }
 
 func (m *marks) add(subject string, body []byte, at time.Time) {
@@ -98,33 +95,21 @@ func (m *marks) of(run string) *string {
 
 // cover tells whether a task's run is cancelled.
 func (m *marks) cover(t *wire.Task, g *wire.Graph) bool {
-	if root := m.of(t.Root); root != nil && *root == runs.MarkDeleted {
-		return true
-	}
+	own, parent, root := m.of(t.Run), m.of(t.Parent), m.of(t.Root)
 	spared := g != nil && g.FailFast && g.IsFailureStep(t.Step) // its run has just marked itself
-	if m.of(t.Run) != nil && !spared {
+	switch {
+	case root != nil && *root == runs.MarkDeleted, own != nil && !spared:
+		return true
+	case parent != nil && *parent != runs.MarkAlone && *parent != runs.MarkRest+" but "+t.ParentStep+`"`:
 		return true
 	}
-	if parent := m.of(t.Parent); parent != nil && *parent != runs.MarkAlone &&
-		*parent != runs.MarkRest+" but "+t.ParentStep+`"` {
-		return true
-	}
-	root := m.of(t.Root)
 	return root != nil && t.Root != t.Run && *root != runs.MarkAlone && !strings.HasPrefix(*root, runs.MarkRest)
 }
 
 // stopCancelled tells the bodies to stop whose runs are cancelled.
 func (w *Worker) stopCancelled() {
-	w.lock.Lock()
-	var running []*execution
-	for _, one := range w.held {
-		if x := one.body.Load(); x != nil {
-			running = append(running, x)
-		}
-	}
-	w.lock.Unlock()
-	for _, x := range running {
-		if w.marks.cover(x.task, x.graph) {
+	for _, one := range w.all() {
+		if x := one.body.Load(); x != nil && w.marks.cover(x.task, x.graph) {
 			x.cancel(ErrCancelled)
 		}
 	}

@@ -22,6 +22,9 @@ func encode(value any) (json.RawMessage, error) {
 		if raw == nil {
 			return json.RawMessage("null"), nil
 		}
+		if !json.Valid(raw) {
+			return nil, errors.New("a json.RawMessage that is no JSON")
+		}
 		return raw, nil
 	}
 	var buffer bytes.Buffer
@@ -73,7 +76,9 @@ func nullable(kind reflect.Type) bool {
 	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
 		return true
 	case reflect.Struct:
-		return kind.NumField() == 0 || reflect.PointerTo(kind).Implements(reflect.TypeFor[json.Unmarshaler]())
+		if kind.NumField() == 0 {
+			return true
+		}
 	}
 	return reflect.PointerTo(kind).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
@@ -100,35 +105,29 @@ func schemaOf(kind reflect.Type) json.RawMessage {
 
 type schema = map[string]any
 
+// plain are the kinds of types that need no other word.
+var plain = map[reflect.Kind]string{
+	reflect.Bool: "boolean", reflect.String: "string", reflect.Float32: "number", reflect.Float64: "number",
+	reflect.Int: "integer", reflect.Int8: "integer", reflect.Int16: "integer", reflect.Int32: "integer", reflect.Int64: "integer",
+	reflect.Uint: "integer", reflect.Uint8: "integer", reflect.Uint16: "integer", reflect.Uint32: "integer", reflect.Uint64: "integer",
+}
+
 func (s *schemas) of(kind reflect.Type) schema {
-	if kind == reflect.TypeFor[time.Time]() {
+	own := reflect.PointerTo(kind)
+	switch {
+	case kind == reflect.TypeFor[time.Time]():
 		return schema{"type": "string", "format": "date-time"}
-	}
-	marshaler, textual := reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()
-	switch own := reflect.PointerTo(kind); {
-	case kind.Kind() != reflect.Pointer && own.Implements(marshaler):
+	case kind.Kind() == reflect.Pointer:
+		return schema{"anyOf": []any{s.of(kind.Elem()), schema{"type": "null"}}}
+	case own.Implements(reflect.TypeFor[json.Marshaler]()):
 		return schema{} // it writes what it likes
-	case kind.Kind() != reflect.Pointer && own.Implements(textual):
+	case own.Implements(reflect.TypeFor[encoding.TextMarshaler]()), kind.Kind() == reflect.Slice && kind.Elem().Kind() == reflect.Uint8:
 		return schema{"type": "string"}
+	case plain[kind.Kind()] != "":
+		return schema{"type": plain[kind.Kind()]}
 	}
 	switch kind.Kind() {
-	case reflect.Bool:
-		return schema{"type": "boolean"}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return schema{"type": "integer"}
-	case reflect.Float32, reflect.Float64:
-		return schema{"type": "number"}
-	case reflect.String:
-		return schema{"type": "string"}
-	case reflect.Pointer:
-		return schema{"anyOf": []any{s.of(kind.Elem()), schema{"type": "null"}}}
-	case reflect.Slice:
-		if kind.Elem().Kind() == reflect.Uint8 {
-			return schema{"type": "string"}
-		}
-		return schema{"type": "array", "items": s.of(kind.Elem())}
-	case reflect.Array:
+	case reflect.Slice, reflect.Array:
 		return schema{"type": "array", "items": s.of(kind.Elem())}
 	case reflect.Map:
 		return schema{"type": "object", "additionalProperties": s.of(kind.Elem())}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -77,8 +78,8 @@ func (s *server) start() {
 
 func connect(t testing.TB, url string) *jetflow.Client {
 	t.Helper()
-	quiet := jetflow.Logger(slog.New(slog.DiscardHandler))
-	client, err := jetflow.Connect(t.Context(), url, quiet)
+	quiet := jetflow.Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	client, err := jetflow.Connect(context.Background(), url, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
+
+	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/broker"
 	"jetflow.dev/go/internal/runs"
@@ -13,9 +16,9 @@ import (
 
 // spawned is a child of a step; owner is the step that spawned it first, if that is another.
 type spawned struct {
-	id, workflow, owner, digest string
-	joined, stored              bool
-	outcome                     *wire.Outcome
+	id, owner, digest string
+	joined, stored    bool
+	outcome           *wire.Outcome
 }
 
 type spawning struct {
@@ -26,6 +29,14 @@ type spawning struct {
 
 // SpawnOption says how children are spawned.
 type SpawnOption func(*spawning)
+
+func newSpawning(options []SpawnOption) *spawning {
+	set := &spawning{}
+	for _, option := range options {
+		option(set)
+	}
+	return set
+}
 
 // Key gives each child a key, by its input: the same key in the same parent run is the same child. Without keys, equal
 // inputs are one child.
@@ -69,27 +80,17 @@ func SpawnAll[In, Out any](ctx *Ctx, flow *Workflow[In, Out], inputs iter.Seq[In
 
 // SpawnByName is SpawnAll, for a workflow whose code is elsewhere, perhaps in another language.
 func SpawnByName[Out, In any](ctx *Ctx, workflow string, inputs iter.Seq[In], options ...SpawnOption) (*Children[Out], error) {
-	set := &spawning{}
-	for _, option := range options {
-		option(set)
-	}
 	found, err := ctx.x.spawn(ctx, workflow, func(yield func(any) bool) {
-		for input := range inputs {
-			if !yield(input) {
-				return
-			}
-		}
-	}, set)
+		inputs(func(input In) bool { return yield(input) })
+	}, newSpawning(options))
 	return &Children[Out]{found}, err
 }
 
 // Detach spawns a child that is a root run otherwise: it is in no join, and goes on when this run is cancelled. It
 // returns the child's run id.
 func Detach(ctx *Ctx, workflow string, input any, options ...SpawnOption) (string, error) {
-	set := &spawning{detached: true}
-	for _, option := range options {
-		option(set)
-	}
+	set := newSpawning(options)
+	set.detached = true
 	found, err := ctx.x.spawn(ctx, workflow, func(yield func(any) bool) { yield(input) }, set)
 	if err != nil {
 		return "", err
@@ -101,69 +102,62 @@ func Detach(ctx *Ctx, workflow string, input any, options ...SpawnOption) (strin
 const spawnWindow = 2000
 
 func (x *execution) spawn(ctx *Ctx, workflow string, inputs iter.Seq[any], set *spawning) ([]*spawned, error) {
+	o := ctx.op()
 	if !wire.IsName(workflow) {
 		return nil, runs.Faultf("InvalidDeclaration", "%.80q is no name of a workflow", workflow)
-	}
-	declared, err := x.w.engine.Declared(ctx, workflow)
-	if err != nil {
-		return nil, err
 	}
 	if x.task.Depth >= x.w.set.maxDepth {
 		return nil, runs.Faultf("DepthExceeded", "runs nest %d levels deep at most", x.w.set.maxDepth)
 	}
+	declared := o.Declared(workflow)
+	if o.Err != nil {
+		return nil, o.Err
+	}
+	set.deadline = math.Inf(1)
 	if declared.Deadline != nil {
 		set.deadline = runs.Now() + *declared.Deadline
 	}
 	if within := x.step.set.policy.rule.Seconds; within != nil && !set.detached {
-		if own := runs.Now() + *within; set.deadline == 0 || own < set.deadline {
-			set.deadline = own
+		set.deadline = min(set.deadline, runs.Now()+*within)
+	}
+	var found, made []*spawned
+	listed := map[string]bool{}
+	add := func(one *spawned) {
+		if !listed[one.id] {
+			listed[one.id], found = true, append(found, one)
 		}
 	}
-	var found []*spawned
-	var fault error
-	var infos []*spawned
-	listed := map[string]bool{}
-	err = x.w.engine.StoreMany(ctx, spawnWindow, func(yield func(*broker.Write) bool) {
+	err := o.StoreMany(ctx, spawnWindow, func(yield func(*nats.Msg, func(broker.Answer) error) bool) {
 		for input := range inputs {
-			t, key, err := x.child(workflow, declared, input, set)
-			if err == nil {
-				err = packInput(ctx, x.w.engine, t)
-			}
+			t, err := x.child(workflow, declared, input, set)
 			if err != nil {
-				fault = err
+				o.Err = err
 				return
 			}
-			one := &spawned{id: t.Run, workflow: workflow, digest: t.Digest}
-			if !set.detached {
-				x.lock.Lock()
-				known := x.byID[t.Run]
-				if known == nil {
-					x.byID[t.Run] = one
-				}
-				x.lock.Unlock()
-				if known != nil {
-					if key && known.digest != t.Digest {
-						fault = conflict(workflow, t)
-						return
-					}
-					if !listed[t.Run] {
-						listed[t.Run], found = true, append(found, known)
-					}
-					continue
-				}
+			if t.Input, t.Value = o.Large(t.Root, t.Input); o.Err != nil {
+				return
 			}
-			listed[t.Run], found = true, append(found, one)
-			infos = append(infos, one)
-			w := x.w.engine.Write(t, t.FirstID())
-			w.Done = func(told broker.Answer) error { return x.settled(t, one, told, set) }
-			if t.Input = nil; !yield(w) {
+			one := &spawned{id: t.Run, digest: t.Digest}
+			if known := x.know(one, set); known != nil {
+				if set.key != nil && known.digest != t.Digest {
+					o.Err = conflict(t)
+					return
+				}
+				add(known)
+				continue
+			}
+			add(one)
+			made = append(made, one)
+			settle := func(told broker.Answer) error { return x.settled(t, one, told, set) }
+			m := runs.Message(o.Names, t, t.FirstID())
+			if t.Input = nil; !yield(m, settle) {
 				return
 			}
 		}
 	})
 	if !set.detached {
 		x.lock.Lock()
-		for _, one := range infos {
+		for _, one := range made {
 			if one.stored {
 				x.order = append(x.order, one)
 			} else { // it is none of the step's, or nobody knows: a step that goes on all the same does not wait for it
@@ -172,33 +166,52 @@ func (x *execution) spawn(ctx *Ctx, workflow string, inputs iter.Seq[any], set *
 		}
 		x.lock.Unlock()
 	}
-	if err = errors.Join(fault, err); err != nil || set.detached {
+	if err = errors.Join(o.Err, err); err != nil || set.detached || !x.clean || len(made) == 0 {
 		return found, err
 	}
-	return found, x.countTree(ctx, len(infos))
+	// The descendants of the root run are counted, about, and too many refused.
+	value, _ := o.Add(o.Counter("tree", x.task.Root, x.task.Root, "_tree"), int64(len(made)))
+	if value > x.w.set.maxTree {
+		return found, runs.Faultf("TreeTooLarge", "the root run has %d descendants, and %d are allowed", value, x.w.set.maxTree)
+	}
+	return found, o.Err
 }
 
-func conflict(workflow string, t *wire.Task) error {
-	return runs.Faultf("KeyConflict", "the key %s of a child of %q was used with another input", t.Key, workflow)
+// know returns the child of the step that has the same id; if there is none, this one is it from now on.
+func (x *execution) know(one *spawned, set *spawning) *spawned {
+	if set.detached {
+		return nil
+	}
+	x.lock.Lock()
+	defer x.lock.Unlock()
+	known := x.byID[one.id]
+	if known == nil {
+		x.byID[one.id] = one
+	}
+	return known
 }
 
-// child returns the first task of a child, and whether it has a key.
-func (x *execution) child(workflow string, declared *runs.Declared, input any, set *spawning) (*wire.Task, bool, error) {
+func conflict(t *wire.Task) error {
+	return runs.Faultf("KeyConflict", "the key %s of a child of %q was used with another input", t.Key, t.Workflow)
+}
+
+// child returns the first task of a child.
+func (x *execution) child(workflow string, declared *runs.Declared, input any, set *spawning) (*wire.Task, error) {
 	text, err := encode(input)
 	if err != nil {
-		return nil, false, runs.Faultf("InvalidInput", "an input of %q cannot be written as JSON: %v", workflow, err)
+		return nil, runs.Faultf("InvalidInput", "an input of %q cannot be written as JSON: %v", workflow, err)
 	}
 	digest, err := wire.Digest(text, declared.Schema)
 	if err != nil {
-		return nil, false, runs.Faultf("InvalidInput", "an input of %q: %v", workflow, err)
+		return nil, runs.Faultf("InvalidInput", "an input of %q: %v", workflow, err)
 	}
 	p := x.task
 	t := &wire.Task{Workflow: workflow, Step: declared.Graph.First(), Root: p.Root, Parent: p.Run, ParentStep: p.Step,
 		Version: declared.Version, Depth: p.Depth + 1, Metadata: p.Metadata, Trace: p.Trace, Input: text}
 	if !set.detached {
-		t.Deadline, t.Eager = p.Deadline, x.step.set.policy.rule.Early
+		t.Deadline, t.Eager, t.Shared = p.Deadline, x.step.set.policy.rule.Early, x.graph.IsShared(p.Step)
 	}
-	if nearest, _ := t.DeadlineAt(); set.deadline > 0 && set.deadline < nearest {
+	if nearest, _ := t.DeadlineAt(); set.deadline < nearest {
 		t.Deadline = seconds(set.deadline)
 	}
 	if set.key == nil {
@@ -209,49 +222,33 @@ func (x *execution) child(workflow string, declared *runs.Declared, input any, s
 			err = wire.CheckKey(key)
 		}
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		t.Run, t.Key, t.Digest = wire.ChildID(p.Run, workflow, &key, ""), shown(key), digest
 	}
 	if set.detached {
 		t.Root, t.Parent, t.ParentStep, t.Digest = t.Run, wire.None, wire.None, digest
 	}
-	return t, set.key != nil, nil
+	return t, nil
 }
 
 // settled reads what became of a child's task.
 func (x *execution) settled(t *wire.Task, one *spawned, told broker.Answer, set *spawning) error {
-	if told.Taken == nil {
-		x.lock.Lock()
-		defer x.lock.Unlock()
-		one.stored = true
-		return nil
-	}
-	stored, err := x.w.engine.Names.ReadTask(told.Taken.Subject, told.Taken.Header, nil)
-	if err != nil {
-		return err
-	}
-	if set.key != nil && stored.Digest != t.Digest {
-		return conflict(t.Workflow, t)
+	owner := ""
+	if told.Taken != nil {
+		stored, err := x.w.engine.ReadTask(told.Taken.Subject, told.Taken.Header, nil)
+		if err != nil {
+			return err
+		}
+		if set.key != nil && stored.Digest != t.Digest {
+			return conflict(t)
+		}
+		if stored.ParentStep != t.ParentStep {
+			owner = stored.ParentStep
+		}
 	}
 	x.lock.Lock()
 	defer x.lock.Unlock()
-	one.stored = true
-	if stored.ParentStep != t.ParentStep {
-		one.owner = stored.ParentStep
-	}
+	one.stored, one.owner = true, owner
 	return nil
-}
-
-// countTree counts the descendants of the root run, about, and refuses too many.
-func (x *execution) countTree(ctx *Ctx, children int) error {
-	if children == 0 || !x.clean {
-		return nil
-	}
-	e := x.w.engine
-	value, _, err := e.Add(ctx, e.Names.Counter("tree", x.task.Root, x.task.Root, "_tree"), int64(children))
-	if err == nil && value > x.w.set.maxTree {
-		err = runs.Faultf("TreeTooLarge", "the root run has %d descendants, and %d are allowed", value, x.w.set.maxTree)
-	}
-	return err
 }

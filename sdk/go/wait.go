@@ -1,11 +1,15 @@
 package jetflow
 
 import (
+	"cmp"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/runs"
 	"jetflow.dev/go/internal/wire"
@@ -54,14 +58,14 @@ func failedOf[Out any](failed []Child[Out], total int) *ChildrenFailed {
 // Settle waits until a policy is decided, and tells how the children have ended. It is a *ChildrenFailed if the policy
 // was missed; the Joined is there all the same.
 func (c *Children[Out]) Settle(ctx *Ctx, policy JoinPolicy) (*Joined[Out], error) {
-	until, err := ctx.x.limit(ctx, policy.rule)
+	x, rule := ctx.x, policy.rule
+	until, err := x.limit(ctx, rule)
 	if err != nil {
 		return nil, err
 	}
 	verdict := ""
-	late := func() bool { return until != nil && runs.Now() >= *until }
-	err = ctx.x.wait(ctx, c.of, waiting{policy: &policy.rule, until: until, enough: policy.rule.Needed(len(c.of)), done: func() bool {
-		succeeded, ended := 0, 0
+	done := func() bool {
+		succeeded, ended, total := 0, 0, len(c.of)
 		for _, one := range c.of {
 			if one.outcome != nil {
 				ended++
@@ -70,35 +74,35 @@ func (c *Children[Out]) Settle(ctx *Ctx, policy JoinPolicy) (*Joined[Out], error
 				}
 			}
 		}
-		total := len(c.of)
-		if late() {
+		late := until != nil && runs.Now() >= *until
+		if late {
 			total = ended
 		}
-		verdict = policy.rule.Verdict(total, succeeded, ended)
-		return verdict != "open" || late()
-	}})
-	if err != nil {
+		verdict = rule.Verdict(total, succeeded, ended)
+		return verdict != "open" || late
+	}
+	record := &wire.Join{Needed: rule.Needed(len(c.of)), Until: until}
+	if rule != (wire.Policy{}) {
+		record.Policy, record.Total = &rule, len(c.of)
+	}
+	if err := x.wait(ctx, c.of, done, record); err != nil {
 		return nil, err
 	}
 	made := &Joined[Out]{}
 	open := map[string]bool{}
 	for _, one := range c.of {
-		outcome := ctx.x.deal(one)
+		outcome := x.deal(one)
 		if outcome == nil {
 			made.Open, open[one.id] = append(made.Open, one.id), true
-			continue
-		}
-		child := read[Out](ctx, one.id, outcome)
-		if child.Err != nil {
+		} else if child := read[Out](ctx, one.id, outcome); child.Err != nil {
 			made.Failed = append(made.Failed, child)
 		} else {
 			made.Succeeded = append(made.Succeeded, child)
 		}
 	}
-	if len(open) > 0 && policy.rule.CancelRest {
-		join := runs.Join{Root: ctx.x.task.Root, Run: ctx.x.task.Run, Step: ctx.x.task.Step}
-		if err := ctx.x.w.engine.CancelOpen(ctx, join, open); err != nil {
-			return made, err
+	if o := ctx.op(); len(open) > 0 && rule.CancelRest {
+		if o.CancelOpen(runs.JoinOf(x.task), open); o.Err != nil {
+			return made, o.Err
 		}
 	}
 	if verdict != "met" {
@@ -113,16 +117,14 @@ func (c *Children[Out]) AsCompleted(ctx *Ctx) iter.Seq2[Child[Out], error] {
 		told := map[*spawned]bool{}
 		for len(told) < len(c.of) {
 			var next *spawned
-			err := ctx.x.wait(ctx, c.of, waiting{enough: len(told) + 1, done: func() bool {
-				for _, one := range c.of {
-					if one.outcome != nil && !told[one] {
-						next = one
-						return true
-					}
+			done := func() bool {
+				at := slices.IndexFunc(c.of, func(one *spawned) bool { return one.outcome != nil && !told[one] })
+				if at >= 0 {
+					next = c.of[at]
 				}
-				return false
-			}})
-			if err != nil {
+				return at >= 0
+			}
+			if err := ctx.x.wait(ctx, c.of, done, &wire.Join{Needed: len(told) + 1}); err != nil {
 				yield(Child[Out]{}, err)
 				return
 			}
@@ -136,25 +138,14 @@ func (c *Children[Out]) AsCompleted(ctx *Ctx) iter.Seq2[Child[Out], error] {
 
 // read returns how a child has ended. An output that cannot be read is a failure.
 func read[Out any](ctx *Ctx, id string, outcome *wire.Outcome) Child[Out] {
-	made := Child[Out]{ID: id}
-	made.Output, made.Err = outputOf[Out](ctx, id, outcome)
-	return made
-}
-
-func outputOf[Out any](ctx *Ctx, id string, outcome *wire.Outcome) (Out, error) {
-	var none Out
 	if outcome.Status != wire.Succeeded {
-		return none, &RunFailed{id, outcome.Status, outcome.Failures()}
+		return Child[Out]{ID: id, Err: &RunFailed{id, outcome.Status, outcome.Failures()}}
 	}
-	text, err := ctx.x.w.engine.Output(ctx, ctx.x.task.Root, outcome)
-	var output Out
-	if err == nil {
-		output, err = decode[Out](text, "InvalidOutput")
-	}
+	output, err := outputOf[Out](ctx.op(), ctx.x.task.Root, outcome)
 	if err != nil {
-		return none, &RunFailed{id, wire.Failed, []Failure{*failure(outcome.Step, err)}}
+		err = &RunFailed{id, wire.Failed, []Failure{*failure(outcome.Step, err)}}
 	}
-	return output, nil
+	return Child[Out]{id, output, err}
 }
 
 // deal notes that the step has waited for a child, and has seen how it ended: that is returned, nil if it has not.
@@ -181,114 +172,118 @@ func (x *execution) limit(ctx *Ctx, policy wire.Policy) (*float64, error) {
 	return &until, err
 }
 
-// waiting is what a step waits for: done tells whether it may go on, enough how many outcomes that takes at least.
-type waiting struct {
-	done   func() bool
-	enough int
-	policy *wire.Policy
-	until  *float64
-}
-
-func (x *execution) isDone(what waiting) bool {
-	x.lock.Lock()
-	defer x.lock.Unlock()
-	return what.done()
-}
-
-// wait waits for children, warm for a while, then cold: it is ErrParked then.
-func (x *execution) wait(ctx context.Context, of []*spawned, what waiting) error {
-	x.lock.Lock()
-	parked := x.parked != nil
-	x.lock.Unlock()
-	if parked {
+// wait waits for children until done says that the step may go on: warm for a while, then cold. It is ErrParked then;
+// the record says until when, and for how many outcomes at least.
+func (x *execution) wait(ctx *Ctx, of []*spawned, done func() bool, record *wire.Join) error {
+	isDone := func() bool {
+		x.lock.Lock()
+		defer x.lock.Unlock()
+		return done()
+	}
+	if x.isParked() {
 		return ErrParked
 	}
-	if err := x.refresh(ctx, of); err != nil || x.isDone(what) {
+	if err := x.refresh(ctx, of); err != nil || isDone() {
 		return err
 	}
 	x.pause()
 	defer x.resume()
-	heard, err := x.listen(of)
-	if err != nil {
+	if x.w.set.parkAfter <= 0 {
+		return x.park(of, record)
+	}
+	if err := x.listen(); err != nil {
 		return err
 	}
-	patience := time.NewTimer(x.w.set.parkAfter)
-	defer patience.Stop()
+	patience := time.After(x.w.set.parkAfter)
 	poll := time.NewTicker(time.Second)
 	defer poll.Stop()
 	var late <-chan time.Time
-	if what.until != nil {
-		late = time.After(time.Duration((*what.until - runs.Now()) * float64(time.Second)))
+	if record.Until != nil {
+		late = time.After(time.Duration((*record.Until - runs.Now()) * float64(time.Second)))
 	}
+	borrows := slices.ContainsFunc(of, func(one *spawned) bool { return one.owner != "" })
 	look := true // behind the subscription: what has ended before was told to nobody
 	for count := ""; ; {
-		if x.w.set.parkAfter <= 0 || x.w.isStopping() {
-			return x.parkFor(of, what)
-		}
 		if look {
 			if err := x.refresh(ctx, of); err != nil {
 				return err
 			}
 		}
-		if x.isDone(what) {
+		if isDone() {
 			return nil
 		}
 		look = true
 		select {
-		case <-heard:
+		case <-x.news:
 			look = false
 		case <-poll.C: // a live copy may be lost; the counter tells whether there is any news
-			before := count
-			if count, err = x.countOf(ctx); err != nil {
-				return err
+			o, t, before := ctx.op(), x.task, count
+			if stored := o.Last(o.Counter("join", t.Root, t.Run, t.Step)); stored != nil {
+				count = string(stored.Body)
 			}
-			look = count != before || x.hasBorrowed(of)
+			if o.Err != nil {
+				return o.Err
+			}
+			look = count != before || borrows
 		case <-late:
-		case <-patience.C:
-			return x.parkFor(of, what)
+		case <-patience:
+			return x.park(of, record)
 		case <-x.w.stopping:
+			return x.park(of, record)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// countOf returns what the step's counter says.
-func (x *execution) countOf(ctx context.Context) (string, error) {
-	e := x.w.engine
-	stored, err := e.Last(ctx, e.Names.Counters(), e.Names.Counter("join", x.task.Root, x.task.Run, x.task.Step))
-	if err != nil || stored == nil {
-		return "", err
-	}
-	return string(stored.Body), nil
+// listen hears the live copies of the ends of the step's children, from its first wait on.
+func (x *execution) listen() (err error) {
+	x.listening.Do(func() {
+		subject := x.w.engine.Of("live.run", x.task.Root, x.task.Run, "*.*")
+		x.live, err = x.w.engine.NC.Subscribe(subject, func(msg *nats.Msg) {
+			x.lock.Lock()
+			if child := x.byID[wire.LastToken(msg.Subject)]; child != nil && child.outcome == nil {
+				child.outcome = wire.DecodeOutcome(msg.Data)
+			}
+			x.lock.Unlock()
+			select {
+			case x.news <- struct{}{}:
+			default:
+			}
+		})
+	})
+	return err
 }
 
-func (x *execution) hasBorrowed(of []*spawned) bool {
-	return slices.ContainsFunc(of, func(one *spawned) bool { return one.owner != "" })
+func (x *execution) isParked() bool {
+	x.lock.Lock()
+	defer x.lock.Unlock()
+	return x.parked != nil
 }
 
-// parkFor notes that the step waits cold.
-func (x *execution) parkFor(of []*spawned, what waiting) error {
-	record := &wire.Join{Kind: "parked", Needed: what.enough, Until: what.until, Outcome: wire.Outcome{Status: wire.Succeeded, Attempt: 1}}
-	if what.policy != nil && *what.policy != (wire.Policy{}) {
-		policy := *what.policy
-		record.Policy, record.Total = &policy, len(of)
-	}
-	var ids []string
-	for _, one := range of {
-		if one.owner != "" {
-			record.Borrowed = append(record.Borrowed, [2]string{one.id, one.owner})
-		} else {
-			ids = append(ids, one.id)
-		}
-	}
-	record.Members = wire.PackMembers(ids)
+// park notes that the step waits cold.
+func (x *execution) park(of []*spawned, record *wire.Join) error {
+	record.Kind, record.Outcome = "parked", wire.Outcome{Status: wire.Succeeded, Attempt: 1}
+	ids, borrowed := apart(of)
+	record.Borrowed, record.Members = borrowed, wire.PackMembers(ids)
 	x.lock.Lock()
 	defer x.lock.Unlock()
 	if x.parked == nil {
 		x.parked = record
 	}
 	return ErrParked
+}
+
+// apart returns the ids of own children, and those that were borrowed.
+func apart(of []*spawned) (ids []string, borrowed [][2]string) {
+	for _, one := range of {
+		if one.owner != "" {
+			borrowed = append(borrowed, [2]string{one.id, one.owner})
+		} else {
+			ids = append(ids, one.id)
+		}
+	}
+	return ids, borrowed
 }
 
 // pause gives the slot back, and stops the clock, while a step waits.
@@ -304,52 +299,32 @@ func (x *execution) pause() {
 func (x *execution) resume() {
 	x.lock.Lock()
 	defer x.lock.Unlock()
-	if x.waits--; x.waits > 0 || x.parked != nil {
-		return
+	if x.waits--; x.waits == 0 && x.parked == nil {
+		x.h.takeSlot()
+		x.clock.start()
 	}
-	x.h.takeSlot()
-	x.clock.start()
 }
 
 // refresh reads which children have ended.
-func (x *execution) refresh(ctx context.Context, of []*spawned) error {
-	e, t := x.w.engine, x.task
-	subjects := map[string]*spawned{}
+func (x *execution) refresh(ctx *Ctx, of []*spawned) error {
+	o, t := ctx.op(), x.task
+	open := map[string]*spawned{}
 	x.lock.Lock()
 	for _, one := range of {
 		if one.outcome == nil {
-			owner := one.owner
-			if owner == "" {
-				owner = t.Step
-			}
-			subjects[e.Names.Run(t.Root, t.Run, owner, one.id)] = one
+			open[o.Run(t.Root, t.Run, cmp.Or(one.owner, t.Step), one.id)] = one
 		}
 	}
 	x.lock.Unlock()
-	var asked []string
-	if len(subjects) <= 20 {
-		for subject := range subjects {
-			asked = append(asked, subject)
-		}
-	} else {
-		stored, err := e.Subjects(ctx, e.Names.Records(), e.Names.Run(t.Root, t.Run, "*", "*"))
-		if err != nil {
-			return err
-		}
-		for _, subject := range stored {
-			if subjects[subject] != nil {
-				asked = append(asked, subject)
-			}
-		}
+	asked := slices.Collect(maps.Keys(open))
+	if len(asked) > 20 {
+		asked = slices.DeleteFunc(o.Subjects(o.Run(t.Root, t.Run, "*", "*")), func(one string) bool { return open[one] == nil })
 	}
-	found, err := e.Many(ctx, e.Names.Records(), asked)
-	if err != nil {
-		return err
-	}
+	found := o.Many(asked)
 	x.lock.Lock()
 	defer x.lock.Unlock()
 	for subject, message := range found {
-		subjects[subject].outcome = wire.DecodeOutcome(message.Body)
+		open[subject].outcome = wire.DecodeOutcome(message.Body)
 	}
-	return nil
+	return o.Err
 }

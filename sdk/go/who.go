@@ -11,7 +11,7 @@ import (
 
 // answerWho answers who asks whether somebody runs a workflow, or some tasks.
 func (w *Worker) answerWho(workflow string) error {
-	return w.hear(w.engine.Names.Of("who", workflow), func(msg *nats.Msg) {
+	return w.hear(w.engine.Of("who", workflow), func(msg *nats.Msg) {
 		if len(msg.Data) == 0 {
 			if !w.isStopping() {
 				w.engine.Say(msg.Reply, w.name)
@@ -28,14 +28,10 @@ func (w *Worker) answerWho(workflow string) error {
 // runsOf returns the worker's own id, and a line for each of some tasks that it runs.
 func (w *Worker) runsOf(asker string, subjects [][]byte) string {
 	running := map[string]bool{}
-	w.lock.Lock()
-	for _, one := range w.held {
+	for _, one := range w.all() {
 		_, asks := w.asking.Load(one.Subject)
-		if one.hasBegun() && (!asks || w.id < asker) {
-			running[one.Subject] = true
-		}
+		running[one.Subject] = one.begun.Load() && (!asks || w.id < asker)
 	}
-	w.lock.Unlock()
 	said := w.id
 	for _, subject := range subjects {
 		if running[string(subject)] {
@@ -90,7 +86,7 @@ func (w *Worker) ask(workflow string, q *question) {
 	defer func() { _ = answers.Unsubscribe() }() // it fails where the connection is closed
 	for some := range slices.Chunk(q.subjects, askAtOnce) {
 		lines := strings.Join(append([]string{w.id}, some...), "\n")
-		if q.err = w.engine.NC.PublishRequest(w.engine.Names.Of("who", workflow), inbox, []byte(lines)); q.err != nil {
+		if q.err = w.engine.NC.PublishRequest(w.engine.Of("who", workflow), inbox, []byte(lines)); q.err != nil {
 			return
 		}
 	}

@@ -1,12 +1,11 @@
 package jetflow
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -131,8 +130,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	<-ctx.Done()
 	close(w.stopping)
 	var stopped sync.WaitGroup
+	stopped.Add(len(w.pullers))
 	for _, one := range w.pullers {
-		stopped.Go(one.Stop)
+		go func() { one.Stop(); stopped.Done() }()
 	}
 	stopped.Wait()
 	if !w.idle(w.set.grace) {
@@ -231,20 +231,12 @@ func (w *Worker) steps(ctx context.Context, def *definition) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetflow: the consumers of %q cannot be listed: %w", def.name, err)
 	}
-	graph := def.declaration().Graph
-	mine := []string{graph.First()}
-	for _, one := range def.steps {
-		mine = append(mine, one.name)
+	names = append(names, def.declaration().Graph.First())
+	for _, one := range def.all() {
+		names = append(names, one.name)
 	}
-	if def.onFailure != nil {
-		mine = append(mine, def.onFailure.name)
-	}
-	for _, name := range mine {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // declare writes a workflow into the registry, its graph first.
@@ -253,25 +245,10 @@ func (w *Worker) declare(ctx context.Context, def *definition) error {
 	if err := made.Graph.Check(); err != nil {
 		return fmt.Errorf("jetflow: workflow %q: %w", def.name, err)
 	}
-	for subject, record := range map[string]any{w.engine.Names.Workflow(def.name, made.Version): made.Graph} {
-		if err := w.register(ctx, subject, record); err != nil {
-			return err
-		}
-	}
-	return w.register(ctx, w.engine.Names.Workflow(def.name, ""), made)
-}
-
-func (w *Worker) register(ctx context.Context, subject string, record any) error {
-	body, err := json.Marshal(record)
-	if err != nil {
-		return err
-	}
-	stored, err := w.engine.Last(ctx, w.engine.Names.Workflows(), subject)
-	if err == nil && (stored == nil || !bytes.Equal(stored.Body, body)) {
-		_, err = w.engine.Store(ctx, &broker.Write{Stream: w.engine.Names.Workflows(), Subject: subject, Body: body})
-	}
-	if err != nil {
-		return fmt.Errorf("jetflow: %s cannot be declared: %w", subject, err)
+	o := w.engine.Op(ctx)
+	o.Register(o.Workflow(def.name, made.Version), made.Graph)
+	if o.Register(o.Workflow(def.name, ""), made); o.Err != nil {
+		return fmt.Errorf("jetflow: workflow %q cannot be declared: %w", def.name, o.Err)
 	}
 	return nil
 }
@@ -281,10 +258,8 @@ const mostHeld = 5000
 
 // room is how many tasks may be asked for: as many as have free slots, and as began in the last moment.
 func (w *Worker) room() int {
-	select {
-	case <-w.stopping:
+	if w.isStopping() {
 		return 0
-	default:
 	}
 	free := w.set.slots + int(w.recent.Load()-w.running.Load()-w.waiting.Load())
 	w.lock.Lock()
@@ -305,15 +280,9 @@ func (w *Worker) beat(ackWait time.Duration) {
 		case <-pace.C:
 			w.recent.Store(max(10*w.started.Swap(0), w.recent.Load()*9/10))
 		case now := <-signs.C:
-			w.lock.Lock()
-			all := make([]*held, 0, len(w.held))
-			for _, one := range w.held {
-				all = append(all, one)
-			}
-			w.lock.Unlock()
-			for _, one := range all {
+			for _, one := range w.all() {
 				if now.Sub(one.since) > ackWait/12 {
-					one.say("+WPI")
+					one.say(inProgress)
 				}
 			}
 		}
@@ -328,12 +297,19 @@ func (w *Worker) take(consumer broker.Consumer, d *broker.Delivery) {
 		known.renew(d.Reply)
 		return
 	}
-	one := &held{w: w, Delivery: d, consumer: consumer, reply: d.Reply, since: time.Now()}
+	one := &held{w: w, Delivery: d, consumer: consumer, reply: d.Reply, since: time.Now(), op: w.engine.Op(w.life)}
 	w.held[d.Seq] = one
 	w.tasks.Add(1)
 	w.lock.Unlock()
 	w.waiting.Add(1)
 	go one.run()
+}
+
+// all returns what is held.
+func (w *Worker) all() []*held {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	return slices.Collect(maps.Values(w.held))
 }
 
 func (w *Worker) letGo(one *held) {

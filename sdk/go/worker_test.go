@@ -77,11 +77,11 @@ func TestBadMessagesDoNotEndAWorker(t *testing.T) {
 	if got, err := result(t, client, square, 4); err != nil || got != 16 {
 		t.Errorf("the worker must go on: %d, %v", got, err)
 	}
-	run, err := jetflow.TriggerByName[int](t.Context(), client, "square", "three")
+	run, err := jetflow.TriggerByName[int](context.Background(), client, "square", "three")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = run.Result(t.Context())
+	_, err = run.Result(context.Background())
 	failedAs(t, err, "InvalidInput")
 }
 
@@ -211,7 +211,7 @@ func TestOnceTimeoutsAndOutputs(t *testing.T) {
 	if got, err := result(t, client, large, text); err != nil || got != text+text {
 		t.Errorf("large: %d bytes, %v", len(got), err)
 	}
-	if _, err := jetflow.Trigger(t.Context(), client, large, "\xff"); !errors.Is(err, jetflow.ErrInvalidInput) {
+	if _, err := jetflow.Trigger(context.Background(), client, large, "\xff"); !errors.Is(err, jetflow.ErrInvalidInput) {
 		t.Errorf("what is no UTF-8 is refused: %v", err)
 	}
 }
@@ -230,11 +230,11 @@ func TestAWorkerStopsGracefully(t *testing.T) {
 		}
 	})
 	stop := work(t, client, []jetflow.Flow{stubborn}, jetflow.Grace(500*time.Millisecond))
-	short, err := jetflow.Trigger(t.Context(), client, stubborn, 200)
+	short, err := jetflow.Trigger(context.Background(), client, stubborn, 200)
 	if err != nil {
 		t.Fatal(err)
 	}
-	long, err := jetflow.Trigger(t.Context(), client, stubborn, 2000)
+	long, err := jetflow.Trigger(context.Background(), client, stubborn, 2000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,11 +245,11 @@ func TestAWorkerStopsGracefully(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("stopping took %s", took)
 	}
-	if got, err := short.Result(t.Context()); err != nil || got != "attempt 1" {
+	if got, err := short.Result(context.Background()); err != nil || got != "attempt 1" {
 		t.Errorf("what ends within the grace time ends: %q, %v", got, err)
 	}
 	work(t, client, []jetflow.Flow{stubborn})
-	if got, err := long.Result(t.Context()); err != nil || got != "attempt 1" {
+	if got, err := long.Result(context.Background()); err != nil || got != "attempt 1" {
 		t.Errorf("what was handed back is no attempt: %q, %v", got, err)
 	}
 }
@@ -281,14 +281,14 @@ func TestTheServerIsKilled(t *testing.T) {
 		return total, nil
 	}, jetflow.After(scatter))
 	work(t, client, []jetflow.Flow{child, fan})
-	run, err := jetflow.Trigger(t.Context(), client, fan, 2000)
+	run, err := jetflow.Trigger(context.Background(), client, fan, 2000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-half
 	broker.kill()
 	broker.start()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if got, err := run.Result(ctx); err != nil || got != 1999000 {
 		t.Errorf("the sum is %d, %v", got, err)

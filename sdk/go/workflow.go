@@ -1,11 +1,13 @@
 package jetflow
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"time"
 
 	"jetflow.dev/go/internal/runs"
@@ -32,21 +34,14 @@ func (r Retry) attempts() int {
 
 // delay returns the seconds before the attempt that follows an attempt.
 func (r Retry) delay(attempt int) float64 {
-	initial, factor, most := r.Initial, r.Multiplier, r.Max
-	if initial <= 0 {
-		initial = 500 * time.Millisecond
-	}
-	if factor <= 0 {
-		factor = 2
-	}
-	if most <= 0 {
-		most = time.Minute
-	}
-	delay := initial.Seconds()
+	most := cmp.Or(r.Max, time.Minute).Seconds()
+	delay := cmp.Or(r.Initial, 500*time.Millisecond).Seconds()
 	for range attempt - 1 {
-		delay = min(delay*factor, most.Seconds())
+		if delay *= cmp.Or(r.Multiplier, 2); delay > most {
+			break
+		}
 	}
-	return min(delay, most.Seconds()) * (1 + r.Jitter*(rand.Float64()-0.5))
+	return min(delay, most) * (1 + r.Jitter*(rand.Float64()-0.5))
 }
 
 // JoinPolicy says how many children may fail. The zero JoinPolicy: none, and all are waited for. It is an Option of
@@ -246,15 +241,20 @@ func (d *definition) check() error {
 	return errors.Join(d.faults...)
 }
 
-// step returns a step by its name, the one on failure as well; nil if there is none.
+// all returns the steps, the one on failure as the last.
+func (d *definition) all() []*step {
+	if d.onFailure == nil {
+		return d.steps
+	}
+	return append(slices.Clip(d.steps), d.onFailure)
+}
+
+// step returns a step by its name; nil if there is none.
 func (d *definition) step(name string) *step {
-	for _, one := range d.steps {
+	for _, one := range d.all() {
 		if one.name == name {
 			return one
 		}
-	}
-	if d.onFailure != nil && d.onFailure.name == name {
-		return d.onFailure
 	}
 	return nil
 }
@@ -262,32 +262,30 @@ func (d *definition) step(name string) *step {
 // declaration returns what the registry is told.
 func (d *definition) declaration() *wire.Declaration {
 	graph := &wire.Graph{Workflow: d.name, FailFast: d.set.failFast}
-	made := &wire.Declaration{Graph: graph, Input: schemaOf(d.input), Output: schemaOf(d.output), Steps: map[string]wire.StepInfo{}}
-	add := func(one *step) {
-		info := wire.StepInfo{Attempts: one.set.retry.attempts()}
-		if seconds := one.set.timeout.Seconds(); seconds > 0 {
-			info.Timeout = &seconds
-		}
-		if one.set.maxRunning > 0 {
-			info.MaxRunning = &one.set.maxRunning
-		}
+	made := &wire.Declaration{Graph: graph, Input: schemaOf(d.input), Output: schemaOf(d.output), Steps: map[string]wire.StepInfo{},
+		Deadline: inSeconds(d.set.deadline)}
+	for _, one := range d.all() {
+		info := wire.StepInfo{Attempts: one.set.retry.attempts(), Timeout: inSeconds(one.set.timeout), MaxRunning: one.set.maxRunning}
 		if one.set.policy != (JoinPolicy{}) {
 			info.Join = &one.set.policy.rule
 		}
 		made.Steps[one.name] = info
-	}
-	for _, one := range d.steps {
-		graph.Nodes = append(graph.Nodes, wire.Node{Name: one.name, After: append([]string{}, one.set.after...)})
-		add(one)
-	}
-	if d.onFailure != nil {
-		graph.OnFailure = &d.onFailure.name
-		add(d.onFailure)
-	}
-	if seconds := d.set.deadline.Seconds(); seconds > 0 {
-		made.Deadline = &seconds
+		if one == d.onFailure {
+			graph.OnFailure = &one.name
+		} else {
+			graph.Nodes = append(graph.Nodes, wire.Node{Name: one.name, After: append([]string{}, one.set.after...)})
+		}
 	}
 	text, _ := json.Marshal(graph)
 	made.Version = wire.Hash(text)[:16]
 	return made
+}
+
+// inSeconds returns a time as records have it; nil if there is none.
+func inSeconds(limit time.Duration) *float64 {
+	if limit <= 0 {
+		return nil
+	}
+	seconds := limit.Seconds()
+	return &seconds
 }

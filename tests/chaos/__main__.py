@@ -1,8 +1,9 @@
-"""``python -m tests.chaos --seconds S --seed N [--cluster 3] [--workers W]``: faults, then the question what is left.
+"""``python -m tests.chaos --seconds S --seed N [--cluster 3] [--fleet mixed]``: faults, then the question what is left.
 
-Real worker processes and a real nats-server, or a cluster of three on loopback, take a load of nested trees while
-faults are drawn by seed. Then everything is healed, and an independent checker compares what is stored with what was
-acknowledged and with the model. One JSON object goes to standard output; the exit code is 0 if nothing is wrong.
+Real worker processes, of a mixed fleet also in Go and TypeScript, and a real nats-server, or a cluster of three on
+loopback, take a load of nested trees while faults are drawn by seed. Then everything is healed, and an independent
+checker compares what is stored with what was acknowledged and with the model. One JSON object goes to standard output;
+the exit code is 0 if nothing is wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
 from tests.chaos.looker import Looker
-from tests.chaos.processes import WorkerProcess
+from tests.chaos.processes import FLEETS, WorkerProcess, missing
 from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Servers
@@ -115,23 +116,25 @@ class Chaos:
         return report
 
     async def _start_workers(self) -> None:
+        languages = FLEETS[self.given.fleet]
         for number in range(self.given.workers):
+            kind = (number + number // 3) % 3  # so that each language has workers of all kinds
             proxy = Proxy(self.servers.ports, user(number), SECRET)
             self.proxies.append(proxy)
             await proxy.start()
             options = {
-                "slots": (20, 5, 40)[number % 3],
-                "ack_wait": (2.0, 2.0, 8.0)[number % 3],
+                "slots": (20, 5, 40)[kind],
+                "ack_wait": (2.0, 2.0, 8.0)[kind],
                 "grace": 2.0,
                 "sweep_every": SWEEP_EVERY,
-                "park_after": (0.3, 3.0, 60.0)[number % 3],
-                "max_waiting": (1000, 10, 100)[number % 3],
+                "park_after": (0.3, 3.0, 60.0)[kind],
+                "max_waiting": (1000, 10, 100)[kind],
                 "replicas": self.given.cluster,
-                "guard": number % 3 != 2,
+                "guard": kind != 2,
             }
-            worker = WorkerProcess(
-                number, proxy, self.directory, NAMESPACE, options, self.logs / f"worker-{number}.log"
-            )
+            language = languages[number % len(languages)]
+            log = self.logs / f"worker-{number}.log"
+            worker = WorkerProcess(number, language, proxy, self.directory, NAMESPACE, options, log)
             self.workers.append(worker)
             worker.start()
 
@@ -188,6 +191,12 @@ class Chaos:
                     counts.update(json.loads(file.read_bytes()))
         return counts
 
+    def _outcomes(self, verdict: Verdict) -> dict[str, int]:
+        """Count the outcomes that the workers of each language have stored."""
+        languages = {pid: worker.language for worker in self.workers for pid in worker.pids}
+        told = Counter(languages.get(pid) for pid in verdict.stored_by.elements())
+        return {language: told[language] for language in FLEETS[self.given.fleet]}
+
     def _log_lines(self, pattern: str) -> Counter[str]:
         """Return the log lines of the workers that match, without their times."""
         found: Counter[str] = Counter()
@@ -213,6 +222,7 @@ class Chaos:
             "seed": self.given.seed,
             "cluster": self.given.cluster,
             "workers": len(self.workers),
+            "outcomes": self._outcomes(verdict),
             "faults": dict(sorted(self.faults.drawn.items())),
             "fault_kinds": len(self.faults.drawn),
             "denied": dict(sorted(self.faults.denied.items())),
@@ -287,12 +297,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults are drawn")
     parser.add_argument("--seed", type=int, default=1, help="decides the load and the faults")
     parser.add_argument("--cluster", type=int, default=1, choices=(1, 3), help="how many servers")
-    parser.add_argument("--workers", type=int, default=3, help="worker processes")
+    parser.add_argument("--fleet", default="python", choices=FLEETS, help="mixed: workers in Go and TypeScript as well")
+    parser.add_argument("--workers", type=int, help="worker processes (default: 3, or 6 of a mixed fleet)")
     parser.add_argument("--roots", type=int, default=12, help="root runs under way at once")
     parser.add_argument("--depth", type=int, default=2, help="levels of trees below a root, at most")
     parser.add_argument("--only", nargs="*", default=(), metavar="FAULT", help="only these kinds of fault")
     parser.add_argument("--keep", action="store_true", help="keep logs and data also where nothing is wrong")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if unbuilt := missing(given.fleet):
+        parser.error(f"the workers in {' and '.join(unbuilt)} are not built: `make chaos-fleet` does that")
+    given.workers = given.workers or max(3, 2 * len(FLEETS[given.fleet]))
+    return given
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ class Verdict:
     cancelled: int = 0
     timed: int = 0
     across_restarts: int = 0
+    stored_by: Counter[int] = field(default_factory=Counter)
+    """How many outcomes of runs each process has stored."""
     not_permitted: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -276,6 +278,7 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
     if len(ended) > 1:
         verdict.doubled.append(f"run {run} of {task.workflow} has {len(ended)} outcomes")
     outcome = ended[0].outcome
+    verdict.stored_by[int(outcome.get("worker", "").replace(":", "-").rpartition("-")[2] or 0)] += 1
     got = outcome["status"], outcome.get("output") if outcome["status"] == "succeeded" else None
     verdict.poisoned += task.workflow == POISONED
     verdict.frail += task.workflow == FRAIL

@@ -1,9 +1,12 @@
-"""What each run of the load does, as pure functions of its input; and, from that, how it must end."""
+"""What each run of the load does, as pure functions of its input; and, from that, how it must end.
+
+The workers in `fleet/` say the same in other languages.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -38,7 +41,7 @@ KINDS = ("branch", "scatter", "diamond", "narrow", "several", "hasty", "timely")
 
 def draw(seed: int, what: str, below: int) -> int:
     """Return a number from 0 to ``below - 1`` that the seed and the purpose alone decide."""
-    return int.from_bytes(blake2b(f"{seed}/{what}".encode(), digest_size=8).digest()) % below
+    return int.from_bytes(sha256(f"{seed}/{what}".encode()).digest()[:8]) % below
 
 
 def leaf_value(seed: int) -> int:

@@ -17,15 +17,36 @@ from tests.chaos.proxy import Proxy
 from tests.processes import children_of, command_of
 
 ROOT = Path(__file__).parents[2]
+FLEET = Path(__file__).parent / "fleet"
+
+FLEETS = {"python": ("python",), "mixed": ("python", "go", "typescript")}
+"""The languages of the workers, in turn."""
+
+OTHERS = {"go": [f"{FLEET}/go/build/worker"], "typescript": ["node", f"{FLEET}/typescript/build/worker.js"]}
+"""What starts a worker that is not in Python. It is built by ``make chaos-fleet``."""
+
+
+def missing(fleet: str) -> list[str]:
+    """Return the languages of a fleet whose workers are not built."""
+    return [language for language in FLEETS[fleet] if language in OTHERS and not Path(OTHERS[language][-1]).exists()]
 
 
 class WorkerProcess:
     """One worker's place: its proxy, its files, and the process that runs in it at the moment."""
 
     def __init__(
-        self, number: int, proxy: Proxy, directory: Path, namespace: str, options: dict[str, Any], log: Path
+        self,
+        number: int,
+        language: str,
+        proxy: Proxy,
+        directory: Path,
+        namespace: str,
+        options: dict[str, Any],
+        log: Path,
     ) -> None:
         self.number = number
+        self.language = language
+        self.pids: set[int] = set()
         self.proxy = proxy
         self.kills = 0
         self.poisoned = 0
@@ -83,24 +104,37 @@ class WorkerProcess:
 
     def _launch(self) -> None:
         self._generation += 1
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=ROOT,
+                env=os.environ | self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pids.add(self._process.pid)
+
+    def _command(self) -> list[str]:
+        if self.language in OTHERS:
+            return [sys.executable, "-m", "tests.chaos.leash", str(os.getpid()), *OTHERS[self.language]]
         counts = self._directory / f"counts-{self.number}-{self._generation}.json"
-        command = [
+        return [
             *(sys.executable, "-m", "tests.chaos.worker", ",".join(self.proxy.urls)),
             *("--namespace", self._namespace),
             *("--options", json.dumps(self._options)),
             *("--counts", str(counts)),
             *("--parent", str(os.getpid())),
         ]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=os.environ | {diary.VARIABLE: str(self._diary)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+
+    def _environment(self) -> dict[str, str]:
+        if self.language in OTHERS:
+            told = {"SLOTS": self._options["slots"], "PARK_AFTER": self._options["park_after"]}
+            return {"NATS_URL": ",".join(self.proxy.urls), "NAMESPACE": self._namespace} | {
+                name: str(value) for name, value in told.items()
+            }
+        return {diary.VARIABLE: str(self._diary)}
 
     @property
     def _diary(self) -> Path:

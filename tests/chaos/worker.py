@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import importlib
 import logging
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -21,16 +18,7 @@ import uvloop
 
 from jetflow import Worker, WorkerOptions
 from jetflow.errors import BrokerError
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent is gone; it reaches a process that is stopped, too."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+from tests.chaos.leash import die_with_parent
 
 
 async def write_counts(worker: Worker, path: Path) -> None:

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -51,31 +50,31 @@ const (
 // Puller pulls the tasks of a step, as many as there is room for: more at a time while they come at once, and few
 // where none comes.
 type Puller struct {
-	conn     *Conn
-	consumer Consumer
-	room     func() int
-	take     func(*Delivery)
-	lost     func()
+	conn    *Conn
+	subject string // where it asks
+	room    func() int
+	take    func(*Delivery)
+	lost    func()
+	sub     *nats.Subscription
+	inbox   string
+	done    chan struct{}
 
-	sub    *nats.Subscription
-	inbox  string
-	done   chan struct{}
-	hungry atomic.Bool
 	lock   sync.Mutex
+	hungry bool
 	asked  int
 	size   int
 	heard  time.Time
 }
 
 // Pull begins to pull. take is called for each delivery, and must not block; lost when the consumer seems to be gone.
-func (c *Conn) Pull(ctx context.Context, consumer Consumer, room func() int, take func(*Delivery), lost func()) (*Puller, error) {
-	p := &Puller{conn: c, consumer: consumer, room: room, take: take, lost: lost, size: pullFirst, done: make(chan struct{})}
-	p.inbox = c.NC.NewInbox()
+func (c *Conn) Pull(ctx context.Context, of Consumer, room func() int, take func(*Delivery), lost func()) (*Puller, error) {
+	p := &Puller{conn: c, room: room, take: take, lost: lost, size: pullFirst, done: make(chan struct{}), inbox: c.NC.NewInbox(),
+		subject: c.api + "CONSUMER.MSG.NEXT." + c.Stream(c.Of("task")) + "." + of.Workflow + "=" + of.Step}
 	var err error
-	if p.sub, err = c.NC.Subscribe(p.inbox, p.on); err != nil {
+	if p.sub, err = c.NC.Subscribe(p.inbox, p.hear); err != nil {
 		return nil, err
 	}
-	_ = p.sub.SetPendingLimits(-1, -1)
+	_ = p.sub.SetPendingLimits(-1, -1) // it fails where the connection is closed
 	p.sub.SetClosedHandler(func(string) { close(p.done) })
 	c.OnReconnect(p.reset)
 	p.more()
@@ -91,13 +90,6 @@ func (p *Puller) Stop() {
 	select {
 	case <-p.done:
 	case <-time.After(2 * time.Second):
-	}
-}
-
-// Feed asks for more, if the puller waits for room.
-func (p *Puller) Feed() {
-	if p.hungry.Load() {
-		p.more()
 	}
 }
 
@@ -128,65 +120,65 @@ func (p *Puller) reset() {
 	p.more()
 }
 
-func (p *Puller) more() {
-	if !p.sub.IsValid() {
-		return
+// Feed asks for more, if the puller waits for room.
+func (p *Puller) Feed() {
+	p.lock.Lock()
+	hungry := p.hungry
+	p.lock.Unlock()
+	if hungry {
+		p.more()
 	}
+}
+
+func (p *Puller) more() {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	if p.asked > p.size/2 {
+	if p.asked > p.size/2 || !p.sub.IsValid() {
 		return
 	}
 	number := min(p.room()-p.asked, p.size)
-	p.hungry.Store(number <= 0 && p.asked == 0)
-	if number <= 0 {
+	if p.hungry = number <= 0 && p.asked == 0; number <= 0 {
 		return
 	}
 	if p.asked == 0 {
 		p.heard = time.Now()
 	}
-	p.asked += number
 	request, _ := json.Marshal(map[string]any{"batch": number, "expires": pullFor, "idle_heartbeat": idleBeat})
-	subject := p.conn.api + "CONSUMER.MSG.NEXT." + p.conn.Names.Tasks() + "." + p.consumer.Workflow + "=" + p.consumer.Step
-	if err := p.conn.NC.PublishRequest(subject, p.inbox, request); err != nil {
-		p.asked -= number // it is asked again by watch
+	if p.conn.NC.PublishRequest(p.subject, p.inbox, request) == nil { // else watch asks again
+		p.asked += number
 	}
 }
 
-func (p *Puller) on(msg *nats.Msg) {
-	if got, is := delivery(msg); is {
-		p.lock.Lock()
-		p.heard = time.Now()
+func (p *Puller) hear(msg *nats.Msg) {
+	got, isTask := delivery(msg)
+	status := msg.Header.Get("Status")
+	isOver := status == "408" || status == "404"
+	p.lock.Lock()
+	p.heard = time.Now()
+	switch {
+	case isTask:
 		if p.asked = max(0, p.asked-1); p.asked == p.size/2 {
 			p.size = min(4*p.size, pullMost)
 		}
-		p.lock.Unlock()
-		p.take(got)
-		p.more()
-		return
-	}
-	status := msg.Header.Get("Status")
-	p.lock.Lock()
-	p.heard = time.Now()
-	if status != "100" {
+	case status == "100":
+	default:
 		left, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
 		if err != nil {
 			left = p.asked
 		}
 		p.asked = max(0, p.asked-left)
-	}
-	if status == "408" || status == "404" {
-		p.size = pullFirst
+		if p.size = pullFirst; !isOver { // it is gone, or the server is about to be: ask again in a moment
+			time.AfterFunc(500*time.Millisecond, func() {
+				p.lost()
+				p.reset()
+			})
+		}
 	}
 	p.lock.Unlock()
-	switch status {
-	case "100":
-	case "408", "404":
+	if isTask {
+		p.take(got)
+	}
+	if isTask || isOver {
 		p.more()
-	default: // it is gone, or the server is about to be: ask again in a moment
-		time.AfterFunc(500*time.Millisecond, func() {
-			p.lost()
-			p.reset()
-		})
 	}
 }

@@ -1,118 +1,96 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/wire"
 )
 
-// Write is a message to store.
-type Write struct {
-	Stream  string
-	Subject string
-	Header  nats.Header
-	Body    []byte
-	Done    func(Answer) error // is called by StoreMany
-}
-
-// Answer is what became of a Write. Taken is the message that stands on its subject already.
+// Answer is what became of a message that was to be stored. Taken is the one that stands on its subject already.
 type Answer struct {
-	Duplicate bool
-	Taken     *Message
-	val       string
-}
-
-type pubAck struct {
-	Error     *APIError
-	Seq       uint64
-	Duplicate bool
-	Val       string
-}
-
-func message(w *Write) *nats.Msg {
-	return &nats.Msg{Subject: w.Subject, Header: w.Header, Data: w.Body}
+	Taken *Message
+	val   string
 }
 
 // Store publishes a message until it is stored, or another one stands on its subject.
-func (c *Conn) Store(ctx context.Context, w *Write) (Answer, error) {
-	told, err := c.ask(ctx, message(w))
-	for delay := 50 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		wait := delay
-		var ack pubAck
+func (c *Conn) Store(ctx context.Context, m *nats.Msg) (Answer, error) {
+	for range again(ctx) {
+		told, err := c.ask(ctx, m)
+		if errors.Is(err, errSilent) {
+			continue
+		}
+		var ack struct {
+			Error *APIError
+			Val   string
+		}
+		if err == nil {
+			err = json.Unmarshal(told.Data, &ack)
+		}
 		switch {
-		case err != nil && !errors.Is(err, errSilent):
-			return Answer{}, fmt.Errorf("%s is not stored: %w", w.Subject, err)
 		case err != nil:
-		case json.Unmarshal(told.Data, &ack) != nil:
-			return Answer{}, fmt.Errorf("%s: the answer cannot be read: %.200q", w.Subject, told.Data)
+			return Answer{}, fmt.Errorf("%s is not stored: %w", m.Subject, err)
 		case ack.Error == nil:
-			return Answer{Duplicate: ack.Duplicate, val: ack.Val}, nil
+			return Answer{val: ack.Val}, nil
 		case ack.Error.taken():
-			found, err := c.Last(ctx, w.Stream, w.Subject)
-			if err != nil || found != nil {
-				return Answer{Taken: found}, err
-			}
-			wait = 0 // it was refused for the sake of one that is gone
+			o := c.Op(ctx)
+			if found := o.Last(cmp.Or(m.Header.Get(wire.HdrExpectedOn), m.Subject)); found != nil || o.Err != nil {
+				return Answer{Taken: found}, o.Err
+			} // it was refused for the sake of one that is gone
 		case !ack.Error.passing():
-			return Answer{}, fmt.Errorf("%s is refused: %w", w.Subject, ack.Error)
+			return Answer{}, fmt.Errorf("%s is refused: %w", m.Subject, ack.Error)
 		}
-		if err := pause(ctx, wait); err != nil {
-			return Answer{}, err
-		}
-		told, err = c.ask(ctx, message(w))
 	}
+	return Answer{}, ctx.Err()
 }
 
-// StoreMany publishes messages, many under way at once, and calls Done of each, in any order.
-func (c *Conn) StoreMany(ctx context.Context, window int, writes func(yield func(*Write) bool)) error {
+// StoreMany publishes messages, many under way at once, and calls what stands with each, in any order.
+func (c *Conn) StoreMany(ctx context.Context, window int, messages iter.Seq2[*nats.Msg, func(Answer) error]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, window)
-	var waiting sync.WaitGroup
-	for w := range writes {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		waiting.Go(func() {
+	for m, done := range messages {
+		slots <- struct{}{} // each is given back, at the latest when the context is done
+		go func() {
 			defer func() { <-slots }()
-			told, err := c.StoreGrouped(ctx, w)
+			told, err := c.StoreGrouped(ctx, m)
 			if err == nil {
-				err = w.Done(told)
+				err = done(told)
 			}
 			if err != nil {
 				cancel(err)
 			}
-		})
+		}()
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	waiting.Wait()
+	for range window { // until all have ended
+		slots <- struct{}{}
+	}
 	return context.Cause(ctx)
 }
 
-// --- batches
+// --- groups
 
 const (
-	batchFrom = 4   // fewer messages are published one by one
-	batchMost = 500 // messages of one batch
-	batches   = 3   // batches of a stream that are under way at once
+	batchFrom   = 4   // fewer messages are published one by one
+	batchMost   = 500 // messages of one batch
+	batchesMost = 3   // batches of a stream that are under way at once
 )
 
 type grouped struct {
-	write *Write
-	done  chan struct{}
-	told  Answer
-	err   error
+	message *nats.Msg
+	done    chan struct{}
+	told    Answer
+	err     error
 }
 
 // group commits what is ready together: while its batches are under way, the next one grows.
@@ -122,18 +100,19 @@ type group struct {
 }
 
 // StoreGrouped is Store, for what may leave as one batch with others of its stream.
-func (c *Conn) StoreGrouped(ctx context.Context, w *Write) (Answer, error) {
-	one := &grouped{write: w, done: make(chan struct{})}
+func (c *Conn) StoreGrouped(ctx context.Context, m *nats.Msg) (Answer, error) {
+	one := &grouped{message: m, done: make(chan struct{})}
+	stream := c.Stream(m.Subject)
 	c.lock.Lock()
-	g := c.grouped[w.Stream]
+	g := c.groups[stream]
 	if g == nil {
 		g = &group{}
-		c.grouped[w.Stream] = g
+		c.groups[stream] = g
 	}
 	g.ready = append(g.ready, one)
-	if g.running < batches {
+	if g.running < batchesMost {
 		g.running++
-		go c.commit(c.life, g)
+		go c.commit(g)
 	}
 	c.lock.Unlock()
 	select {
@@ -144,7 +123,7 @@ func (c *Conn) StoreGrouped(ctx context.Context, w *Write) (Answer, error) {
 	}
 }
 
-func (c *Conn) commit(ctx context.Context, g *group) {
+func (c *Conn) commit(g *group) {
 	for {
 		c.lock.Lock()
 		some := g.ready[:min(len(g.ready), batchMost)]
@@ -156,86 +135,72 @@ func (c *Conn) commit(ctx context.Context, g *group) {
 		}
 		c.lock.Unlock()
 		if len(some) >= batchFrom {
-			some = c.batch(ctx, some)
+			some = c.batch(some)
 		}
-		var waiting sync.WaitGroup
 		for _, one := range some {
-			waiting.Go(func() {
-				one.told, one.err = c.Store(ctx, one.write)
+			go func() {
+				one.told, one.err = c.Store(c.life, one.message)
 				close(one.done)
-			})
+			}()
 		}
-		waiting.Wait()
+		for _, one := range some {
+			<-one.done
+		}
 	}
 }
 
 // --- counters
 
 type counted struct {
+	by    int64
 	done  chan struct{}
 	value int64
 	err   error
 }
 
 // counter merges increments: while one is under way, the next ones become one.
-type counter struct {
-	by   int64
-	next *counted
-}
+type counter struct{ next *counted }
 
 // Add adds to a counter. The value is the one behind this increment, which may have been merged with others; of those
 // who merged one is first, and has to act on the value.
 func (c *Conn) Add(ctx context.Context, subject string, by int64) (value int64, first bool, err error) {
 	c.lock.Lock()
 	n := c.counters[subject]
-	if n != nil {
-		if first = n.next == nil; first {
-			n.next = &counted{done: make(chan struct{})}
-		}
-		mine := n.next
-		n.by += by
-		c.lock.Unlock()
-		select {
-		case <-mine.done:
-			return mine.value, first, mine.err
-		case <-ctx.Done():
-			return 0, first, ctx.Err()
-		}
+	if n == nil {
+		n = &counter{}
+		c.counters[subject] = n
+		go c.count(subject, n)
 	}
-	n = &counter{}
-	c.counters[subject] = n
+	if first = n.next == nil; first {
+		n.next = &counted{done: make(chan struct{})}
+	}
+	mine := n.next
+	mine.by += by
 	c.lock.Unlock()
-	value, err = c.increment(ctx, subject, by)
-	go c.addRest(subject, n)
-	return value, true, err
+	select {
+	case <-mine.done:
+		return mine.value, first, mine.err
+	case <-ctx.Done():
+		return 0, first, ctx.Err()
+	}
 }
 
-func (c *Conn) addRest(subject string, n *counter) {
+func (c *Conn) count(subject string, n *counter) {
 	for {
 		c.lock.Lock()
-		by, some := n.by, n.next
-		n.by, n.next = 0, nil
+		some := n.next
+		n.next = nil
 		if some == nil {
 			delete(c.counters, subject)
 			c.lock.Unlock()
 			return
 		}
 		c.lock.Unlock()
-		some.value, some.err = c.increment(c.life, subject, by)
+		header := nats.Header{"Nats-Incr": {wire.Increment(some.by)}}
+		var told Answer
+		if told, some.err = c.Store(c.life, &nats.Msg{Subject: subject, Header: header}); some.err == nil {
+			some.value, some.err = strconv.ParseInt(told.val, 10, 64)
+		}
 		close(some.done)
 	}
-}
-
-func (c *Conn) increment(ctx context.Context, subject string, by int64) (int64, error) {
-	told, err := c.Store(ctx, &Write{
-		Stream: c.Names.Counters(), Subject: subject, Header: nats.Header{"Nats-Incr": []string{wire.Increment(by)}},
-	})
-	if err != nil {
-		return 0, err
-	}
-	value, err := strconv.ParseInt(told.val, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("the counter %s has no value: %w", subject, err)
-	}
-	return value, nil
 }

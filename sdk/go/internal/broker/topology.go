@@ -2,21 +2,17 @@ package broker
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
 
-// MinServer is the oldest server that does all that is needed.
-const MinServer = "2.14.3"
-
-const (
-	edition, editionKey = "2", "jetflow_edition"
-	layout, layoutKey   = "1", "jetflow_layout"
-)
+// minServer is the oldest server that does all that is needed.
+var minServer = [3]int{2, 14, 3}
 
 // StreamOptions say how streams are made that do not exist.
 type StreamOptions struct {
@@ -24,100 +20,57 @@ type StreamOptions struct {
 	MaxBytes int64
 }
 
-type config map[string]any
+// topology is docs/topology.json.
+//
+//go:embed topology.json
+var topology string
 
-func (c *Conn) streams(options StreamOptions) []config {
-	n := c.Names
-	jf, month := "jf."+n.Namespace+".", 30*24*time.Hour
-	once := func(name string, more config, subjects ...string) config {
-		made := config{
-			"name": name, "subjects": subjects, "max_msgs_per_subject": 1, "max_age": month, "allow_direct": true,
-			"discard": "new", "discard_new_per_subject": true, "allow_batched": true, "allow_atomic": true,
-			"duplicate_window": 2 * time.Minute,
-		}
-		for name, value := range more {
-			made[name] = value
-		}
-		return made
+type config = map[string]any
+
+// topology returns how the streams, and the consumer of a step, are made.
+func (c *Conn) topology(workflow, step string) (streams []config, consumer config) {
+	var read struct {
+		Streams   []config
+		Consumers []struct{ Config config }
 	}
-	var records []string
-	for _, kind := range []string{"run", "step", "join", "mark", "try", "once"} {
-		records = append(records, jf+kind+".>")
+	names := strings.NewReplacer("NAMESPACE", c.Namespace, "WORKFLOW", workflow, "STEP", step)
+	if err := json.Unmarshal([]byte(names.Replace(topology)), &read); err != nil {
+		panic(err) // the names are checked
 	}
-	ended := map[string]string{"src": jf + "run.*.-.-.*", "dest": jf + "live.run.{{wildcard(1)}}.-.-.{{wildcard(2)}}"}
-	cancel := map[string]string{"src": jf + "cancel.>", "dest": jf + "live.cancel.>"}
-	all := []config{
-		once(n.Tasks(), config{"max_consumers": 100_000, "republish": cancel}, jf+"task.>", jf+"cancel.>"),
-		once(n.Records(), config{"republish": ended}, records...),
-		{"name": n.Timers(), "subjects": []string{jf + "timer.>", jf + "due.>"}, "retention": "workqueue", "discard": "old",
-			"allow_direct": true, "allow_msg_schedules": true, "allow_msg_ttl": true, "allow_atomic": true, "allow_batched": true},
-		{"name": n.Counters(), "subjects": []string{"$KV.jf_" + n.Namespace + "_counters.>"}, "max_msgs_per_subject": 1,
-			"max_age": month, "allow_direct": true, "allow_msg_counter": true},
-		{"name": n.Workflows(), "subjects": []string{"$KV.jf_" + n.Namespace + "_workflows.>"}, "max_msgs_per_subject": 1,
-			"allow_direct": true},
-		{"name": n.Inbox(), "subjects": []string{jf + "in.>"}, "retention": "workqueue", "discard": "new"},
-		once(n.Values(), nil, jf+"value.>"),
-	}
-	for _, one := range all {
-		one["storage"], one["metadata"] = "file", map[string]string{editionKey: edition, layoutKey: layout}
-		one["num_replicas"] = max(1, options.Replicas)
-		if one["retention"] == nil {
-			one["retention"] = "limits"
-		}
-		if options.MaxBytes > 0 && one["discard"] == "new" {
-			one["max_bytes"] = options.MaxBytes
-		}
-	}
-	return all
+	return read.Streams, read.Consumers[0].Config
 }
 
 // Provision makes the streams that are missing, and refuses those that are of something else.
 func (c *Conn) Provision(ctx context.Context, options StreamOptions) error {
-	if err := newEnough(c.NC.ConnectedServerVersion()); err != nil {
-		return err
+	var version [3]int
+	said := c.NC.ConnectedServerVersion()
+	_, err := fmt.Sscanf(said, "%d.%d.%d", &version[0], &version[1], &version[2])
+	if err == nil && slices.Compare(version[:], minServer[:]) < 0 { // one of no release must know itself
+		return fmt.Errorf("jetflow: the server is NATS %s: use %v or newer", said, minServer)
 	}
-	for _, stream := range c.streams(options) {
-		if err := c.provision(ctx, stream); err != nil {
+	streams, _ := c.topology("", "")
+	for _, stream := range streams {
+		stream["num_replicas"] = max(1, options.Replicas)
+		if options.MaxBytes > 0 && stream["discard"] == "new" {
+			stream["max_bytes"] = options.MaxBytes
+		}
+		if err := c.provision(ctx, stream["name"].(string), stream); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func newEnough(version string) error {
-	var have, want [3]int
-	if _, err := fmt.Sscanf(version, "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil {
-		return nil // it is of no release: it must know itself
-	}
-	_, _ = fmt.Sscanf(MinServer, "%d.%d.%d", &want[0], &want[1], &want[2])
-	for at := range have {
-		if have[at] != want[at] {
-			if have[at] < want[at] {
-				return fmt.Errorf("jetflow: the server is NATS %s: use %s or newer", version, MinServer)
-			}
-			return nil
-		}
-	}
-	return nil
-}
-
-func (c *Conn) provision(ctx context.Context, stream config) error {
-	name := stream["name"].(string)
-	var found struct {
-		Config struct {
-			Subjects  []string
-			Republish map[string]any
-			Metadata  map[string]string
-		}
-	}
+func (c *Conn) provision(ctx context.Context, name string, stream config) error {
+	var found struct{ Config config }
 	err := c.API(ctx, "STREAM.INFO."+name, struct{}{}, &found)
 	if Is(err, 10059) {
 		err = c.API(ctx, "STREAM.CREATE."+name, stream, &found)
-		if Is(err, 10026) && stream["max_consumers"] != nil { // the account allows fewer
+		if Is(err, 10026) { // the account allows fewer
 			delete(stream, "max_consumers")
 			err = c.API(ctx, "STREAM.CREATE."+name, stream, &found)
 		}
-		if Is(err, 10027) && name == c.Names.Values() {
+		if Is(err, 10027) && name == c.Stream(c.Of("value")) {
 			c.noValues.Store(true)
 			return nil
 		}
@@ -128,48 +81,52 @@ func (c *Conn) provision(ctx context.Context, stream config) error {
 	if err != nil {
 		return fmt.Errorf("jetflow: the stream %s is not there, and cannot be made: %w", name, err)
 	}
-	refuse := func(what string) error {
-		return fmt.Errorf("jetflow: the stream %s %s: use another namespace, or delete its streams", name, what)
+	has, wants := found.Config, stream
+	edition := func(of config) any {
+		metadata, _ := of["metadata"].(config)
+		return metadata["jetflow_edition"]
 	}
-	if found.Config.Metadata[editionKey] != edition {
-		return refuse(fmt.Sprintf("is of edition %q of the wire format, not %q", found.Config.Metadata[editionKey], edition))
+	switch {
+	case edition(has) != edition(wants):
+		err = fmt.Errorf("is of edition %v of the wire format, not %v", edition(has), edition(wants))
+	case !reflect.DeepEqual(has["subjects"], wants["subjects"]):
+		err = fmt.Errorf("has the subjects %v", has["subjects"])
+	case !reflect.DeepEqual(has["republish"], wants["republish"]):
+		err = fmt.Errorf("republishes %v", has["republish"])
+	default:
+		return nil
 	}
-	if !reflect.DeepEqual(found.Config.Subjects, stream["subjects"]) {
-		return refuse(fmt.Sprintf("has the subjects %v", found.Config.Subjects))
-	}
-	wanted, _ := stream["republish"].(map[string]string)
-	for key, value := range wanted {
-		if found.Config.Republish[key] != value {
-			return refuse("republishes otherwise")
-		}
-	}
-	if wanted == nil && found.Config.Republish != nil {
-		return refuse("republishes")
-	}
-	return nil
+	return fmt.Errorf("jetflow: the stream %s %w: use another namespace, or delete its streams", name, err)
 }
 
-// Consumer makes the consumer of a step if it is missing, and returns its ack_wait. maxRunning is -1 for no limit.
+// Consumer is that of one step.
+type Consumer struct {
+	Workflow, Step string
+	AckWait        time.Duration
+	Created        time.Time
+}
+
+// Consumer makes the consumer of a step if it is missing. maxRunning is -1 for no limit.
 func (c *Conn) Consumer(ctx context.Context, workflow, step string, maxRunning int) (Consumer, error) {
-	stream, name := c.Names.Tasks(), workflow+"="+step
 	var found struct {
 		Created time.Time
 		Config  json.RawMessage
-	}
-	filter := c.Names.Of("task", workflow, step, ">")
-	set := config{
-		"durable_name": name, "name": name, "filter_subject": filter, "ack_policy": "explicit", "deliver_policy": "all",
-		"ack_wait": 5 * time.Second, "max_ack_pending": maxRunning, "max_deliver": -1, "max_waiting": 4096,
 	}
 	var kept struct {
 		AckWait       time.Duration   `json:"ack_wait"`
 		Backoff       []time.Duration `json:"backoff"`
 		MaxAckPending int             `json:"max_ack_pending"`
 	}
-	create := "CONSUMER.CREATE." + stream + "." + name + "." + filter
+	_, set := c.topology(workflow, step)
+	stream, name := c.Stream(c.Of("task")), set["name"].(string)
+	put := func(action string) error {
+		set["max_ack_pending"] = maxRunning
+		create := "CONSUMER.CREATE." + stream + "." + name + "." + set["filter_subject"].(string)
+		return c.API(ctx, create, config{"stream_name": stream, "config": set, "action": action}, &found)
+	}
 	err := c.API(ctx, "CONSUMER.INFO."+stream+"."+name, struct{}{}, &found)
 	if Is(err, 10014) {
-		err = c.API(ctx, create, map[string]any{"stream_name": stream, "config": set}, &found)
+		err = put("")
 	}
 	if err == nil {
 		err = json.Unmarshal(found.Config, &kept)
@@ -177,18 +134,13 @@ func (c *Conn) Consumer(ctx context.Context, workflow, step string, maxRunning i
 	if err == nil && kept.MaxAckPending != maxRunning {
 		set = config{}
 		if err = json.Unmarshal(found.Config, &set); err == nil {
-			set["max_ack_pending"] = maxRunning
-			err = c.API(ctx, create, map[string]any{"stream_name": stream, "config": set, "action": "update"}, &found)
+			err = put("update")
 		}
 	}
 	if err != nil {
 		return Consumer{}, fmt.Errorf("jetflow: the consumer %s cannot be made: %w", name, err)
 	}
-	wait := kept.AckWait
-	for _, pause := range kept.Backoff {
-		wait = min(wait, pause)
-	}
-	return Consumer{Workflow: workflow, Step: step, AckWait: wait, Created: found.Created}, nil
+	return Consumer{workflow, step, slices.Min(append(kept.Backoff, kept.AckWait)), found.Created}, nil
 }
 
 // Consumers returns the steps of a workflow that have consumers.
@@ -198,7 +150,7 @@ func (c *Conn) Consumers(ctx context.Context, workflow string) (steps []string, 
 			Total     int
 			Consumers []string
 		}
-		if err := c.API(ctx, "CONSUMER.NAMES."+c.Names.Tasks(), map[string]int{"offset": offset}, &read); err != nil {
+		if err := c.API(ctx, "CONSUMER.NAMES."+c.Stream(c.Of("task")), config{"offset": offset}, &read); err != nil {
 			return nil, err
 		}
 		for _, name := range read.Consumers {
@@ -212,13 +164,3 @@ func (c *Conn) Consumers(ctx context.Context, workflow string) (steps []string, 
 		}
 	}
 }
-
-// Consumer is that of one step.
-type Consumer struct {
-	Workflow, Step string
-	AckWait        time.Duration
-	Created        time.Time
-}
-
-// ErrGone says that a consumer does not exist any more.
-var ErrGone = errors.New("the consumer is gone")

@@ -1,11 +1,11 @@
 package runs
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"jetflow.dev/go/internal/broker"
 	"jetflow.dev/go/internal/wire"
@@ -22,308 +22,189 @@ const (
 // Remembered is how long cancel marks count.
 const Remembered = time.Hour
 
-// CancelledOutcome returns how a run ends that is cancelled.
-func CancelledOutcome(t *wire.Task) *wire.Outcome {
-	return &wire.Outcome{Status: wire.Cancelled, Error: &wire.Failure{Type: "Cancelled", Message: "the run was cancelled"},
-		Workflow: t.Workflow, Step: t.Step, Key: t.ShownKey(), Attempt: 1, Ended: Now()}
+func cancelled(t *wire.Task) *wire.Outcome {
+	return Ending(t, wire.Cancelled, Faultf("Cancelled", "the run was cancelled").Failure(""))
 }
 
-// FirstTask reads the first task of a run; nil if there is none.
-func (e *Engine) FirstTask(ctx context.Context, run string) (*wire.Task, *broker.Message, error) {
-	return e.Task(ctx, e.Names.Of("task", wire.Any, wire.Any, wire.Any, wire.Any, run, "0"))
+// mark stores a cancel mark. One that says less makes way for one that says all.
+func (o *Op) mark(root, run, body string) {
+	m := &nats.Msg{Subject: o.Names.Cancel(root, run), Data: []byte(body)}
+	taken := o.Store(m)
+	if taken == nil || body != MarkTree {
+		return
+	}
+	if said := string(taken.Body); said == MarkAlone || strings.HasPrefix(said, MarkRest) {
+		o.Purge(m.Subject)
+		o.Store(m)
+	}
 }
 
-// MarkCancelled stores a cancel mark.
-func (e *Engine) MarkCancelled(ctx context.Context, root, run, body string) error {
-	w := &broker.Write{Stream: e.Names.Tasks(), Subject: e.Names.Cancel(root, run), Body: []byte(body)}
-	told, err := e.Store(ctx, w)
-	if err != nil || told.Taken == nil || body != MarkTree {
-		return err
-	}
-	if said := string(told.Taken.Body); said != MarkAlone && !strings.HasPrefix(said, MarkRest) {
-		return nil
-	}
-	if err := e.Purge(ctx, w.Stream, w.Subject); err != nil {
-		return err
-	}
-	_, err = e.Store(ctx, w)
-	return err
-}
+// kin are the children of every run of a tree, as far as their tasks are stored.
+type kin map[string]map[string]bool
 
-// families returns the children of every run of a tree, as far as their tasks are stored.
-func (e *Engine) families(ctx context.Context, root string) (map[string]map[string]bool, error) {
-	subjects, err := e.Subjects(ctx, e.Names.Tasks(), e.Names.Of("task", "*.*", root, ">"))
-	found := map[string]map[string]bool{}
-	for _, subject := range subjects {
-		if t, err := e.Names.ParseTask(subject); err == nil {
+func (o *Op) kinOf(root string) kin {
+	found := kin{}
+	for _, subject := range o.Subjects(o.Of("task.*.*", root, ">")) {
+		if t, err := o.ParseTask(subject); err == nil {
 			if found[t.Parent] == nil {
 				found[t.Parent] = map[string]bool{}
 			}
 			found[t.Parent][t.Run] = true
 		}
 	}
-	return found, err
+	return found
 }
 
-// Cancel cancels a run, with its descendants if tree is true. It tells whether the run was not over.
-func (e *Engine) Cancel(ctx context.Context, run string, tree bool) (bool, error) {
-	t, first, err := e.FirstTask(ctx, run)
-	if err != nil || t == nil {
-		return false, err
-	}
-	stored, _, err := e.Outcome(ctx, e.Names.TaskRun(t))
-	if err != nil || (stored != nil && stored.Status != wire.Cancelled) {
-		return false, err
-	}
-	graph, err := e.Graph(ctx, t.Workflow, t.Version)
-	if err != nil && FaultOf(err) == nil {
-		return false, err
-	}
-	if !tree {
-		if err := e.MarkCancelled(ctx, t.Root, run, MarkAlone); err != nil {
-			return false, err
-		}
-		if err := e.End(ctx, t, graph, CancelledOutcome(t)); err != nil {
-			return false, err
-		}
-		return stored == nil, e.Purge(ctx, e.Names.Timers(), e.Names.Of("timer", "wake.*.*", t.Root, "*", run, "*"))
-	}
-	families, err := e.families(ctx, t.Root)
-	if err != nil {
-		return false, err
-	}
-	marked := []string{run}
-	if t.Parent != wire.None {
-		for at := 0; at < len(marked); at++ {
-			for child := range families[marked[at]] {
-				if len(families[child]) > 0 {
-					marked = append(marked, child)
-				}
+// below returns a run and its descendants that have children.
+func (k kin) below(run string) []string {
+	found := []string{run}
+	for at := 0; at < len(found); at++ {
+		for child := range k[found[at]] {
+			if len(k[child]) > 0 {
+				found = append(found, child)
 			}
 		}
 	}
+	return found
+}
+
+func (o *Op) timersOf(t *wire.Task) string { return o.Of("timer.wake.*.*", t.Root, "*", t.Run, "*") }
+
+// CancelRun cancels a run, with its descendants if tree is true. It tells whether the run was not over.
+func (o *Op) CancelRun(run string, tree bool) bool {
+	t, first := o.FirstTask(run)
+	if t == nil {
+		return false
+	}
+	stored, _ := o.Outcome(o.TaskRun(t))
+	if stored != nil && stored.Status != wire.Cancelled {
+		return false
+	}
+	graph := o.graphIfAny(t)
+	if !tree {
+		o.mark(t.Root, run, MarkAlone)
+		o.End(t, graph, cancelled(t))
+		o.Purge(o.timersOf(t))
+		return stored == nil
+	}
+	family := o.kinOf(t.Root)
+	marked := []string{run} // the mark of a root covers all
+	if t.Parent != wire.None {
+		marked = family.below(run)
+	}
 	for _, one := range marked {
-		if err := e.MarkCancelled(ctx, t.Root, one, MarkTree); err != nil {
-			return false, err
-		}
+		o.mark(t.Root, one, MarkTree)
 	}
-	if err := e.noteRemoved(ctx, t, len(families[run])); err != nil {
-		return false, err
-	}
-	if err := e.End(ctx, t, graph, CancelledOutcome(t)); err != nil {
-		return false, err
-	}
+	o.noteRemoved(t, len(family[run]))
+	o.End(t, graph, cancelled(t))
 	if t.Parent == wire.None {
-		return stored == nil, e.removeTree(ctx, t, first)
+		o.removeTree(t, first)
+		return stored == nil
 	}
 	for _, one := range marked {
-		if err := e.removeBelow(ctx, t.Root, one); err != nil {
-			return false, err
-		}
+		o.Purge(o.Of("task.*.*", t.Root, one, ">"), o.Of("timer.wake.*.*", t.Root, one, ">"))
 	}
-	return stored == nil, e.Purge(ctx, e.Names.Timers(), e.Names.Of("timer", "wake.*.*", t.Root, "*", run, "*"))
+	o.Purge(o.timersOf(t))
+	return stored == nil
 }
 
-func (e *Engine) removeBelow(ctx context.Context, root, parent string) error {
-	if err := e.Purge(ctx, e.Names.Tasks(), e.Names.Of("task", "*.*", root, parent, ">")); err != nil {
-		return err
+func (o *Op) noteRemoved(t *wire.Task, children int) {
+	if children > 0 {
+		o.Record(o.Of("once", t.Root, t.Run, "_cancel.removed"), children)
 	}
-	return e.Purge(ctx, e.Names.Timers(), e.Names.Of("timer", "wake.*.*", root, parent, ">"))
-}
-
-func (e *Engine) noteRemoved(ctx context.Context, t *wire.Task, children int) error {
-	if children == 0 {
-		return nil
-	}
-	_, err := e.Record(ctx, e.Names.Of("once", t.Root, t.Run, "_cancel", "removed"), children)
-	return err
 }
 
 // removeTree removes the queued tasks of a root run, but for its first: a copy outlives who dies in between.
-func (e *Engine) removeTree(ctx context.Context, t *wire.Task, first *broker.Message) error {
-	again := e.Write(t, t.Run+".kept."+wire.NewID()[16:])
+func (o *Op) removeTree(t *wire.Task, first *broker.Message) {
 	triggered := first.Header.Get(wire.HdrTriggered)
 	if triggered == "" {
 		triggered = fmt.Sprintf("%.3f", float64(first.Time.UnixMilli())/1e3)
 	}
-	again.Header[wire.HdrTriggered] = []string{triggered}
-	kept := e.Write(t, t.Run+".keep."+wire.NewID()[16:])
-	kept.Subject = e.Names.Of("cancel", t.Root, "kept", wire.NewID()[16:])
-	kept.Header[wire.HdrTriggered], kept.Header[wire.HdrKept] = []string{triggered}, []string{again.Subject}
-	if _, err := e.Store(ctx, kept); err != nil {
-		return err
+	again := Message(o.Names, t, t.Run+".kept."+wire.NewID()[16:])
+	kept := Message(o.Names, t, t.Run+".keep."+wire.NewID()[16:])
+	kept.Subject = o.Of("cancel", t.Root, "kept", wire.NewID()[16:])
+	again.Header[wire.HdrTriggered], kept.Header[wire.HdrTriggered] = []string{triggered}, []string{triggered}
+	kept.Header[wire.HdrKept] = []string{again.Subject}
+	o.Store(kept)
+	o.Purge(o.Of("task.*.*", t.Root, ">"), o.Of("timer.wake.*.*", t.Root, ">"))
+	o.Store(again)
+	if mark := o.Last(o.Names.Cancel(t.Root, t.Root)); mark == nil || string(mark.Body) != MarkDeleted {
+		o.Purge(kept.Subject)
 	}
-	if err := e.Purge(ctx, e.Names.Tasks(), e.Names.Of("task", "*.*", t.Root, ">")); err != nil {
-		return err
-	}
-	if err := e.Purge(ctx, e.Names.Timers(), e.Names.Of("timer", "wake.*.*", t.Root, ">")); err != nil {
-		return err
-	}
-	if _, err := e.Store(ctx, again); err != nil {
-		return err
-	}
-	mark, err := e.Last(ctx, e.Names.Tasks(), e.Names.Cancel(t.Root, t.Root))
-	if err != nil || (mark != nil && string(mark.Body) == MarkDeleted) {
-		return err
-	}
-	return e.Purge(ctx, e.Names.Tasks(), kept.Subject)
 }
 
 // CancelOpen cancels those children of a join that have not ended; of no members, all whose tasks name its step.
-func (e *Engine) CancelOpen(ctx context.Context, join Join, members map[string]bool) error {
-	filter := e.Names.Of("task", wire.Any, wire.Any, join.Root, join.Run, ">")
-	ended, err := e.Subjects(ctx, e.Names.Records(), e.Names.Run(join.Root, join.Run, join.Step, wire.Any))
-	if err != nil {
-		return err
-	}
+func (o *Op) CancelOpen(join Join, members map[string]bool) {
 	over := map[string]bool{}
-	for _, subject := range ended {
+	for _, subject := range o.Subjects(o.Ended(join, "*")) {
 		over[wire.LastToken(subject)] = true
 	}
-	var families map[string]map[string]bool
-	for message, err := range e.After(ctx, e.Names.Tasks(), filter, 0) {
-		if err != nil {
-			return err
-		}
-		t, err := e.Names.ReadTask(message.Subject, message.Header, message.Body)
-		if err != nil || t.ParentStep != join.Step || over[t.Run] || (members != nil && !members[t.Run]) {
+	var family kin
+	for t := range o.Tasks(o.Of("task.*.*", join.Root, join.Run, ">")) {
+		if t.ParentStep != join.Step || over[t.Run] || (members != nil && !members[t.Run]) {
 			continue
 		}
 		over[t.Run] = true
-		if families == nil {
-			if families, err = e.families(ctx, join.Root); err != nil {
-				return err
-			}
+		if family == nil {
+			family = o.kinOf(join.Root)
 		}
-		if err := e.cancelChild(ctx, t, families); err != nil {
-			return err
+		o.mark(t.Root, t.Run, MarkTree)
+		o.End(t, o.graphIfAny(t), cancelled(t))
+		o.Purge(o.timersOf(t))
+		for _, child := range family.below(t.Run)[1:] {
+			o.mark(t.Root, child, MarkTree)
 		}
-	}
-	return nil
-}
-
-func (e *Engine) cancelChild(ctx context.Context, t *wire.Task, families map[string]map[string]bool) error {
-	if err := e.MarkCancelled(ctx, t.Root, t.Run, MarkTree); err != nil {
-		return err
-	}
-	graph, err := e.Graph(ctx, t.Workflow, t.Version)
-	if err != nil && FaultOf(err) == nil {
-		return err
-	}
-	if err := e.End(ctx, t, graph, CancelledOutcome(t)); err != nil {
-		return err
-	}
-	if err := e.Purge(ctx, e.Names.Timers(), e.Names.Of("timer", "wake.*.*", t.Root, "*", t.Run, "*")); err != nil {
-		return err
-	}
-	for below := []string{t.Run}; len(below) > 0; below = below[1:] {
-		for child := range families[below[0]] {
-			if len(families[child]) == 0 {
-				continue
-			}
-			below = append(below, child)
-			if err := e.MarkCancelled(ctx, t.Root, child, MarkTree); err != nil {
-				return err
-			}
+		if o.Err != nil {
+			return
 		}
 	}
-	return nil
 }
 
 // cancelLeft cancels what is left of a run that has failed fast.
-func (e *Engine) cancelLeft(ctx context.Context, t *wire.Task, g *wire.Graph) error {
+func (o *Op) cancelLeft(t *wire.Task, g *wire.Graph) {
 	body := MarkRest + `"`
 	if g.OnFailure != nil {
 		body = MarkRest + " but " + *g.OnFailure + `"`
 	}
-	if err := e.MarkCancelled(ctx, t.Root, t.Run, body); err != nil {
-		return err
-	}
+	o.mark(t.Root, t.Run, body)
 	for _, node := range g.Nodes {
-		if err := e.CancelOpen(ctx, Join{t.Root, t.Run, node.Name}, nil); err != nil {
-			return err
-		}
-		timers := e.Names.Of("timer", "wake", t.Workflow, node.Name, t.Root, "*", t.Run, "*")
-		if err := e.Purge(ctx, e.Names.Timers(), timers); err != nil {
-			return err
-		}
+		o.CancelOpen(Join{t.Root, t.Run, node.Name}, nil)
+		o.Purge(o.Of("timer.wake", t.Workflow, node.Name, t.Root, "*", t.Run, "*"))
 	}
-	return nil
 }
 
 // Drop ends the delivery of a task whose run is cancelled. own and root are what the marks of these say, if anything.
-func (e *Engine) Drop(ctx context.Context, t *wire.Task, g *wire.Graph, own, root *string) error {
+func (o *Op) Drop(t *wire.Task, g *wire.Graph, own, root *string) {
 	if root != nil && *root == MarkDeleted {
-		return nil
+		return
 	}
-	stored, message, err := e.Outcome(ctx, e.Names.Run(wire.Any, wire.Any, wire.Any, t.Run))
-	if err != nil {
-		return err
-	}
+	stored, message := o.Outcome(o.Run("*", "*", "*", t.Run))
 	if stored != nil {
-		if message.Subject != e.Names.TaskRun(t) {
-			return nil
+		if message.Subject == o.TaskRun(t) {
+			o.Follow(t, g, stored)
 		}
-		return e.Follow(ctx, t, g, stored)
+		return
 	}
 	if own == nil && (root == nil || *root == MarkAlone) {
-		if err := e.MarkCancelled(ctx, t.Root, t.Run, MarkTree); err != nil {
-			return err
-		}
-		children, err := e.Subjects(ctx, e.Names.Tasks(), e.Names.Of("task", "*.*", t.Root, t.Run, ">"))
-		if err == nil {
-			err = e.noteRemoved(ctx, t, len(children))
-		}
-		if err != nil {
-			return err
-		}
+		o.mark(t.Root, t.Run, MarkTree)
+		o.noteRemoved(t, len(o.Subjects(o.Of("task.*.*", t.Root, t.Run, ">"))))
 	}
-	return e.End(ctx, t, g, CancelledOutcome(t))
+	o.End(t, g, cancelled(t))
 }
 
 // Delete removes a tree, but for the mark that it was deleted.
-func (e *Engine) Delete(ctx context.Context, root string) error {
-	n := e.Names
-	marks, err := e.Subjects(ctx, n.Tasks(), n.Cancel(root, ">"))
-	if err != nil {
-		return err
-	}
-	if err := e.removeOneByOne(ctx, marks); err != nil {
-		return err
-	}
-	body, _ := json.Marshal("deleted")
-	if _, err := e.Store(ctx, &broker.Write{Stream: n.Tasks(), Subject: n.Cancel(root, root), Body: body}); err != nil {
-		return err
-	}
-	tasks, err := e.Subjects(ctx, n.Tasks(), n.Of("task", "*.*", root, ">"))
-	if err != nil {
-		return err
-	}
-	if err := e.removeOneByOne(ctx, tasks); err != nil {
-		return err
-	}
-	counters := strings.Replace(n.Counter(wire.Any, root, ">", ""), ">.", ">", 1)
-	purges := [][2]string{
-		{n.Counters(), counters}, {n.Values(), n.Of("value", root, ">")}, {n.Timers(), n.Of("*", "wake.*.*", root, ">")},
-		{n.Records(), n.Of("*", root, ">")},
-	}
-	for _, one := range purges {
-		if err := e.Purge(ctx, one[0], one[1]); err != nil && !broker.Is(err, 10059) {
-			return err
+func (o *Op) Delete(root string) {
+	o.Remove(o.Subjects(o.Of("cancel", root, ">")))
+	o.Store(&nats.Msg{Subject: o.Names.Cancel(root, root), Data: []byte(MarkDeleted)})
+	o.Remove(o.Subjects(o.Of("task.*.*", root, ">")))
+	for _, kind := range []string{"counter", "value", "timer.wake.*.*", "due.wake.*.*", "*"} { // records are the last
+		below := o.Of(kind, root, ">")
+		if kind == "counter" {
+			below = strings.TrimSuffix(o.Counter("*", root, ">", ""), ".")
+		}
+		o.Purge(below)
+		if broker.Is(o.Err, 10059) { // there is no such stream
+			o.Err = nil
 		}
 	}
-	return nil
-}
-
-func (e *Engine) removeOneByOne(ctx context.Context, subjects []string) error {
-	for _, subject := range subjects {
-		stored, err := e.Last(ctx, e.Names.Tasks(), subject)
-		if err == nil && stored != nil {
-			err = e.Remove(ctx, e.Names.Tasks(), stored.Seq)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

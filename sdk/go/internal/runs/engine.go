@@ -3,10 +3,12 @@
 package runs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -16,28 +18,47 @@ import (
 	"jetflow.dev/go/internal/wire"
 )
 
-// Engine carries runs on. It is safe for concurrent use.
+// Engine carries runs on, by its Ops. It is safe for concurrent use.
 type Engine struct {
 	*broker.Conn
-	lock     sync.Mutex
-	graphs   map[string]*wire.Graph
-	declared map[string]*Declared
-	ledger   map[string]int64
-	decided  map[string]bool
-	counts   map[string]int64 // of joins, as far as they were last known
+	known known
+}
+
+// known is what a process knows, and may forget.
+type known struct {
+	graphs   memory[*wire.Graph]
+	declared memory[*Declared]
+	ledger   memory[int64] // the values of joins' counters from which on a look may be worth it
+	decided  memory[bool]
+	counts   memory[int64] // of joins, as far as they were last known
 }
 
 // New returns an engine on a connection.
-func New(conn *broker.Conn) *Engine {
-	return &Engine{Conn: conn, graphs: map[string]*wire.Graph{}, declared: map[string]*Declared{},
-		ledger: map[string]int64{}, decided: map[string]bool{}, counts: map[string]int64{}}
+func New(conn *broker.Conn) *Engine { return &Engine{Conn: conn} }
+
+// memory begins anew when it is full.
+type memory[T any] struct {
+	lock  sync.Mutex
+	known map[string]T
+}
+
+func (m *memory[T]) get(key string) T {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	return m.known[key]
+}
+
+func (m *memory[T]) put(key string, value T) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	if m.known == nil || len(m.known) > 10_000 {
+		m.known = map[string]T{}
+	}
+	m.known[key] = value
 }
 
 // Fault is an error with a type that the wire format reserves, such as KeyConflict.
-type Fault struct {
-	Type    string
-	Message string
-}
+type Fault struct{ Type, Message string }
 
 func (f *Fault) Error() string { return f.Type + ": " + f.Message }
 
@@ -66,13 +87,67 @@ func FaultOf(err error) *Fault {
 	return nil
 }
 
+// Failure returns the fault as records have it.
+func (f *Fault) Failure(step string) *wire.Failure {
+	made := &wire.Failure{Type: f.Type, Message: f.Message}
+	if step != "" {
+		made.Step = &step
+	}
+	return made
+}
+
 // Now is the time in seconds since the epoch.
 func Now() float64 { return float64(time.Now().UnixMicro()) / 1e6 }
 
-const (
-	remembered  = 10_000
-	freshEnough = 3 * time.Second
-)
+// --- what is done in order
+
+// Op is reads and writes of an engine, in their order. Where one fails, the rest is not done.
+type Op struct {
+	*broker.Op
+	*known
+	looked map[Join]bool
+}
+
+// Op begins to read and write.
+func (e *Engine) Op(ctx context.Context) *Op { return &Op{e.Conn.Op(ctx), &e.known, map[Join]bool{}} }
+
+// Fault takes the Fault that the Op has failed with, so that it goes on; nil if it has not failed so.
+func (o *Op) Fault() *Fault {
+	fault := FaultOf(o.Err)
+	if fault != nil {
+		o.Err = nil
+	}
+	return fault
+}
+
+// Tasks yields the tasks below a filter.
+func (o *Op) Tasks(filter string) iter.Seq[*wire.Task] {
+	return func(yield func(*wire.Task) bool) {
+		for message := range o.Below(filter, 0) {
+			if t, err := o.ReadTask(message.Subject, message.Header, message.Body); err == nil && !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// Record encodes and stores a record. What is stored already is returned.
+func (o *Op) Record(subject string, record any) *broker.Message {
+	return o.Put(&nats.Msg{Subject: subject, Data: o.Encode(record)})
+}
+
+// Encode returns a record as it is stored.
+func (o *Op) Encode(record any) (body []byte) {
+	if o.Err == nil {
+		body, o.Err = json.Marshal(record)
+	}
+	return body
+}
+
+// Publish stores the task of a later step or turn.
+func (o *Op) Publish(t *wire.Task) { o.Put(Message(o.Names, t, t.LaterID())) }
+
+// --- declarations and graphs
 
 // Declared is a declaration that was read, and its input's schema.
 type Declared struct {
@@ -81,163 +156,167 @@ type Declared struct {
 	read   time.Time
 }
 
-// Declared returns the newest declaration of a workflow. It is an UnknownWorkflow if there is none.
-func (e *Engine) Declared(ctx context.Context, workflow string) (*Declared, error) {
-	e.lock.Lock()
-	known := e.declared[workflow]
-	e.lock.Unlock()
-	if known != nil && time.Since(known.read) < freshEnough {
-		return known, nil
+const freshEnough = 3 * time.Second
+
+// Register writes into the registry, unless that is what it says.
+func (o *Op) Register(subject string, record any) {
+	body := o.Encode(record)
+	if stored := o.Last(subject); stored == nil || !bytes.Equal(stored.Body, body) {
+		o.Store(&nats.Msg{Subject: subject, Data: body})
 	}
-	stored, err := e.Last(ctx, e.Names.Workflows(), e.Names.Workflow(workflow, ""))
-	if err != nil {
-		return nil, err
-	}
-	if stored == nil {
-		return nil, Faultf("UnknownWorkflow", "nobody has declared the workflow %q: start a worker that has it", workflow)
-	}
-	read, err := wire.DecodeDeclaration(stored.Body)
-	if err != nil {
-		return nil, Faultf("MalformedRecord", "the declaration of %q cannot be read: %v", workflow, err)
-	}
-	schema, err := wire.ParseSchema(read.Input)
-	if err != nil {
-		return nil, Faultf("MalformedRecord", "the input's schema of %q cannot be read: %v", workflow, err)
-	}
-	known = &Declared{read, schema, time.Now()}
-	e.lock.Lock()
-	defer e.lock.Unlock()
-	e.declared[workflow] = known
-	return known, nil
 }
 
-// Graph returns the graph that a run is pinned to. It is an UnknownVersion if that is not stored.
-func (e *Engine) Graph(ctx context.Context, workflow, version string) (*wire.Graph, error) {
-	if version == "" {
-		newest, err := e.Declared(ctx, workflow)
-		if err != nil {
-			return nil, err
+// Declared reads the newest declaration of a workflow. The Op fails as UnknownWorkflow if there is none.
+func (o *Op) Declared(workflow string) *Declared {
+	if known := o.declared.get(workflow); known != nil && time.Since(known.read) < freshEnough {
+		return known
+	}
+	stored := o.Last(o.Workflow(workflow, ""))
+	if o.Err != nil {
+		return nil
+	}
+	if stored == nil {
+		o.Err = Faultf("UnknownWorkflow", "nobody has declared the workflow %q: start a worker that has it", workflow)
+		return nil
+	}
+	made := &Declared{read: time.Now()}
+	var err error
+	if made.Declaration, err = wire.DecodeDeclaration(stored.Body); err == nil {
+		made.Schema, err = wire.ParseSchema(made.Input)
+	}
+	if err != nil {
+		o.Err = Faultf("MalformedRecord", "the declaration of %q cannot be read: %v", workflow, err)
+		return nil
+	}
+	o.declared.put(workflow, made)
+	return made
+}
+
+// Graph reads the graph that a task's run is pinned to. The Op fails as UnknownVersion if that is not stored.
+func (o *Op) Graph(t *wire.Task) *wire.Graph {
+	if t.Version == "" {
+		if newest := o.Declared(t.Workflow); newest != nil {
+			return newest.Graph
 		}
-		return newest.Graph, nil
+		return nil
 	}
-	key := workflow + "." + version
-	e.lock.Lock()
-	known := e.graphs[key]
-	e.lock.Unlock()
-	if known != nil {
-		return known, nil
+	subject := o.Workflow(t.Workflow, t.Version)
+	if known := o.graphs.get(subject); known != nil {
+		return known
 	}
-	stored, err := e.Last(ctx, e.Names.Workflows(), e.Names.Workflow(workflow, version))
-	if err != nil {
-		return nil, err
+	stored := o.Last(subject)
+	if o.Err != nil {
+		return nil
 	}
 	if stored == nil {
-		return nil, Faultf("UnknownVersion", "the graph %s of %q is not stored", version, workflow)
+		o.Err = Faultf("UnknownVersion", "the graph %s of %q is not stored", t.Version, t.Workflow)
+		return nil
 	}
-	if known, err = wire.DecodeGraph(stored.Body); err != nil {
-		return nil, Faultf("MalformedRecord", "the graph %s of %q cannot be read: %v", version, workflow, err)
-	}
-	e.lock.Lock()
-	defer e.lock.Unlock()
-	e.graphs[key] = known
-	return known, nil
-}
-
-// Record encodes and stores a record. What is stored already is returned.
-func (e *Engine) Record(ctx context.Context, subject string, record any) (*broker.Message, error) {
-	body, err := json.Marshal(record)
+	graph, err := wire.DecodeGraph(stored.Body)
 	if err != nil {
-		return nil, err
+		o.Err = Faultf("MalformedRecord", "the graph %s of %q cannot be read: %v", t.Version, t.Workflow, err)
+		return nil
 	}
-	told, err := e.StoreGrouped(ctx, &broker.Write{Stream: e.Names.Records(), Subject: subject, Body: body})
-	return told.Taken, err
+	o.graphs.put(subject, graph)
+	return graph
 }
 
-// Publish stores a task under its message id. What stands in its place is returned.
-func (e *Engine) Publish(ctx context.Context, t *wire.Task, id string) (*broker.Message, error) {
-	told, err := e.StoreGrouped(ctx, e.Write(t, id))
-	return told.Taken, err
+// graphIfAny is Graph, but nil where there is none that can be read.
+func (o *Op) graphIfAny(t *wire.Task) (graph *wire.Graph) {
+	if o.Err == nil {
+		graph = o.Graph(t)
+		o.Fault()
+	}
+	return graph
 }
 
-// Write returns the message of a task.
-func (e *Engine) Write(t *wire.Task, id string) *broker.Write {
-	header := nats.Header{}
-	if id != "" {
-		header[wire.MsgID] = []string{id}
-	}
-	t.Headers(func(name, value string) { header[name] = []string{value} })
-	return &broker.Write{Stream: e.Names.Tasks(), Subject: e.Names.Task(t), Header: header, Body: t.Input}
+// --- tasks and outcomes
+
+// Message returns the message of a task.
+func Message(n wire.Names, t *wire.Task, id string) *nats.Msg {
+	m := &nats.Msg{Subject: n.Task(t), Header: nats.Header{wire.MsgID: {id}}, Data: t.Input}
+	t.Headers(func(name, value string) { m.Header[name] = []string{value} })
+	return m
 }
 
 // Task reads a stored task; nil if it is gone.
-func (e *Engine) Task(ctx context.Context, subject string) (*wire.Task, *broker.Message, error) {
-	stored, err := e.Last(ctx, e.Names.Tasks(), subject)
-	if err != nil || stored == nil {
-		return nil, nil, err
+func (o *Op) Task(subject string) (t *wire.Task, stored *broker.Message) {
+	if stored = o.Last(subject); stored != nil && o.Err == nil {
+		t, o.Err = o.ReadTask(stored.Subject, stored.Header, stored.Body)
 	}
-	t, err := e.Names.ReadTask(stored.Subject, stored.Header, stored.Body)
-	return t, stored, err
+	return t, stored
+}
+
+// FirstTask reads the first task of a run; nil if there is none.
+func (o *Op) FirstTask(run string) (*wire.Task, *broker.Message) {
+	return o.Task(o.Of("task.*.*.*.*", run, "0"))
 }
 
 // Outcome reads an outcome from the leader; nil if there is none. The subject may have wildcards.
-func (e *Engine) Outcome(ctx context.Context, subject string) (*wire.Outcome, *broker.Message, error) {
-	stored, err := e.Last(ctx, e.Names.Records(), subject)
-	if err != nil || stored == nil {
-		return nil, nil, err
+func (o *Op) Outcome(subject string) (*wire.Outcome, *broker.Message) {
+	if stored := o.Last(subject); stored != nil {
+		return wire.DecodeOutcome(stored.Body), stored
 	}
-	return wire.DecodeOutcome(stored.Body), stored, nil
+	return nil, nil
 }
 
 // Steps reads which of a run's steps have outcomes.
-func (e *Engine) Steps(ctx context.Context, t *wire.Task, steps []string) (map[string]*wire.Outcome, error) {
+func (o *Op) Steps(t *wire.Task, steps []string) map[string]*wire.Outcome {
 	found := map[string]*wire.Outcome{}
 	for _, step := range steps {
-		outcome, _, err := e.Outcome(ctx, e.Names.Step(t.Root, t.Run, step))
-		if err != nil {
-			return nil, err
-		}
-		if outcome != nil {
+		if outcome, _ := o.Outcome(o.Step(t.At(step))); outcome != nil {
 			found[step] = outcome
 		}
 	}
-	return found, nil
+	return found
+}
+
+// Ending returns an outcome of a task's step that ends now.
+func Ending(t *wire.Task, status string, why *wire.Failure) *wire.Outcome {
+	return &wire.Outcome{Status: status, Error: why, Workflow: t.Workflow, Step: t.Step, Key: t.ShownKey(), Attempt: 1, Ended: Now()}
+}
+
+// Large moves JSON that is too large for a message to a value, and returns the reference of that.
+func (o *Op) Large(root string, text json.RawMessage) (kept json.RawMessage, ref string) {
+	if o.Err != nil || !o.IsLarge(text) {
+		return text, ""
+	}
+	return nil, o.PutValue(root, text)
 }
 
 // Pack moves an output that is too large for a record to a value.
-func (e *Engine) Pack(ctx context.Context, root string, outcome *wire.Outcome) error {
-	if !e.IsLarge(outcome.Output) {
-		return nil
+func (o *Op) Pack(root string, outcome *wire.Outcome) {
+	kept, ref := o.Large(root, outcome.Output)
+	if outcome.Output = kept; ref != "" {
+		outcome.Value = &ref
 	}
-	ref, err := e.PutValue(ctx, root, outcome.Output)
-	outcome.Value, outcome.Output = &ref, nil
-	return err
 }
 
 // Output returns an output, wherever it is kept.
-func (e *Engine) Output(ctx context.Context, root string, outcome *wire.Outcome) (json.RawMessage, error) {
+func (o *Op) Output(root string, outcome *wire.Outcome) json.RawMessage {
 	if outcome.Value != nil {
-		return e.Value(ctx, root, *outcome.Value)
+		return o.Value(root, *outcome.Value)
 	}
 	if len(outcome.Output) == 0 {
-		return json.RawMessage("null"), nil
+		return json.RawMessage("null")
 	}
-	return outcome.Output, nil
+	return outcome.Output
 }
 
 // Arm arms the timer of a parked turn. It tells whether the time has come already: then the next turn is published.
-func (e *Engine) Arm(ctx context.Context, t *wire.Task, until float64, tried int) (due bool, err error) {
+func (o *Op) Arm(t *wire.Task, until float64, tried int) (due bool) {
 	if until <= Now() {
-		_, err := e.Publish(ctx, t.NextTurn(tried), t.NextTurn(0).LaterID())
-		return true, err
+		o.Publish(t.NextTurn(tried))
+		return true
 	}
 	at := time.UnixMicro(int64(until * 1e6)).Add(time.Millisecond - time.Microsecond).UTC()
-	header := nats.Header{
-		"Nats-Schedule":        []string{"@at " + at.Format("2006-01-02T15:04:05.000Z")},
-		"Nats-Schedule-Target": []string{e.Names.Timer("due", t)},
-	}
+	m := &nats.Msg{Subject: o.Timer("timer", t), Header: nats.Header{
+		"Nats-Schedule":        {"@at " + at.Format("2006-01-02T15:04:05.000Z")},
+		"Nats-Schedule-Target": {o.Timer("due", t)},
+	}}
 	if tried > 0 {
-		header[wire.HdrAttempt] = []string{fmt.Sprint(tried)}
+		m.Header[wire.HdrAttempt] = []string{fmt.Sprint(tried)}
 	}
-	_, err = e.Store(ctx, &broker.Write{Stream: e.Names.Timers(), Subject: e.Names.Timer("timer", t), Header: header})
-	return false, err
+	o.Store(m)
+	return false
 }

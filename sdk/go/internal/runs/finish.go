@@ -1,195 +1,150 @@
 package runs
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
-	"jetflow.dev/go/internal/broker"
+	"github.com/nats-io/nats.go"
+
 	"jetflow.dev/go/internal/wire"
 )
 
 // Finish ends a step whose children are done. hadChildren has those looked at that may have borrowed one.
-func (e *Engine) Finish(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChildren bool) error {
-	return e.finish(ctx, t, g, outcome, hadChildren, map[string]bool{t.Step: true})
-}
-
-// finish is Finish; looked are the steps whose joins were looked at on the way here.
-func (e *Engine) finish(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChildren bool, looked map[string]bool) error {
+func (o *Op) Finish(t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChildren bool) {
 	if g.IsOnlyLast(t.Step) {
-		return e.End(ctx, t, g, outcome)
+		o.End(t, g, outcome)
+		return
 	}
-	stored, err := e.storeStep(ctx, t, outcome)
-	if err != nil || g.IsFailureStep(t.Step) {
-		return err
+	stored := o.storeStep(t, outcome)
+	if g.IsFailureStep(t.Step) {
+		return
 	}
-	if err := e.GoOn(ctx, t, g, stored); err != nil || !hadChildren {
-		return err
+	o.GoOn(t, g, stored)
+	if hadChildren {
+		o.LookBeside(t, g)
 	}
-	return e.lookBeside(ctx, t, g, looked)
 }
 
-// LookBeside looks at the joins of steps that may have borrowed a child of a step that has ended.
-func (e *Engine) LookBeside(ctx context.Context, t *wire.Task, g *wire.Graph) error {
-	return e.lookBeside(ctx, t, g, map[string]bool{t.Step: true})
-}
-
-func (e *Engine) lookBeside(ctx context.Context, t *wire.Task, g *wire.Graph, looked map[string]bool) error {
+// LookBeside looks at the joins of steps that may have borrowed a child of a step that has ended, at each once.
+func (o *Op) LookBeside(t *wire.Task, g *wire.Graph) {
+	o.looked[JoinOf(t)] = true
 	for _, step := range g.Beside(t.Step) {
-		if looked[step] {
-			continue
-		}
-		looked[step] = true
-		if err := e.look(ctx, Join{t.Root, t.Run, step}, nil, false, looked); err != nil {
-			return err
+		if join := JoinOf(t.At(step)); !o.looked[join] {
+			o.Look(join, 0, false)
 		}
 	}
-	return nil
 }
 
-func (e *Engine) storeStep(ctx context.Context, t *wire.Task, outcome *wire.Outcome) (*wire.Outcome, error) {
-	taken, err := e.Record(ctx, e.Names.Step(t.Root, t.Run, t.Step), outcome)
-	if taken != nil {
-		outcome = wire.DecodeOutcome(taken.Body)
+func (o *Op) storeStep(t *wire.Task, outcome *wire.Outcome) *wire.Outcome {
+	if taken := o.Record(o.Step(t), outcome); taken != nil {
+		return wire.DecodeOutcome(taken.Body)
 	}
-	return outcome, err
+	return outcome
 }
 
 // End ends a run, and carries its parent on. Without a graph nothing follows a failure.
-func (e *Engine) End(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *wire.Outcome) error {
+func (o *Op) End(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 	if !outcome.Well() {
-		if err := e.markEnd(ctx, t, outcome); err != nil {
-			return err
+		o.Put(&nats.Msg{Subject: o.Mark(t, outcome.Status), Data: outcome.Mark()})
+	}
+	body := o.Encode(outcome)
+	m, put := &nats.Msg{Subject: o.TaskRun(t), Data: body}, o.Put
+	if t.Shared { // one that is stored under another step counts as well
+		m.Header, put = nats.Header{wire.HdrExpected: {"0"}, wire.HdrExpectedOn: {o.Run(t.Root, t.Parent, "*", t.Run)}}, o.Store
+	}
+	if taken := put(m); taken != nil {
+		outcome = wire.DecodeOutcome(taken.Body)
+	} else if o.Err == nil && t.Parent != wire.None && o.isHeard(t) {
+		if err := o.NC.Publish(o.Of("live", "run", t.Root, t.Parent, t.ParentStep, t.Run), body); err != nil {
+			o.Log.Debug("a live copy is not told", "error", err)
 		}
 	}
-	body, err := json.Marshal(outcome)
-	if err != nil {
-		return err
-	}
-	told, err := e.StoreGrouped(ctx, &broker.Write{Stream: e.Names.Records(), Subject: e.Names.TaskRun(t), Body: body})
-	if err != nil {
-		return err
-	}
-	if told.Taken != nil {
-		outcome = wire.DecodeOutcome(told.Taken.Body)
-	} else if t.Parent != wire.None && e.isHeard(t) {
-		if err := e.NC.Publish(e.Names.Of("live", "run", t.Root, t.Parent, t.ParentStep, t.Run), body); err != nil {
-			e.Log.Debug("a live copy is not told", "error", err)
-		}
-	}
-	return e.Follow(ctx, t, g, outcome)
+	o.Follow(t, g, outcome)
 }
 
 // isHeard tells whether anybody may listen to the end of a child: not where its parent's step has returned, or is
 // parked, with many children still open.
-func (e *Engine) isHeard(t *wire.Task) bool {
-	e.lock.Lock()
-	defer e.lock.Unlock()
-	value := e.counts[t.Parent+"."+t.ParentStep]
+func (o *Op) isHeard(t *wire.Task) bool {
+	value := o.counts.get(t.Parent + "." + t.ParentStep)
 	return value < wire.Seal/2 || value > wire.Seal-1000
 }
 
-func (e *Engine) markEnd(ctx context.Context, t *wire.Task, outcome *wire.Outcome) error {
-	mark := &broker.Write{Stream: e.Names.Records(), Subject: e.Names.Mark(t, outcome.Status), Body: outcome.Mark()}
-	_, err := e.StoreGrouped(ctx, mark)
-	return err
-}
-
 // Follow does what follows the stored outcome of a run: it is counted, and a failure has its consequences.
-func (e *Engine) Follow(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *wire.Outcome) error {
-	if err := e.Count(ctx, t, outcome); err != nil || g == nil || !outcome.Lost() {
-		return err
+func (o *Op) Follow(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
+	o.count(t, outcome)
+	if g == nil || !outcome.Lost() {
+		return
 	}
 	if g.FailFast && len(g.Nodes) > 1 {
-		if err := e.cancelLeft(ctx, t, g); err != nil {
-			return err
-		}
+		o.cancelLeft(t, g)
 	}
-	if g.OnFailure == nil {
-		return nil
+	if g.OnFailure != nil {
+		undo := t.At(*g.OnFailure)
+		undo.Deadline = ""
+		o.Publish(undo)
 	}
-	undo := t.At(*g.OnFailure)
-	undo.Deadline = ""
-	_, err := e.Publish(ctx, undo, undo.LaterID())
-	return err
 }
 
-// Count counts the end of a run in its parent's join, and looks at that if it is due.
-func (e *Engine) Count(ctx context.Context, t *wire.Task, outcome *wire.Outcome) error {
+// count counts the end of a run in its parent's join, and looks at that if it is due.
+func (o *Op) count(t *wire.Task, outcome *wire.Outcome) {
 	if t.Parent == wire.None {
-		return nil
-	}
-	value, first, err := e.Add(ctx, e.Names.Counter("join", t.Root, t.Parent, t.ParentStep), 1)
-	if err != nil {
-		return err
+		return
 	}
 	join := Join{t.Root, t.Parent, t.ParentStep}
-	if first {
-		e.lock.Lock()
-		if len(e.counts) > remembered {
-			clear(e.counts)
-		}
-		e.counts[t.Parent+"."+t.ParentStep] = value
-		e.lock.Unlock()
+	value, first := o.Add(o.Counter("join", join.Root, join.Run, join.Step), 1)
+	if first && o.Err == nil {
+		o.counts.put(join.key(), value)
 	}
 	switch bad := !outcome.Well(); {
 	case bad && t.Eager:
-		return e.Look(ctx, join, nil, false)
+		o.Look(join, 0, false)
 	case value >= wire.Seal && (first || bad):
-		return e.Look(ctx, join, &value, false)
+		o.Look(join, value, false)
 	case bad && value > wire.Seal/2 && value < wire.Seal:
-		return e.Look(ctx, join, nil, true)
+		o.Look(join, 0, true)
 	}
-	return nil
 }
 
 // GoOn goes on behind a step whose outcome is stored.
-func (e *Engine) GoOn(ctx context.Context, t *wire.Task, g *wire.Graph, outcome *wire.Outcome) error {
+func (o *Op) GoOn(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 	if g.FailFast && outcome.Lost() {
 		alone := *outcome
 		alone.Output, alone.Value, alone.Step = nil, nil, t.Step
-		return e.End(ctx, t, g, &alone)
+		o.End(t, g, &alone)
+		return
 	}
 	for _, step := range g.Behind(t.Step) {
 		before := map[string]*wire.Outcome{t.Step: outcome}
 		after := g.Node(step).After
 		if len(after) > 1 {
-			var err error
-			if before, err = e.passGate(ctx, t, step, after); err != nil {
-				return err
-			}
+			before = o.passGate(t, step, after)
 		}
-		if len(before) == len(after) {
-			if err := e.begin(ctx, t, g, step, before); err != nil {
-				return err
-			}
+		if o.Err == nil && len(before) == len(after) { // else it is carried on by who stores the last of them
+			o.begin(t, g, step, before)
 		}
 	}
 	lasts := g.Lasts()
 	if !slices.Contains(lasts, t.Step) {
-		return nil
+		return
 	}
-	if len(lasts) > 1 {
-		if ended, err := e.passGate(ctx, t, wire.End, lasts); err != nil || len(ended) < len(lasts) {
-			return err
-		}
+	if len(lasts) == 1 || len(o.passGate(t, wire.End, lasts)) == len(lasts) {
+		o.conclude(t, g, lasts)
 	}
-	return e.conclude(ctx, t, g)
 }
 
-// passGate counts at a gate, and returns which of the steps before it have ended, if it may be passed.
-func (e *Engine) passGate(ctx context.Context, t *wire.Task, gate string, before []string) (map[string]*wire.Outcome, error) {
-	value, _, err := e.Add(ctx, e.Names.Counter("gate", t.Root, t.Run, gate), 1)
-	if err != nil || value < int64(len(before)) {
-		return nil, err
+// passGate counts the end of a step before a gate, and reads how those before it have ended if all may have.
+func (o *Op) passGate(t *wire.Task, gate string, before []string) map[string]*wire.Outcome {
+	if value, _ := o.Add(o.Counter("gate", t.Root, t.Run, gate), 1); value < int64(len(before)) {
+		return nil
 	}
-	return e.Steps(ctx, t, before)
+	return o.Steps(t, before)
 }
 
 // begin starts a step, or leaves it out.
-func (e *Engine) begin(ctx context.Context, t *wire.Task, g *wire.Graph, step string, before map[string]*wire.Outcome) error {
+func (o *Op) begin(t *wire.Task, g *wire.Graph, step string, before map[string]*wire.Outcome) {
 	var how, reasons []string
 	ended := 0.0
 	for _, name := range g.Node(step).After {
@@ -202,61 +157,46 @@ func (e *Engine) begin(ctx context.Context, t *wire.Task, g *wire.Graph, step st
 		}
 	}
 	next := t.At(step)
-	out := &wire.Outcome{Workflow: t.Workflow, Step: step, Key: t.ShownKey(), Started: ended, Ended: ended}
+	out := Ending(next, wire.Skipped, nil)
+	out.Attempt, out.Started, out.Ended = 0, ended, ended
 	switch wire.Decide(how) {
 	case "run":
-		_, err := e.Publish(ctx, next, next.LaterID())
-		return err
-	case "skip":
-		out.Status = wire.Skipped
-	default:
+		o.Publish(next)
+		return
+	case "cancel":
 		out.Status = wire.Cancelled
-		out.Error = &wire.Failure{Type: "Cancelled", Message: "not run: " + strings.Join(reasons, " and "), Step: &step}
+		out.Error = Faultf("Cancelled", "not run: %s", strings.Join(reasons, " and ")).Failure(step)
 	}
-	stored, err := e.storeStep(ctx, next, out)
-	if err != nil {
-		return err
-	}
-	return e.GoOn(ctx, next, g, stored)
+	o.GoOn(next, g, o.storeStep(next, out))
 }
 
 // conclude ends a run whose last steps have all ended.
-func (e *Engine) conclude(ctx context.Context, t *wire.Task, g *wire.Graph) error {
+func (o *Op) conclude(t *wire.Task, g *wire.Graph, lasts []string) {
 	var names []string
 	for _, node := range g.Nodes {
 		names = append(names, node.Name)
 	}
-	ended, err := e.Steps(ctx, t, names)
-	if err != nil {
-		return err
-	}
+	ended := o.Steps(t, names)
 	outputs := map[string]json.RawMessage{}
-	for _, step := range g.Lasts() {
+	for _, step := range lasts {
 		outcome := ended[step]
 		if outcome == nil {
-			return nil // it is carried on by who stores that
+			return // it is carried on by who stores that
 		}
-		if outputs[step], err = e.Output(ctx, t.Root, outcome); err != nil {
-			fault := FaultOf(err)
-			if fault == nil {
-				return err
-			}
-			outcome.Status, outcome.Error = wire.Failed, &wire.Failure{Type: fault.Type, Message: fault.Message, Step: &step}
+		outputs[step] = o.Output(t.Root, outcome)
+		if fault := o.Fault(); fault != nil {
+			outcome.Status, outcome.Error = wire.Failed, fault.Failure(step)
 		}
 	}
 	outcome := ending(t, g, ended)
 	if outcome.Status == wire.Succeeded {
-		if outcome.Output, err = json.Marshal(outputs); err == nil {
-			err = e.Pack(ctx, t.Root, outcome)
-		}
-		if fault := FaultOf(err); fault != nil {
-			outcome.Status, outcome.Output, outcome.Value = wire.Failed, nil, nil
-			outcome.Error = &wire.Failure{Type: fault.Type, Message: fault.Message}
-		} else if err != nil {
-			return err
+		outcome.Output, _ = json.Marshal(outputs)
+		o.Pack(t.Root, outcome)
+		if fault := o.Fault(); fault != nil {
+			outcome.Status, outcome.Output, outcome.Error = wire.Failed, nil, fault.Failure("")
 		}
 	}
-	return e.End(ctx, t, g, outcome)
+	o.End(t, g, outcome)
 }
 
 // textOfErrors is how many characters the errors of a run may have in all.
@@ -264,54 +204,40 @@ const textOfErrors = 100_000
 
 // ending returns how a run ends, by how its steps have.
 func ending(t *wire.Task, g *wire.Graph, ended map[string]*wire.Outcome) *wire.Outcome {
-	made := &wire.Outcome{Status: wire.Succeeded, Workflow: t.Workflow, Key: t.ShownKey(), Attempt: 1}
-	worst := []struct{ status, told string }{
-		{wire.Failed, wire.Failed + " " + wire.TimedOut}, {wire.TimedOut, wire.TimedOut}, {wire.Cancelled, wire.Cancelled},
-	}
-	for _, step := range g.Lasts() {
-		if last := ended[step]; last != nil {
-			if made.Started == 0 || last.Started < made.Started {
-				made.Started = last.Started
-			}
-			made.Ended, made.Worker = max(made.Ended, last.Ended), last.Worker
+	lasts := g.Lasts()
+	made := Ending(t, wire.Succeeded, nil)
+	made.Step, made.Ended = lasts[0], 0
+	for _, step := range lasts {
+		last := ended[step]
+		if made.Started == 0 || last.Started < made.Started {
+			made.Started = last.Started
 		}
+		made.Ended, made.Worker = max(made.Ended, last.Ended), last.Worker
 	}
-	for _, one := range worst {
+	for _, told := range [][]string{{wire.Failed, wire.TimedOut}, {wire.TimedOut}, {wire.Cancelled}} {
+		first, isWorst := "", false
 		for _, node := range g.Nodes {
-			outcome := ended[node.Name]
-			if outcome == nil || !slices.Contains(strings.Fields(one.told), outcome.Status) {
-				continue
+			if one := ended[node.Name]; one != nil && slices.Contains(told, one.Status) {
+				first, isWorst = cmp.Or(first, node.Name), isWorst || one.Status == told[0]
+				made.Errors = append(made.Errors, one.Failures()...)
 			}
-			if outcome.Status == one.status {
-				made.Status = one.status
-			}
-			if made.Step == "" {
-				made.Step, made.Attempt = node.Name, outcome.Attempt
-			}
-			made.Errors = append(made.Errors, outcome.Failures()...)
 		}
-		if made.Status != wire.Succeeded {
+		if isWorst {
+			made.Status, made.Step, made.Attempt = told[0], first, ended[first].Attempt
 			break
 		}
-		made.Step, made.Errors = "", nil
-	}
-	if made.Status == wire.Succeeded {
-		made.Step = strings.Join(g.Lasts()[:1], "")
-		return made
-	}
-	if len(made.Errors) > 1 {
-		share := textOfErrors / len(made.Errors)
-		for at := range made.Errors {
-			text := &made.Errors[at]
-			text.Message = strings.ToValidUTF8(text.Message[:min(len(text.Message), share)], "")
-			text.Traceback = strings.ToValidUTF8(text.Traceback[max(0, len(text.Traceback)-share):], "")
-		}
+		made.Errors = nil
 	}
 	if len(made.Errors) > 0 {
 		made.Error = &made.Errors[0]
 	}
 	if len(made.Errors) < 2 {
 		made.Errors = nil
+	}
+	for at := range made.Errors {
+		share, text := textOfErrors/len(made.Errors), &made.Errors[at]
+		text.Message = strings.ToValidUTF8(text.Message[:min(len(text.Message), share)], "")
+		text.Traceback = strings.ToValidUTF8(text.Traceback[max(0, len(text.Traceback)-share):], "")
 	}
 	return made
 }

@@ -1,7 +1,8 @@
 package runs
 
 import (
-	"context"
+	"iter"
+	"maps"
 	"slices"
 
 	"jetflow.dev/go/internal/broker"
@@ -11,30 +12,34 @@ import (
 // Join is the join of a step of a run.
 type Join struct{ Root, Run, Step string }
 
-// Look looks whether a join is complete, and carries its step on if it is. A value is that of its counter, if a counter
-// asks; failure says that the counter has not reached what is needed, so that only an early policy can be decided.
-func (e *Engine) Look(ctx context.Context, join Join, value *int64, failure bool) error {
-	return e.look(ctx, join, value, failure, map[string]bool{join.Step: true})
+// JoinOf returns the join of a task's step.
+func JoinOf(t *wire.Task) Join { return Join{t.Root, t.Run, t.Step} }
+
+func (j Join) key() string { return j.Run + "." + j.Step }
+
+// Ended returns the subject of the outcome of a child of the join; id may be a wildcard.
+func (o *Op) Ended(j Join, id string) string { return o.Run(j.Root, j.Run, j.Step, id) }
+
+// borrowed returns the subject of the outcome of a child that another step has spawned.
+func (o *Op) borrowed(j Join, child [2]string) string {
+	return o.Run(j.Root, j.Run, child[1], child[0])
 }
 
-func (e *Engine) look(ctx context.Context, join Join, value *int64, failure bool, looked map[string]bool) error {
-	key := join.Run + "." + join.Step
-	if value != nil {
-		e.lock.Lock()
-		worth := *value >= e.ledger[key]
-		e.lock.Unlock()
-		if !worth {
-			return nil
+// Look looks whether a join is complete, and carries its step on if it is. A value is that of its counter, if a counter
+// asks, else 0; failure says that the counter has not reached what is needed, so that only an early policy is decided.
+func (o *Op) Look(join Join, value int64, failure bool) {
+	o.looked[join] = true
+	if o.Err != nil || (value > 0 && value < o.ledger.get(join.key())) {
+		return
+	}
+	v := o.view(join, value, failure)
+	if fault := o.Fault(); fault != nil {
+		if t, _ := o.Task(o.Of("task.*.*", join.Root, "*", join.Run, "*")); t != nil {
+			o.EndByName(t.At(join.Step), fault)
 		}
+	} else if v != nil && o.Err == nil {
+		o.carryOn(join, v)
 	}
-	view, err := e.view(ctx, join, value, failure)
-	if FaultOf(err) != nil {
-		return e.broken(ctx, join, err)
-	}
-	if err != nil || view == nil {
-		return err
-	}
-	return e.carryOn(ctx, join, view, looked)
 }
 
 // view is a join that is complete.
@@ -47,121 +52,92 @@ type view struct {
 	rest   bool
 }
 
-// Record reads the newest record of a join, its parts that are kept apart included; nil if there is none.
-func (e *Engine) JoinRecord(ctx context.Context, join Join) (*wire.Join, error) {
-	stored, err := e.Last(ctx, e.Names.Records(), e.Names.Join(join.Root, join.Run, join.Step, wire.Any))
-	if err != nil || stored == nil {
-		return nil, err
-	}
-	return e.ReadJoin(ctx, join.Root, stored)
+// JoinRecord reads the newest record of a join; nil if there is none.
+func (o *Op) JoinRecord(join Join) *wire.Join {
+	return o.ReadJoin(join.Root, o.Last(o.Of("join", join.Root, join.Run, join.Step, "*")))
 }
 
-// ReadJoin reads a stored join record.
-func (e *Engine) ReadJoin(ctx context.Context, root string, stored *broker.Message) (*wire.Join, error) {
+// ReadJoin reads a stored join record, its parts that are kept apart included.
+func (o *Op) ReadJoin(root string, stored *broker.Message) *wire.Join {
+	if stored == nil {
+		return nil
+	}
 	record, err := wire.DecodeJoin(stored.Body)
 	if err == nil && record.Whole != nil {
-		var whole []byte
-		if whole, err = e.Value(ctx, root, *record.Whole); err != nil {
-			return nil, err
-		}
-		record, err = wire.DecodeJoin(whole)
+		record, err = wire.DecodeJoin(o.Value(root, *record.Whole))
 	}
-	if err != nil {
-		return nil, Faultf("MalformedRecord", "%s cannot be read: %v", stored.Subject, err)
+	if err != nil && o.Err == nil {
+		o.Err = Faultf("MalformedRecord", "%s cannot be read: %v", stored.Subject, err)
 	}
-	return record, nil
+	if o.Err != nil {
+		return nil
+	}
+	return record
 }
 
-func (e *Engine) view(ctx context.Context, join Join, value *int64, failure bool) (*view, error) {
-	record, err := e.JoinRecord(ctx, join)
-	if err != nil || record == nil {
-		return nil, err
+func (o *Op) view(join Join, value int64, failure bool) *view {
+	record := o.JoinRecord(join)
+	if record == nil || !record.Counted() || o.decided.get(record.Task) {
+		return nil
 	}
 	policy := record.Rule()
-	if (failure && !policy.Early) || !record.Counted() || e.isDecided(join, record) {
-		return nil, nil
+	if failure && !policy.Early {
+		return nil
 	}
-	ended, members, err := e.ended(ctx, join, record)
-	if err != nil {
-		return nil, err
-	}
+	ended, members := o.ended(join, record)
 	made := &view{record: record, rest: ended < record.Total}
 	missing := record.Needed - ended
 	if record.Total > 0 && (missing <= 0 || policy.Early) {
-		if made.failed, err = e.failed(ctx, join, record, members); err != nil {
-			return nil, err
-		}
+		made.failed = o.failed(join, record, members)
 		missing = policy.Missing(record.Total, ended-len(made.failed), ended)
 	}
+	if o.Err != nil {
+		return nil
+	}
 	if missing > 0 {
-		if value != nil && len(record.Borrowed) == 0 {
-			e.lock.Lock()
-			if len(e.ledger) > remembered {
-				clear(e.ledger)
-			}
-			e.ledger[join.Run+"."+join.Step] = *value + int64(missing)
-			e.lock.Unlock()
+		if value > 0 && len(record.Borrowed) == 0 {
+			o.ledger.put(join.key(), value+int64(missing))
 		}
-		return nil, nil
+		return nil
 	}
-	if made.task, _, err = e.Task(ctx, record.Task); err != nil || made.task == nil {
-		return nil, err // without a task its tree was cancelled
+	if made.task, _ = o.Task(record.Task); made.task == nil {
+		return nil // its tree was cancelled
 	}
-	if made.graph, err = e.Graph(ctx, made.task.Workflow, made.task.Version); err != nil {
-		return nil, err
-	}
+	made.graph = o.Graph(made.task)
 	made.met = record.Total == 0 || policy.Verdict(record.Total, ended-len(made.failed), ended) == "met"
-	return made, nil
-}
-
-func (e *Engine) isDecided(join Join, record *wire.Join) bool {
-	e.lock.Lock()
-	defer e.lock.Unlock()
-	return e.decided[e.Names.Join(join.Root, join.Run, join.Step, record.Task)]
+	return made
 }
 
 // ended returns how many of the children that a record counts have ended, and which they are.
-func (e *Engine) ended(ctx context.Context, join Join, record *wire.Join) (int, map[string]bool, error) {
-	members, err := record.MemberIDs()
-	if err != nil || (record.Needed == 0 && record.Total == 0) {
-		return 0, members, err
-	}
-	subjects, err := e.Subjects(ctx, e.Names.Records(), e.Names.Run(join.Root, join.Run, join.Step, wire.Any))
-	if err != nil {
-		return 0, nil, err
+func (o *Op) ended(join Join, record *wire.Join) (int, map[string]bool) {
+	members, _ := record.MemberIDs() // they were checked when it was read
+	if record.Needed == 0 && record.Total == 0 {
+		return 0, members
 	}
 	stored := map[string]bool{}
-	var sum wire.IDSum
-	for _, subject := range subjects {
+	for _, subject := range o.Subjects(o.Ended(join, "*")) {
 		id := wire.LastToken(subject)
 		if wire.IsRunID(id) && (members == nil || members[id]) {
 			stored[id] = true
-			sum.Add(id)
 		}
 	}
 	borrowed := 0
 	for _, child := range record.Borrowed {
-		outcome, err := e.Last(ctx, e.Names.Records(), e.Names.Run(join.Root, join.Run, child[1], child[0]))
-		if err != nil {
-			return 0, nil, err
-		}
-		if outcome != nil {
+		if o.Last(o.borrowed(join, child)) != nil {
 			borrowed++
 		}
 	}
 	own := max(record.Total, record.Needed) - len(record.Borrowed)
 	disputed := members == nil && record.IDSum != "" && len(stored)+borrowed >= record.Needed &&
-		(sum.String() != record.IDSum || len(stored) != own)
+		(wire.SumOf(maps.Keys(stored)) != record.IDSum || len(stored) != own)
 	if !disputed {
 		if members == nil {
 			members = stored // what is stored from now on is nobody's
 		}
-		return len(stored) + borrowed, members, nil
+		return len(stored) + borrowed, members
 	}
-	e.Log.Warn("outcomes are stored that nobody spawned", "run", join.Run, "step", join.Step)
-	if members, err = e.SpawnedBy(ctx, join); err != nil {
-		return 0, nil, err
-	}
+	o.Log.Warn("outcomes are stored that nobody spawned", "run", join.Run, "step", join.Step)
+	members = o.spawnedBy(join)
 	done := 0
 	for id := range members {
 		if stored[id] {
@@ -169,159 +145,159 @@ func (e *Engine) ended(ctx context.Context, join Join, record *wire.Join) (int, 
 		}
 	}
 	open := len(members) - done + len(record.Borrowed) - borrowed
-	return min(record.Needed-open, done+borrowed), members, nil
+	return min(record.Needed-open, done+borrowed), members
 }
 
-// SpawnedBy returns the children whose stored tasks name a step.
-func (e *Engine) SpawnedBy(ctx context.Context, join Join) (map[string]bool, error) {
+// spawnedBy returns the children whose stored tasks name a step.
+func (o *Op) spawnedBy(join Join) map[string]bool {
 	found := map[string]bool{}
-	filter := e.Names.Of("task", wire.Any, wire.Any, join.Root, join.Run, ">")
-	for message, err := range e.After(ctx, e.Names.Tasks(), filter, 0) {
-		if err != nil {
-			return nil, err
-		}
-		if t, err := e.Names.ReadTask(message.Subject, message.Header, nil); err == nil && t.ParentStep == join.Step {
+	for t := range o.Tasks(o.Of("task.*.*", join.Root, join.Run, ">")) {
+		if t.ParentStep == join.Step {
 			found[t.Run] = true
 		}
 	}
-	return found, nil
+	return found
 }
 
 // failed returns the children of a join that did not end well, without those that its step has seen.
-func (e *Engine) failed(ctx context.Context, join Join, record *wire.Join, members map[string]bool) (map[string]*wire.Outcome, error) {
-	marks, err := e.Subjects(ctx, e.Names.Records(), e.Names.Of("mark", join.Root, join.Run, join.Step, "*.*.*"))
-	if err != nil {
-		return nil, err
+func (o *Op) failed(join Join, record *wire.Join, members map[string]bool) map[string]*wire.Outcome {
+	var subjects []string
+	ask := func(id, subject string) {
+		if !slices.Contains(record.Excused, id) {
+			subjects = append(subjects, subject)
+		}
 	}
-	owners := map[string]string{}
-	for _, subject := range marks {
-		if id := wire.LastToken(subject); members == nil || members[id] {
-			owners[id] = join.Step
+	for _, mark := range o.Subjects(o.Of("mark", join.Root, join.Run, join.Step, "*.*.*")) {
+		if id := wire.LastToken(mark); members == nil || members[id] {
+			ask(id, o.Ended(join, id))
 		}
 	}
 	for _, child := range record.Borrowed {
-		owners[child[0]] = child[1]
-	}
-	var subjects []string
-	for id, step := range owners {
-		if !slices.Contains(record.Excused, id) {
-			subjects = append(subjects, e.Names.Run(join.Root, join.Run, step, id))
-		}
-	}
-	stored, err := e.Many(ctx, e.Names.Records(), subjects)
-	if err != nil {
-		return nil, err
+		ask(child[0], o.borrowed(join, child))
 	}
 	failed := map[string]*wire.Outcome{}
-	for subject, message := range stored {
+	for subject, message := range o.Many(subjects) {
 		if outcome := wire.DecodeOutcome(message.Body); outcome.Status != wire.Succeeded {
 			failed[wire.LastToken(subject)] = outcome
 		}
 	}
-	return failed, nil
+	return failed
 }
 
 // carryOn does what a complete join is for.
-func (e *Engine) carryOn(ctx context.Context, join Join, v *view, looked map[string]bool) error {
+func (o *Op) carryOn(join Join, v *view) {
 	record, t := v.record, v.task
 	if record.Kind == "parked" {
-		next := t.NextTurn(record.Tried)
-		if _, err := e.Publish(ctx, next, next.LaterID()); err != nil || record.Until == nil {
-			return err
+		if o.Publish(t.NextTurn(record.Tried)); record.Until != nil {
+			o.Purge(o.Timer("timer", t))
 		}
-		return e.Purge(ctx, e.Names.Timers(), e.Names.Timer("timer", t))
+		return
 	}
 	outcome := record.Outcome
 	outcome.Workflow, outcome.Step, outcome.Key = t.Workflow, t.Step, t.ShownKey()
 	if !v.met {
-		cancelled, err := e.wasCancelled(ctx, join, v.failed)
-		if err != nil {
-			return err
-		}
-		if cancelled {
-			return e.End(ctx, t, v.graph, CancelledOutcome(t))
+		if o.wasCancelled(join, v.failed) {
+			o.End(t, v.graph, cancelled(t))
+			return
 		}
 		outcome.Status, outcome.Output, outcome.Value = wire.Failed, nil, nil
-		outcome.Error = childrenFailed(t.Step, v)
+		outcome.Error = v.childrenFailed().Failure(t.Step)
 	}
-	if err := e.finish(ctx, t, v.graph, &outcome, true, looked); err != nil || !v.rest || !record.Rule().CancelRest {
-		return err
+	if o.Finish(t, v.graph, &outcome, true); v.rest && record.Rule().CancelRest {
+		members, _ := record.MemberIDs()
+		o.decided.put(record.Task, true) // those that are cancelled now need not look
+		o.CancelOpen(join, members)
+		if o.Err != nil {
+			o.decided.put(record.Task, false)
+		}
 	}
-	key := e.Names.Join(join.Root, join.Run, join.Step, record.Task)
-	e.lock.Lock()
-	if len(e.decided) > remembered {
-		clear(e.decided)
-	}
-	e.decided[key] = true
-	e.lock.Unlock()
-	members, err := record.MemberIDs()
-	if err == nil {
-		err = e.CancelOpen(ctx, join, members)
-	}
-	if err != nil {
-		e.lock.Lock()
-		delete(e.decided, key)
-		e.lock.Unlock()
-	}
-	return err
 }
 
 // wasCancelled tells whether children of a run were only faster than who cancels it.
-func (e *Engine) wasCancelled(ctx context.Context, join Join, failed map[string]*wire.Outcome) (bool, error) {
+func (o *Op) wasCancelled(join Join, failed map[string]*wire.Outcome) bool {
 	for _, outcome := range failed {
 		if outcome.Status != wire.Cancelled {
 			continue
 		}
 		for _, run := range []string{join.Run, join.Root} {
-			mark, err := e.Last(ctx, e.Names.Tasks(), e.Names.Cancel(join.Root, run))
-			if err != nil || (mark != nil && len(mark.Body) == 0) {
-				return mark != nil, err
+			if mark := o.Last(o.Names.Cancel(join.Root, run)); mark != nil && len(mark.Body) == 0 {
+				return true
 			}
 		}
-		return false, nil
+		return false
 	}
-	return false, nil
+	return false
 }
 
-func childrenFailed(step string, v *view) *wire.Failure {
-	first := ""
-	for id, outcome := range v.failed {
-		first = "run " + id + " " + outcome.Status
-		if outcome.Error != nil {
-			first += ": " + outcome.Error.Type + ": " + outcome.Error.Message
+func (v *view) childrenFailed() *Fault {
+	for id, one := range v.failed {
+		first := "run " + id + " " + one.Status
+		if one.Error != nil {
+			first += ": " + one.Error.Type + ": " + one.Error.Message
 		}
-		break
+		return Faultf("ChildrenFailed", "%d of %d children did not succeed; one of them: %s", len(v.failed), v.record.Total, first)
 	}
-	fault := Faultf("ChildrenFailed", "%d of %d children did not succeed; one of them: %s", len(v.failed), v.record.Total, first)
-	return &wire.Failure{Type: fault.Type, Message: fault.Message, Step: &step}
+	return Faultf("ChildrenFailed", "too few of %d children succeeded", v.record.Total)
 }
 
-// broken ends the run of a join that nobody can ever decide; one that has ended is counted again.
-func (e *Engine) broken(ctx context.Context, join Join, why error) error {
-	t, _, err := e.Task(ctx, e.Names.Of("task", wire.Any, wire.Any, join.Root, wire.Any, join.Run, wire.Any))
-	if err != nil || t == nil {
-		return err
+// EndByName ends a run at once, since something of it can never be read; one that has ended is counted again.
+func (o *Op) EndByName(t *wire.Task, why *Fault) {
+	graph := o.graphIfAny(t)
+	if stored, _ := o.Outcome(o.TaskRun(t)); stored != nil {
+		o.Follow(t, graph, stored)
+		return
 	}
-	return e.EndByName(ctx, t.At(join.Step), why)
+	o.Log.Error("a run cannot go on", "run", t.Run, "workflow", t.Workflow, "step", t.Step, "error", why)
+	o.End(t, graph, Ending(t, wire.Failed, why.Failure(t.Step)))
 }
 
-// EndByName ends a run at once, since something of it can never be read.
-func (e *Engine) EndByName(ctx context.Context, t *wire.Task, why error) error {
-	graph, err := e.Graph(ctx, t.Workflow, t.Version)
-	if err != nil && FaultOf(err) == nil {
-		return err
+// --- the children of a step that has ended
+
+// Family is which children of a step count: its members, or all that are stored up to a sequence.
+type Family struct {
+	Members  map[string]bool
+	Borrowed [][2]string
+	UpTo     uint64
+}
+
+// Family tells which children of a step that has ended count, as its join did.
+func (o *Op) Family(join Join) *Family {
+	made := &Family{}
+	record := o.JoinRecord(join)
+	if _, stored := o.Outcome(o.Of("step", join.Root, join.Run, join.Step)); stored != nil {
+		made.UpTo = stored.Seq
 	}
-	stored, _, err := e.Outcome(ctx, e.Names.TaskRun(t))
-	if err != nil {
-		return err
+	switch {
+	case record == nil || record.Kind == "parked":
+		made.Members = o.spawnedBy(join)
+	case record.Members != nil:
+		made.Members, _ = record.MemberIDs()
+	default:
+		_, made.Members = o.ended(join, record)
 	}
-	if stored != nil {
-		return e.Follow(ctx, t, graph, stored)
+	if record != nil && record.Kind != "parked" {
+		made.Borrowed = record.Borrowed
 	}
-	fault := FaultOf(why)
-	e.Log.Error("a run cannot go on", "run", t.Run, "workflow", t.Workflow, "step", t.Step, "error", why)
-	return e.End(ctx, t, graph, &wire.Outcome{
-		Status: wire.Failed, Error: &wire.Failure{Type: fault.Type, Message: fault.Message, Step: &t.Step},
-		Workflow: t.Workflow, Step: t.Step, Key: t.ShownKey(), Attempt: 1, Ended: Now(),
-	})
+	return made
+}
+
+// Children yields the children of a step that has ended, in the order in which they did.
+func (o *Op) Children(join Join) iter.Seq2[string, *wire.Outcome] {
+	return func(yield func(string, *wire.Outcome) bool) {
+		family := o.Family(join)
+		if o.Err != nil {
+			return
+		}
+		for message := range o.Below(o.Ended(join, "*"), family.UpTo) {
+			id := wire.LastToken(message.Subject)
+			if (family.Members == nil || family.Members[id]) && !yield(id, wire.DecodeOutcome(message.Body)) {
+				return
+			}
+		}
+		for _, child := range family.Borrowed {
+			if outcome, _ := o.Outcome(o.borrowed(join, child)); outcome != nil && !yield(child[0], outcome) {
+				return
+			}
+		}
+	}
 }

@@ -102,35 +102,14 @@ func (g *Graph) IsOnlyLast(step string) bool {
 	return len(lasts) == 1 && lasts[0] == step
 }
 
-// Gates returns the steps with a gate before them, End among them.
-func (g *Graph) Gates() (names []string) {
-	for _, node := range g.Nodes {
-		if len(node.After) > 1 {
-			names = append(names, node.Name)
-		}
-	}
-	if len(g.Lasts()) > 1 {
-		names = append(names, End)
-	}
-	return names
-}
-
-// before returns all steps that end before a step begins.
-func (g *Graph) before(step string, into map[string]bool) map[string]bool {
-	if node := g.Node(step); node != nil {
-		for _, name := range node.After {
-			if !into[name] {
-				into[name] = true
-				g.before(name, into)
-			}
-		}
-	}
-	return into
-}
-
 // Beside returns the steps that may have borrowed a child of a step: those that do not end before it begins.
 func (g *Graph) Beside(step string) (names []string) {
-	before := g.before(step, map[string]bool{step: true})
+	before := map[string]bool{step: true}
+	for _, node := range slices.Backward(g.Nodes) { // each stands behind those that it comes after
+		for _, name := range node.After {
+			before[name] = before[name] || before[node.Name]
+		}
+	}
 	for _, node := range g.Nodes {
 		if !before[node.Name] {
 			names = append(names, node.Name)
@@ -139,18 +118,20 @@ func (g *Graph) Beside(step string) (names []string) {
 	return names
 }
 
+// IsShared tells whether another step may spawn the same children: one that neither ends before a step begins nor begins
+// after it has ended.
+func (g *Graph) IsShared(step string) bool {
+	return slices.ContainsFunc(g.Beside(step), func(other string) bool { return slices.Contains(g.Beside(other), step) })
+}
+
 // Decide returns what becomes of a step, by how those before it have ended: run, cancel or skip.
 func Decide(before []string) string {
-	skipped := 0
-	for _, status := range before {
-		switch status {
-		case Failed, TimedOut, Cancelled:
-			return "cancel"
-		case Skipped:
-			skipped++
-		}
-	}
-	if skipped > 0 && skipped == len(before) {
+	other := func(status string) bool { return status != Skipped }
+	bad := func(status string) bool { return other(status) && status != Succeeded }
+	switch {
+	case slices.ContainsFunc(before, bad):
+		return "cancel"
+	case len(before) > 0 && !slices.ContainsFunc(before, other):
 		return "skip"
 	}
 	return "run"
@@ -170,18 +151,15 @@ type Declaration struct {
 type StepInfo struct {
 	Attempts   int      `json:"attempts"`
 	Timeout    *float64 `json:"timeout,omitempty"`
-	MaxRunning *int     `json:"max_running,omitempty"`
+	MaxRunning int      `json:"max_running,omitempty"`
 	Join       *Policy  `json:"join,omitempty"`
 }
 
 // DecodeDeclaration reads a declaration.
 func DecodeDeclaration(text []byte) (*Declaration, error) {
 	made := &Declaration{}
-	if err := json.Unmarshal(text, made); err != nil {
+	if err := decode(text, made, "graph", "version"); err != nil {
 		return nil, err
-	}
-	if made.Graph == nil || made.Version == "" {
-		return nil, errors.New("a declaration has a graph and a version")
 	}
 	return made, made.Graph.Check()
 }

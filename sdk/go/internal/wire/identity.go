@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -75,19 +76,17 @@ func OnceToken(name string) string {
 	return Hash([]byte(name))
 }
 
-// IDSum adds run ids modulo 2^128.
-type IDSum struct{ high, low uint64 }
-
-// Add adds one id.
-func (s *IDSum) Add(id string) {
-	high, _ := strconv.ParseUint(id[:16], 16, 64)
-	low, _ := strconv.ParseUint(id[16:], 16, 64)
-	var carry uint64
-	s.low, carry = bits.Add64(s.low, low, 0)
-	s.high, _ = bits.Add64(s.high, high, carry)
+// SumOf adds run ids modulo 2^128.
+func SumOf(ids iter.Seq[string]) string {
+	var high, low, carry uint64
+	for id := range ids {
+		more, _ := strconv.ParseUint(id[:16], 16, 64)
+		less, _ := strconv.ParseUint(id[16:], 16, 64)
+		low, carry = bits.Add64(low, less, 0)
+		high += more + carry
+	}
+	return fmt.Sprintf("%016x%016x", high, low)
 }
-
-func (s IDSum) String() string { return fmt.Sprintf("%016x%016x", s.high, s.low) }
 
 // ChunkSize returns how many bytes of a value travel in a message, where it takes max_payload bytes.
 func ChunkSize(maxPayload int64) int { return int(min(256*1024, maxPayload/4)) }

@@ -4,11 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // How runs and steps end.
@@ -32,19 +32,21 @@ type Failure struct {
 // UnmarshalJSON refuses an error without a type or a message.
 func (f *Failure) UnmarshalJSON(text []byte) error {
 	type plain Failure
-	read := struct {
-		*plain
-		Type    *string `json:"type"`
-		Message *string `json:"message"`
-	}{plain: (*plain)(f)}
-	if err := json.Unmarshal(text, &read); err != nil {
+	return decode(text, (*plain)(f), "type", "message")
+}
+
+// decode reads a record, and refuses one without a field that is required.
+func decode(text []byte, into any, required ...string) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
 		return err
 	}
-	if read.Type == nil || read.Message == nil {
-		return errors.New("an error has a type and a message")
+	for _, name := range required {
+		if value := fields[name]; len(value) == 0 || string(value) == "null" {
+			return fmt.Errorf("the record has no %s", name)
+		}
 	}
-	f.Type, f.Message = *read.Type, *read.Message
-	return nil
+	return json.Unmarshal(text, into)
 }
 
 // Outcome is how a run or a step has ended. Status is written first.
@@ -88,26 +90,20 @@ func (o *Outcome) Failures() []Failure {
 }
 
 // Mark returns the body of the mark of a run that did not succeed: 1,000 bytes at most.
-func (o *Outcome) Mark() []byte {
-	error := Failure{}
+func (o *Outcome) Mark() (text []byte) {
+	why := Failure{}
 	if o.Error != nil {
-		error = *o.Error
+		why = *o.Error
 	}
-	for length := 200; ; length /= 2 {
-		cut := func(text string) string {
-			if runes := []rune(text); len(runes) > length {
-				return string(runes[:length])
+	told := map[string]*string{"type": &why.Type, "message": &why.Message, "place": &why.Place, "step": why.Step, "key": o.Key}
+	for most := 200; ; most /= 2 {
+		mark := map[string]string{}
+		for name, of := range told {
+			if of != nil {
+				mark[name] = string([]rune(*of)[:min(most, utf8.RuneCountInString(*of))])
 			}
-			return text
 		}
-		mark := map[string]string{"type": cut(error.Type), "message": cut(error.Message), "place": cut(error.Place)}
-		if error.Step != nil {
-			mark["step"] = cut(*error.Step)
-		}
-		if o.Key != nil {
-			mark["key"] = cut(*o.Key)
-		}
-		if text, _ := json.Marshal(mark); len(text) <= 1000 || length == 0 {
+		if text, _ = json.Marshal(mark); len(text) <= 1000 || most == 0 {
 			return text
 		}
 	}
@@ -151,45 +147,17 @@ type Join struct {
 	Outcome
 }
 
-// joinText has Attempt's default, and the required fields as pointers.
-type joinText struct {
-	Join
-	Kind   *string `json:"kind"`
-	Turn   *int    `json:"turn"`
-	Task   *string `json:"task"`
-	Needed *int    `json:"needed"`
-}
-
-// MarshalJSON leaves out an Outcome's status where it is the default, and writes kind first.
-func (j Join) MarshalJSON() ([]byte, error) {
-	if j.Status == Succeeded {
-		j.Status = ""
-	}
-	type plain Join
-	return json.Marshal(struct {
-		plain
-		Status string `json:"status,omitempty"`
-	}{plain(j), j.Status})
-}
-
 // DecodeJoin reads a JoinRecord.
 func DecodeJoin(text []byte) (*Join, error) {
-	read := joinText{Join: Join{Outcome: Outcome{Attempt: 1, Status: Succeeded}}}
-	if err := json.Unmarshal(text, &read); err != nil {
-		return nil, err
+	j := &Join{Outcome: Outcome{Attempt: 1, Status: Succeeded}}
+	err := decode(text, j, "kind", "turn", "task", "needed")
+	if err == nil && j.Kind != "sealed" && j.Kind != "parked" {
+		err = fmt.Errorf("%.40q is no kind of a join", j.Kind)
 	}
-	if read.Kind == nil || read.Turn == nil || read.Task == nil || read.Needed == nil {
-		return nil, errors.New("a join record has kind, turn, task and needed")
+	if err == nil {
+		_, err = j.MemberIDs()
 	}
-	j := &read.Join
-	j.Kind, j.Turn, j.Task, j.Needed = *read.Kind, *read.Turn, *read.Task, *read.Needed
-	if j.Kind != "sealed" && j.Kind != "parked" {
-		return nil, fmt.Errorf("%.40q is no kind of a join", j.Kind)
-	}
-	if _, err := j.MemberIDs(); err != nil {
-		return nil, err
-	}
-	return j, nil
+	return j, err
 }
 
 // MemberIDs returns the ids in members; nil if there are none because all that is stored counts.

@@ -18,16 +18,19 @@ const (
 // Names are the subjects and streams of one namespace.
 type Names struct{ Namespace string }
 
-func (n Names) stream(what string) string { return "JF_" + n.Namespace + "_" + what }
+// streams are those of the kinds of subjects that are no records.
+var streams = map[string]string{"task": "tasks", "cancel": "tasks", "value": "values", "timer": "timers", "due": "timers"}
 
-// Tasks and the others are the names of the streams.
-func (n Names) Tasks() string     { return n.stream("tasks") }
-func (n Names) Records() string   { return n.stream("records") }
-func (n Names) Values() string    { return n.stream("values") }
-func (n Names) Timers() string    { return n.stream("timers") }
-func (n Names) Inbox() string     { return n.stream("inbox") }
-func (n Names) Counters() string  { return "KV_jf_" + n.Namespace + "_counters" }
-func (n Names) Workflows() string { return "KV_jf_" + n.Namespace + "_workflows" }
+// Stream returns the stream that holds a subject.
+func (n Names) Stream(subject string) string {
+	if bucket, is := strings.CutPrefix(subject, "$KV."); is {
+		return "KV_" + Token(bucket, 0)
+	}
+	if name := streams[Token(subject, 2)]; name != "" {
+		return "JF_" + n.Namespace + "_" + name
+	}
+	return "JF_" + n.Namespace + "_records"
+}
 
 // Of returns `jf.<namespace>.<tokens>`.
 func (n Names) Of(tokens ...string) string {
@@ -59,11 +62,8 @@ func (n Names) Run(root, parent, parentStep, run string) string {
 }
 func (n Names) TaskRun(t *Task) string { return n.Run(t.Root, t.Parent, t.ParentStep, t.Run) }
 
-// Step returns the subject of a step's outcome.
-func (n Names) Step(root, run, step string) string { return n.Of("step", root, run, step) }
-
-// Join returns the subject of a join record; turn may be Any.
-func (n Names) Join(root, run, step, turn string) string { return n.Of("join", root, run, step, turn) }
+// Step returns the subject of the outcome of a task's step.
+func (n Names) Step(t *Task) string { return n.Of("step", t.Root, t.Run, t.Step) }
 
 // Mark returns the subject of the mark that a run did not succeed.
 func (n Names) Mark(t *Task, status string) string {

@@ -18,11 +18,14 @@ const (
 	hdrMetadata   = "Jf-Metadata"
 	hdrDeadline   = "Jf-Deadline"
 	hdrEager      = "Jf-Eager"
+	hdrShared     = "Jf-Shared"
 	hdrValue      = "Jf-Value"
 	hdrTrace      = "traceparent"
 	HdrAttempt    = "Jf-Attempt"
 	HdrTriggered  = "Jf-Triggered"
 	HdrKept       = "Jf-Kept"
+	HdrExpected   = "Nats-Expected-Last-Subject-Sequence"
+	HdrExpectedOn = "Nats-Expected-Last-Subject-Sequence-Subject"
 )
 
 // Task is one turn of a step of a run. Key, Metadata, Deadline and Trace are header values, repeated as they are.
@@ -33,7 +36,7 @@ type Task struct {
 	Depth, Tried                      int
 	Key, Metadata, Deadline           string
 	Trace, Value                      string
-	Eager                             bool
+	Eager, Shared                     bool
 	Input                             []byte
 }
 
@@ -50,6 +53,7 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	t.Version, t.Digest, t.Key = headers.Get(hdrVersion), headers.Get(hdrDigest), headers.Get(hdrKey)
 	t.Metadata, t.Deadline = headers.Get(hdrMetadata), headers.Get(hdrDeadline)
 	t.Trace, t.Value, t.Eager = headers.Get(hdrTrace), headers.Get(hdrValue), headers.Get(hdrEager) == "1"
+	t.Shared = headers.Get(hdrShared) == "1"
 	if step := headers.Get(hdrParentStep); step != "" {
 		t.ParentStep = step
 	}
@@ -110,6 +114,9 @@ func (t *Task) Headers(set func(name, value string)) {
 	}
 	if t.Eager {
 		set(hdrEager, "1")
+	}
+	if t.Shared {
+		set(hdrShared, "1")
 	}
 	if t.Tried > 0 {
 		set(HdrAttempt, strconv.Itoa(t.Tried))
