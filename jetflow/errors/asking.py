@@ -1,0 +1,114 @@
+"""Errors of what is declared, given and asked for: names, values, runs and their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jetflow.errors.root import JetflowError
+
+
+class InvalidDeclaration(JetflowError, ValueError):
+    """A workflow or step was declared wrongly: a bad name, a cycle, an unknown upstream step, a bad type."""
+
+
+class InvalidName(InvalidDeclaration):
+    """A name does not fit the token rule ``[A-Za-z0-9][A-Za-z0-9_-]{0,63}``."""
+
+    def __init__(self, what: str, name: object) -> None:
+        shown = repr(name)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        super().__init__(
+            f"{what} {shown} is not a valid name: use 1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit"
+        )
+        self.what = what
+        self.name = name
+
+
+class InvalidInput(JetflowError, ValueError):
+    """A value does not fit the declared input type; the message names the path inside the value."""
+
+
+class InvalidQuery(JetflowError, ValueError):
+    """A question about what is stored makes no sense: a filter, an order, a cursor or a limit."""
+
+
+class InvalidOutput(JetflowError, ValueError):
+    """A step's output cannot be encoded as JSON, or does not fit the type that is asked for."""
+
+
+class PayloadTooLarge(JetflowError, ValueError):
+    """A value is larger than it may be. ``size`` and ``limit`` are bytes."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{what} takes {size:,} bytes as JSON, and at most {limit:,} bytes are taken: pass a reference to it"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class UnknownWorkflow(JetflowError, LookupError):
+    """Nobody has declared a workflow of this name in the namespace. ``near`` holds similar names.
+
+    ``declared`` is how many workflows are; None if that is not known.
+    """
+
+    def __init__(self, name: str, near: Sequence[str] = (), declared: int | None = None) -> None:
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        if declared == 0:
+            hint = ", nor is any other: is it the right server and namespace?"
+        super().__init__(
+            f"no workflow named {name!r} is declared in this namespace{hint} "
+            "(a worker declares its workflows when it starts)"
+        )
+        self.name = name
+        self.near: tuple[str, ...] = tuple(near)
+
+
+class UnknownRun(JetflowError, LookupError):
+    """No run with this id is stored in the namespace."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no run {run_id!r} is stored in this namespace")
+        self.run_id = run_id
+
+
+class KeyConflict(JetflowError, ValueError):
+    """The same key was used again with a different input; the first run stands, nothing was started."""
+
+    def __init__(self, workflow: str, key: str, run_id: str, stored: str, given: str) -> None:
+        super().__init__(
+            f"key {key!r} of workflow {workflow!r} is taken by run {run_id} with another input "
+            f"(stored digest {stored}, given digest {given}): use another key, or the same input"
+        )
+        self.workflow = workflow
+        self.key = key
+        self.run_id = run_id
+        self.stored_digest = stored
+        self.given_digest = given
+
+
+class RecentlyDeleted(JetflowError, ValueError):
+    """The key names a run that was deleted, and what may still be under way of it is refused for an hour."""
+
+    def __init__(self, workflow: str, key: str, run_id: str) -> None:
+        super().__init__(
+            f"key {key!r} of workflow {workflow!r} names run {run_id}, which was deleted less than an hour ago: "
+            "use another key, or wait"
+        )
+        self.workflow = workflow
+        self.key = key
+        self.run_id = run_id
+
+
+class DepthExceeded(JetflowError, RecursionError):
+    """A spawn would nest runs deeper than the namespace's limit."""
+
+    def __init__(self, workflow: str, depth: int, limit: int) -> None:
+        super().__init__(
+            f"spawning {workflow!r} would nest runs {depth} deep, past the limit of {limit}: "
+            "end the recursion, or raise WorkerOptions(max_depth=...)"
+        )
+        self.depth = depth
+        self.limit = limit
