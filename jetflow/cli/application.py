@@ -17,8 +17,8 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from jetflow.cli import INTERRUPTED
 from jetflow.cli.cancel import cancel
-from jetflow.cli.dashboard import dashboard, open_run
 from jetflow.cli.config import config
+from jetflow.cli.dashboard import dashboard, open_run
 from jetflow.cli.dev import dev
 from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
