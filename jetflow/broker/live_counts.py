@@ -1,16 +1,14 @@
 """Counts that somebody looks at: kept by the broker from a size on from which counting anew would cost.
 
-A count of few is read anew every second. From 20,000 messages on an ephemeral consumer counts them: the server adds to
-what such a consumer has before it as messages are stored, and telling that costs it 0.2 ms, whatever it comes to.
+From 20,000 messages on an ephemeral consumer counts them: the server adds to what such a consumer has before it as
+messages are stored, and telling that costs it 0.2 ms, whatever it comes to. Where none may be made, and in the streams
+that are left out, all is counted anew; ``spent`` says how long that holds up writers, for whoever asks again.
 """
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
+from collections.abc import Collection
 from typing import Any, Final
-
-import msgspec
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.store import Store
@@ -20,76 +18,54 @@ from jetflow.errors import BrokerRefused, PermissionDenied
 MANY: Final = 20_000
 """Messages from which on a consumer counts them."""
 
-FRESH: Final = 0.2
-"""Seconds for which what a consumer told is taken as it is."""
-
-FRESH_COUNT: Final = 1.0
-"""Seconds for which a count is."""
+COUNTING_TAKES: Final = 1e-7
+"""Seconds in which the server counts one message, about."""
 
 FORGOTTEN_AFTER: Final = 60
 """Seconds after which the server drops a consumer that nobody asks about."""
 
 
-class _Count(msgspec.Struct):
-    value: int = 0
-    at: float = -1.0
-    consumer: str = ""
-    asking: asyncio.Task[int] | None = None
-
-
 class LiveCounts:
-    """Counts of filters, for all who look at the same. `let_go` when nobody does any more."""
+    """Counts of filters, for all who look at the same. Consumers count in ``streams``. `let_go` when nobody looks."""
 
-    def __init__(self, connection: Connection, store: Store) -> None:
+    def __init__(self, connection: Connection, store: Store, streams: Collection[str]) -> None:
         self._connection = connection
         self._store = store
-        self._counts: dict[tuple[str, str], _Count] = {}
-        self._denied: set[str] = set()
+        self._streams = set(streams)
+        self._consumers: dict[tuple[str, str], str] = {}
+        self.spent: float = 0.0
 
     async def count(self, stream: str, subject: str) -> int:
-        """Return how many messages a filter holds, as of a moment ago."""
-        count = self._counts.setdefault((stream, subject), _Count())
-        if monotonic() - count.at < (FRESH if count.consumer else FRESH_COUNT) and count.at >= 0:
-            return count.value
-        if count.asking is None:
-            count.asking = asyncio.get_running_loop().create_task(self._ask(stream, subject, count))
-        return await asyncio.shield(count.asking)
+        """Return how many messages a filter holds."""
+        consumer = self._consumers.get((stream, subject))
+        told = None if consumer is None else await self._told(stream, consumer)
+        if told is not None:
+            return told
+        value = await self._store.count(stream, subject)
+        self.spent += value * COUNTING_TAKES
+        if value < MANY or stream not in self._streams:
+            self._consumers.pop((stream, subject), None)
+            return value
+        return await self._begin(stream, subject)
 
     async def let_go(self) -> None:
-        """Forget all counts, and have the server do so."""
-        counts, self._counts = self._counts, {}
-        for (stream, _), count in counts.items():
-            if count.asking is not None:
-                count.asking.cancel()
-                await asyncio.gather(count.asking, return_exceptions=True)
-            if count.consumer:
-                delete = self._connection.api_subject(f"CONSUMER.DELETE.{stream}.{count.consumer}")
-                self._connection.send(delete, reply=self._connection.new_inbox())
+        """Have the server forget all counts."""
+        consumers, self._consumers = self._consumers, {}
+        for (stream, _), consumer in consumers.items():
+            delete = self._connection.api_subject(f"CONSUMER.DELETE.{stream}.{consumer}")
+            self._connection.send(delete, reply=self._connection.new_inbox())
 
-    async def _ask(self, stream: str, subject: str, count: _Count) -> int:
-        try:
-            value = await self._told(stream, count) if count.consumer else None
-            if value is None:
-                value = await self._store.count(stream, subject)
-                if value >= MANY and stream not in self._denied:
-                    value = await self._begin(stream, subject, count)
-            count.value, count.at = value, monotonic()
-            return value
-        finally:
-            count.asking = None
-
-    async def _told(self, stream: str, count: _Count) -> int | None:
+    async def _told(self, stream: str, consumer: str) -> int | None:
         """Return what a consumer has counted; None if it is gone."""
         try:
-            info = await self._connection.api(f"CONSUMER.INFO.{stream}.{count.consumer}")
+            info = await self._connection.api(f"CONSUMER.INFO.{stream}.{consumer}")
         except BrokerRefused as error:
             if error.code != 404:
                 raise
-            count.consumer = ""
             return None
         return int(info["num_pending"])
 
-    async def _begin(self, stream: str, subject: str, count: _Count) -> int:
+    async def _begin(self, stream: str, subject: str) -> int:
         config: dict[str, Any] = {
             "filter_subject": subject,
             "ack_policy": "none",
@@ -102,7 +78,7 @@ class LiveCounts:
         try:
             answer = await self._connection.api(f"CONSUMER.CREATE.{stream}", request)
         except PermissionDenied:  # a user who may only read: its counts are made anew
-            self._denied.add(stream)
+            self._streams.discard(stream)
             return await self._store.count(stream, subject)
-        count.consumer = answer["name"]
+        self._consumers[stream, subject] = answer["name"]
         return int(answer.get("num_pending", 0))

@@ -15,8 +15,8 @@ import orjson
 from jetflow.broker.connection import API_TIMEOUT, Connection, Message
 from jetflow.broker.pull_size import PullSize
 from jetflow.broker.puller import Delivery
-from jetflow.broker.times import SECOND
-from jetflow.errors import BrokerTimeout
+from jetflow.broker.times import SECOND, written
+from jetflow.errors import BrokerRefused, BrokerTimeout
 
 PAGE: Final = 500
 """Messages in one page, and in one pull."""
@@ -34,25 +34,39 @@ FORGOTTEN_AFTER: Final = 30
 class Scan:
     """One reading of the messages of a filter, in the order of the stream. It may miss what a replica does not have.
 
-    With ``subjects_only`` the bodies stay behind.
+    With ``subjects_only`` the bodies stay behind. One that is to ``stay`` reads on at each call of `pages`, by the same
+    consumer while the server keeps it: `let_go` in the end. ``since`` is when the first message was stored, in seconds
+    since the epoch.
     """
 
-    def __init__(self, connection: Connection, stream: str, subject: str, *, subjects_only: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        subject: str,
+        *,
+        subjects_only: bool = False,
+        stay: bool = False,
+        since: float | None = None,
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._filter = subject
         self._subjects_only = subjects_only
+        self._stays = stay
+        self._since = since
         self._page: list[Message] = []
         self._last: Message | None = None
         self._left = 0
         self._asked = 0
+        self.expected: int = 0
         self._size = PullSize(connection, PAGE_BYTES)
         self._moved = asyncio.Event()
         self._broken = True
         self._consumer = ""
 
     async def pages(self) -> AsyncIterator[list[Message]]:
-        """Yield what was stored when the reading began.
+        """Yield what was stored when the reading began; ``expected`` is then how many messages that is.
 
         Raises:
             BrokerTimeout: nothing came for ``API_TIMEOUT`` seconds.
@@ -61,6 +75,8 @@ class Scan:
         subscription = await self._connection.subscribe(inbox, self._on_message)
         forget_reconnect = self._connection.on_reconnect(self._on_broken)
         try:
+            if self._consumer:
+                await self._go_on()
             while self._broken or self._left:
                 if self._broken:
                     await self._make_consumer()
@@ -76,9 +92,28 @@ class Scan:
         finally:
             forget_reconnect()
             await self._connection.unsubscribe(subscription)
-            if self._consumer:
-                delete = self._connection.api_subject(f"CONSUMER.DELETE.{self._stream}.{self._consumer}")
-                self._connection.send(delete, reply=inbox)
+            if not self._stays:
+                self.let_go()
+
+    def let_go(self) -> None:
+        """Have the server forget the consumer."""
+        if self._consumer:
+            delete = self._connection.api_subject(f"CONSUMER.DELETE.{self._stream}.{self._consumer}")
+            self._connection.send(delete, reply=self._connection.new_inbox())
+            self._consumer, self._broken = "", True
+
+    async def _go_on(self) -> None:
+        """Find out what was stored since the last reading, if its consumer is still there and all of it was read."""
+        if self._broken or self._left:
+            self._broken = True
+            return
+        try:
+            info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+        except BrokerRefused:
+            self._broken = True
+        else:
+            self._left = self.expected = int(info["num_pending"])
+            self._asked = 0
 
     async def _make_consumer(self) -> None:
         """Make a consumer that goes on behind the last message that was read."""
@@ -95,10 +130,12 @@ class Scan:
         if self._last is not None:
             start = Delivery(self._last).sequence + 1
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+        elif self._since is not None:
+            config |= {"deliver_policy": "by_start_time", "opt_start_time": written(self._since)}
         request = {"stream_name": self._stream, "config": config}
         answer = await self._connection.api(f"CONSUMER.CREATE.{self._stream}", request)
         self._consumer = answer["name"]
-        self._left = int(answer.get("num_pending", 0))
+        self._left = self.expected = int(answer.get("num_pending", 0))
         self._asked = 0
         self._broken = False
 

@@ -7,6 +7,7 @@ most, of which each holds up nobody for longer than it takes.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from typing import Final, NamedTuple
 
 from jetflow.broker.store import PAGE, Store, Stored
@@ -18,6 +19,9 @@ STRIDE_GROWS: Final = 8
 
 NEAR: Final = 300
 """Messages that are rather read than halved once more."""
+
+LANDMARKS: Final = 1000
+"""Places of one filter that are remembered."""
 
 
 class Newest(NamedTuple):
@@ -34,14 +38,37 @@ class Place(NamedTuple):
     n: int
 
 
+class Landmarks:
+    """Places in the messages of one filter that are known, of which none is removed: what was found is not sought."""
+
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+
+    def add(self, place: Place) -> None:
+        """Remember a place."""
+        if len(self._places) == LANDMARKS:
+            self._places = self._places[::2]
+        at = bisect_right(self._places, place)
+        if not at or self._places[at - 1] != place:
+            insort(self._places, place)
+
+    def around(self, n: int) -> tuple[Place | None, Place | None]:
+        """Return the last place that is known up to the n-th message, and the first one behind it."""
+        at = bisect_right(self._places, n, key=lambda place: place.n)
+        return (self._places[at - 1] if at else None), (self._places[at] if at < len(self._places) else None)
+
+
 class Seeker:
     """Seeks in the messages of one filter of one stream, all of which stand ``behind`` a sequence."""
 
-    def __init__(self, store: Store, stream: str, subject: str, *, behind: int = 0) -> None:
+    def __init__(
+        self, store: Store, stream: str, subject: str, *, behind: int = 0, landmarks: Landmarks | None = None
+    ) -> None:
         self._store = store
         self._stream = stream
         self._filter = subject
         self._behind = behind
+        self._landmarks = landmarks or Landmarks()
 
     async def count(self, after: int = 0) -> int:
         """Return how many messages stand behind a sequence."""
@@ -82,18 +109,22 @@ class Seeker:
 
     async def near(self, n: int) -> Place:
         """Return a place from which the n-th message, from 0, is not far; the end where there are not so many."""
+        low, high = self._landmarks.around(n)
+        if low is not None and n - low.n <= NEAR:
+            return low
         first, left = await self._store.page(self._stream, self._filter, after=self._behind, size=1)
         total, last = len(first) + left, await self._store.last_sequence(self._stream)
         if n >= total:
             return Place(last, total)
-        low = Place(first[0].sequence - 1, 0)
-        high = Place(last, total)
+        low = low or Place(first[0].sequence - 1, 0)
+        high = high or Place(last, total)
         by_share = True
         while n - low.n > NEAR and high.behind - low.behind > 1:
             width = high.behind - low.behind
             step = int(width * (n - low.n) / max(1, high.n - low.n)) - NEAR // 2 if by_share else width // 2
             middle = min(high.behind - 1, max(low.behind + 1, low.behind + step))
             found = Place(middle, total - await self.count(middle))
+            self._landmarks.add(found)
             low, high = (found, high) if found.n <= n else (low, found)
             by_share = not by_share
         return low

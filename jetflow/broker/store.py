@@ -213,6 +213,16 @@ class Store:
         except _TooMany:
             return None
 
+    async def all_of(self, stream: str, subject: str) -> list[Stored]:
+        """Return all that a filter holds that is known to hold little, in stream order, as any replica has it.
+
+        It goes by subject. A page of a filter that has no more goes through every block of the stream behind it.
+        """
+        found = await self.few(stream, [subject])
+        if found is not None and not found.left:
+            return sorted(found.found, key=lambda message: message.sequence)
+        return await collect(self.pages(stream, subject))
+
     async def holds_few(self, stream: str, filters: Sequence[str]) -> bool:
         """Tell whether some filters hold no more than the server tells at once, as any replica has it."""
         try:
@@ -233,7 +243,7 @@ class Store:
         """
         try:
             async for page in Scan(self._connection, stream, subject, subjects_only=headers_only).pages():
-                yield [_from_consumer(message) for message in page]
+                yield [stored_of(message) for message in page]
         except PermissionDenied:
             async for messages in self.pages(stream, subject):
                 yield messages
@@ -337,7 +347,8 @@ def _from_replica(message: Message) -> Stored:
     )
 
 
-def _from_consumer(message: Message) -> Stored:
+def stored_of(message: Message) -> Stored:
+    """Return the stored message that a consumer has delivered."""
     delivery = Delivery(message)
     return Stored(
         subject=message.subject,

@@ -1,4 +1,4 @@
-"""`jetflow doctor`: what a namespace stores, and what that costs."""
+"""`jetflow doctor`: whether all is well with a namespace, what it stores, and what that costs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from time import time
 from typing import Final
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from jetflow.cli import loop
+from jetflow.cli.console import printable, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
 from jetflow.cli.place import Place
+from jetflow.runs.query.checks import Check, Diagnosis
 from jetflow.runs.storage import Storage
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -21,28 +23,41 @@ _MB: Final = 1_000_000
 
 
 def doctor(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
-    """Tell what is stored: by stream, and what history costs the server in memory and on disk.
+    """Check the server, its limits and clock, queues, workers and leftovers, and tell what is stored.
 
-    What ended long ago is deleted by the workers: see `--keep`, `--keep-failed` and `--keep-runs` of `jetflow worker`.
+    The exit status is 1 if anything is worth a look. What ended long ago is deleted by the workers: see `--keep`,
+    `--keep-failed` and `--keep-runs` of `jetflow worker`.
 
     ```
     jetflow doctor --server nats.example.com
+    jetflow doctor --json | jq '.checks[] | select(.state == "look")'
     ```
     """
-    storage = loop.run(_read(place))
+    found = loop.run(_read(place))
     if as_json:
-        print_json(msgspec.to_builtins(storage))
-        return 0
-    Console(highlight=False).print(_page_of(storage))
-    return 0
+        told = msgspec.to_builtins(found.storage) | {"checks": msgspec.to_builtins(found.checks)}
+        print_json(told)
+    else:
+        stdout().print(_page_of(found))
+    return 0 if found.well else 1
 
 
-async def _read(place: Place) -> Storage:
+async def _read(place: Place) -> Diagnosis:
     async with place.connect() as client:
-        return await client.storage()
+        return await client.doctor()
 
 
-def _page_of(storage: Storage) -> Group:
+def _page_of(found: Diagnosis) -> Group:
+    return Group(*map(_line, found.checks), Text(), _storage_of(found.storage))
+
+
+def _line(check: Check) -> Text:
+    style = {"ok": "green", "look": "bold yellow", "unknown": "dim"}[check.state]
+    text = Text.assemble((f"{check.state:<8}", style), f"{check.name:<9}", printable(check.detail))
+    return text.append(f" ({check.hint})", "dim") if check.hint else text
+
+
+def _storage_of(storage: Storage) -> Group:
     table = Table("stream", "messages", "MB", "oldest", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

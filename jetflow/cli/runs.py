@@ -37,6 +37,16 @@ def list_runs(
     meta: Annotated[
         tuple[str, ...], Parameter(help="NAME=VALUE that the metadata have; again for more.", negative=())
     ] = (),
+    search: Annotated[
+        str | None, Parameter(help="Only those of the last day with this in key, metadata, error.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="Those of the last day by triggered, ended, took, status, workflow or key; -took: longest first.",
+        ),
+    ] = None,
     limit: Annotated[int, Parameter(help="Runs on a page, 1000 at most.")] = 20,
     page: Annotated[str | None, Parameter(help="The next page, as printed below the one before.")] = None,
     as_json: AsJson = False,
@@ -44,9 +54,12 @@ def list_runs(
 ) -> int:
     """List root runs, the newest first; with the status of an end, those that ended last.
 
+    With --search or --sort it reads all runs of the last day, 200,000 at most.
+
     ```
     jetflow list --status failed --since 24h
     jetflow list --workflow count-tree --meta customer=acme --json | jq .items[].id
+    jetflow list --sort -took --limit 5
     ```
     """
     metadata = dict(_pair(one) for one in meta) or None
@@ -55,7 +68,15 @@ def list_runs(
     async def read() -> Page[RunRow]:
         async with place.look() as client:
             return await client.runs(
-                workflow=workflow, status=status, since=moment, key=key, metadata=metadata, after=page, limit=limit
+                workflow=workflow,
+                status=status,
+                since=moment,
+                key=key,
+                metadata=metadata,
+                search=search,
+                sort=sort,
+                after=page,
+                limit=limit,
             )
 
     found = loop.run(read())
@@ -111,6 +132,8 @@ def _page_of(found: Page[RunRow], width: int) -> RenderableType:
 def _told(found: Page[RunRow]) -> str:
     """Say how many there are, and what was looked at: none is only said where all was."""
     shown, searched = len(found.items), found.searched
+    if not searched.complete and found.total is not None:
+        return f"{shown:,} of {found.total:,} runs since {clock(searched.since)}; older ones were not looked at"
     if not searched.complete:
         return (
             f"{shown:,} found among {searched.runs:,} looked at, back to {clock(searched.since)}; there are older ones"

@@ -18,9 +18,10 @@ from jetflow.cli.json_text import print_json
 from jetflow.cli.options import FLAG, AsJson, UsageError, Verbose
 from jetflow.cli.place import Place
 from jetflow.cli.tables import page_of
+from jetflow.cli.tree import tree_of
 from jetflow.cli.workers import running_of
 from jetflow.runs.query.cursors import is_cursor
-from jetflow.runs.query.rows import ErrorGroups, RunningRow
+from jetflow.runs.query.rows import ErrorGroups, RunningRow, Tree
 from jetflow.runs.trace import RunTrace
 
 
@@ -55,6 +56,7 @@ class Shown(NamedTuple):
     trace: RunTrace
     errors: ErrorGroups | None
     running: list[RunningRow] | None
+    tree: Tree | None
 
 
 def show(
@@ -65,6 +67,7 @@ def show(
     page: Annotated[str | None, Parameter(help="The page of children, as printed below the one before.")] = None,
     chosen: Chosen = Chosen(),
     errors: Annotated[bool, FLAG, Parameter(help="Show the failures of its children in groups, too.")] = False,
+    tree: Annotated[bool, FLAG, Parameter(help="Show what it has spawned, and that has spawned, rolled up.")] = False,
     stack: Annotated[bool, FLAG, Parameter(help="Show where its running steps stand, too.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -75,6 +78,7 @@ def show(
     ```
     jetflow show 0199b2c3d4e5f60718293a4b5c6d7e8f --children 100
     jetflow show 0199b2c3d4e5f60718293a4b5c6d7e8f --status failed --sort -took --errors
+    jetflow show 0199b2c3d4e5f60718293a4b5c6d7e8f --tree --children 0
     ```
     """
     if children < 0:
@@ -90,11 +94,11 @@ def show(
                 trace = msgspec.structs.replace(trace, children=found.items, next_page=found.next)
             groups = await client.errors(run) if errors else None
             held = await client.running(run, stack=True) if stack else None
-            return Shown(trace, groups, held)
+            return Shown(trace, groups, held, await client.tree(run) if tree else None)
 
     shown = loop.run(ask())
     if as_json:
-        more = {"errors_of_children": shown.errors, "running": shown.running}
+        more = {"errors_of_children": shown.errors, "running": shown.running, "tree": shown.tree}
         told = {name: msgspec.to_builtins(value) for name, value in more.items() if value is not None}
         print_json(msgspec.to_builtins(shown.trace) | told)
     else:
@@ -104,6 +108,8 @@ def show(
 
 def _page_of(shown: Shown, chosen: Chosen, *, verbose: bool) -> RenderableType:
     parts: list[RenderableType] = [page_of(shown.trace, verbose=verbose, chosen=chosen.arguments())]
+    if shown.tree is not None:
+        parts += [Text(), tree_of(shown.tree)]
     if shown.errors is not None:
         parts += [Text(), groups_of(shown.errors)]
     if shown.running is not None:

@@ -44,8 +44,8 @@ _log = logging.getLogger("jetflow.dashboard")
 class Dashboard:
     """The dashboard of one namespace, as an ASGI application.
 
-    ``source`` is where it connects: a URL, several, a `Client` (which is left open), a function that returns what
-    ``async with`` gives a client of, or None for ``NATS_URL``. ``namespace`` is not for the last two but one.
+    ``source`` is where it connects: a URL, several, or None for ``NATS_URL``, to a ``namespace``; or a `Client`, which
+    is left open; or a function that returns what ``async with`` gives a client of.
     ``access`` is what everybody may do (looking only, if nothing is said), or decides for each request. ``redact`` sees
     each value before it leaves, ``on_action`` is told each action. ``hosts`` are those that it answers for, None for
     all; ``origins`` are those whose pages may act beside its own.

@@ -14,8 +14,11 @@ from jetflow.runs.query.rows import Bucket, ErrorGroups, QueueRow, RunRow, Worke
 BUCKETS: Final = 60
 LISTED: Final = 10
 NEWEST: Final = 20
-OPEN_READ: Final = 200
-"""Open root runs among which the longest running ones are found, the newest."""
+FEW: Final = 5_000
+"""Root runs up to which those that are open are looked for among all; of more, among those of the last day."""
+
+MOST: Final = 1000
+"""Open root runs that are looked at for the longest."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,13 +64,16 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 async def read_overview(client: Client, window: float) -> Overview:
     """Ask for all of it at once."""
     now = time()
-    queues, workers, is_open, newest, errors, series = await asyncio.gather(
+    newest = await client.runs(limit=NEWEST)
+    are_few = newest.total is not None and newest.total <= FEW
+    queues, workers, is_open, errors, series = await asyncio.gather(
         client.queues(),
         client.workers(),
-        client.runs(status="open", limit=OPEN_READ),
-        client.runs(limit=NEWEST),
+        client.runs(status="open", limit=MOST)
+        if are_few
+        else client.runs(status="open", sort="triggered", limit=LISTED),
         client.errors(since=now - window, limit=LISTED),
-        _series(client, now, window),
+        client.history(since=now - window, buckets=BUCKETS),
     )
     waits = sorted((row for row in queues if row.oldest is not None), key=lambda row: row.oldest or 0.0)
     longest = sorted(is_open.items, key=lambda row: row.triggered or 0.0)
@@ -79,7 +85,7 @@ async def read_overview(client: Client, window: float) -> Overview:
         queues=tuple(waits[:LISTED]),
         errors=errors,
         longest=tuple(longest[:LISTED]),
-        longest_complete=is_open.next is None,
+        longest_complete=is_open.searched.complete and (not are_few or is_open.next is None),
         workers=WorkersTold(
             count=len(workers),
             slots=sum(row.slots for row in workers),
@@ -88,13 +94,6 @@ async def read_overview(client: Client, window: float) -> Overview:
         ),
         newest=newest.items,
     )
-
-
-async def _series(client: Client, now: float, window: float) -> list[Bucket]:
-    """Count what ended in parts whose edges stay where they are, so that what is over is not counted again."""
-    width = max(1.0, window // BUCKETS)
-    until = (now // width + 1) * width
-    return await client.history(since=until - width * BUCKETS, until=until, buckets=BUCKETS)
 
 
 def _counts(queues: list[QueueRow], workers: list[WorkerRow], series: list[Bucket], now: float) -> Counts:

@@ -14,7 +14,7 @@ from jetflow.client import Client
 from jetflow.dashboard.detail import read_trace
 from jetflow.dashboard.overview import Overview, read_overview
 from jetflow.dashboard.problems import Problem
-from jetflow.runs.query.rows import Change, RunTotals
+from jetflow.runs.query.rows import RunTotals
 
 MOST_IDS: Final = 500
 """Ids that one event of ``runs`` has at most."""
@@ -90,16 +90,8 @@ async def _roots(client: Client) -> AsyncGenerator[RootChanges]:
     async with aclosing(client.follow_roots()) as changes:
         async for change in changes:
             is_end = change.kind == "run"
-            if not is_end and not await _is_first(client, change):
-                continue  # a further step of a run that has begun before
             began, ended = (() if is_end else (change.run,)), ((change.run,) if is_end else ())
             yield RootChanges(at=time(), began=began, ended=ended)
-
-
-async def _is_first(client: Client, change: Change) -> bool:
-    """Tell whether a task is the first one of its run, as far as the newest declaration tells."""
-    declared = (await client.declarations()).get(change.workflow or "")
-    return declared is None or change.step == declared.graph.first
 
 
 async def _run(client: Client, run_id: str) -> AsyncGenerator[Any]:

@@ -10,7 +10,7 @@ import msgspec
 
 from jetflow.broker.attendance import WAITED
 from jetflow.broker.session import Session
-from jetflow.broker.store import Stored, collect
+from jetflow.broker.store import Stored
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
@@ -43,9 +43,9 @@ class StepRecords:
         """Read all of them."""
         names, store, found = session.names, session.store, cls()
         ended, joined, tried = await asyncio.gather(
-            collect(store.pages(names.records_stream, names.steps_of_run(root, run))),
-            collect(store.pages(names.records_stream, names.joins_of_run(root, run))),
-            collect(store.pages(names.records_stream, names.attempts_of_run(root, run))),
+            store.all_of(names.records_stream, names.steps_of_run(root, run)),
+            store.all_of(names.records_stream, names.joins_of_run(root, run)),
+            store.all_of(names.records_stream, names.attempts_of_run(root, run)),
         )
         for message in ended:
             found.outcomes[last_token(message.subject)] = decode_outcome(message.body)

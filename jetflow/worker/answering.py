@@ -99,6 +99,7 @@ class Answering:
             failed=counts.failed,
             retried=counts.retried,
             redelivered=counts.redelivered,
+            swept=counts.swept,
             running=tuple(self._row(work, body) for work, body in running[-SHOWN:]),
         )
         self._session.connection.send(reply, encode(row))

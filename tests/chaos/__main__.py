@@ -27,10 +27,11 @@ import uvloop
 
 import jetflow
 from tests.chaos.account import SECRET, user
-from tests.chaos.checker import Verdict, check, unsettled
+from tests.chaos.checker import Streams, Verdict, check, unsettled
 from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
+from tests.chaos.looker import Looker
 from tests.chaos.processes import WorkerProcess
 from tests.chaos.progress import say
 from tests.chaos.proxy import Proxy
@@ -68,6 +69,7 @@ class Chaos:
             depth=given.depth,
         )
         self._fault_rng = random.Random(rng.random())
+        self.looker = Looker(self.servers, NAMESPACE, self.driver, random.Random(rng.random()))
         self.found_wrong = False
 
     async def run(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class Chaos:
         self.faults = Faults(self.servers, self.workers, self.driver, NAMESPACE, self._fault_rng, given.only)
         driving = asyncio.create_task(self.driver.run())
         progress = asyncio.create_task(self._progress())
+        looking = asyncio.create_task(self.looker.run())
         started = monotonic()
         try:
             await self._either(driving, self.faults.run(given.seconds))
@@ -92,13 +95,18 @@ class Chaos:
             await self._quiet(driving)
             say(f"{monotonic() - started:6.1f} s  quiet {monotonic() - healed:.1f} s after healing: checking")
         finally:
-            progress.cancel()
-            driving.cancel()
-            await asyncio.gather(progress, driving, return_exceptions=True)
+            for task in (progress, driving, looking):
+                task.cancel()
+            _, _, looked = await asyncio.gather(progress, driving, looking, return_exceptions=True)
         client = await self.servers.connect()
         try:
             died_in = begun(diary for worker in self.workers for diary in worker.deadly_diaries)
             verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted, died_in)
+            streams = Streams(NAMESPACE)
+            await streams.read(client)
+            verdict.wrong += await self.looker.complaints(streams)
+            if not isinstance(looked, asyncio.CancelledError):
+                verdict.wrong.append(f"nobody looked on to the end: {looked!r}")
         finally:
             await client.close()
         await asyncio.gather(*(worker.close(grace=15.0) for worker in self.workers))
@@ -225,6 +233,7 @@ class Chaos:
             "joins_sealed": verdict.joins,
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,
+            "looks_at_totals": self.looker.looks,
             "of_these_across_restarts": verdict.across_restarts,
             "bodies_executed": counts["executed"],
             "redelivered": counts["redelivered"],

@@ -62,6 +62,7 @@ async def test_nothing_is_lost_in_a_short_run() -> None:
     report = json.loads(output)
     assert [report[name] for name in ("lost", "doubled", "early", "stuck", "wrong")] == [0, 0, 0, 0, 0]
     assert report["children"] > 0
+    assert report["looks_at_totals"] > 0
     assert processes_of(process.pid) == []
 
 

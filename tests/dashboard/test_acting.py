@@ -214,6 +214,18 @@ async def test_values_may_be_kept_back_or_redacted(place: Place) -> None:
     assert answer.headers["x-digest"] == ""
 
 
+async def test_a_value_that_is_lost_is_told_and_its_run_is_shown(place: Place) -> None:
+    api = await place.api(None)
+    async with place.worker():
+        run = await place.client.trigger("large", 600_000)
+        await run.result(PATIENCE)
+    session = place.client._session
+    await session.connection.api(f"STREAM.PURGE.{session.names.values_stream}")
+    assert (await api.get(f"runs/{run.id}")).json()["run"]["status"] == "succeeded"
+    answer = await api.get(f"runs/{run.id}/output")
+    assert (answer.status_code, answer.json()["type"]) == (410, "urn:jetflow:lost-value")
+
+
 async def test_an_action_that_is_no_action_is_refused_where_it_is_granted() -> None:
     with pytest.raises(ValueError, match=r"'fly' is no action: there are bulk, cancel"):
         Access(actions=frozenset({"fly"}))  # pyright: ignore[reportArgumentType]

@@ -60,6 +60,10 @@ async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch
         assert len((await viewer.children(run.id)).items) == 30
         assert len((await viewer.children(run.id, status="failed")).items) == 10
         assert (await viewer.children(run.id, sort="-status", limit=10)).items[9].status == "failed"
+        assert [row.id for row in (await viewer.runs(sort="-took", search="k")).items] == [run.id]
+        assert {one.workflow for one in await viewer.summary(since=time.time() - 600)} == {"fan"}
+        assert [node.totals.failed for node in (await viewer.tree(run.id)).children] == [10]
+        assert {check.name: check.state for check in (await viewer.doctor()).checks if check.state != "ok"} == {}
         assert (await viewer.errors(run.id)).total == 10
         assert (await viewer.errors()).total == 10
         assert [queue.workflow for queue in await viewer.queues()] == ["fan", "leaf"]

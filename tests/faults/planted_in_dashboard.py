@@ -85,13 +85,6 @@ DASHED: Final = (
         (f"{_LIVE}::test_a_run_is_told_from_its_begin_to_its_end",),
     ),
     Fault(
-        "further steps are told as new runs",
-        "dashboard/topics.py",
-        "            if not is_end and not await _is_first(client, change):\n",
-        "            if False:\n",
-        (f"{_LIVE}::test_new_runs_and_ends_are_told",),
-    ),
-    Fault(
         "links do not know where the dashboard is mounted",
         "dashboard/pages.py",
         "text.replace(BASE, f'<base href=\"{prefix}/\">')",
@@ -110,7 +103,7 @@ DASHED: Final = (
         "dashboard/detail.py",
         "values=False",
         "values=True",
-        (f"{_READING}::test_a_large_value_is_read_in_part_and_loaded_whole",),
+        (f"{_ACTING}::test_a_value_that_is_lost_is_told_and_its_run_is_shown",),
     ),
     Fault(
         "the head of a value is all of it",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
 from patience import PATIENCE, until
 
 from jetflow import Client, Context, InvalidQuery, Retry, RunFailed, UnknownRun, Worker, Workflow, workflow
+from jetflow.runs.query.child_tables import ChildTable
+from jetflow.runs.query.shapes import Firsts
+from jetflow.wire.filters import Filters
 
 
 @workflow("leaf", retry=Retry(attempts=1))
@@ -117,6 +122,20 @@ async def test_children_of_several_steps_and_workflows(client: Client, worker: C
     assert [row.step for row in page.items] == ["right", "right"]
 
 
+async def test_a_mark_without_its_end_counts_for_nothing(client: Client, worker: Callable[..., Worker]) -> None:
+    """As one that a worker leaves which dies between mark and end, and another one ends the run well."""
+    async with worker([fan, leaf]):
+        run = await client.trigger(fan, 8)
+        await run.result(PATIENCE)
+    child = (await client.children(run.id, status="succeeded")).items[0].id
+    names = client._session.names
+    mark = Filters(names).marks(run.id, run.id, step="run", status="failed", workflow="leaf").replace("*", child)
+    await client._session.publisher.store(mark, b"")
+    found = await client.totals(run.id)
+    assert (found.totals.succeeded, found.totals.failed) == (7, 1)
+    assert (found.steps[0].totals.failed, found.workflows[0].failed) == (1, 1)
+
+
 async def test_open_children_are_counted_and_listed(client: Client, worker: Callable[..., Worker]) -> None:
     @workflow("parent")
     async def parent(_: None, ctx: Context) -> None:
@@ -219,3 +238,95 @@ async def test_a_table_follows_what_ends(
         await run.result(PATIENCE)
     assert (await client.children(run.id, status="open")).total == 0
     assert (await client.children(run.id, status="succeeded", sort="-n")).items[0].n == 4
+
+
+async def test_root_runs_are_sorted_searched_and_summed_up(client: Client, worker: Callable[..., Worker]) -> None:
+    before = time.time() - 60
+    async with worker([fan, leaf]):
+        for number in (3, 7, 5):
+            run = await client.trigger(leaf, number, key=f"k{number}", metadata={"who": f"Ann-{number}"})
+            with contextlib.suppress(RunFailed):
+                await run.result(PATIENCE)
+        await (await client.trigger(fan, 20)).result(PATIENCE)
+    by_key = await client.runs(sort="-key", limit=2)
+    assert ([row.key for row in by_key.items], by_key.total) == (["k7", "k5"], 4)
+    assert by_key.searched.complete
+    rest = await client.runs(sort="-key", limit=2, after=by_key.next)
+    assert [row.key for row in rest.items] == ["k3", None]
+    assert (rest.next, rest.took is not None) == (None, True)
+    for text in ("UNLUCKY", "k7", "ann-7"):
+        assert [row.key for row in (await client.runs(search=text)).items] == ["k7"], text
+    assert (await client.runs(search="leaf", status="succeeded", workflow="leaf")).total == 2
+    assert (await client.runs(search="k", metadata={"who": "Ann-5"})).items[0].key == "k5"
+    sums = {one.workflow: one for one in await client.summary(since=before)}
+    assert (sums["leaf"].runs, sums["leaf"].succeeded, sums["leaf"].failed, sums["fan"].runs) == (3, 2, 1, 1)
+    assert (await client.runs(sort="took", since=time.time() + 60)).total == 0
+    with pytest.raises(InvalidQuery, match="sort is 'n'"):
+        await client.runs(sort="n")
+    waiting = await client.trigger(leaf, 9)
+    await until(lambda: _has(client, waiting.id, "open"))
+    await client.cancel(waiting.id)
+    async with worker([fan, leaf]):
+        await until(lambda: _has(client, waiting.id, "cancelled"))
+
+
+async def _has(client: Client, run: str, status: str) -> bool:
+    return [row.id for row in (await client.runs(search=run, status=status)).items] == [run]
+
+
+async def test_a_table_that_is_not_whole_yet_says_so(
+    client: Client, worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_read = asyncio.Event()
+    read = ChildTable._read
+
+    async def late(table: ChildTable, firsts: Firsts) -> None:
+        await may_read.wait()
+        await read(table, firsts)
+
+    monkeypatch.setattr(ChildTable, "_read", late)
+    async with worker([fan, leaf]):
+        run = await client.trigger(fan, 20)
+        await run.result(PATIENCE)
+    page = await client.children(run.id, sort="-n", limit=3, within=0.01)
+    assert ([row.key for row in page.items], page.loaded, page.next) == (["0", "1", "2"], 0.0, None)
+    page = await client.children(run.id, search="1", within=0.01)
+    assert (page.items, page.searched.complete, page.loaded) == ((), False, 0.0)
+    may_read.set()
+    page = await client.children(run.id, sort="-n", limit=3)
+    assert ([row.key for row in page.items], page.loaded) == (["19", "18", "17"], 1.0)
+    assert page.took is not None
+    assert page.took.p50 <= page.took.p95 <= page.took.most
+
+
+async def test_a_tree_is_rolled_up_by_step_and_workflow(client: Client, worker: Callable[..., Worker]) -> None:
+    flow = Workflow("top")
+
+    @flow.step
+    async def wide(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(fan, [20, 30])
+
+    @flow.step
+    async def near(_: None, ctx: Context) -> None:
+        await ctx.spawn_workflows(leaf, range(3))
+
+    async with worker([flow, fan, leaf]):
+        run = await client.trigger(flow)
+        await run.result(PATIENCE)
+    tree = await client.tree(run.id)
+    assert tree.searched.complete
+    nodes = {(node.step, node.workflow): node for node in tree.children}
+    assert set(nodes) == {("wide", "fan"), ("near", "leaf")}
+    fans = nodes["wide", "fan"]
+    assert (fans.totals.spawned, fans.totals.succeeded, len(fans.runs)) == (2, 2, 2)
+    [below] = fans.children
+    assert (below.step, below.workflow, below.runs, below.children) == ("run", "leaf", (), ())
+    assert (below.totals.spawned, below.totals.succeeded, below.totals.failed, below.totals.open) == (50, 45, 5, 0)
+    assert below.took is not None
+    assert (below.first or 0.0) <= (below.last or 0.0)
+    [cut, _] = sorted((await client.tree(run.id, depth=1)).children, key=lambda node: node.workflow)
+    assert (cut.children, cut.deeper) == ((), True)
+    [of_fan] = (await client.tree(fans.runs[0])).children
+    assert of_fan.totals.spawned in (20, 30)
+    with pytest.raises(InvalidQuery, match="depth is 0"):
+        await client.tree(run.id, depth=0)

@@ -14,6 +14,12 @@ import pytest
 BOUND = 30.0
 """Seconds that a line of output, or the end of a command, may take."""
 
+CONNECTING = (
+    *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
+    *("workflows", "graph", "pause", "resume", "dashboard"),
+)
+"""Commands that take a namespace."""
+
 FLOWS = """
 import asyncio
 import time

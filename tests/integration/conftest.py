@@ -12,13 +12,7 @@ from pathlib import Path
 import pytest
 
 from jetflow.server import NatsServer
-from tests.integration.commands import FLOWS, Command, Start
-
-CONNECTING = (
-    *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
-    *("workflows", "graph", "pause", "resume", "dashboard"),
-)
-"""Commands that take a namespace."""
+from tests.integration.commands import CONNECTING, FLOWS, Command, Start
 
 
 @pytest.fixture

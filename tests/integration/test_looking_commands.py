@@ -280,3 +280,59 @@ def test_a_view_shows_counts_rate_and_time_left() -> None:
     text = "\n".join(drawn(wide(3), 23))
     assert "41,204 of 100,000 children" in text
     assert "41,200 succeeded" in text
+
+
+async def test_every_command_fits_on_a_terminal(start: Start) -> None:
+    """Each on 80 columns; what is wider is cut or wrapped by the command, and not by the terminal."""
+    async with working(start):
+        parent = await triggered(start, "total-squares", '{"items": [1, 2, 3]}', "--key", "k" * 100)
+        await triggered(start, "broken", "7")
+        commands: dict[tuple[str, ...], str] = {
+            ("list",): parent,
+            ("list", "--sort", "-took", "--search", "square"): parent,
+            ("show", parent, "--tree", "--errors", "--stack", "--status", "succeeded"): "spread → square  3",
+            ("watch", parent): "3 of 3 children",
+            ("errors",): "1 failure",
+            ("queues",): "square",
+            ("workers", "--running"): "no step runs",
+            ("top", "--once"): "jetflow top",
+            ("workflows",): "spread",
+            ("graph", "total-squares"): "└─ report",
+            ("pause", "square"): "square: run paused",
+            ("resume", "square"): "square: run resumed",
+            ("trigger", "square", "4", "--wait"): "16",
+            ("doctor",): "nats-server",
+            ("cancel", parent): "ended already",
+        }
+        for command, told in commands.items():
+            ended = await on_terminal(start, *command)
+            assert told in ended.output, command
+            assert max(map(len, lines_of(ended))) <= COLUMNS, command
+
+
+async def test_what_a_run_has_spawned_is_shown_as_a_tree(start: Start) -> None:
+    async with working(start):
+        parent = await triggered(start, "total-squares", '{"items": [1, 2, 3]}')
+        alone = await triggered(start, "square", "3")
+    shown = (await run(start, "show", parent, "--tree", "--children", "0")).output
+    assert "  spread → square  3  3 succeeded  p50 " in shown
+    [node] = json.loads((await run(start, "show", parent, "--tree", "--json")).output)["tree"]["children"]
+    assert (node["step"], node["workflow"], node["totals"]["spawned"], len(node["runs"])) == ("spread", "square", 3, 3)
+    assert "nothing spawned" in (await run(start, "show", alone, "--tree")).output
+
+
+async def test_the_doctor_tells_what_is_worth_a_look(start: Start) -> None:
+    async with working(start):
+        well = await run(start, "doctor", "--json")
+        found = {check["name"]: check for check in json.loads(well.output)["checks"]}
+        assert {check["state"] for check in found.values()} == {"ok"}
+        assert well.status == 0
+        assert {"server", "streams", "account", "clock", "rights", "workers", "queues", "swept"} <= found.keys()
+        await run(start, "pause", "square")
+    await run(start, "trigger", "square", "1")
+    await run(start, "trigger", "broken", "1")
+    ill = await run(start, "doctor")
+    assert ill.status == 1
+    assert re.search(r"look +paused +paused: square/run \(jetflow resume", ill.output)
+    assert re.search(r"look +queues +tasks wait, and no worker pulls: broken/run", ill.output)
+    assert re.search(r"look +workers +no worker answers: 2 tasks wait", ill.output)

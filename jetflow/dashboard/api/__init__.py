@@ -18,13 +18,14 @@ from jetflow.dashboard.api import (
     queues,
     run,
     runs,
+    trees,
     workers,
     workflows,
 )
 from jetflow.dashboard.endpoints import Endpoint
 
 _SUBJECTS = (
-    *(meta, overview, runs, run, children, errors, history, payloads, actions, bulk),
+    *(meta, overview, runs, run, children, errors, history, trees, payloads, actions, bulk),
     *(workflows, queues, workers, doctor, live),
 )
 

@@ -1,27 +1,21 @@
-"""How one run came to where it is: its steps over time, and the runs below it, rolled up."""
+"""How one run came to where it is: its steps over time, and when its children ended."""
 
 from __future__ import annotations
 
-import asyncio
 from time import time
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-from msgspec import Meta
 
-from jetflow.client import Client
 from jetflow.dashboard.detail import read_trace
 from jetflow.dashboard.endpoints import Ask, Endpoints
-from jetflow.runs.query.rows import Bucket, RunTotals
+from jetflow.runs.query.rows import Bucket
 from jetflow.runs.trace import StepTrace
 
 ENDPOINTS = Endpoints()
 
 PARTS: Final = 60
 """Parts of the time over which the ends of children are counted."""
-
-FEW: Final = 10
-"""Children that are shown one by one in a tree, at most."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,41 +105,3 @@ def _wait(spans: list[Span], step: str, kind: str, attempt: int, since: float | 
     if since is not None and (until is None or until > since):
         waited: Literal["queued", "backoff"] = "backoff" if kind == "backoff" else "queued"
         spans.append(Span(step=step, kind=waited, attempt=attempt, since=since, until=until))
-
-
-class TreeQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """``depth`` is how many levels below the run are shown."""
-
-    depth: Annotated[int, Meta(ge=1, le=6)] = 3
-
-
-class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A run with the totals of its children, which are listed one by one where they are ten or less."""
-
-    id: str
-    workflow: str
-    status: str
-    totals: RunTotals
-    key: str | None = None
-    step: str | None = None
-    children: tuple[TreeNode, ...] | None = None
-
-
-@ENDPOINTS.get("runs/{id}/tree")
-async def tree(ask: Ask, query: TreeQuery) -> TreeNode:
-    """Show the runs below a run, rolled up where they are many."""
-    lineage = await ask.client.lineage(ask.run)
-    own = lineage.path[-1]
-    return await _node(ask.client, own.id, own.workflow, own.key, own.step, query.depth)
-
-
-async def _node(client: Client, run_id: str, workflow: str, key: str | None, step: str | None, depth: int) -> TreeNode:
-    totals = await client.totals(run_id)
-    children: tuple[TreeNode, ...] | None = None
-    if depth and 0 < totals.totals.spawned <= FEW:
-        page = await client.children(run_id, limit=FEW)
-        below = [_node(client, row.id, row.workflow, row.key, row.step, depth - 1) for row in page.items]
-        children = tuple(await asyncio.gather(*below))
-    return TreeNode(
-        id=run_id, workflow=workflow, status=totals.status, totals=totals, key=key, step=step, children=children
-    )

@@ -15,7 +15,11 @@ ENDPOINTS = Endpoints()
 
 
 class RunsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """``since`` and ``until`` are seconds since the epoch; ``meta.<name>`` are members of the metadata."""
+    """``since`` and ``until`` are seconds since the epoch; ``meta.<name>`` are members of the metadata.
+
+    ``q`` is text in the key, the workflow, the metadata or the error, or the beginning of the id. For it, and for
+    ``sort``, the runs of the last day are read.
+    """
 
     workflow: str | None = None
     status: str | None = None
@@ -23,6 +27,8 @@ class RunsQuery(msgspec.Struct, forbid_unknown_fields=True):
     until: float | None = None
     key: str | None = None
     meta: dict[str, str] = {}
+    q: str | None = None
+    sort: str | None = None
     after: str | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
@@ -37,6 +43,8 @@ async def list_runs(ask: Ask, query: RunsQuery) -> Page[RunRow]:
         until=query.until,
         key=query.key,
         metadata=query.meta or None,
+        search=query.q,
+        sort=query.sort,
         after=query.after,
         limit=query.limit,
     )

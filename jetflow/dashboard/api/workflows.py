@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import time
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -12,23 +12,20 @@ from msgspec import Meta
 from jetflow.dashboard.endpoints import Ask, Endpoints
 from jetflow.drawing.layout import Layout, laid_out
 from jetflow.engine.graph import Graph
-from jetflow.runs.query.rows import QueueRow
+from jetflow.runs.query.rows import QueueRow, WorkflowSummary
 from jetflow.wire.records import Declaration, DeclaredStep
 
 ENDPOINTS = Endpoints()
 
-AT_ONCE: Final = 100
-"""Workflows whose runs are counted."""
-
 
 class WindowQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """``window`` is seconds up to now, in which runs are counted."""
+    """``window`` is seconds up to now, in which runs are counted: a day at most."""
 
-    window: Annotated[float, Meta(ge=60, le=30 * 86400)] = 86400.0
+    window: Annotated[float, Meta(ge=60, le=86400)] = 86400.0
 
 
 class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One workflow. ``failed`` are root runs that ended so in the window, None where there are too many workflows.
+    """One workflow. ``triggered`` and ``failed`` are root runs of the window, ``summary`` tells more of them.
 
     ``waiting`` and ``held`` are tasks of all its steps, of root runs and of children.
     """
@@ -39,8 +36,9 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
     doc: str = ""
     source: str = ""
     deadline: float | None = None
-    triggered: int | None = None
-    failed: int | None = None
+    triggered: int = 0
+    failed: int = 0
+    summary: WorkflowSummary | None = None
     waiting: int = 0
     held: int = 0
 
@@ -62,30 +60,18 @@ class WorkflowDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 @ENDPOINTS.get("workflows")
 async def workflows(ask: Ask, query: WindowQuery) -> list[WorkflowRow]:
-    """List the workflows that are declared."""
-    found, queues = await asyncio.gather(ask.client.declarations(), ask.client.queues())
-    since = time() - query.window
-    counts: dict[str, tuple[int | None, int | None]] = {}
-    if len(found) <= AT_ONCE:
-        read = await asyncio.gather(*(_counts(ask, name, since) for name in found))
-        counts = dict(zip(found, read, strict=True))
+    """List the workflows that are declared, with what has become of their root runs."""
+    found, queues, summaries = await asyncio.gather(
+        ask.client.declarations(), ask.client.queues(), ask.client.summary(since=time() - query.window)
+    )
+    by_name = {summary.workflow: summary for summary in summaries}
     return [
-        _row(name, declaration, counts.get(name, (None, None)), [row for row in queues if row.workflow == name])
+        _row(name, declaration, by_name.get(name), [row for row in queues if row.workflow == name])
         for name, declaration in found.items()
     ]
 
 
-async def _counts(ask: Ask, workflow: str, since: float) -> tuple[int | None, int | None]:
-    began, failed = await asyncio.gather(
-        ask.client.runs(workflow=workflow, since=since, limit=1),
-        ask.client.runs(workflow=workflow, status="failed", since=since, limit=1),
-    )
-    return began.total, failed.total
-
-
-def _row(
-    name: str, declaration: Declaration, counts: tuple[int | None, int | None], queues: list[QueueRow]
-) -> WorkflowRow:
+def _row(name: str, declaration: Declaration, summary: WorkflowSummary | None, queues: list[QueueRow]) -> WorkflowRow:
     nodes = declaration.graph.nodes
     first = declaration.steps.get(nodes[0].name, DeclaredStep()) if nodes else DeclaredStep()
     return WorkflowRow(
@@ -95,8 +81,9 @@ def _row(
         doc=first.doc,
         source=first.source,
         deadline=declaration.deadline,
-        triggered=counts[0],
-        failed=counts[1],
+        triggered=0 if summary is None else summary.runs,
+        failed=0 if summary is None else summary.failed,
+        summary=summary,
         waiting=sum(row.waiting for row in queues),
         held=sum(row.held for row in queues),
     )

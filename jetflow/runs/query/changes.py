@@ -13,6 +13,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.tailing import Tail
 from jetflow.engine.tasks import NONE
 from jetflow.runs.located import locate
+from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.rows import Change
 from jetflow.wire.filters import Filters
 
@@ -75,7 +76,7 @@ async def follow_run(session: Session, run: str, after: int | None) -> AsyncGene
                 return
 
 
-async def follow_roots(session: Session) -> AsyncGenerator[Change]:
+async def follow_roots(session: Session, declared: Declared) -> AsyncGenerator[Change]:
     """Yield new root runs, and the ends of root runs, for ever."""
     names, store, filters = session.names, session.store, Filters(session.names)
     tasks, records = await asyncio.gather(
@@ -89,7 +90,9 @@ async def follow_roots(session: Session) -> AsyncGenerator[Change]:
             async for page in store.pages(names.tasks_stream, filters.first_tasks_of_roots(), after=after):
                 for message in page:
                     after = message.sequence
-                    await _put(changes, message.subject, message.sequence)
+                    _, _, _, workflow, step, *_ = message.subject.split(".")
+                    if await declared.is_first(workflow, step):
+                        await _put(changes, message.subject, message.sequence)
             await asyncio.sleep(NEW_ROOTS_EVERY)
 
     async def look_for_ends() -> None:

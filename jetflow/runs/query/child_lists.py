@@ -7,12 +7,13 @@ from the outcomes, leaving out the others.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from jetflow.broker.seeking import Seeker
+from jetflow.broker.seeking import Landmarks, Place, Seeker
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.graph import START
@@ -31,6 +32,9 @@ MOST_AT_ONCE: Final = 1000
 
 MOST_READ: Final = 20_000
 """Messages that are read for one page at most; it says so if that was not all."""
+
+REMEMBERED: Final = 100
+"""Lists in which it is remembered which place stands where."""
 
 MakeRows: TypeAlias = Callable[[Sequence[Stored]], Coroutine[Any, Any, list[tuple[ChildRow, int]]]]
 
@@ -126,18 +130,23 @@ class ChildLists:
         self._session = session
         self._declared = declared
         self._rows = ChildRows(session, declared)
+        self._landmarks: OrderedDict[str, Landmarks] = OrderedDict()
 
     async def page(self, asked: ChildQuestion, cursor: Cursor, limit: int) -> Page[ChildRow]:
         """Return the page that begins behind a cursor, or at its place where it names no sequence."""
         source = await self._source(asked)
         after, place = cursor.at or source.behind, cursor.n
+        landmarks = self._landmarks_of(asked, source)
         if cursor.n and not cursor.at:
-            seeker = Seeker(self._session.store, source.stream, source.subject, behind=source.behind)
+            store = self._session.store
+            seeker = Seeker(store, source.stream, source.subject, behind=source.behind, landmarks=landmarks)
             after, place = await seeker.near(cursor.n)
         reading = _Reading(asked, source, limit, after, skip=max(0, cursor.n - place))
         total = await reading.read(self._session)
         begin = place + reading.skipped
         rows = reading.rows
+        if rows and source.exact:
+            landmarks.add(Place(reading.after, begin + len(rows)))
         if asked.status is None and source.exact:
             rows = [msgspec.structs.replace(row, n=begin + at) for at, row in enumerate(rows)]
         back = Cursor(asked.question, 0, max(0, begin - limit))
@@ -148,6 +157,16 @@ class ChildLists:
             total=place + total if source.exact else None,
             searched=Searched(runs=reading.read_so_far, complete=not reading.left or len(rows) == limit),
         )
+
+    def _landmarks_of(self, asked: ChildQuestion, source: _Source) -> Landmarks:
+        """Return what is known of a list, as long as nothing of it is removed: of one that is cancelled, nothing."""
+        if asked.located.outcome is not None and asked.located.outcome.status == "cancelled":
+            return Landmarks()
+        landmarks = self._landmarks.setdefault(source.subject, Landmarks())
+        self._landmarks.move_to_end(source.subject)
+        if len(self._landmarks) > REMEMBERED:
+            self._landmarks.popitem(last=False)
+        return landmarks
 
     async def _source(self, asked: ChildQuestion) -> _Source:
         names, filters = self._session.names, Filters(self._session.names)

@@ -1,8 +1,8 @@
 """All children of a run in memory, for sorting, searching and finding those that are open.
 
-A table holds what is sorted and searched by, in arrays; the rows of a page are read by their subjects. It is loaded by
-two readings of the streams, and at each question what was stored since is read. The tables of one client have a million
-rows at most; the one that was asked least lately goes first.
+A table holds what is sorted and searched by, in columns; the rows of a page are read by their subjects. It is loaded by
+two readings of the streams, which go on by the same consumers at each question. The tables of one client have two
+million rows at most; the one that was asked least lately goes first.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from jetflow.broker.growing import Growing
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.engine.tasks import Failure
 from jetflow.errors import InvalidQuery
 from jetflow.runs.located import Located
 from jetflow.runs.query.child_rows import ChildRows
+from jetflow.runs.query.columns import SORTS, Choice, Columns, End, Kind
 from jetflow.runs.query.cursors import Cursor
 from jetflow.runs.query.declared import Declared
-from jetflow.runs.query.rows import ChildRow, Page, Searched
+from jetflow.runs.query.rows import ChildRow, Page, Searched, Took
+from jetflow.runs.query.shapes import Firsts, by_workflow
 from jetflow.runs.tasks import triggered_at
 from jetflow.wire.filters import Filters
 from jetflow.wire.records import MalformedTask, parse_task
 
-MOST_ROWS: Final = 1_000_000
+MOST_ROWS: Final = 2_000_000
 """Rows of all tables."""
 
 FEW: Final = 20_000
@@ -38,32 +40,13 @@ FEW: Final = 20_000
 FRESH: Final = 1.0
 """Seconds for which a table is taken as it is."""
 
-STATUSES: Final = ("open", "succeeded", "failed", "timed_out", "cancelled")
-"""In the order in which they are sorted."""
+ORDERS: Final = 8
+"""Orders that a table remembers."""
 
-SORTS: Final = ("n", "status", "key", "workflow", "queued", "started", "ended", "took", "attempts", "worker")
+SHARE: Final = 10
+"""What took n seconds to be sorted is not sorted again for this many times n."""
 
-
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which children are asked for, and in which order."""
-
-    step: str | None = None
-    workflow: str | None = None
-    status: str | None = None
-    search: str = ""
-    sort: str = "n"
-
-
-class _End(msgspec.Struct):
-    status: str = "failed"
-    attempt: int = 1
-    started: float = 0.0
-    ended: float = 0.0
-    worker: str = ""
-    error: Failure | None = None
-
-
-_read_end: Final = msgspec.json.Decoder(_End).decode
+_read_end: Final = msgspec.json.Decoder(End).decode
 
 
 def check_sort(sort: str | None) -> None:
@@ -85,199 +68,181 @@ class ChildTables:
         self._rows = ChildRows(session, declared)
         self._tables: OrderedDict[str, ChildTable] = OrderedDict()
 
-    async def page(self, located: Located, choice: Choice, cursor: Cursor, limit: int) -> Page[ChildRow]:
+    async def page(
+        self, located: Located, choice: Choice, cursor: Cursor, limit: int, within: float | None
+    ) -> Page[ChildRow] | float:
         """Return a page of the children that are chosen, from a place on.
+
+        If the table is not whole ``within`` so many seconds, return how much of it is read, from 0 to 1: it goes on.
 
         Raises:
             InvalidQuery: the run has more children than a table holds.
         """
         table = self._tables.get(located.run)
         if table is None:
-            table = self._tables[located.run] = ChildTable(self._session, self._declared, located)
+            table = self._tables[located.run] = ChildTable(self._session, located)
         self._tables.move_to_end(located.run)
         try:
-            await table.bring_up_to_date()
+            if not await table.bring_up_to_date(by_workflow(await self._declared.firsts()), within):
+                return table.share
         finally:
             self._bound()
-        places = await table.ordered(choice)
-        begin = min(cursor.n, len(places))
-        shown = places[begin : begin + limit]
+        order = await table.ordered(choice, goes_on=cursor.n > 0)
+        begin = min(cursor.n, len(order.places))
+        shown = order.places[begin : begin + limit]
         end = begin + len(shown)
         return Page(
-            items=await self._rows_of(table, shown),
-            next=Cursor(cursor.question, 0, end).text() if end < len(places) else None,
+            items=await self._rows_of(table, located, shown),
+            next=Cursor(cursor.question, 0, end).text() if end < len(order.places) else None,
             previous=Cursor(cursor.question, 0, max(0, begin - limit)).text() if begin else None,
-            total=len(places),
-            searched=Searched(runs=len(table)),
+            total=len(order.places),
+            searched=Searched(runs=len(table.columns)),
+            took=order.took,
         )
 
     def _bound(self) -> None:
-        while len(self._tables) > 1 and sum(map(len, self._tables.values())) > MOST_ROWS:
-            self._tables.popitem(last=False)
-        for run in [run for run, table in self._tables.items() if table.is_too_large]:
-            del self._tables[run]
+        while len(self._tables) > 1 and sum(len(table.columns) for table in self._tables.values()) > MOST_ROWS:
+            _, oldest = self._tables.popitem(last=False)
+            oldest.let_go()
+        for run in [run for run, table in self._tables.items() if len(table.columns) > MOST_ROWS]:
+            self._tables.pop(run).let_go()
 
-    async def _rows_of(self, table: ChildTable, places: list[int]) -> tuple[ChildRow, ...]:
-        names = self._session.names
-        subjects = [table.subjects[place] for place in places]
+    async def _rows_of(self, table: ChildTable, located: Located, places: Sequence[int]) -> tuple[ChildRow, ...]:
+        names, columns = self._session.names, table.columns
+        subjects = [
+            names.task(kind.workflow, kind.first, located.root, located.run, columns.id(place))
+            for place in places
+            if (kind := columns.kind(place))
+        ]
         messages: dict[str, Stored] = {}
         async for page in self._session.store.many(names.tasks_stream, subjects):
             messages.update((message.subject, message) for message in page)
         stored = [messages[subject] for subject in subjects if subject in messages]
         rows = {row.id: row for row, _ in await self._rows.of_tasks(stored)}
         return tuple(
-            msgspec.structs.replace(rows[run], n=place)
-            for place in places
-            if (run := table.subjects[place].split(".")[7]) in rows
+            msgspec.structs.replace(rows[run], n=place) for place in places if (run := columns.id(place)) in rows
         )
 
 
-class ChildTable:
-    """The children of one run. ``subjects`` are those of their first tasks."""
+class _Order(NamedTuple):
+    """The places of a choice, of which version of the table, until when they do, and how long the rows took."""
 
-    def __init__(self, session: Session, declared: Declared, located: Located) -> None:
-        self._session = session
-        self._declared = declared
-        self._located = located
+    places: array[int]
+    version: int
+    until: float
+    took: Took | None
+
+
+class ChildTable:
+    """The children of one run."""
+
+    def __init__(self, session: Session, located: Located) -> None:
+        names, filters = session.names, Filters(session.names)
+        run = located.root, located.run
+        connection, store = session.connection, session.store
+        self._run = located.run
+        self._tasks = Growing(connection, store, names.tasks_stream, filters.first_tasks(*run), bodies=False)
+        self._ends = Growing(connection, store, names.records_stream, filters.ends(*run), bodies=True)
         self._lock = asyncio.Lock()
         self._read_at = -FRESH
-        self._tasks_read = 0
-        self._ends_read = 0
-        self._place: dict[bytes, int] = {}
-        self._waiting: dict[bytes, _End] = {}
-        self._errors: dict[int, str] = {}
-        self._statuses = bytearray()
-        self._queued, self._started, self._ended = array("d"), array("d"), array("d")
-        self._attempts = array("i")
-        self._keys: list[str | None] = []
-        self._steps: list[str] = []
-        self._workers: list[str] = []
-        self._interned: dict[str, str] = {}
-        self.subjects: list[str] = []
-        self.is_too_large: bool = False
+        self._is_whole = False
+        self._reading: asyncio.Task[None] | None = None
+        self._orders: OrderedDict[Choice, _Order] = OrderedDict()
+        self.columns: Columns = Columns()
 
-    def __len__(self) -> int:
-        return len(self.subjects)
+    @property
+    def share(self) -> float:
+        """How much of what there is to read is read, from 0 to 1."""
+        expected = self._tasks.expected + max(self._ends.expected, self._tasks.expected)
+        return min(1.0, (self._tasks.read + self._ends.read) / expected) if expected else 0.0
 
-    async def bring_up_to_date(self) -> None:
-        """Read what was stored since the last time.
+    def let_go(self) -> None:
+        """Read no more, and have the server forget it."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._tasks.let_go()
+        self._ends.let_go()
+
+    async def bring_up_to_date(self, firsts: Firsts, within: float | None) -> bool:
+        """Read what was stored since the last time. Returns False of one that is not whole ``within`` so many seconds.
 
         Raises:
             InvalidQuery: there are more children than a table holds.
         """
-        async with self._lock:
+        if self._reading is None:
             if monotonic() - self._read_at < FRESH:
-                return
-            names, filters = self._session.names, Filters(self._session.names)
-            run = self._located.root, self._located.run
-            async for messages in self._pages(names.tasks_stream, filters.first_tasks(*run), self._tasks_read, True):
-                for message in messages:
-                    await self._add(message)
-                self._tasks_read = messages[-1].sequence
-                if len(self) > MOST_ROWS:
-                    self.is_too_large = True
+                return True
+            self._reading = asyncio.get_running_loop().create_task(self._read(firsts))
+            self._reading.add_done_callback(_heeded)
+        reading = self._reading
+        done, _ = await asyncio.wait([reading], timeout=within)
+        if not done:
+            return self._is_whole
+        if self._reading is reading:
+            self._reading = None
+        reading.result()
+        return True
+
+    async def _read(self, firsts: Firsts) -> None:
+        async with self._lock:
+            async for page in self._tasks.more():
+                for message in page:
+                    self._add(message, firsts)
+                if len(self.columns) > MOST_ROWS:
                     raise InvalidQuery(
-                        f"run {run[1]} has more than {MOST_ROWS:,} children: they are listed in spawn order and by the "
-                        "status of their ends, and not sorted or searched"
+                        f"run {self._run} has more than {MOST_ROWS:,} children: they are listed in spawn order and by "
+                        "the status of their ends, and not sorted or searched"
                     )
-            async for messages in self._pages(names.records_stream, filters.ends(*run), self._ends_read, False):
-                for message in messages:
+            async for page in self._ends.more():
+                for message in page:
                     self._end(message)
-                self._ends_read = messages[-1].sequence
             self._read_at = monotonic()
+            self._is_whole = True
 
-    def _pages(self, stream: str, subject: str, after: int, headers_only: bool) -> Any:
-        store = self._session.store
-        if after:
-            return store.pages(stream, subject, after=after)
-        return store.everything(stream, subject, headers_only=headers_only)
-
-    async def _add(self, message: Stored) -> None:
+    def _add(self, message: Stored, firsts: Firsts) -> None:
         try:
             task = parse_task(message.subject, message.headers, b"")
         except MalformedTask:
             return
-        run = bytes.fromhex(task.run)
-        if run in self._place or not await self._declared.is_first(task.workflow, task.step):
-            return
-        place = self._place[run] = len(self.subjects)
-        self.subjects.append(message.subject)
-        self._statuses.append(0)
-        self._queued.append(triggered_at(message))
-        self._started.append(0.0)
-        self._ended.append(0.0)
-        self._attempts.append(0)
-        self._keys.append(task.key)
-        self._steps.append(self._interned.setdefault(task.parent_step, task.parent_step))
-        self._workers.append("")
-        if (end := self._waiting.pop(run, None)) is not None:
-            self._take(place, end)
+        if task.step in firsts.get(task.workflow, (task.step,)):
+            kind = Kind(task.workflow, task.step, task.parent_step)
+            self.columns.add(bytes.fromhex(task.run), kind, task.key, triggered_at(message))
 
     def _end(self, message: Stored) -> None:
-        run = bytes.fromhex(message.subject[-32:])
         try:
             end = _read_end(message.body)
         except (msgspec.DecodeError, RecursionError):
-            end = _End()  # one that cannot be read has failed
-        place = self._place.get(run)
-        if place is None:
-            self._waiting[run] = end  # its task is read later, or is gone
-        else:
-            self._take(place, end)
+            end = End()  # one that cannot be read has failed
+        self.columns.end(bytes.fromhex(message.subject[-32:]), end)
 
-    def _take(self, place: int, end: _End) -> None:
-        status = "cancelled" if end.status == "skipped" else end.status
-        self._statuses[place] = STATUSES.index(status) if status in STATUSES else STATUSES.index("failed")
-        self._started[place], self._ended[place] = end.started, end.ended
-        self._attempts[place] = end.attempt
-        self._workers[place] = self._interned.setdefault(end.worker, end.worker)
-        if end.error is not None:
-            self._errors[place] = f"{end.error.type}: {end.error.message}".casefold()
+    async def ordered(self, choice: Choice, *, goes_on: bool) -> _Order:
+        """Return the places of those that are chosen, in their order.
 
-    async def ordered(self, choice: Choice) -> list[int]:
-        """Return `chosen`, without holding up the event loop where there are many."""
+        A list that ``goes_on`` behind a page stays in the order of that page. Many are sorted beside the event loop.
+        """
+        known = self._orders.get(choice)
+        if known is not None and (goes_on or known.version == self.columns.version or monotonic() < known.until):
+            self._orders.move_to_end(choice)
+            return known
         async with self._lock:
-            return self.chosen(choice) if len(self) < FEW else await asyncio.to_thread(self.chosen, choice)
+            few = len(self.columns) < FEW
+            order = self._sorted(choice) if few else await asyncio.to_thread(self._sorted, choice)
+        self._orders[choice] = order
+        self._orders.move_to_end(choice)
+        if len(self._orders) > ORDERS:
+            self._orders.popitem(last=False)
+        return order
 
-    def chosen(self, choice: Choice) -> list[int]:
-        """Return the places in spawn order of those that are chosen, in the order that is asked for."""
-        places: Any = range(len(self))
-        if choice.status is not None:
-            wanted = STATUSES.index(choice.status) if choice.status in STATUSES else -1
-            places = [place for place in places if self._statuses[place] == wanted]
-        if choice.step is not None:
-            places = [place for place in places if self._steps[place] == choice.step]
-        if choice.workflow is not None:
-            places = [place for place in places if self._workflow(place) == choice.workflow]
-        if choice.search:
-            text = choice.search.casefold()
-            places = [place for place in places if self._holds(place, text)]
-        name = choice.sort.removeprefix("-")
-        if name == "n":
-            return list(places)[:: -1 if choice.sort.startswith("-") else 1]
-        return sorted(places, key=self._order(name), reverse=choice.sort.startswith("-"))
+    def _sorted(self, choice: Choice) -> _Order:
+        began, version = monotonic(), self.columns.version
+        places = self.columns.chosen(choice)
+        took = self.columns.took(places)
+        now = monotonic()
+        until = now + SHARE * (now - began)
+        return _Order(places, version, until, Took.of(took))
 
-    def _holds(self, place: int, text: str) -> bool:
-        key = self._keys[place]
-        return (
-            (key is not None and text in key.casefold())
-            or self.subjects[place].split(".")[7].startswith(text)
-            or text in self._errors.get(place, "")
-        )
 
-    def _workflow(self, place: int) -> str:
-        return self.subjects[place].split(".", 4)[3]
-
-    def _order(self, name: str) -> Callable[[int], Any]:
-        columns: dict[str, Callable[[int], Any]] = {
-            "status": self._statuses.__getitem__,
-            "key": lambda place: self._keys[place] or "",
-            "workflow": self._workflow,
-            "queued": self._queued.__getitem__,
-            "started": self._started.__getitem__,
-            "ended": self._ended.__getitem__,
-            "took": lambda place: self._ended[place] - self._started[place],
-            "attempts": self._attempts.__getitem__,
-            "worker": self._workers.__getitem__,
-        }
-        return columns[name]
+def _heeded(reading: asyncio.Task[None]) -> None:
+    """Take the error of a reading that nobody waits for any more: whoever asks next reads on."""
+    if not reading.cancelled():
+        reading.exception()

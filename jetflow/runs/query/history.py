@@ -41,7 +41,7 @@ class History:
 
         Their edges are multiples of their length, so that the same parts are asked for again.
         """
-        width = (until - since) / buckets
+        width = max(0.001, round((until - since) / buckets, 3))  # until is now, which is never the same
         first = floor(since / width)
         edges = [(first + at) * width for at in range(floor(until / width) - first + 2)]
         parts = list(pairwise(edges))

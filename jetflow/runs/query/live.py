@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import time
@@ -9,9 +10,11 @@ from time import time
 from jetflow.broker.session import Session
 from jetflow.errors import InvalidQuery
 from jetflow.runs.query import changes, presence, queues
+from jetflow.runs.query.checks import Diagnosis, checks_of, read_server_checks
 from jetflow.runs.query.rows import Change, QueueRow, RunningRow, RunTotals, WorkerRow
 from jetflow.runs.query.stored import StoredQueries, check_id
 from jetflow.runs.query.watching import Watches
+from jetflow.runs.storage import read_storage
 
 
 class LiveQueries(StoredQueries):
@@ -19,7 +22,7 @@ class LiveQueries(StoredQueries):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._watches = Watches(session, self._declared)
+        self._watches = Watches(session, self._declared, self._counting)
 
     async def watch(self, run_id: str) -> AsyncGenerator[RunTotals]:
         """Yield the totals of a run now, whenever they have changed (at most four times a second), and at its end.
@@ -52,7 +55,7 @@ class LiveQueries(StoredQueries):
 
     async def follow_roots(self) -> AsyncGenerator[Change]:
         """Yield new root runs (``task``, within a second), and the ends of root runs (``run``), for ever."""
-        async with aclosing(changes.follow_roots(self._session.usable())) as found:
+        async with aclosing(changes.follow_roots(self._session.usable(), self._declared)) as found:
             async for change in found:
                 yield change
 
@@ -71,6 +74,14 @@ class LiveQueries(StoredQueries):
         """
         check_id(run_id)
         return await presence.read_running(self._session.usable(), run_id, stack=stack)
+
+    async def doctor(self) -> Diagnosis:
+        """Return what is stored, and what is worth a look: server, limits, clocks, queues, workers, leftovers."""
+        session = self._session.usable()
+        storage, queue_rows, workers, declared, checks = await asyncio.gather(
+            read_storage(session), self.queues(), self.workers(), self.declarations(), read_server_checks(session)
+        )
+        return Diagnosis(storage=storage, checks=(*checks, *checks_of(queue_rows, workers, declared)))
 
     async def pause(self, workflow: str, step: str | None = None, *, until: float | None = None) -> list[str]:
         """Have the broker give out no tasks of a workflow, or of one step, to any worker; return which steps it holds.

@@ -56,8 +56,12 @@ class RootQuestion(msgspec.Struct, frozen=True, kw_only=True):
             self.workflow in (None, row.workflow)
             and self.key in (None, row.key)
             and (self.status is None or row.status == self.status or (self.status == "open" and row.ended is None))
-            and (not self.metadata or _holds(row.metadata, self.metadata))
+            and self.has(row.metadata)
         )
+
+    def has(self, metadata: Any) -> bool:
+        """Tell whether metadata have what is asked for."""
+        return not self.metadata or _holds(metadata, self.metadata)
 
 
 class _Source(msgspec.Struct, frozen=True):

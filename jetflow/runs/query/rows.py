@@ -5,6 +5,7 @@ These Structs are what REST and ``--json`` show, field by field: a field may joi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -28,8 +29,12 @@ __all__ = [
     "RunningRow",
     "Searched",
     "StepTotals",
+    "Took",
     "Totals",
+    "Tree",
+    "TreeNode",
     "WorkerRow",
+    "WorkflowSummary",
     "WorkflowTotals",
 ]
 
@@ -51,10 +56,29 @@ class Searched(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
 
 
+class Took(msgspec.Struct, frozen=True):
+    """How long rows took, in seconds: the median, the 95th percentile, and the longest."""
+
+    p50: float
+    p95: float
+    most: float
+
+    @classmethod
+    def of(cls, durations: Sequence[float]) -> Took | None:
+        """Return it of durations, the shortest first; None of none."""
+        last = len(durations) - 1
+        if last < 0:
+            return None
+        return cls(durations[last // 2], durations[min(last, int(0.95 * (last + 1)))], durations[last])
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """Some rows of a list. ``next`` and ``previous`` are cursors: give one as ``after`` to the same question.
 
     ``total`` is how many rows the list has, None where that is not known. A cursor stays good while rows arrive.
+    ``took`` is known of lists that are in memory: how long all of their rows took that have ended. ``loaded`` is below
+    1 where the order or the search that was asked for needs all rows, and so much of them is read: until then the page
+    is in the order in which they were stored.
     """
 
     items: tuple[T, ...] = ()
@@ -62,6 +86,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     previous: str | None = None
     total: int | None = None
     searched: Searched = Searched()
+    took: Took | None = None
+    loaded: float = 1.0
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +124,46 @@ class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
     spawning: bool = False
     rate: float | None = None
     eta: float | None = None
+
+
+class WorkflowSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What has become of the root runs of one workflow that were asked for in a time, and how long those took."""
+
+    workflow: str
+    runs: int
+    open: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    timed_out: int = 0
+    took: Took | None = None
+    searched: Searched = Searched()
+
+
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of one ``workflow`` that one ``step`` has spawned, of all runs of the node above: how many, how they stand.
+
+    ``first`` is when the first was spawned, ``last`` when the last ended. Few are named, in ``runs``. What they have
+    spawned is in ``children``, or, where it is ``deeper`` than was asked for, left out.
+    """
+
+    step: str
+    workflow: str
+    totals: Totals
+    took: Took | None = None
+    first: float | None = None
+    last: float | None = None
+    runs: tuple[str, ...] = ()
+    children: tuple[TreeNode, ...] = ()
+    deeper: bool = False
+
+
+class Tree(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ``run`` has spawned, rolled up by step and workflow."""
+
+    run: str
+    children: tuple[TreeNode, ...] = ()
+    searched: Searched = Searched()
 
 
 class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +257,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     retried: int = 0
     redelivered: int = 0
+    swept: int = 0
     running: tuple[RunningRow, ...] = ()
 
 

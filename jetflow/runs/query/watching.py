@@ -18,15 +18,16 @@ import msgspec
 from jetflow.broker.live_counts import LiveCounts
 from jetflow.broker.session import Session
 from jetflow.runs.located import Located, locate
-from jetflow.runs.query.counting import read_shape, read_totals
+from jetflow.runs.query.counting import Counting
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.rows import RunTotals
+from jetflow.runs.query.shapes import Shape, read_shape
 
 EVERY: Final = 0.25
 """Seconds between two looks, at least."""
 
-SHARE: Final = 10
-"""A look that takes n seconds is followed by a pause of this many times n, at least."""
+SHARE: Final = 100
+"""A look whose counts take the server n seconds is followed by a pause of this many times n, at least."""
 
 SHAPE_EVERY: Final = 1.0
 """Seconds between two reads of what is known beside the counts."""
@@ -38,9 +39,10 @@ RATE_OVER: Final = 10.0
 class Watches:
     """The runs that somebody looks at, of one client."""
 
-    def __init__(self, session: Session, declared: Declared) -> None:
+    def __init__(self, session: Session, declared: Declared, counting: Counting) -> None:
         self._session = session
         self._declared = declared
+        self._counting = counting
         self._watches: dict[str, _Watch] = {}
 
     async def totals(self, run: str) -> AsyncGenerator[RunTotals]:
@@ -51,7 +53,7 @@ class Watches:
         """
         watch = self._watches.get(run)
         if watch is None:
-            watch = self._watches[run] = _Watch(self._session, self._declared, run)
+            watch = self._watches[run] = _Watch(self._session, self._declared, self._counting, run)
         watch.lookers += 1
         shown: RunTotals | None = None
         try:
@@ -71,11 +73,12 @@ class Watches:
 class _Watch:
     """One run that somebody looks at."""
 
-    def __init__(self, session: Session, declared: Declared, run: str) -> None:
+    def __init__(self, session: Session, declared: Declared, counting: Counting, run: str) -> None:
         self._session = session
         self._declared = declared
+        self._counting = counting
         self._run = run
-        self._counts = LiveCounts(session.connection, session.store)
+        self._counts = LiveCounts(session.connection, session.store, {session.names.records_stream})
         self._newest: RunTotals | None = None
         self._changed = asyncio.Event()
         self._over = False
@@ -115,18 +118,22 @@ class _Watch:
             self._tell()
 
     async def _look_until_it_ends(self) -> None:
-        located = await locate(self._session, self._run)
-        shape = await read_shape(self._session, self._declared, located)
-        read_at = monotonic()
+        located, shape = await self._read()
+        read_at, count_at = monotonic(), 0.0
         while located.outcome is None:
-            began = monotonic()
-            if began - read_at >= SHAPE_EVERY or await self._has_ended(located):
-                located = await locate(self._session, self._run)
-                shape = await read_shape(self._session, self._declared, located)
+            if monotonic() >= count_at:
+                self._counts.spent = 0.0
+                self._show(await self._counting.totals(located, shape, self._counts))
+                count_at = monotonic() + SHARE * self._counts.spent
+            await asyncio.sleep(EVERY)
+            if monotonic() - read_at >= SHAPE_EVERY or await self._has_ended(located):
+                located, shape = await self._read()
                 read_at = monotonic()
-            self._show(await read_totals(self._session, self._counts, located, shape))
-            await asyncio.sleep(max(EVERY, SHARE * (monotonic() - began)))
-        self._show(await read_totals(self._session, self._session.store, located, shape))
+        self._show(await self._counting.totals(located, shape))
+
+    async def _read(self) -> tuple[Located, Shape]:
+        located = await locate(self._session, self._run)
+        return located, await read_shape(self._session, self._declared, located)
 
     async def _has_ended(self, located: Located) -> bool:
         first, names = located.first, self._session.names

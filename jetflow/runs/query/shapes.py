@@ -1,0 +1,91 @@
+"""What is known of a run beside the counts of its children: who may have spawned, and what their records say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from jetflow.broker.session import Session
+from jetflow.engine.graph import START
+from jetflow.engine.joins import JoinRecord
+from jetflow.errors import MalformedRecord
+from jetflow.runs.cancelling import removed_children
+from jetflow.runs.located import Located
+from jetflow.runs.query.declared import Declared
+from jetflow.runs.step_traces import is_delivered
+from jetflow.wire.filters import ANY
+from jetflow.wire.records import decode_join
+from jetflow.wire.subjects import last_token
+
+Firsts: TypeAlias = dict[str, tuple[str, ...]]
+"""First steps of workflows: of all versions."""
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run beside its counts.
+
+    ``steps`` may have children, or ``*`` where none is known; ``sealed`` ones spawn no more, and ``recorded`` is how
+    many those have spawned at least. ``firsts`` are the first steps of all workflows, by workflow, and ``removed`` is
+    how many children lost their tasks when it was cancelled.
+    """
+
+    steps: tuple[str, ...]
+    sealed: frozenset[str]
+    recorded: dict[str, int]
+    firsts: Firsts
+    removed: int
+    begun: bool
+    spawning: bool
+
+
+async def read_shape(session: Session, declared: Declared, located: Located) -> Shape:
+    """Read what is known of a run beside its counts."""
+    names, store = session.names, session.store
+    joined, ended, removed, firsts = await asyncio.gather(
+        store.all_of(names.records_stream, names.joins_of_run(located.root, located.run)),
+        store.all_of(names.records_stream, names.steps_of_run(located.root, located.run)),
+        removed_children(session, located.root, located.run),
+        declared.firsts(),
+    )
+    newest: dict[str, JoinRecord] = {}
+    for message in joined:  # in stream order, so that the last one stands
+        try:
+            newest[message.subject.split(".")[5]] = decode_join(message.body)
+        except MalformedRecord:
+            continue
+    begun = dict.fromkeys(turn.task.step for turn in located.turns if turn.task.step != START)
+    done = {last_token(message.subject) for message in ended}
+    if located.outcome is not None:
+        done.update(begun)
+    returned = {step: record for step, record in newest.items() if record.kind == "sealed"}
+    sealed = frozenset(returned.keys() | done)
+    return Shape(
+        steps=tuple(dict.fromkeys((*begun, *newest))) or (ANY,),
+        sealed=sealed,
+        recorded={
+            step: max(0, max(record.total, record.needed) - len(record.borrowed)) for step, record in returned.items()
+        },
+        firsts=by_workflow(firsts),
+        removed=removed,
+        begun=bool(newest or ended) or await _has_begun(session, located),
+        spawning=located.outcome is None and not sealed.issuperset(begun),
+    )
+
+
+def by_workflow(firsts: Iterable[tuple[str, str]]) -> Firsts:
+    """Return pairs of workflow and first step by workflow."""
+    found: Firsts = {}
+    for workflow, step in firsts:
+        found[workflow] = (*found.get(workflow, ()), step)
+    return found
+
+
+async def _has_begun(session: Session, located: Located) -> bool:
+    """Tell whether a run without records has begun: a task of it was delivered, or waits for a further turn."""
+    if len(located.turns) != 1:
+        return True
+    [turn] = located.turns
+    return await is_delivered(session, turn.task, turn.message)
