@@ -87,6 +87,13 @@ export const Searched = ({ searched, what = 'runs' }) =>
   searched && searched.complete === false ?
     html`<span>looked through the newest ${count(searched.runs)} ${what}: there may be more</span>` : null
 
+/** How long the rows of a list took, once all of them were read; until then, how many were. */
+export function Spread({ took, loaded }) {
+  if (loaded < 1) return html`<span>reading all rows: ${Math.floor(100 * loaded)} %</span>`
+  return took ?
+    html`<span>took ${duration(took.p50)} at the median, ${duration(took.p95)} at p95, ${duration(took.most)} at most</span>` : null
+}
+
 /** Announce a text to those who listen, politely, and at most every five seconds. */
 export function Announce({ text }) {
   const [said, say] = useState('')

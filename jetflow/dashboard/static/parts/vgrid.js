@@ -31,6 +31,11 @@ export function usePages(load, key, total) {
       if (found.total !== null && found.total !== undefined) s.total = found.total
       else if (found.next === null) s.total = Math.max(s.total ?? 0, number * PAGE + found.items.length)
       s.problem = null
+      s.told = found
+      if (found.loaded < 1) { // an order or a search is being made: the rows come when it is whole
+        s.old.add(number)
+        setTimeout(() => draw((n) => n + 1), 400)
+      }
     } catch (error) {
       if (error.name !== 'AbortError') s.problem = error
     }
@@ -42,6 +47,7 @@ export function usePages(load, key, total) {
     total: Math.max(total ?? 0, s.total ?? 0, 0),
     known: s.total !== null || s.pages.size > 0,
     problem: s.problem,
+    told: s.told,
     /** See that the rows from..to are there; ask for nothing that has moved out of sight meanwhile. */
     show(from, to) {
       const first = Math.floor(Math.max(0, from) / PAGE)

@@ -9,7 +9,7 @@ import { usePages, VirtualGrid } from '../parts/vgrid.js'
 import { Chips, Segments } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
-import { Announce, Empty, tell, Trouble } from '../parts/said.js'
+import { Announce, Empty, Spread, Trouble } from '../parts/said.js'
 import { Confirm } from '../parts/dialog.js'
 import { Peek } from './peek.js'
 import { Bulk } from './bulk.js'
@@ -145,6 +145,8 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
         </div></div>`}
     ${pages.problem && pages.total > 0 && html`<${Trouble} problem=${pages.problem} at=${Date.now() - 1000} again=${pages.refresh} />`}
     ${searching && html`<p class="faint">Sorting and searching read all ${count(totals?.totals.spawned)} rows first…</p>`}
+    ${(pages.told?.took || pages.told?.loaded < 1) &&
+      html`<p class="faint"><${Spread} took=${pages.told.took} loaded=${pages.told.loaded} /></p>`}
     <${VirtualGrid} key=${key} label="Children" columns=${columns} pages=${pages} at=${Number(query.get('at') ?? 0)}
       height=${narrow ? 52 : 28} above=${narrow ? 190 : 330}
       onAt=${(row) => refine({ at: row || null })} cursor=${cursor} onCursor=${setCursor} idOf=${(row) => row.id} onOpen=${open}

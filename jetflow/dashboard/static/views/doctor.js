@@ -35,7 +35,7 @@ function Preferences() {
 export function Doctor() {
   const { data, problem, at, loading, again } = useAsk('doctor', {})
   const told = meta.now
-  const look = data?.checks.filter((one) => one.state !== 'ok').length ?? 0
+  const look = data?.checks.filter((one) => one.state === 'look').length ?? 0
   return html`<div class="page"><div class="pagehead"><h1>Doctor</h1><span class="sub">
     ${data ? (look ? `${count(look)} worth a look` : 'all is well') : ''}</span><div class="end">
       <button class="btn" onClick=${again}>Look again</button></div></div>
@@ -43,8 +43,9 @@ export function Doctor() {
     <div class="cols aside"><div class="stack">${loading ? html`<${Bones} />` : data &&
       html`<section class="panel" aria-label="Checks">
         ${data.checks.map((one) => html`<div class="check" key=${one.name}>
-          <span class=${`st ${one.state === 'ok' ? 't-green' : 't-orange'}`}>
-            <${Icon} name=${one.state === 'ok' ? 'succeeded' : 'errors'} /></span><b>${TITLES[one.name] ?? one.name}</b><div>${one.detail}
+          <span class=${`st ${one.state === 'ok' ? 't-green' : one.state === 'look' ? 't-orange' : 't-grey'}`}>
+            <${Icon} name=${one.state === 'ok' ? 'succeeded' : one.state === 'look' ? 'errors' : 'info'} /></span><b>
+              ${TITLES[one.name] ?? one.name[0].toUpperCase() + one.name.slice(1).replace(/[_-]/g, ' ')}</b><div>${one.detail}
               ${one.hint && html`<div class="faint">${one.hint}</div>`}</div></div>`)}</section>
         <section class="stack tight"><div class="line"><h2 class="grow">What is stored</h2>
           <span class="faint">about ${bytes(data.storage.memory)} of the server's memory</span></div>
