@@ -34,7 +34,7 @@ export function Steps({ id, run, graph, totals }) {
   const children = (chosen) => go(href(`runs/${id}/children`, fans.filter((one) => one.totals.spawned).length > 1 ? { step: chosen } : {}))
   const errors = run.errors?.length ? run.errors : run.error ? [run.error] : []
   return html`<div class="stack">
-    ${graph.nodes.length > 0 && html`<${Graph} graph=${graph} steps=${steps} totals=${fans} chosen=${name} choose=${choose}
+    ${(graph.nodes.length > 1 || fans.some((one) => one.totals.spawned)) && html`<${Graph} graph=${graph} steps=${steps} totals=${fans} chosen=${name} choose=${choose}
       openChildren=${children} />`}
     ${errors.slice(0, 2).map((error, n) => html`<${Failure} key=${n} error=${error} />`)}
     ${errors.length > 2 && html`<a class="link" href=${href(`runs/${id}/errors`)}>${plural(errors.length - 2, 'more error')}</a>`}
