@@ -33,37 +33,53 @@ function LiveDot() {
     const timer = setInterval(() => tick((n) => n + 1), 1000)
     return () => clearInterval(timer)
   }, [])
-  const text = { live: 'Live', paused: 'Paused', offline: 'Offline', starting: 'Connecting' }[state] ?? `Stale ${duration((Date.now() - since) / 1000)}`
-  return html`<button class=${cls('livedot', state)} title=${reason || `${text}: press p to pause or go on`} onClick=${() => holdLive(state !== 'paused')}><i />${text}</button>`
+  const text = { live: 'Live', paused: 'Paused', offline: 'Offline', starting: 'Connecting' }[state] ??
+    `Stale ${duration((Date.now() - since) / 1000)}`
+  return html`<button class=${cls('livedot', state)} title=${reason || `${text}: press p to pause or go on`}
+    onClick=${() => holdLive(state !== 'paused')}><i />${text}</button>`
 }
 
 function Rail({ here, open, close }) {
   const told = useValue(meta)
   return html`<aside class=${cls('rail', open && 'open')} aria-label="jetflow">
-    <a class="brand" href=${href('')} onClick=${close}><${Logo} />jetflow${told && html`<small class="cut" title=${`namespace ${told.namespace}`}>${told.namespace}</small>`}</a>
-    <button class="jump" onClick=${() => { close(); overlay.set('palette') }}><${Icon} name="search" size=${14} />Go to…<kbd>${/Mac|iP/.test(navigator.platform) ? '⌘K' : 'Ctrl K'}</kbd></button>
-    <nav aria-label="Pages">${PAGES.map(([path, icon, label]) => html`<a key=${path} href=${href(path)} onClick=${close} title=${`${label} (g ${KEY_OF[path]})`} aria-current=${here === path ? 'page' : undefined}><${Icon} name=${icon} />${label}</a>`)}</nav>
-    <div class="foot"><div class="line"><${LiveDot} /><span class="line"><button class="btn quiet icon small" aria-label="Light or dark" title="Light or dark (t)" onClick=${flip}><${Icon} name=${isDark() ? 'sun' : 'moon'} size=${14} /></button>
-      <button class="btn quiet icon small" aria-label="Keys" title="Keys (?)" onClick=${() => overlay.set('help')}><${Icon} name="help" size=${14} /></button></span></div>
-      ${told && html`<div class="cut" title=${`NATS ${told.server.version} ${told.server.name}`}>${told.version} · NATS ${told.server.version}${told.access.actions.length ? '' : ' · read-only'}</div>`}</div></aside>`
+    <a class="brand" href=${href('')} onClick=${close}>
+      <${Logo} />jetflow${told && html`<small class="cut" title=${`namespace ${told.namespace}`}>${told.namespace}</small>`}</a>
+    <button class="jump" onClick=${() => { close(); overlay.set('palette') }}><${Icon} name="search" size=${14} />Go to…<kbd>
+      ${/Mac|iP/.test(navigator.platform) ? '⌘K' : 'Ctrl K'}</kbd></button>
+    <nav aria-label="Pages">${PAGES.map(([path, icon, label]) => html`<a key=${path} href=${href(path)} onClick=${close}
+      title=${`${label} (g ${KEY_OF[path]})`} aria-current=${here === path ? 'page' : undefined}><${Icon} name=${icon} />${label}
+        </a>`)}</nav>
+    <div class="foot"><div class="line"><${LiveDot} /><span class="line">
+      <button class="btn quiet icon small" aria-label="Light or dark" title="Light or dark (t)" onClick=${flip}>
+        <${Icon} name=${isDark() ? 'sun' : 'moon'} size=${14} /></button>
+      <button class="btn quiet icon small" aria-label="Keys" title="Keys (?)" onClick=${() => overlay.set('help')}>
+        <${Icon} name="help" size=${14} /></button></span></div>
+      ${told && html`<div class="cut" title=${`NATS ${told.server.version} ${told.server.name}`}>
+        ${told.version} · NATS ${told.server.version}${told.access.actions.length ? '' : ' · read-only'}</div>`}</div></aside>`
 }
 
 function Page({ parts }) {
   const [failed, again] = useErrorBoundary((error) => console.error(error))
-  if (failed) return html`<div class="page"><div class="panel"><${Empty} art="lost" title="This page broke" actions=${html`<button class="btn" onClick=${again}>Draw it again</button>`}>${String(failed)}</${Empty}></div></div>`
+  if (failed) return html`<div class="page"><div class="panel">
+    <${Empty} art="lost" title="This page broke" actions=${html`<button class="btn" onClick=${again}>Draw it again</button>`}>
+      ${String(failed)}</${Empty}></div></div>`
   const [first, second] = parts
   if (first === 'runs' && second) return html`<${Run} key=${second} id=${second} tab=${parts[2]} rest=${parts.slice(3)} />`
   if (first === 'workflows' && second) return html`<${Workflow} key=${second} name=${second} tab=${parts[2]} />`
   if (first === 'errors' && second) return html`<${Errors} fingerprint=${second} />`
   const found = PAGES.find(([path]) => path === (first ?? ''))
   if (found && !second) return html`<${found[3]} />`
-  return html`<div class="page"><div class="panel"><${Empty} art="lost" title="There is no such page" actions=${html`<a class="btn" href=${href('')}>Overview</a>`}>The address ${parts.join('/')} shows nothing here.</${Empty}></div></div>`
+  return html`<div class="page"><div class="panel">
+    <${Empty} art="lost" title="There is no such page"
+      actions=${html`<a class="btn" href=${href('')}>Overview</a>`}>The address ${parts.join('/')} shows nothing here.</${Empty}>
+        </div></div>`
 }
 
 function Offline() {
   const { state, since, reason } = useValue(connection)
   if (state !== 'offline' || Date.now() - since < 0) return null
-  return html`<div class="banner t-orange" role="status"><${Icon} name="errors" /><div><b>News do not arrive.</b> What you see is from ${clock(since / 1000)}: ${reason}. It is tried again by itself.</div></div>`
+  return html`<div class="banner t-orange" role="status"><${Icon} name="errors" /><div>
+    <b>News do not arrive.</b> What you see is from ${clock(since / 1000)}: ${reason}. It is tried again by itself.</div></div>`
 }
 
 function App() {
@@ -86,11 +102,15 @@ function App() {
   useKeys({ t: flip, p: () => holdLive(connection.now.state !== 'paused'), ',': () => copy(location.href, 'Link copied') })
   if (problem?.status === 401 && problem.rest.location) location.assign(problem.rest.location)
   const page = PAGES.find(([path]) => path === first)
-  return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.querySelector('main').focus() }}>To the content</a>
-    <div class="frame"><div class="top"><a class="brand" href=${href('')}><${Logo} />${page?.[2] ?? 'jetflow'}</a><button class="btn quiet icon" aria-label="Search" onClick=${() => overlay.set('palette')}><${Icon} name="search" /></button>
-      <button class="btn quiet icon" aria-label="Menu" aria-expanded=${menu} onClick=${() => setMenu(!menu)}><${Icon} name=${menu ? 'close' : 'menu'} /></button></div>
+  return html`<a class="skip" href="#main" onClick=${(e) =>
+    { e.preventDefault(); document.querySelector('main').focus() }}>To the content</a>
+    <div class="frame"><div class="top"><a class="brand" href=${href('')}><${Logo} />${page?.[2] ?? 'jetflow'}</a>
+      <button class="btn quiet icon" aria-label="Search" onClick=${() => overlay.set('palette')}><${Icon} name="search" /></button>
+      <button class="btn quiet icon" aria-label="Menu" aria-expanded=${menu} onClick=${() => setMenu(!menu)}>
+        <${Icon} name=${menu ? 'close' : 'menu'} /></button></div>
     <${Rail} here=${first} open=${menu} close=${() => setMenu(false)} />
-    <main id="main" tabindex="-1">${problem && !told ? html`<div class="page"><${Trouble} problem=${problem} /></div>` : html`<${Offline} /><${Page} key=${parts.slice(0, 2).join('/')} parts=${parts} />`}</main></div>
+    <main id="main" tabindex="-1">${problem && !told ? html`<div class="page"><${Trouble} problem=${problem} /></div>` :
+      html`<${Offline} /><${Page} key=${parts.slice(0, 2).join('/')} parts=${parts} />`}</main></div>
     ${over === 'palette' && html`<${Palette} pages=${PAGES} close=${() => overlay.set(null)} />`}
     ${over === 'help' && html`<${Help} close=${() => overlay.set(null)} />`}
     <${Toasts} />`

@@ -38,7 +38,8 @@ async function send(url, options) {
     response = await fetch(url, options)
   } catch (error) {
     if (error.name === 'AbortError') throw error
-    throw new Problem(0, { title: 'The dashboard does not answer', detail: 'its server cannot be reached', hint: 'it is asked again by itself' })
+    throw new Problem(0, { title: 'The dashboard does not answer', detail: 'its server cannot be reached', hint:
+      'it is asked again by itself' })
   }
   return answer(response)
 }
@@ -54,7 +55,8 @@ export async function askHead(path, head, signal) {
 }
 
 export const act = (method, path, body) =>
-  send(address(path), { method, headers: { 'Content-Type': 'application/json', 'X-Jetflow': '1' }, body: method === 'DELETE' ? undefined : JSON.stringify(body ?? {}) })
+  send(address(path), { method, headers: { 'Content-Type': 'application/json', 'X-Jetflow': '1' }, body: method === 'DELETE' ? undefined :
+    JSON.stringify(body ?? {}) })
 
 export async function loadMeta() {
   const found = await ask(address('meta'))
@@ -85,7 +87,8 @@ export function useAsk(path, query, { topic = null, take = null, every = 0, keep
     s.abort?.abort()
     clearTimeout(s.timer)
     const known = kept.get(url)
-    Object.assign(s, { url, data: known?.data ?? (keepOld ? s.data : undefined), at: known?.at, problem: null, busy: false, more: false, last: 0, tries: 0 })
+    Object.assign(s, { url, data: known?.data ?? (keepOld ? s.data : undefined), at: known?.at, problem: null, busy: false, more: false,
+      last: 0, tries: 0 })
   }
   s.again = () => {
     if (!url || s.url !== url) return

@@ -11,8 +11,11 @@ export function Dialog({ title, close, className = '', children }) {
     if (!dialog.open) dialog.showModal()
     return () => dialog.open && dialog.close()
   }, [])
-  return html`<dialog ref=${ref} class=${className} aria-label=${title} onClose=${close} onClick=${(event) => event.target === ref.current && ref.current.close()}>
-    ${className.includes('palette') ? null : html`<header><h2 class="grow">${title}</h2><button type="button" class="btn quiet icon" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} name="close" /></button></header>`}
+  return html`<dialog ref=${ref} class=${className} aria-label=${title} onClose=${close}
+    onClick=${(event) => event.target === ref.current && ref.current.close()}>
+    ${className.includes('palette') ? null : html`<header><h2 class="grow">${title}</h2>
+      <button type="button" class="btn quiet icon" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} name="close" />
+        </button></header>`}
     ${children}</dialog>`
 }
 
@@ -34,10 +37,12 @@ export function Confirm({ title, children, verb, danger = false, run, close, wor
   }
   return html`<${Dialog} title=${title} close=${close}><form class="body" onSubmit=${submit}>
     <div class="stack tight">${children}</div>
-    ${word && html`<div class="field"><label for="confirm-word">Type <b>${word}</b> to go on</label><input id="confirm-word" class="input" autocomplete="off" value=${typed} onInput=${(e) => setTyped(e.target.value)} /></div>`}
+    ${word && html`<div class="field"><label for="confirm-word">Type <b>${word}</b> to go on</label>
+      <input id="confirm-word" class="input" autocomplete="off" value=${typed} onInput=${(e) => setTyped(e.target.value)} /></div>`}
     <${Refused} problem=${problem} />
     <div class="actions"><button type="button" class="btn" onClick=${(e) => e.target.closest('dialog').close()}>Leave it</button>
-      <button class=${danger ? 'btn danger main' : 'btn main'} disabled=${busy || (word && typed !== word)}>${busy ? 'Working…' : verb}</button></div>
+      <button class=${danger ? 'btn danger main' : 'btn main'} disabled=${busy || (word && typed !== word)}>${busy ? 'Working…' : verb}
+        </button></div>
   </form></${Dialog}>`
 }
 
@@ -51,7 +56,8 @@ export function Drawer({ title, close, head, children }) {
   }, [title])
   useKeys({ Escape: close })
   return html`<aside class="drawer" ref=${ref} tabindex="-1" aria-label=${title}>
-    <header><div class="grow">${head ?? html`<h2>${title}</h2>`}</div><button class="btn quiet icon" aria-label="Close" title="Close (Esc)" onClick=${close}><${Icon} name="close" /></button></header>
+    <header><div class="grow">${head ?? html`<h2>${title}</h2>`}</div>
+      <button class="btn quiet icon" aria-label="Close" title="Close (Esc)" onClick=${close}><${Icon} name="close" /></button></header>
     <div class="body">${children}</div></aside>`
 }
 
@@ -68,7 +74,8 @@ export function Menu({ label, icon = 'more', items }) {
     return () => { document.removeEventListener('pointerdown', away); document.removeEventListener('keydown', away) }
   }, [open])
   useKeys({ Escape: () => { set(false); ref.current.querySelector('button').focus() } }, open)
-  return html`<div class="menu" ref=${ref}><button class="btn icon" aria-label=${label} title=${label} aria-expanded=${open} onClick=${() => set(!open)}><${Icon} name=${icon} /></button>
+  return html`<div class="menu" ref=${ref}><button class="btn icon" aria-label=${label} title=${label} aria-expanded=${open}
+    onClick=${() => set(!open)}><${Icon} name=${icon} /></button>
     ${open && html`<ul>${items.filter(Boolean).map((item) => html`<li key=${item.label}><button onClick=${() => { set(false); item.run() }}>
       <${Icon} name=${item.icon} size=${14} />${item.label}${item.key && html`<kbd>${item.key}</kbd>`}</button></li>`)}</ul>`}</div>`
 }

@@ -45,7 +45,8 @@ export function duration(seconds) {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`
 }
 
-export const perSecond = (rate) => (rate >= 10 ? `${count(Math.round(rate))}/s` : rate >= 0.1 ? `${rate.toFixed(1)}/s` : `${(rate * 60).toFixed(1)}/min`)
+export const perSecond = (rate) => (rate >= 10 ? `${count(Math.round(rate))}/s` : rate >= 0.1 ? `${rate.toFixed(1)}/s` :
+  `${(rate * 60).toFixed(1)}/min`)
 
 export function bytes(n) {
   if (n === null || n === undefined) return '–'

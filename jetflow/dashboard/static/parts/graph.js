@@ -40,7 +40,8 @@ function edge(from, to, narrow) {
   if (narrow) {
     const [y1, y2] = [from.y + from.h - 20, to.y + 24]
     const bulge = Math.min(GUTTER + 6, 12 + (y2 - y1) / 12)
-    return { line: `M${GUTTER} ${y1}C${GUTTER - bulge} ${y1} ${GUTTER - bulge} ${y2} ${GUTTER - 7} ${y2}`, tip: `M${GUTTER - 1} ${y2}l-7 -4v8z` }
+    return { line: `M${GUTTER} ${y1}C${GUTTER - bulge} ${y1} ${GUTTER - bulge} ${y2} ${GUTTER - 7} ${y2}`, tip:
+      `M${GUTTER - 1} ${y2}l-7 -4v8z` }
   }
   const [x1, y1, x2, y2] = [from.x + from.w, from.y + 32, to.x - 7, to.y + 32]
   const bend = Math.max(28, (x2 - x1) / 2)
@@ -48,7 +49,8 @@ function edge(from, to, narrow) {
 }
 
 /** What a step allows, where nothing runs. */
-const declared = (step) => [step.attempts > 1 && `${step.attempts} attempts`, step.timeout && `${duration(step.timeout)} each`, step.max_running && `${step.max_running} at once`].filter(Boolean)
+const declared = (step) => [step.attempts > 1 && `${step.attempts} attempts`, step.timeout && `${duration(step.timeout)} each`,
+  step.max_running && `${step.max_running} at once`].filter(Boolean)
 
 function said(step) {
   const of = step.declared?.attempts
@@ -76,7 +78,8 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
     const place = live && places.get(live.name)
     if (place && ref.current.scrollWidth > ref.current.clientWidth) ref.current.scrollLeft = place.x - 60
   }, [])
-  return html`<div class="panel graphpane"><div class="canvas" ref=${ref} role="group" aria-label="Steps of the run" tabindex="0"><div class="field" style=${{ width: `${width}px`, height: `${height}px` }}>
+  return html`<div class="panel graphpane"><div class="canvas" ref=${ref} role="group" aria-label="Steps of the run" tabindex="0">
+    <div class="field" style=${{ width: `${width}px`, height: `${height}px` }}>
     <svg class="edges" width=${width} height=${height} aria-hidden="true">${graph.edges.map(({ from, to }) => {
       const [source, target] = [byName.get(from), byName.get(to)]
       const { line, tip } = edge(places.get(from), places.get(to), narrow)
@@ -87,15 +90,28 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
       const [place, step, fan] = [places.get(name), byName.get(name) ?? { name, status: 'pending', attempts: 0 }, fans.get(name)]
       const style = { left: `${place.x}px`, top: `${place.y}px`, width: `${place.w}px`, height: `${place.h}px` }
       const parts = plain ? declared(step) : said(step)
-      return html`<div key=${name} style=${style} data-step=${name} class=${cls('node', chosen === name && 'on', ['running', 'waiting'].includes(step.status) && 'live', ['failed', 'timed_out'].includes(step.status) && 'bad', !plain && ['pending', 'skipped'].includes(step.status) && 'later')}>
-        <${plain ? 'div' : 'button'} class="face" aria-expanded=${plain ? undefined : chosen === name} onClick=${plain ? undefined : () => choose(name)}>
-          <span class="line"><span class="label cut" title=${name}>${name}</span>${!plain && html`<${Status} status=${step.status} />`}</span>
-          <span class="said line"><span class="cut">${parts.length ? parts.map((part, n) => html`${n ? ' · ' : ''}${part}`) : step.worker ? `on ${step.worker}` : step.status === 'pending' && !plain ? 'not begun' : '\u00a0'}</span>
-            ${step.started && html`<${Took} started=${step.started} ended=${step.ended} open=${['running', 'waiting', 'retrying'].includes(step.status)} />`}</span></${plain ? 'div' : 'button'}>
-        ${fan && html`<button class="fan" onClick=${() => openChildren(name)} aria-label=${`${count(fan.totals.spawned)} children of ${name}: show them`}>
-          <span class="line"><span class="line"><${Icon} name="children" size=${14} /><b>${count(fan.totals.spawned)}</b> ${fan.totals.spawned === 1 ? 'child' : 'children'}</span><span class="dim">${percent(fan.totals.spawned - fan.totals.open, fan.totals.spawned)}</span></span>
+      return html`<div key=${name} style=${style} data-step=${name}
+        class=${cls('node', chosen === name && 'on', ['running', 'waiting'].includes(step.status) && 'live', ['failed',
+          'timed_out'].includes(step.status) && 'bad', !plain && ['pending', 'skipped'].includes(step.status) && 'later')}>
+        <${plain ? 'div' : 'button'} class="face" aria-expanded=${plain ? undefined : chosen === name}
+          onClick=${plain ? undefined : () => choose(name)}>
+          <span class="line"><span class="label cut" title=${name}>${name}</span>
+            ${!plain && html`<${Status} status=${step.status} />`}</span>
+          <span class="said line"><span class="cut">
+            ${parts.length ? parts.map((part, n) => html`${n ? ' · ' : ''}${part}`) : step.worker ? `on ${step.worker}` :
+              step.status === 'pending' && !plain ? 'not begun' : '\u00a0'}</span>
+            ${step.started && html`<${Took} started=${step.started} ended=${step.ended}
+              open=${['running', 'waiting', 'retrying'].includes(step.status)} />`}</span></${plain ? 'div' : 'button'}>
+        ${fan && html`<button class="fan" onClick=${() => openChildren(name)}
+          aria-label=${`${count(fan.totals.spawned)} children of ${name}: show them`}>
+          <span class="line"><span class="line"><${Icon} name="children" size=${14} /><b>${count(fan.totals.spawned)}
+            </b> ${fan.totals.spawned === 1 ? 'child' : 'children'}</span><span class="dim">
+              ${percent(fan.totals.spawned - fan.totals.open, fan.totals.spawned)}</span></span>
           <${Bar} totals=${fan.totals} live=${fan.totals.open > 0} />
-          <span class="line dim">${fan.totals.failed ? html`<span class="st t-red"><${Icon} name="failed" size=${12} />${count(fan.totals.failed)} failed</span>` : html`<span>${fan.totals.open ? `${count(fan.totals.open)} open` : 'all ended'}</span>`}<span class="line">Table<${Icon} name="right" size=${12} /></span></span></button>`}
+          <span class="line dim">${fan.totals.failed ? html`<span class="st t-red"><${Icon} name="failed" size=${12} />
+            ${count(fan.totals.failed)} failed</span>` :
+              html`<span>${fan.totals.open ? `${count(fan.totals.open)} open` : 'all ended'}</span>`}
+                <span class="line">Table<${Icon} name="right" size=${12} /></span></span></button>`}
       </div>`
     })}</div></div></div>`
 }

@@ -8,7 +8,8 @@ import { useKeys } from './keys.js'
  * `columns`: {id, label, width, num, sort, cell(row), className}. `rows` have ids by `idOf`; `to(row)` is where Enter goes.
  * `sort` is the one in force ("-took"), `onSort(id)` is called by the head.
  */
-export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace, sort, onSort, foot, total, keys = true, picked, onPick, fresh }) {
+export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace, sort, onSort, foot, total, keys = true, picked, onPick,
+  fresh }) {
   const ref = useRef(null)
   const all = () => [...(ref.current?.querySelectorAll('[data-row]') ?? [])]
   const move = (by) => {
@@ -28,17 +29,23 @@ export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace
   }, keys)
   const template = columns.map((column) => column.width ?? 'minmax(0, 1fr)').join(' ')
   const first = rows[0] && idOf(rows[0])
-  return html`<div class="grid" ref=${ref} style=${{ '--cols': template }}><div role="grid" aria-label=${label} aria-rowcount=${total ?? rows.length}>
+  return html`<div class="grid" ref=${ref} style=${{ '--cols': template }}>
+    <div role="grid" aria-label=${label} aria-rowcount=${total ?? rows.length}>
     <div class="head" role="row">${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
       aria-sort=${!column.sort ? undefined : sort === column.sort ? 'ascending' : sort === `-${column.sort}` ? 'descending' : undefined}>
-      ${column.sort && onSort ? html`<button onClick=${() => onSort(sort === `-${column.sort}` ? column.sort : `-${column.sort}`)}>${column.label}
-        ${sort?.endsWith(column.sort) && html`<${Icon} name=${sort.startsWith('-') ? 'down' : 'up'} size=${12} />`}</button>` : column.label || html`<span class="hidden">${column.hidden}</span>`}</div>`)}</div>
+      ${column.sort && onSort ? html`<button onClick=${() => onSort(sort === `-${column.sort}` ? column.sort : `-${column.sort}`)}>
+        ${column.label}
+        ${sort?.endsWith(column.sort) && html`<${Icon} name=${sort.startsWith('-') ? 'down' : 'up'} size=${12} />`}</button>` :
+          column.label || html`<span class="hidden">${column.hidden}</span>`}</div>`)}</div>
     <div class="rows" role="rowgroup">${rows.map((row) => {
       const id = idOf(row)
       const target = to?.(row)
-      return html`<div key=${id} role="row" class=${cls('row', fresh?.has(id) && 'fresh')} data-row=${id} data-to=${target || undefined} tabindex=${id === first ? 0 : -1}
-        aria-selected=${onPick ? Boolean(picked?.has(id)) : undefined} onClick=${(event) => open(event, target)} onAuxClick=${(event) => event.button === 1 && target && window.open(target)}>
-        ${columns.map((column) => html`<div key=${column.id} role="gridcell" data-label=${column.small || undefined} class=${cls(column.num && 'num', column.className)}>${column.cell(row)}</div>`)}</div>`
+      return html`<div key=${id} role="row" class=${cls('row', fresh?.has(id) && 'fresh')} data-row=${id} data-to=${target || undefined}
+        tabindex=${id === first ? 0 : -1}
+        aria-selected=${onPick ? Boolean(picked?.has(id)) : undefined} onClick=${(event) => open(event, target)}
+          onAuxClick=${(event) => event.button === 1 && target && window.open(target)}>
+        ${columns.map((column) => html`<div key=${column.id} role="gridcell" data-label=${column.small || undefined}
+          class=${cls(column.num && 'num', column.className)}>${column.cell(row)}</div>`)}</div>`
     })}</div></div>
     ${foot && html`<div class="foot">${foot}</div>`}</div>`
 }

@@ -36,7 +36,8 @@ const stroke = {
 const ring = 'M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12z'
 const solid = {
   succeeded: html`<circle cx="8" cy="8" r="7" fill="currentColor" /><path d="M4.9 8.3 7.1 10.5 11.2 5.9" class="cutout" />`,
-  failed: html`<path d="M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1z" fill="currentColor" /><path d="M5.6 5.6l4.8 4.8M10.4 5.6l-4.8 4.8" class="cutout" />`,
+  failed: html`<path d="M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1z" fill="currentColor" />
+    <path d="M5.6 5.6l4.8 4.8M10.4 5.6l-4.8 4.8" class="cutout" />`,
   cancelled: html`<path d=${ring} class="stroke" /><path d="M3.9 12.1l8.2-8.2" class="stroke" />`,
   timed_out: html`<path d=${ring} class="stroke" /><path d="M8 4.6V8l2.3 1.7" class="stroke" />`,
   queued: html`<circle cx="8" cy="8" r="6" class="stroke" stroke-dasharray="2.1 2.6" />`,

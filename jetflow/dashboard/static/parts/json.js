@@ -17,7 +17,9 @@ const holds = (value, search) => Boolean(search) && JSON.stringify(value).toLowe
 
 function Leaf({ name, value, search, path }) {
   const kind = value === null ? 'b' : typeof value === 'string' ? 's' : typeof value === 'number' ? 'n' : 'b'
-  return html`<div class="leafrow" title=${path}>${name !== null && html`<span class="k"><${Marked} text=${String(name)} search=${search} />: </span>`}<span class=${kind}><${Marked} text=${JSON.stringify(value)} search=${search} /></span></div>`
+  return html`<div class="leafrow" title=${path}>${name !== null && html`<span class="k">
+    <${Marked} text=${String(name)} search=${search} />: </span>`}<span class=${kind}>
+      <${Marked} text=${JSON.stringify(value)} search=${search} /></span></div>`
 }
 
 function Branch({ name, value, level, search, path }) {
@@ -28,9 +30,13 @@ function Branch({ name, value, level, search, path }) {
   const open = chosen ?? (level < 2 && size <= 60 || holds(value, search))
   const entries = open ? (list ? value.slice(0, most).map((one, n) => [n, one]) : Object.entries(value).slice(0, most)) : []
   return html`<details open=${open} onToggle=${(event) => event.currentTarget.open !== open && choose(event.currentTarget.open)}>
-    <summary title=${path}>${name !== null && html`<span class="k"><${Marked} text=${String(name)} search=${search} />: </span>`}${list ? `[${open ? '' : '…]'}` : `{${open ? '' : '…}'}`} <span class="faint">${count(size)} ${list ? (size === 1 ? 'item' : 'items') : size === 1 ? 'key' : 'keys'}</span></summary>
-    ${open && html`<div>${entries.map(([key, one]) => html`<${Json} key=${key} name=${key} value=${one} level=${level + 1} search=${search} path=${list ? `${path}[${key}]` : `${path}.${key}`} />`)}
-      ${size > most && html`<button class="btn quiet small" onClick=${() => more(most + 10 * MANY)}>${count(size - most)} more</button>`}</div><span class="leafrow">${list ? ']' : '}'}</span>`}</details>`
+    <summary title=${path}>${name !== null && html`<span class="k"><${Marked} text=${String(name)} search=${search} />: </span>`}
+      ${list ? `[${open ? '' : '…]'}` : `{${open ? '' : '…}'}`} <span class="faint">
+        ${count(size)} ${list ? (size === 1 ? 'item' : 'items') : size === 1 ? 'key' : 'keys'}</span></summary>
+    ${open && html`<div>${entries.map(([key, one]) => html`<${Json} key=${key} name=${key} value=${one} level=${level + 1} search=${search}
+      path=${list ? `${path}[${key}]` : `${path}.${key}`} />`)}
+      ${size > most && html`<button class="btn quiet small" onClick=${() => more(most + 10 * MANY)}>${count(size - most)} more</button>`}
+        </div><span class="leafrow">${list ? ']' : '}'}</span>`}</details>`
 }
 
 export const Json = ({ name = null, value, level = 0, search = '', path = '$' }) =>
@@ -64,13 +70,18 @@ export function StoredValue({ path, title, absent }) {
   const cut = size > HEAD
   const whole = value === undefined ? text : JSON.stringify(value, null, 2)
   return html`<section class="panel"><header><h2>${title}</h2><div class="end">
-      ${!cut && size > 400 && html`<input class="input" type="search" aria-label=${`Search in ${title}`} placeholder="Search" value=${search} onInput=${(e) => find(e.target.value)} />`}
-      ${text !== undefined && html`<span>${cut ? `${bytes(HEAD)} of ` : ''}${bytes(size)}</span><${Copy} text=${whole} label=${`Copy ${title}`} />
-        <a class="btn quiet icon small" href=${address(path, { download: true })} download aria-label=${`Download ${title}`} title="Download"><${Icon} name="download" size=${14} /></a>`}</div></header>
+      ${!cut && size > 400 && html`<input class="input" type="search" aria-label=${`Search in ${title}`} placeholder="Search"
+        value=${search} onInput=${(e) => find(e.target.value)} />`}
+      ${text !== undefined && html`<span>${cut ? `${bytes(HEAD)} of ` : ''}${bytes(size)}</span>
+        <${Copy} text=${whole} label=${`Copy ${title}`} />
+        <a class="btn quiet icon small" href=${address(path, { download: true })} download aria-label=${`Download ${title}`}
+          title="Download"><${Icon} name="download" size=${14} /></a>`}</div></header>
     <div class="body">${problem ? html`<${Absent} problem=${problem} absent=${absent} />` : text === undefined ? html`<span class="bone" />`
-      : value === undefined ? html`<pre tabindex="0">${text}</pre>${cut && html`<p class="faint">This is how it begins. Download it for the rest.</p>`}`
+      : value === undefined ? html`<pre tabindex="0">${text}</pre>${cut &&
+        html`<p class="faint">This is how it begins. Download it for the rest.</p>`}`
       : html`<div class="json"><${Json} value=${value} search=${search} /></div>`}</div></section>`
 }
 
 const Absent = ({ problem, absent }) =>
-  problem.status === 404 ? html`<p class="faint">${absent}</p>` : problem.status === 403 ? html`<p class="faint">${problem.detail}</p>` : html`<${Trouble} problem=${problem} at=${1} />`
+  problem.status === 404 ? html`<p class="faint">${absent}</p>` : problem.status === 403 ? html`<p class="faint">${problem.detail}</p>` :
+    html`<${Trouble} problem=${problem} at=${1} />`

@@ -5,7 +5,8 @@ import { count, words } from './format.js'
 import { href } from './router.js'
 
 const TONES = {
-  succeeded: 'green', failed: 'red', timed_out: 'orange', retrying: 'orange', cancelled: 'grey', skipped: 'grey', queued: 'grey', pending: 'grey',
+  succeeded: 'green', failed: 'red', timed_out: 'orange', retrying: 'orange', cancelled: 'grey', skipped: 'grey', queued: 'grey',
+    pending: 'grey',
   running: 'blue', waiting: 'violet', open: 'open', removed: 'grey',
 }
 export const ENDED = ['succeeded', 'failed', 'timed_out', 'cancelled']
@@ -22,8 +23,10 @@ export function Bar({ totals, size = '', live = false, label }) {
   const of = Math.max(totals.spawned || 0, 1)
   const parts = ENDED.filter((status) => totals[status])
   const said = parts.map((status) => `${count(totals[status])} ${words(status)}`).join(', ') || 'none has ended'
-  return html`<div class=${cls('bar', size)} role="img" aria-label=${`${label ? `${label}: ` : ''}${said}, of ${count(totals.spawned || 0)}`}>
-    ${parts.map((status) => html`<span key=${status} class=${cls(tone(status), live && status === 'succeeded' && 'live')} style=${{ width: `${(100 * totals[status]) / of}%` }} />`)}
+  return html`<div class=${cls('bar', size)} role="img"
+    aria-label=${`${label ? `${label}: ` : ''}${said}, of ${count(totals.spawned || 0)}`}>
+    ${parts.map((status) => html`<span key=${status} class=${cls(tone(status), live && status === 'succeeded' && 'live')}
+      style=${{ width: `${(100 * totals[status]) / of}%` }} />`)}
     ${totals.running ? html`<span class="t-blue" style=${{ width: `${(100 * totals.running) / of}%` }} />` : null}
   </div>`
 }
@@ -33,7 +36,8 @@ export function Legend({ totals, to }) {
   const rows = [...ENDED.filter((status) => totals[status]), ...(totals.open ? ['open'] : [])]
   if (totals.removed) rows.push('removed')
   return html`<div class="legend">${rows.map((status) => {
-    const inside = html`<i class=${tone(status)} /><b>${count(totals[status])}</b> ${status === 'removed' ? 'removed before they began' : words(status)}`
+    const inside = html`<i class=${tone(status)} /><b>${count(totals[status])}
+      </b> ${status === 'removed' ? 'removed before they began' : words(status)}`
     return to && status !== 'removed' ? html`<a key=${status} href=${to(status)}>${inside}</a>` : html`<span key=${status}>${inside}</span>`
   })}</div>`
 }

@@ -7,11 +7,14 @@ import { useKeys } from './keys.js'
 export function Tabs({ tabs, now, label }) {
   const shown = tabs.filter(Boolean)
   useKeys(Object.fromEntries(shown.slice(0, 9).map((tab, n) => [String(n + 1), () => go(tab.href)])))
-  return html`<nav class="tabs" aria-label=${label}>${shown.map((tab, n) => html`<a key=${tab.id} href=${tab.href} aria-current=${tab.id === now ? 'page' : undefined} title=${`${tab.label} (${n + 1})`}>
+  return html`<nav class="tabs" aria-label=${label}>
+    ${shown.map((tab, n) => html`<a key=${tab.id} href=${tab.href} aria-current=${tab.id === now ? 'page' : undefined}
+      title=${`${tab.label} (${n + 1})`}>
     ${tab.label}${tab.count !== undefined && html`<span class=${cls('count', tab.bad && 'bad')}>${count(tab.count)}</span>`}</a>`)}</nav>`
 }
 
-export const Segments = ({ options, now, choose, label }) => html`<div class="seg" role="group" aria-label=${label}>${options.map(([value, text]) => html`
+export const Segments = ({ options, now, choose, label }) =>
+  html`<div class="seg" role="group" aria-label=${label}>${options.map(([value, text]) => html`
   <button key=${value} aria-pressed=${value === now} onClick=${() => choose(value)}>${text}</button>`)}</div>`
 
 /** A choice of several, with counts: a click shows only that one, with shift it is added or taken away. */
@@ -21,6 +24,8 @@ export function Chips({ options, chosen, choose, label }) {
     else choose(chosen.length === 1 && chosen[0] === value ? [] : [value])
   }
   return html`<div class="chips scroll" role="group" aria-label=${label}>
-    ${options.map(({ value, label: text, count: n }) => html`<button key=${value} class=${cls('chip', n === 0 && 'none')} aria-pressed=${value === '' ? !chosen.length : chosen.includes(value)} onClick=${value === '' ? () => choose([]) : press(value)}>
+    ${options.map(({ value, label: text, count: n }) =>
+      html`<button key=${value} class=${cls('chip', n === 0 && 'none')}
+        aria-pressed=${value === '' ? !chosen.length : chosen.includes(value)} onClick=${value === '' ? () => choose([]) : press(value)}>
       ${text}${n !== undefined && n !== null && html`<b>${count(n)}</b>`}</button>`)}</div>`
 }

@@ -8,7 +8,8 @@ export function setTheme(theme) {
 }
 
 export const isDark = () =>
-  document.documentElement.dataset.theme === 'dark' || (!document.documentElement.dataset.theme && matchMedia('(prefers-color-scheme: dark)').matches)
+  document.documentElement.dataset.theme === 'dark' || (!document.documentElement.dataset.theme &&
+    matchMedia('(prefers-color-scheme: dark)').matches)
 
 export const flip = () => setTheme(isDark() ? 'light' : 'dark')
 

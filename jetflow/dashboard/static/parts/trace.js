@@ -28,15 +28,23 @@ export function Failure({ error, open = false }) {
   const found = error.traceback ? frames(error.traceback) : null
   const folded = found ? found.filter((frame) => frame.library).length : 0
   const listed = found?.filter((frame) => all || !frame.library)
-  return html`<div class="trace"><header><div class="grow"><b>${error.type}</b>${error.message && html`<div class="message">${error.message}</div>`}
-      ${!found && error.place && html`<div class="faint mono">${error.place}</div>`}</div><${Copy} text=${error.traceback || `${error.type}: ${error.message}`} label="Copy the error" /></header>
-    ${raw ? html`<pre class="raw">${error.traceback}</pre>` : listed && html`<ol>${listed.map((frame, n) => html`<li key=${n} class=${cls(frame.library && 'lib')}>
-      <div class="where"><b class="mono">${frame.name}</b> <span class="mono" title=${frame.file}>${tail(frame.file)}:${frame.line}</span></div>
-      ${(open || !frame.library || all) && frame.code.length > 0 && html`<pre>${frame.code.filter((line) => !/^[\^~ ]+$/.test(line)).join('\n')}</pre>`}</li>`)}</ol>`}
-    ${found && html`<div>${folded > 0 && !raw && html`<button class="fold" onClick=${() => showAll(!all)}>${all ? 'Hide' : 'Show'} ${folded} ${folded === 1 ? 'frame' : 'frames'} of libraries</button>`}
+  return html`<div class="trace"><header><div class="grow"><b>${error.type}</b>
+    ${error.message && html`<div class="message">${error.message}</div>`}
+      ${!found && error.place && html`<div class="faint mono">${error.place}</div>`}</div>
+        <${Copy} text=${error.traceback || `${error.type}: ${error.message}`} label="Copy the error" /></header>
+    ${raw ? html`<pre class="raw">${error.traceback}</pre>` : listed &&
+      html`<ol>${listed.map((frame, n) => html`<li key=${n} class=${cls(frame.library && 'lib')}>
+      <div class="where"><b class="mono">${frame.name}</b> <span class="mono" title=${frame.file}>${tail(frame.file)}:${frame.line}
+        </span></div>
+      ${(open || !frame.library || all) && frame.code.length > 0 &&
+        html`<pre>${frame.code.filter((line) => !/^[\^~ ]+$/.test(line)).join('\n')}</pre>`}</li>`)}</ol>`}
+    ${found && html`<div>${folded > 0 && !raw && html`<button class="fold" onClick=${() => showAll(!all)}>
+      ${all ? 'Hide' : 'Show'} ${folded} ${folded === 1 ? 'frame' : 'frames'} of libraries</button>`}
       <button class="fold" onClick=${() => showRaw(!raw)}>${raw ? 'As frames' : 'As text'}</button></div>`}
     ${!found && error.traceback && html`<pre class="raw">${error.traceback}</pre>`}</div>`
 }
 
 /** One line of an error in a list. */
-export const ErrorLine = ({ error, status }) => (error ? html`<span class=${cls('err cut', status === 'cancelled' && 'mild', status === 'timed_out' && 'soft')} title=${`${error.type}: ${error.message}`}><b>${error.type}</b> ${error.message}</span>` : null)
+export const ErrorLine = ({ error, status }) => (error ?
+  html`<span class=${cls('err cut', status === 'cancelled' && 'mild', status === 'timed_out' && 'soft')}
+    title=${`${error.type}: ${error.message}`}><b>${error.type}</b> ${error.message}</span>` : null)

@@ -31,6 +31,11 @@ export function usePages(load, key, total) {
       if (found.total !== null && found.total !== undefined) s.total = found.total
       else if (found.next === null) s.total = Math.max(s.total ?? 0, number * PAGE + found.items.length)
       s.problem = null
+      s.told = found
+      if (found.loaded < 1) { // an order or a search is being made: the rows come when it is whole
+        s.old.add(number)
+        setTimeout(() => draw((n) => n + 1), 400)
+      }
     } catch (error) {
       if (error.name !== 'AbortError') s.problem = error
     }
@@ -42,6 +47,7 @@ export function usePages(load, key, total) {
     total: Math.max(total ?? 0, s.total ?? 0, 0),
     known: s.total !== null || s.pages.size > 0,
     problem: s.problem,
+    told: s.told,
     /** See that the rows from..to are there; ask for nothing that has moved out of sight meanwhile. */
     show(from, to) {
       const first = Math.floor(Math.max(0, from) / PAGE)
@@ -50,12 +56,17 @@ export function usePages(load, key, total) {
       for (let number = first; number <= last; number += 1) if (!s.pages.has(number) || s.old.has(number)) want(number)
     },
     /** Ask again for what is seen: rows have changed. */
-    refresh() { s.pages.forEach((_, number) => s.old.add(number)) },
-    find: (test) => { for (const [number, rows] of s.pages) { const at = rows.findIndex(test); if (at >= 0) return number * PAGE + at } return -1 },
+    refresh() {
+      s.pages.forEach((_, number) => s.old.add(number))
+      draw((n) => n + 1)
+    },
+    find: (test) => { for (const [number,
+      rows] of s.pages) { const at = rows.findIndex(test); if (at >= 0) return number * PAGE + at } return -1 },
   }
 }
 
-export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, cursor, onCursor, idOf, onOpen, onPeek, onPick, picked, empty, above = 300, head }) {
+export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, cursor, onCursor, idOf, onOpen, onPeek, onPick, picked, empty,
+  above = 300, head }) {
   const port = useRef(null)
   const box = useRef({ top: at * height, set: 0 })
   const [view, setView] = useState({ top: at * height, tall: 600 })
@@ -135,7 +146,8 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
   const current = () => (cursor >= 0 ? pages.row(cursor) : undefined)
   const pageful = Math.max(1, Math.floor(view.tall / height) - 1)
   useKeys({
-    j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1), PageDown: () => move(pageful), PageUp: () => move(-pageful),
+    j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1), PageDown: () => move(pageful), PageUp: () =>
+      move(-pageful),
     Home: () => jump(0), End: () => jump(total - 1),
     Enter: () => (current() ? onOpen(current(), cursor) : false),
     ' ': () => (current() && onPeek ? onPeek(current(), cursor) : false),
@@ -145,18 +157,29 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
   const rows = []
   for (let index = from; index < to; index += 1) {
     const row = pages.row(index)
-    rows.push(html`<div key=${index} id=${`row-${index}`} role="row" aria-rowindex=${index + 2} data-row=${row && idOf(row)} aria-selected=${row && picked ? picked.has(idOf(row)) : undefined}
-      class=${cls('row', index === cursor && 'on')} style=${{ transform: `translateY(${index * height - view.top}px)` }} data-to=${row ? '' : undefined}
+    rows.push(html`<div key=${index} id=${`row-${index}`} role="row" aria-rowindex=${index + 2} data-row=${row && idOf(row)}
+      aria-selected=${row && picked ? picked.has(idOf(row)) : undefined}
+      class=${cls('row', index === cursor && 'on')} style=${{ transform: `translateY(${index * height - view.top}px)` }}
+        data-to=${row ? '' : undefined}
       onClick=${(event) => { if (row && !event.target.closest('a, button, input')) { onCursor(index); onOpen(row, index, event) } }}>
-      ${row ? columns.map((column) => html`<div key=${column.id} role="gridcell" class=${cls(column.num && 'num', column.className)}>${column.cell(row, index)}</div>`)
-        : html`<div role="gridcell" class="faint num">${count(index)}</div><div role="gridcell"><span class="bone" style=${{ width: `${40 + ((index * 31) % 50)}%` }} /></div>`}</div>`)
+      ${row ? columns.map((column) => html`<div key=${column.id} role="gridcell" class=${cls(column.num && 'num', column.className)}>
+        ${column.cell(row, index)}</div>`)
+        : html`<div role="gridcell" class="faint num">${count(index)}</div><div role="gridcell">
+          <span class="bone" style=${{ width: `${40 + ((index * 31) % 50)}%` }} /></div>`}</div>`)
   }
-  return html`<div class="grid vgrid" role="grid" aria-label=${label} aria-rowcount=${total + 1} aria-colcount=${columns.length} style=${{ '--cols': template, '--above': `${above}px` }}>
+  return html`<div class="grid vgrid" role="grid" aria-label=${label} aria-rowcount=${total + 1} aria-colcount=${columns.length}
+    style=${{ '--cols': template, '--above': `${above}px` }}>
     ${head}
-    <div class="head" role="row" aria-rowindex="1">${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')} aria-sort=${column.sorted}>${column.head ?? column.label}</div>`)}</div>
-    <div class="port" role="rowgroup" ref=${port} tabindex="0" aria-label=${`${label}, ${count(total)} rows`} aria-activedescendant=${cursor >= from && cursor < to ? `row-${cursor}` : undefined} onScroll=${scrolled}>
-      ${total ? html`<div role="presentation" style=${{ height: `${drawn}px` }}><div class="stage" role="presentation" style=${{ height: `${Math.min(view.tall, drawn)}px` }}>${rows}</div></div>` : html`<div class="void" role="presentation">${empty}</div>`}
+    <div class="head" role="row" aria-rowindex="1">
+      ${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
+        aria-sort=${column.sorted}>${column.head ?? column.label}</div>`)}</div>
+    <div class="port" role="rowgroup" ref=${port} tabindex="0" aria-label=${`${label}, ${count(total)} rows`}
+      aria-activedescendant=${cursor >= from && cursor < to ? `row-${cursor}` : undefined} onScroll=${scrolled}>
+      ${total ? html`<div role="presentation" style=${{ height: `${drawn}px` }}>
+        <div class="stage" role="presentation" style=${{ height: `${Math.min(view.tall, drawn)}px` }}>${rows}</div></div>` :
+          html`<div class="void" role="presentation">${empty}</div>`}
     </div>
-    ${total > shown && html`<div class=${cls('place', moving && 'seen')} aria-hidden="true">${count(first + 1)}–${count(Math.min(total, first + shown - 1))} of ${count(total)}</div>`}
+    ${total > shown && html`<div class=${cls('place', moving && 'seen')} aria-hidden="true">
+      ${count(first + 1)}–${count(Math.min(total, first + shown - 1))} of ${count(total)}</div>`}
   </div>`
 }

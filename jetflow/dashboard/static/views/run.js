@@ -19,8 +19,11 @@ import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
 
 export function Run({ id, tab = 'graph', rest }) {
-  const { data, problem, at, loading, again } = useAsk(`runs/${id}`, {}, { topic: `run:${id}`, take: (old, run) => (run ? { ...old, run } : undefined) })
-  const live = useAsk(data ? `runs/${id}/totals` : null, {}, { topic: data && !ended(data.run.status) ? `totals:${id}` : null, take: (_, totals) => totals ?? undefined })
+  const take = (old, told) => (told ? { ...old, run: told } : undefined)
+  const { data, problem, at, loading, again } = useAsk(`runs/${id}`, {}, { topic: `run:${id}`, take })
+  const goesOn = data && !ended(data.run.status)
+  const news = { topic: goesOn ? `totals:${id}` : null, take: (_, told) => told ?? undefined }
+  const live = useAsk(data ? `runs/${id}/totals` : null, {}, news)
   const run = data?.run
   const totals = live.data ?? data?.totals
   useEffect(() => {
@@ -29,8 +32,10 @@ export function Run({ id, tab = 'graph', rest }) {
   }, [run?.key, run?.workflow])
   if (loading) return html`<div class="page"><${Bones} rows=${3} /><${Bones} rows=${7} /></div>`
   if (!data) {
-    return html`<div class="page">${problem.status === 404 ? html`<div class="panel"><${Empty} art="lost" title="This run is not stored" actions=${html`<a class="btn" href=${href('runs')}>All runs</a>`}>
-      It may have been deleted, or kept for long enough; or it is of another namespace.<br /><span class="mono faint">${id}</span></${Empty}></div>` : html`<${Trouble} problem=${problem} again=${again} />`}</div>`
+    return html`<div class="page">${problem.status === 404 ? html`<div class="panel">
+      <${Empty} art="lost" title="This run is not stored" actions=${html`<a class="btn" href=${href('runs')}>All runs</a>`}>
+      It may have been deleted, or kept for long enough; or it is of another namespace.<br /><span class="mono faint">${id}</span>
+        </${Empty}></div>` : html`<${Trouble} problem=${problem} again=${again} />`}</div>`
   }
   const spawned = totals?.totals.spawned ?? 0
   const bad = (totals?.totals.failed ?? 0) + (totals?.totals.timed_out ?? 0)
@@ -57,7 +62,9 @@ export function Run({ id, tab = 'graph', rest }) {
   return html`<div class="page full">
     <${Head} run=${run} lineage=${data.lineage} again=${again} />
     <${Trouble} problem=${problem} at=${at} again=${again} />
-    ${run.unattended?.length > 0 && html`<${Note} tone="orange" icon="errors"><b>No worker takes its tasks.</b> Start one that has ${run.unattended.map((name, n) => html`${n ? ', ' : ''}<code>${name}</code>`)}.</${Note}>`}
+    ${run.unattended?.length > 0 && html`<${Note} tone="orange" icon="errors">
+      <b>No worker takes its tasks.</b> Start one that has ${run.unattended.map((name, n) =>
+        html`${n ? ', ' : ''}<code>${name}</code>`)}.</${Note}>`}
     ${spawned > 0 && tab !== 'children' && html`<${FanOut} id=${id} totals=${totals} />`}
     ${spawned > 0 && tab === 'children' && html`<${Line} totals=${totals} />`}
     <${Tabs} label="Ways to look at the run" tabs=${tabs} now=${tab} />
@@ -67,13 +74,15 @@ export function Run({ id, tab = 'graph', rest }) {
 
 function Sentence({ totals }) {
   const { spawned, open } = totals.totals
-  return html`<b>${count(spawned - open)} of ${totals.spawning ? '≥ ' : ''}${count(spawned)}</b><span class="dim">${percent(spawned - open, spawned)} of its children have ended</span>
+  return html`<b>${count(spawned - open)} of ${totals.spawning ? '≥ ' : ''}${count(spawned)}</b><span class="dim">
+    ${percent(spawned - open, spawned)} of its children have ended</span>
     ${totals.rate > 0 && open > 0 && html`<span class="dim">${perSecond(totals.rate)}</span>`}
     ${totals.eta > 0 && open > 0 && !totals.spawning && html`<span class="dim">about ${duration(Math.ceil(totals.eta))} left</span>`}
     ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />still spawning</span>`}`
 }
 
-const Line = ({ totals }) => html`<div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div><${Bar} totals=${totals.totals} size="fat" live=${totals.totals.open > 0} label="Children" /></div>`
+const Line = ({ totals }) => html`<div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div>
+  <${Bar} totals=${totals.totals} size="fat" live=${totals.totals.open > 0} label="Children" /></div>`
 
 const FanOut = ({ id, totals }) => html`<section class="panel fanout" aria-label="Children">
   <div class="top-line"><${Sentence} totals=${totals} /><span class="grow" /><a class="link" href=${childrenOf(id)}>Open the table</a></div>
@@ -96,32 +105,52 @@ function Head({ run, lineage, again }) {
   const siblings = parent && trail.of(parent.id)
   return html`<header class="runhead">
     <nav class="crumbs" aria-label="Path"><a href=${href('runs')}>Runs</a>
-      ${path.map((one, n) => html`<${Icon} name="right" size=${12} />${lineage.skipped > 0 && n === 1 && html`<span>${plural(lineage.skipped, 'run')} between</span><${Icon} name="right" size=${12} />`}<a class="cut" href=${n === path.length - 1 ? upTo(one, run) : href(`runs/${one.id}`)} title=${`${one.workflow} ${one.id}`}>${one.workflow}${one.key ? ` · ${one.key}` : ''}</a>${n === path.length - 1 && lineage.path.at(-1).step ? html`<span class="faint">${lineage.path.at(-1).step}</span>` : null}`)}
+      ${path.map((one, n) => html`<${Icon} name="right" size=${12} />${lineage.skipped > 0 && n === 1 &&
+        html`<span>${plural(lineage.skipped, 'run')} between</span><${Icon} name="right" size=${12} />`}
+          <a class="cut" href=${n === path.length - 1 ? upTo(one, run) : href(`runs/${one.id}`)} title=${`${one.workflow} ${one.id}`}>
+            ${one.workflow}${one.key ? ` · ${one.key}` : ''}</a>
+              ${n === path.length - 1 && lineage.path.at(-1).step ? html`<span class="faint">${lineage.path.at(-1).step}</span>` : null}`)}
       <${Icon} name="right" size=${12} /><span class="dim cut">${nameOf(run)}</span></nav>
     <div class="title"><h1 class="cut">${run.key ?? run.workflow}</h1><${Status} status=${run.status} pill />
-      <div class="end">${parent && html`<button class="btn icon" aria-label="Previous sibling" title="Previous sibling ([)" disabled=${!siblings && lineage.n === null} onClick=${keys['[']}><${Icon} name="prev" /></button><button class="btn icon" aria-label="Next sibling" title="Next sibling (])" disabled=${!siblings && lineage.n === null} onClick=${keys[']']}><${Icon} name="right" /></button>
+      <div class="end">${parent && html`<button class="btn icon" aria-label="Previous sibling" title="Previous sibling ([)"
+        disabled=${!siblings && lineage.n === null} onClick=${keys['[']}><${Icon} name="prev" /></button>
+          <button class="btn icon" aria-label="Next sibling" title="Next sibling (])" disabled=${!siblings && lineage.n === null}
+            onClick=${keys[']']}><${Icon} name="right" /></button>
         <a class="btn" href=${upTo(parent, run)} title="Up to its parent (u)"><${Icon} name="level" size=${14} />Up</a>`}
-        ${!over && may('cancel') && html`<button class="btn danger" onClick=${() => setAsking('cancel')}><${Icon} name="stop" size=${14} />Cancel</button>`}
-        <${Menu} label="More" items=${[{ label: 'Copy id', icon: 'copy', key: '.', run: keys['.'] }, { label: 'Copy link', icon: 'link', key: ',', run: () => copy(location.href, 'Link copied') },
-          { label: 'Copy command', icon: 'copy', key: '$', run: keys.$ }, { label: 'Copy Python', icon: 'copy', run: () => copy(`await client.describe("${run.id}")`, 'Python copied') },
+        ${!over && may('cancel') && html`<button class="btn danger" onClick=${() => setAsking('cancel')}>
+          <${Icon} name="stop" size=${14} />Cancel</button>`}
+        <${Menu} label="More" items=${[{ label: 'Copy id', icon: 'copy', key: '.', run: keys['.'] }, { label: 'Copy link', icon:
+          'link', key: ',', run: () => copy(location.href, 'Link copied') },
+          { label: 'Copy command', icon: 'copy', key: '$', run: keys.$ }, { label: 'Copy Python', icon: 'copy', run: () =>
+            copy(`await client.describe("${run.id}")`, 'Python copied') },
           !run.parent && may('delete') && { label: 'Delete…', icon: 'close', run: () => setAsking('delete') }]} /></div></div>
-    <div class="meta">${run.key && html`<span><span>Workflow</span><a class="link" href=${href(`workflows/${run.workflow}`)}>${run.workflow}</a></span>`}<span title=${run.version}><span>Version</span><code>${run.version.slice(0, 8)}</code></span>
-      <span><span>Triggered</span><${When} at=${run.triggered} full /></span><span><span>Took</span><${Took} started=${run.triggered} ended=${run.ended} open=${!over} /></span>
-      ${run.deadline && !over && html`<span><span>Deadline</span><${Until} at=${run.deadline} /></span>`}<span title="Copy with ."><span>Id</span><code>${run.id}</code></span>
+    <div class="meta">${run.key && html`<span><span>Workflow</span><a class="link" href=${href(`workflows/${run.workflow}`)}>
+      ${run.workflow}</a></span>`}<span title=${run.version}><span>Version</span><code>${run.version.slice(0, 8)}</code></span>
+      <span><span>Triggered</span><${When} at=${run.triggered} full /></span><span><span>Took</span>
+        <${Took} started=${run.triggered} ended=${run.ended} open=${!over} /></span>
+      ${run.deadline && !over && html`<span><span>Deadline</span><${Until} at=${run.deadline} /></span>`}<span title="Copy with .">
+        <span>Id</span><code>${run.id}</code></span>
       ${run.metadata && html`<span class="cut"><span>Metadata</span><code>${JSON.stringify(run.metadata)}</code></span>`}</div>
     ${asking === 'cancel' && html`<${Cancel} run=${run} close=${() => setAsking(null)} again=${again} />`}
-    ${asking === 'delete' && html`<${Confirm} title="Delete this run?" verb="Delete it" danger word=${shortId(run.id)} close=${() => setAsking(null)} run=${async () => { await act('DELETE', `runs/${run.id}`); tell('Deleted'); go(href('runs')) }}><p class="dim">All that is stored of it and of its descendants is gone for good.${over ? '' : ' It is cancelled first.'}</p></${Confirm}>`}
+    ${asking === 'delete' && html`<${Confirm} title="Delete this run?" verb="Delete it" danger word=${shortId(run.id)}
+      close=${() => setAsking(null)} run=${async () => { await act('DELETE', `runs/${run.id}`); tell('Deleted'); go(href('runs')) }}>
+        <p class="dim">All that is stored of it and of its descendants is gone for good.${over ? '' : ' It is cancelled first.'}</p>
+          </${Confirm}>`}
   </header>`
 }
 
-const Cancel = ({ run, close, again }) => html`<${Confirm} title=${`Cancel ${nameOf(run)}?`} verb="Cancel the run" danger close=${close} run=${async (form) => { const { changed } = await act('POST', `runs/${run.id}/cancel`, { tree: form.elements.tree.value === 'tree' }); tell(changed ? 'Cancelled' : 'It had ended already'); again() }}>
+const Cancel = ({ run, close, again }) => html`<${Confirm} title=${`Cancel ${nameOf(run)}?`} verb="Cancel the run" danger close=${close}
+  run=${async (form) => { const { changed } = await act('POST', `runs/${run.id}/cancel`, { tree:
+    form.elements.tree.value === 'tree' }); tell(changed ? 'Cancelled' : 'It had ended already'); again() }}>
   <p class="dim">What runs is told to stop, and what is queued never begins. The outcome stands for ever.</p>
-  <label class="toggle"><input type="radio" name="tree" value="tree" checked />With all its descendants</label><label class="toggle"><input type="radio" name="tree" value="alone" />This run alone</label></${Confirm}>`
+  <label class="toggle"><input type="radio" name="tree" value="tree" checked />With all its descendants</label><label class="toggle">
+    <input type="radio" name="tree" value="alone" />This run alone</label></${Confirm}>`
 
 /** Where "up" leads: into the list that one came from, at its row; or to the parent. */
 function upTo(parent, run) {
   const kept = trail.of(parent.id)
-  return kept ? href(`runs/${parent.id}/children`, { ...kept.asked, row: kept.index, at: Math.max(0, kept.index - 8) || null }) : href(`runs/${parent.id}`, run.parent_step ? { step: run.parent_step } : {})
+  return kept ? href(`runs/${parent.id}/children`, { ...kept.asked, row: kept.index, at: Math.max(0, kept.index - 8) || null }) :
+    href(`runs/${parent.id}`, run.parent_step ? { step: run.parent_step } : {})
 }
 
 async function sibling(parent, lineage, by) {
@@ -136,7 +165,8 @@ async function sibling(parent, lineage, by) {
     tell('That was the first one')
     return
   }
-  const page = await ask(address(`runs/${parent.id}/children`, { ...kept.asked, offset: index, limit: 1 })).catch((problem) => ({ problem }))
+  const page = await ask(address(`runs/${parent.id}/children`, { ...kept.asked, offset: index, limit: 1 })).catch((problem) =>
+    ({ problem }))
   if (page.problem) tell(page.problem.detail)
   else if (!page.items.length) tell('That was the last one')
   else {

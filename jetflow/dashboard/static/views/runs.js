@@ -9,7 +9,7 @@ import { Grid } from '../parts/grid.js'
 import { Chips } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
-import { Bones, Empty, Searched, tell, Trouble } from '../parts/said.js'
+import { Bones, Empty, Searched, Spread, tell, Trouble } from '../parts/said.js'
 import { Bulk } from './bulk.js'
 import { Start } from './start.js'
 
@@ -39,16 +39,24 @@ export function useTotals(rows, beat) {
 }
 
 export const runColumns = (totals, { workflow = true } = {}) => [
-  { id: 'status', label: 'Status', width: '112px', cell: (row) => html`<${Status} status=${row.status} />` },
-  { id: 'run', label: workflow ? 'Workflow' : 'Run', width: 'minmax(150px, 1.3fr)', className: 'first cut', cell: (row) => html`<a class="name" href=${href(`runs/${row.id}`)} tabindex="-1">${workflow ? row.workflow : nameOf(row)}</a>` },
-  ...(workflow ? [{ id: 'key', label: 'Key or id', width: 'minmax(110px, 1fr)', className: 'cut small-dim', cell: (row) => html`<span class=${row.key ? '' : 'mono faint'} title=${row.id}>${nameOf(row)}</span>` }] : []),
+  { id: 'status', sort: 'status', label: 'Status', width: '112px', cell: (row) => html`<${Status} status=${row.status} />` },
+  { id: 'run', sort: workflow ? 'workflow' : 'key', label: workflow ? 'Workflow' : 'Run', width: 'minmax(150px, 1.3fr)', className:
+    'first cut', cell: (row) =>
+    html`<a class="name" href=${href(`runs/${row.id}`)} tabindex="-1">${workflow ? row.workflow : nameOf(row)}</a>` },
+  ...(workflow ? [{ id: 'key', sort: 'key', label: 'Key or id', width: 'minmax(110px, 1fr)', className: 'cut small-dim', cell: (row) =>
+    html`<span class=${row.key ? '' : 'mono faint'} title=${row.id}>${nameOf(row)}</span>` }] : []),
   { id: 'children', label: 'Children', width: 'minmax(120px, 0.9fr)', className: 'whole', cell: (row) => {
     const told = totals[row.id]?.totals
-    return told?.spawned ? html`<div class="meter"><${Bar} totals=${told} size="thin" live=${told.open > 0} /><span class="dim num">${count(told.spawned)}</span></div>` : null
+    return told?.spawned ? html`<div class="meter"><${Bar} totals=${told} size="thin" live=${told.open > 0} /><span class="dim num">
+      ${count(told.spawned)}</span></div>` : null
   } },
-  { id: 'error', label: 'Error or metadata', width: 'minmax(140px, 1.7fr)', className: 'cut whole', cell: (row) => row.error ? html`<${ErrorLine} error=${row.error} status=${row.status} />` : row.metadata ? html`<span class="tag cut">${preview(row.metadata)}</span>` : null },
-  { id: 'took', label: 'Took', width: '84px', num: true, className: 'push', cell: (row) => html`<${Took} started=${row.triggered} ended=${row.ended} open=${!ended(row.status)} />` },
-  { id: 'triggered', label: 'Triggered', width: '104px', num: true, className: 'small-dim', cell: (row) => html`<${When} at=${row.triggered} />` },
+  { id: 'error', label: 'Error or metadata', width: 'minmax(140px, 1.7fr)', className: 'cut whole', cell: (row) => row.error ?
+    html`<${ErrorLine} error=${row.error} status=${row.status} />` : row.metadata ?
+      html`<span class="tag cut">${preview(row.metadata)}</span>` : null },
+  { id: 'took', sort: 'took', label: 'Took', width: '84px', num: true, className: 'push', cell: (row) =>
+    html`<${Took} started=${row.triggered} ended=${row.ended} open=${!ended(row.status)} />` },
+  { id: 'triggered', sort: 'triggered', label: 'Triggered', width: '104px', num: true, className: 'small-dim', cell: (row) =>
+    html`<${When} at=${row.triggered} />` },
 ]
 
 export function Runs() {
@@ -57,7 +65,8 @@ export function Runs() {
   const workflow = query.get('workflow') ?? ''
   const [since, until] = useMemo(() => [sinceOf(query.get('since')), sinceOf(query.get('until'))], [query.get('since'), query.get('until')])
   const meta = [...query].filter(([name]) => name.startsWith('meta.'))
-  const asked = { status, workflow, since, until, key: query.get('key'), ...Object.fromEntries(meta) }
+  const asked = { status, workflow, since, until, key: query.get('key'), q: query.get('q'), sort: query.get('sort'),
+    ...Object.fromEntries(meta) }
   const { data, problem, at, loading, again } = useAsk('runs', { ...asked, limit: 50 }, { topic: 'runs', every: 1000 })
   const workflows = useAsk('workflows', {}).data
   const [more, setMore] = useState({ key: '', rows: [], next: null })
@@ -86,26 +95,60 @@ export function Runs() {
   const find = (text) => {
     const match = /^meta\.([^=\s]+)=(.*)$/.exec(text)
     if (match) refine({ [`meta.${match[1]}`]: match[2] })
-    else refine({ key: text || null })
+    else refine({ q: text || null })
   }
-  const filtered = Object.values(asked).some(Boolean)
+  const filtered = Object.entries(asked).some(([name, value]) => name !== 'sort' && Boolean(value))
+  useEffect(() => {
+    if (!(data?.loaded < 1)) return undefined // a search or an order: the rows are being read, and asked for again
+    const timer = setTimeout(again, 400)
+    return () => clearTimeout(timer)
+  }, [data])
   const columns = runColumns(totals)
   const chosen = rows.filter((row) => picked.has(row.id) && !ended(row.status))
   return html`<div class="page">
-    <div class="pagehead"><h1>Runs</h1><span class="sub">${data?.total ? `${count(data.total)} ${filtered ? 'found' : 'in all'}` : ''}</span>
-      <div class="end tools"><div class="search"><${Icon} name="search" /><input class="input" type="search" aria-label="Key, or meta.name=value" placeholder="Key, or meta.name=value" defaultValue=${query.get('key') ?? ''} onKeyDown=${(e) => e.key === 'Enter' && find(e.target.value.trim())} onSearch=${(e) => find(e.target.value.trim())} /><kbd>/</kbd></div>
-      <select class="input" aria-label="Workflow" value=${workflow} onChange=${(e) => refine({ workflow: e.target.value })}><option value="">All workflows</option>${[...new Set([...(workflows ?? []).map((one) => one.name), workflow].filter(Boolean))].map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select>
-      <select class="input" aria-label="Time" value=${query.get('since') ?? ''} onChange=${(e) => refine({ since: e.target.value, until: null })}>${SPANS.map(([value, label]) => html`<option key=${value} value=${value}>${label}</option>`)}
-        ${since && !SPANS.some(([value]) => value === query.get('since')) && html`<option value=${query.get('since')}>${clock(since)} – ${until ? clock(until) : 'now'}</option>`}</select>
+    <div class="pagehead"><h1>Runs</h1><span class="sub">
+      ${data?.total ? `${count(data.total)} ${filtered ? 'found' : 'in all'}` : ''}</span>
+      <div class="end tools"><div class="search"><${Icon} name="search" />
+        <input class="input" type="search" aria-label="Key, id, text, or meta.name=value" placeholder="Key, id, text, meta.name=value"
+          defaultValue=${query.get('q') ?? ''} onKeyDown=${(e) => e.key === 'Enter' && find(e.target.value.trim())}
+            onSearch=${(e) => find(e.target.value.trim())} /><kbd>/</kbd></div>
+      <select class="input" aria-label="Workflow" value=${workflow} onChange=${(e) => refine({ workflow: e.target.value })}>
+        <option value="">All workflows</option>${[...new Set([...(workflows ?? []).map((one) => one.name),
+          workflow].filter(Boolean))].map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select>
+      <select class="input" aria-label="Time" value=${query.get('since') ?? ''}
+        onChange=${(e) => refine({ since: e.target.value, until: null })}>
+          ${SPANS.map(([value, label]) => html`<option key=${value} value=${value}>${label}</option>`)}
+        ${since && !SPANS.some(([value]) => value === query.get('since')) &&
+          html`<option value=${query.get('since')}>${clock(since)} – ${until ? clock(until) : 'now'}</option>`}</select>
         ${may('trigger') && html`<a class="btn" href=${href('workflows')}><${Icon} name="play" size=${14} />Trigger…</a>`}</div></div>
-    <div><${Chips} label="Status" chosen=${status ? [status] : []} choose=${([one]) => refine({ status: one })} options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` }, ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} /></div>
-    ${meta.length > 0 && html`<div class="chips">${meta.map(([name, value]) => html`<button key=${name} class="chip" aria-label=${`Take the filter ${name} away`} onClick=${() => refine({ [name]: null })}><span class="mono">${name.slice(5)} = ${value}</span><${Icon} name="close" size=${12} /></button>`)}</div>`}
+    <div><${Chips} label="Status" chosen=${status ? [status] : []} choose=${([one]) => refine({ status: one })}
+      options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` },
+        ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} /></div>
+    ${meta.length > 0 && html`<div class="chips">${meta.map(([name, value]) =>
+      html`<button key=${name} class="chip" aria-label=${`Take the filter ${name} away`} onClick=${() => refine({ [name]: null })}>
+        <span class="mono">${name.slice(5)} = ${value}</span><${Icon} name="close" size=${12} /></button>`)}</div>`}
     <${Trouble} problem=${problem} at=${at} again=${again} />
-    ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line"><button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>${may('cancel') && may('bulk') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}</div></div>`}
-    ${loading ? html`<${Bones} />` : rows.length ? html`<${Grid} label="Runs" columns=${columns} rows=${rows} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh} picked=${may('cancel') ? picked : undefined} onPick=${may('cancel') ? (id) => { const set = new Set(picked); set.delete(id) || set.add(id); pick(set) } : undefined}
-      foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span><${Searched} searched=${data?.searched} />${next && html`<span class="end"><button class="btn small" disabled=${busy} onClick=${load}>${busy ? 'Reading…' : 'Show more'}</button></span>`}`} />`
-      : data && (filtered ? html`<div class="panel"><${Empty} title=${data.searched.complete ? 'No run is like that' : 'None so far'} actions=${html`<button class="btn" onClick=${() => refine({ status: null, workflow: null, since: null, until: null, key: null, ...Object.fromEntries(meta.map(([name]) => [name, null])) })}>Show all runs</button>${next && html`<button class="btn" onClick=${load}>Look further back</button>`}`}>
-          ${data.searched.complete ? 'All stored runs were looked through.' : html`The newest ${count(data.searched.runs)} runs were looked through: there may be more behind them.`}</${Empty}></div>` : html`<${Start} />`)}
-    ${asking && html`<${Bulk} action="cancel" ids=${asking.map((row) => row.id)} close=${() => { ask_(null); pick(new Set()); again() }} />`}
+    ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line">
+      <button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>
+        ${may('cancel') && may('bulk') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}
+          </div></div>`}
+    ${loading ? html`<${Bones} />` : rows.length ?
+      html`<${Grid} label="Runs" columns=${columns} rows=${rows} sort=${query.get('sort') ?? undefined}
+        onSort=${(id) => refine({ sort: id })} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh}
+        picked=${may('cancel') ? picked : undefined}
+          onPick=${may('cancel') ? (id) => { const set = new Set(picked); set.delete(id) || set.add(id); pick(set) } : undefined}
+      foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span>
+        <${Spread} took=${data?.took} loaded=${data?.loaded} /><${Searched} searched=${data?.searched} />
+          ${next && html`<span class="end"><button class="btn small" disabled=${busy} onClick=${load}>${busy ? 'Reading…' : 'Show more'}
+            </button></span>`}`} />`
+      : data && (filtered ? html`<div class="panel"><${Empty} title=${data.searched.complete ? 'No run is like that' : 'None so far'}
+        actions=${html`<button class="btn" onClick=${() => refine({ status: null, workflow: null, since: null, until: null, q: null,
+          key: null, ...Object.fromEntries(meta.map(([name]) => [name, null])) })}>Show all runs</button>
+            ${next && html`<button class="btn" onClick=${load}>Look further back</button>`}`}>
+          ${data.searched.complete ? 'All stored runs were looked through.' :
+            html`The newest ${count(data.searched.runs)} runs were looked through: there may be more behind them.`}</${Empty}></div>` :
+              html`<${Start} />`)}
+    ${asking && html`<${Bulk} action="cancel" ids=${asking.map((row) => row.id)}
+      close=${() => { ask_(null); pick(new Set()); again() }} />`}
   </div>`
 }

@@ -29,7 +29,8 @@ export function starting(given, of, depth = 0) {
   const type = Array.isArray(schema.type) ? schema.type[0] : schema.type
   if (type === 'object' || schema.properties) {
     const required = schema.required ?? Object.keys(schema.properties ?? {})
-    return Object.fromEntries(required.filter((name) => schema.properties?.[name]).map((name) => [name, starting(schema.properties[name], of, depth + 1)]))
+    return Object.fromEntries(required.filter((name) => schema.properties?.[name]).map((name) => [name, starting(schema.properties[name],
+      of, depth + 1)]))
   }
   return { array: [], string: '', integer: schema.minimum ?? 0, number: schema.minimum ?? 0, boolean: false }[type] ?? null
 }
@@ -46,15 +47,21 @@ function AsJson({ id, value, change }) {
       setWrong(error.message)
     }
   }
-  return html`<textarea id=${id} class="input" rows="2" spellcheck="false" aria-invalid=${Boolean(wrong)} value=${text} onInput=${edit} />${wrong && html`<div class="wrong">${wrong}</div>`}`
+  return html`<textarea id=${id} class="input" rows="2" spellcheck="false" aria-invalid=${Boolean(wrong)} value=${text} onInput=${edit} />
+    ${wrong && html`<div class="wrong">${wrong}</div>`}`
 }
 
 function Items({ schema, of, value, change, path }) {
   const list = Array.isArray(value) ? value : []
   const item = schema.items ?? schema.prefixItems?.[0] ?? {}
-  return html`<div class="stack tight">${list.slice(0, 50).map((one, n) => html`<div class="line" key=${n}><div class="grow"><${Field} schema=${item} of=${of} value=${one} label=${`${n + 1}`} bare path=${`${path}.${n}`} change=${(next) => change(list.map((old, at) => (at === n ? next : old)))} /></div>
-      <button type="button" class="btn quiet icon small" aria-label=${`Take item ${n + 1} away`} onClick=${() => change(list.filter((_, at) => at !== n))}><${Icon} name="close" size=${12} /></button></div>`)}
-    ${list.length > 50 && html`<p class="faint">${list.length - 50} more: edit them as JSON.</p>`}<div><button type="button" class="btn small" onClick=${() => change([...list, starting(item, of)])}>Add one</button></div></div>`
+  return html`<div class="stack tight">${list.slice(0, 50).map((one, n) =>
+    html`<div class="line" key=${n}><div class="grow">
+      <${Field} schema=${item} of=${of} value=${one} label=${`${n + 1}`} bare path=${`${path}.${n}`}
+        change=${(next) => change(list.map((old, at) => (at === n ? next : old)))} /></div>
+      <button type="button" class="btn quiet icon small" aria-label=${`Take item ${n + 1} away`}
+        onClick=${() => change(list.filter((_, at) => at !== n))}><${Icon} name="close" size=${12} /></button></div>`)}
+    ${list.length > 50 && html`<p class="faint">${list.length - 50} more: edit them as JSON.</p>`}<div>
+      <button type="button" class="btn small" onClick=${() => change([...list, starting(item, of)])}>Add one</button></div></div>`
 }
 
 function wrongOf(schema, value) {
@@ -76,21 +83,35 @@ export function Field({ schema: given, of, value, change, label, path, bare = fa
   const title = label && !bare ? html`<label for=${id}>${label}${!required && html` <span class="faint">optional</span>`}</label>` : null
   const hint = schema.description && html`<div class="hint">${schema.description}</div>`
   if (inner) {
-    return html`<div class="field"><label class="toggle"><input type="checkbox" checked=${value !== null && value !== undefined} onChange=${(e) => change(e.target.checked ? starting(inner, of) : null)} />${label || 'given'}</label>
-      ${value !== null && value !== undefined && html`<${Field} schema=${inner} of=${of} value=${value} change=${change} label=${label} bare path=${path} />`}${hint}</div>`
+    return html`<div class="field"><label class="toggle">
+      <input type="checkbox" checked=${value !== null && value !== undefined}
+        onChange=${(e) => change(e.target.checked ? starting(inner, of) : null)} />${label || 'given'}</label>
+      ${value !== null && value !== undefined && html`<${Field} schema=${inner} of=${of} value=${value} change=${change} label=${label}
+        bare path=${path} />`}${hint}</div>`
   }
   if (type === 'object' && schema.properties) {
     const object = value && typeof value === 'object' ? value : {}
     const need = new Set(schema.required ?? [])
-    const fields = Object.entries(schema.properties).sort(([a], [b]) => need.has(b) - need.has(a)).map(([name, one]) => html`<${Field} key=${name} schema=${one} of=${of} value=${name in object ? object[name] : resolve(one, of).default} label=${name} path=${`${path}.${name}`} required=${need.has(name)} change=${(next) => change({ ...object, [name]: next })} />`)
+    const fields = Object.entries(schema.properties).sort(([a], [b]) => need.has(b) - need.has(a)).map(([name, one]) =>
+      html`<${Field} key=${name} schema=${one} of=${of} value=${name in object ? object[name] : resolve(one, of).default} label=${name}
+        path=${`${path}.${name}`} required=${need.has(name)} change=${(next) => change({ ...object, [name]: next })} />`)
     return label ? html`<fieldset><legend>${label}</legend>${hint}${fields}</fieldset>` : html`${hint}${fields}`
   }
-  const shown = (control) => html`<div class="field">${title}${control}${hint}${wrongOf(schema, value) && html`<div class="wrong">${wrongOf(schema, value)}</div>`}</div>`
+  const shown = (control) => html`<div class="field">${title}${control}${hint}
+    ${wrongOf(schema, value) && html`<div class="wrong">${wrongOf(schema, value)}</div>`}</div>`
   const named = bare || !label ? { 'aria-label': label || 'input' } : {}
-  if (schema.enum) return shown(html`<select id=${id} class="input" ...${named} value=${JSON.stringify(value)} onChange=${(e) => change(JSON.parse(e.target.value))}>${schema.enum.map((one) => html`<option key=${String(one)} value=${JSON.stringify(one)}>${String(one)}</option>`)}</select>`)
-  if (type === 'boolean') return html`<div class="field"><label class="toggle"><input id=${id} type="checkbox" checked=${Boolean(value)} onChange=${(e) => change(e.target.checked)} />${label || 'yes'}</label>${hint}</div>`
-  if (type === 'integer' || type === 'number') return shown(html`<input id=${id} class="input" ...${named} type="number" step=${type === 'integer' ? 1 : 'any'} min=${schema.minimum} max=${schema.maximum} value=${value ?? ''} onInput=${(e) => change(e.target.value === '' ? null : Number(e.target.value))} />`)
-  if (type === 'string') return shown(html`<input id=${id} class="input" ...${named} type=${schema.format === 'date' ? 'date' : 'text'} value=${value ?? ''} autocomplete="off" onInput=${(e) => change(e.target.value)} />`)
-  if (type === 'array' && !schema.prefixItems) return html`<div class="field"><span class="label">${bare ? '' : label}</span>${hint}<${Items} schema=${schema} of=${of} value=${value} change=${change} path=${path} /></div>`
+  if (schema.enum) return shown(html`<select id=${id} class="input" ...${named} value=${JSON.stringify(value)}
+    onChange=${(e) => change(JSON.parse(e.target.value))}>
+      ${schema.enum.map((one) => html`<option key=${String(one)} value=${JSON.stringify(one)}>${String(one)}</option>`)}</select>`)
+  if (type === 'boolean') return html`<div class="field"><label class="toggle">
+    <input id=${id} type="checkbox" checked=${Boolean(value)} onChange=${(e) => change(e.target.checked)} />${label || 'yes'}</label>
+      ${hint}</div>`
+  if (type === 'integer' || type === 'number') return shown(html`<input id=${id} class="input" ...${named} type="number"
+    step=${type === 'integer' ? 1 : 'any'} min=${schema.minimum} max=${schema.maximum} value=${value ?? ''}
+      onInput=${(e) => change(e.target.value === '' ? null : Number(e.target.value))} />`)
+  if (type === 'string') return shown(html`<input id=${id} class="input" ...${named} type=${schema.format === 'date' ? 'date' : 'text'}
+    value=${value ?? ''} autocomplete="off" onInput=${(e) => change(e.target.value)} />`)
+  if (type === 'array' && !schema.prefixItems) return html`<div class="field"><span class="label">${bare ? '' : label}</span>${hint}
+    <${Items} schema=${schema} of=${of} value=${value} change=${change} path=${path} /></div>`
   return shown(html`<${AsJson} id=${id} value=${value} change=${change} />`)
 }

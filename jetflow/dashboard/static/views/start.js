@@ -10,5 +10,6 @@ async with jetflow.connect() as client:
 export const Start = () => html`<div class="panel"><${Empty} art="start" title="Nothing has run here yet" actions=${html`<ol class="start">
   <li><span class="dim">Start a server and a worker from a file of workflows</span><${Command} text="jetflow dev flows.py" /></li>
   <li><span class="dim">Begin a run from the shell</span><${Command} text=${'jetflow trigger hello \'"world"\''} /></li>
-  <li><span class="line dim"><span class="grow">Or from Python</span><${Copy} text=${CODE} label="Copy the code" /></span><pre>${CODE}</pre></li></ol>`}>
+  <li><span class="line dim"><span class="grow">Or from Python</span><${Copy} text=${CODE} label="Copy the code" /></span><pre>${CODE}
+    </pre></li></ol>`}>
   The first run takes this place the moment it arrives.</${Empty}></div>`
