@@ -123,20 +123,23 @@ async def ask_for_root(session: Session, task: Task, *, timeout: float | None) -
     await session.publisher.store(subject, task.input, header_block(headers), timeout=timeout)
 
 
-async def trigger_root(session: Session, task: Task, *, timeout: float | None) -> None:
+async def trigger_root(session: Session, task: Task, *, timeout: float | None) -> bool:
     """Start a root run, or have a worker do it where this user may not. ``timeout`` is seconds.
+
+    Returns whether it is known to be new.
 
     Raises:
         The same as `start_root`, and `ask_for_root`.
     """
     if not session.only_asks:
         try:
-            await start_root(session, task, timeout=timeout)
+            return await start_root(session, task, timeout=timeout)
         except PermissionDenied:
             await ask_for_root(session, task, timeout=timeout)
             session.only_asks = True
-        return
+            return False
     await ask_for_root(session, task, timeout=timeout)
+    return False
 
 
 async def start_root(session: Session, task: Task, *, timeout: float | None) -> bool:
