@@ -87,10 +87,11 @@ class Services:
             await running.close()
 
     def command(self, name: str, image: str) -> list[str]:
-        """Return what the service starts: its own entry point or the image's, and its command or the image's."""
+        """Return what the service starts. With an entry point of its own, compose does without the image's command."""
         service, stage = self._services[name], STAGES[image]
-        entry = service.get("entrypoint") or stage.exec_form("ENTRYPOINT")
-        return [*entry, *(service.get("command") or stage.exec_form("CMD"))]
+        if service.get("entrypoint"):
+            return [*service["entrypoint"], *(service.get("command") or [])]
+        return [*stage.exec_form("ENTRYPOINT"), *(service.get("command") or stage.exec_form("CMD"))]
 
 
 @pytest.fixture
