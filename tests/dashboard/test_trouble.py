@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from jetflow.server import NatsServer, ServerOptions
 from tests.dashboard.serving import ACTION, serve
 from tests.dashboard.test_live import events, first
 from tests.dashboard.world import PATIENCE
-from tests.endings.test_viewers import template, url
+from tests.endings.test_viewers import VIEWER, url, users
 
 READS = [
     *("meta", "overview", "runs", "errors", "workflows", "workflows/fan", "queues", "workers", "doctor"),
@@ -39,13 +41,16 @@ async def fan(count: int, ctx: jetflow.Context) -> str:
     return "x" * 300_000
 
 
+def connected(viewer: str) -> AbstractAsyncContextManager[jetflow.Client]:
+    return jetflow.connect(viewer, ensure=False, inbox_prefix=VIEWER.inbox)
+
+
 async def test_a_viewer_of_the_broker_can_do_all_that_reads_and_nothing_that_writes(tmp_path: Path) -> None:
-    users = f"authorization {{ users: [ {{ user: operator, password: secret }}\n{template()} ] }}"
     async with (
-        NatsServer(tmp_path / "store", ServerOptions(config=users)) as server,
+        NatsServer(tmp_path / "store", ServerOptions(config=users())) as server,
         jetflow.connect(url(server, "operator")) as operator,
         Worker([fan, leaf], server=url(server, "operator"), options=WorkerOptions(grace=1)),
-        Dashboard(url(server, "viewer"), access=Access.full()) as dashboard,
+        Dashboard(partial(connected, url(server, "viewer")), access=Access.full()) as dashboard,
         serve(dashboard) as http,
     ):
         run = await operator.trigger(fan, 30)

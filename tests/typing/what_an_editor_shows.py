@@ -328,4 +328,4 @@ def plain_programs_are_typed(plain: jetflow.sync.Client) -> None:
 async def many_runs_are_typed(client: Client) -> None:
     runs = await client.trigger_many(count, [Source("a")], key=lambda source: source.path)
     assert_type(runs, list[Run[int]])
-    assert_type(runs[0].created, bool)
+    assert_type(runs[0].created, bool | None)
