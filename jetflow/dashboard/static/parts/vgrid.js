@@ -96,7 +96,12 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
     else if (top + height > box.current.top + view.tall) place(top + height - view.tall)
   }
   useLayoutEffect(() => {
-    const measure = () => setView((old) => ({ ...old, tall: port.current?.clientHeight || old.tall }))
+    const measure = () => {
+      const node = port.current
+      if (!node) return
+      node.parentElement.style.setProperty('--bar', `${node.offsetWidth - node.clientWidth}px`)
+      setView((old) => ({ ...old, tall: node.clientHeight || old.tall }))
+    }
     const observer = new ResizeObserver(measure)
     observer.observe(port.current)
     measure()
