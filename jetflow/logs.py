@@ -59,11 +59,11 @@ class _Field:
 class _OfStep:
     """A record that was made in a step. Its fields are written into it when somebody reads it, behind any ``extra``."""
 
-    run = _Field()
-    root = _Field()
-    workflow = _Field()
-    step = _Field()
-    attempt = _Field()
+    run: _Field = _Field()
+    root: _Field = _Field()
+    workflow: _Field = _Field()
+    step: _Field = _Field()
+    attempt: _Field = _Field()
 
     def getMessage(self) -> str:  # noqa: N802 - the name of logging
         step: InStep | None = self.__dict__.pop(_HELD, None)
