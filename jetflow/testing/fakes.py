@@ -190,6 +190,8 @@ class FakeHost:
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(_awaited(awaitable))
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
         raise RuntimeError("ctx.block_on is for plain def steps: call one outside of an event loop, or in a thread")
 
 

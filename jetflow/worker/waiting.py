@@ -265,7 +265,7 @@ class Waiting:
                     async with asyncio.timeout(max(0.0, wait.deadline - time())):
                         await wait.moved
                 points.after("wait")
-                if wait.left > 0:
+                if wait.left > 0 or self.parked:  # it may have become enough in the pass in which it was parked
                     self._check_goes_on()
             finally:
                 self._outside -= 1

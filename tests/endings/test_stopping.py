@@ -8,9 +8,13 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
+import msgspec
 import pytest
 
 from jetflow import Client, Context, Retry, Worker, WorkerOptions, workflow
+from jetflow.engine.tasks import Outcome
+from jetflow.wire.records import encode
+from jetflow.worker.execution import Execution
 from tests.endings.stored import PATIENCE, until
 
 ONCE = Retry(attempts=1)
@@ -112,6 +116,48 @@ async def test_a_step_in_a_thread_is_told_that_its_time_is_over(client: Client, 
         with pytest.raises(Exception, match="timeout"):
             await run.result(PATIENCE)
         await told(lambda: len(bodies) == 1)
+
+
+went_on: list[int] = []
+held = asyncio.Event()
+
+
+@workflow("child-of-one")
+async def child_of_one(number: int) -> int:
+    await held.wait()
+    return number
+
+
+@workflow("goes-on", retry=ONCE)
+async def goes_on(number: int, ctx: Context) -> int:
+    await (await ctx.spawn_workflow(child_of_one, number)).result()
+    went_on.append(number)
+    return number
+
+
+async def test_a_step_that_is_parked_does_not_go_on(client: Client, worker: Callable[..., Worker]) -> None:
+    """Its child ends in the very pass of the event loop in which it is parked: what is behind the wait is done once."""
+    went_on.clear()
+    held.clear()
+    async with worker([goes_on, child_of_one]) as running:
+        run = await client.trigger(goes_on, 1)
+        services = running._services
+        assert services is not None
+
+        def waits() -> Execution | None:
+            bodies = services.executor.bodies.running.values()
+            return next((one for one in bodies if isinstance(one, Execution) and not one.holds_slot), None)
+
+        await told(lambda: waits() is not None)
+        body = waits()
+        assert body is not None
+        outcome = encode(Outcome(status="succeeded", output=msgspec.Raw(b"1"), workflow="child-of-one"))
+        body.park()
+        assert body.waiting._waits.take(body.spawner.owned(), outcome)
+        await told(lambda: waits() is None)
+        held.set()
+        assert await run.result(PATIENCE) == 1
+    assert went_on == [1]
 
 
 async def test_threads_that_hang_do_not_grow_without_bound(

@@ -163,7 +163,7 @@ def test_a_plain_step_blocks() -> None:
     assert plain(["a", "b"], jetflow.testing.context(results={size: 2})) == 4
 
     async def on_a_loop() -> None:
-        plain(["a"], jetflow.testing.context())
+        jetflow.testing.context().block_on(asyncio.sleep(0))
 
     with pytest.raises(RuntimeError, match="plain def steps"):
         asyncio.run(on_a_loop())
