@@ -18,7 +18,7 @@ import msgspec
 from jetflow.client import Client
 from jetflow.dashboard.bulk import Jobs
 from jetflow.dashboard.problems import problem_of
-from jetflow.dashboard.topics import Source, merged, source_of
+from jetflow.dashboard.topics import Source, merged, source_of, whole
 
 EVERY: Final = 0.25
 """Seconds between two events of a topic, at least."""
@@ -93,9 +93,11 @@ class _Topic:
 
     def join(self, listener: Listener) -> None:
         self.listeners.add(listener)
-        for event in (self._newest, self._trouble):
-            if event is not None:
-                listener.tell(event)
+        if self._newest is not None:
+            value = whole(self._newest.value)
+            listener.tell(Event(self._name, value, msgspec.json.encode(value), self._name))
+        if self._trouble is not None:
+            listener.tell(self._trouble)
 
     async def stop(self) -> None:
         if self._telling is not None:

@@ -50,6 +50,11 @@ def merged(before: Any, after: Any) -> Any:
     )
 
 
+def whole(value: Any) -> Any:
+    """Return what to tell whoever comes later: the state, or, of changes, that the list is to be read."""
+    return RootChanges(at=value.at, more=True) if isinstance(value, RootChanges) else value
+
+
 def source_of(name: str) -> Source:
     """Return where the states of a topic come from.
 

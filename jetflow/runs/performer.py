@@ -150,16 +150,23 @@ class Performer:
     def _publish(
         self, group: GroupCommit, item: Item, procedure: AnyProcedure, done: Done, outcome: Outcome | None = None
     ) -> None:
-        write = _Write(group, item, item.subject, outcome)
-        group.publish(item, partial(self._on_stored, write, procedure, done))
+        group.publish(item, partial(self._on_stored, group, item, outcome, procedure, done))
 
-    def _on_stored(self, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt) -> None:
+    def _on_stored(
+        self,
+        group: GroupCommit,
+        item: Item,
+        outcome: Outcome | None,
+        procedure: AnyProcedure,
+        done: Done,
+        receipt: Receipt,
+    ) -> None:
         if receipt.error is not None:
             self._fail(procedure, receipt.error, done)
         elif receipt.stored or receipt.sequence:
-            self._advance(procedure, write.outcome, done)
+            self._advance(procedure, outcome, done)
         else:
-            self._store_for_sure(write, procedure, done)
+            self._store_for_sure(_Write(group, item, item.subject, outcome), procedure, done)
 
     async def _confirm(self, write: _Write) -> Outcome | None:
         """Make sure that a message is stored which the server refused because its subject is taken.
@@ -198,33 +205,37 @@ class Performer:
             if effect.outcome.errors and len(body) > (room := self._session.connection.max_payload // 2):
                 effect = msgspec.structs.replace(effect, outcome=fitted(effect.outcome, room))
                 body = encode(effect.outcome)
-            write = self._end_of(effect.task, effect.outcome, body)
-            write.group.publish(write.item, partial(self._on_run_stored, effect, write, procedure, done))
+            headers = self._alone_of(effect.task) if effect.task.shared else b""
+            item = Item(self._names.run_of(effect.task), headers, body)
+            self._session.records.publish(item, partial(self._on_run_stored, effect, item, procedure, done))
 
-    def _end_of(self, task: Task, outcome: Outcome, body: bytes) -> _Write:
-        """Return the record of how a run ended.
+    def _alone_of(self, task: Task) -> bytes:
+        """Return the headers that have the broker refuse an outcome where one is stored under another step.
 
-        One of a shared run under another step of its parent refuses it, too: when its tree was cancelled, and its task
-        removed, a step that had not heard of it may have spawned it again.
+        When the tree of a shared run was cancelled, and its task removed, a step that had not heard of it may have
+        spawned it again.
         """
-        group, subject = self._session.records, self._names.run_of(task)
-        if not task.shared:
-            return _Write(group, Item(subject, b"", body), subject, outcome)
-        taken = self._names.run_of_any_step(task)
-        headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: taken})
-        return _Write(group, Item(subject, headers, body), taken, outcome)
+        return header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: self._names.run_of_any_step(task)})
+
+    def _where_refused(self, task: Task, item: Item) -> str:
+        """Return the filter under which an outcome is stored that has refused one."""
+        return self._names.run_of_any_step(task) if task.shared else item.subject
 
     def _on_run_stored(
-        self, effect: StoreRun, write: _Write, procedure: AnyProcedure, done: Done, receipt: Receipt
+        self, effect: StoreRun, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt
     ) -> None:
         task = effect.task
         if receipt.stored and (effect.outcome.status != "succeeded" or _log.isEnabledFor(logging.INFO)):
             announce_end(task, effect.outcome)
         if receipt.stored and task.parent != NONE:
             child = bytes.fromhex(task.run)
-            self.telling.tell(task, child, write.item)
+            self.telling.tell(task, child, item)
             self._looks.note_stored(task, child)
-        self._on_stored(write, procedure, done, receipt)
+        if receipt.error is None and not receipt.stored and not receipt.sequence:
+            write = _Write(self._session.records, item, self._where_refused(task, item), effect.outcome)
+            self._store_for_sure(write, procedure, done)
+        else:
+            self._on_stored(self._session.records, item, effect.outcome, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))
@@ -296,10 +307,10 @@ class Performer:
         if isinstance(effect, StoreStep):
             item = Item(self._names.step(task.join), b"", encode(outcome))
             return await self._confirm(_Write(self._session.records, item, item.subject, outcome))
-        write = self._end_of(task, outcome, encode(outcome))
-        stored = await self._confirm(write)
+        item = Item(self._names.run_of(task), self._alone_of(task) if task.shared else b"", encode(outcome))
+        stored = await self._confirm(_Write(self._session.records, item, self._where_refused(task, item), outcome))
         announce_end(task, outcome)
-        self.telling.tell(task, bytes.fromhex(task.run), write.item)
+        self.telling.tell(task, bytes.fromhex(task.run), item)
         return stored
 
     async def _cancel_run(self, effect: CancelRun) -> None:

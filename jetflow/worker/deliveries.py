@@ -134,7 +134,10 @@ class Deliveries:
             self._asking.discard(delivery.subject)
 
     def _release(self, delivery: Delivery) -> None:
-        self.let_go(delivery)
+        self.held.pop(delivery.reply, None)
+        if self._table is not None:
+            self._table.free(delivery.place)
+            delivery.place = NOWHERE
         if self._here.get(delivery.subject) is delivery:
             del self._here[delivery.subject]
 

@@ -129,6 +129,9 @@ async def test_new_runs_and_ends_are_told(nats_server: NatsServer, namespace: st
             began += told["began"]
             ended += told["ended"]
         assert sorted(began) == sorted(ended) == sorted(run.id for run in (*runs, later))
+        async with contextlib.aclosing(events(http, "runs")) as late:
+            told = await first(late, "runs")
+            assert (told["more"], told["began"], told["ended"]) == (True, [], [])
 
 
 async def test_a_job_is_told(nats_server: NatsServer, namespace: str) -> None:

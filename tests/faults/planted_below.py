@@ -39,8 +39,8 @@ EFFECTS: Final = (
     Fault(
         "an outcome that was stored before is not read",
         "runs/performer.py",
-        "        else:\n            self._store_for_sure(write, procedure, done)",
-        "        else:\n            self._advance(procedure, write.outcome, done)",
+        "        else:\n            self._store_for_sure(_Write(group, item, item.subject, outcome), procedure, done)",
+        "        else:\n            self._advance(procedure, outcome, done)",
         (f"{NETS}::test_who_comes_second_goes_on_by_the_outcome_that_is_stored",),
     ),
     Fault(
@@ -110,23 +110,22 @@ EFFECTS: Final = (
     Fault(
         "the outcome of a shared child is not compared with those under other steps",
         "runs/performer.py",
-        "        if not task.shared:\n",
-        "        if True:\n",
+        '            headers = self._alone_of(effect.task) if effect.task.shared else b""\n',
+        '            headers = b""\n',
         (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[in the record]",),
     ),
     Fault(
         "the large outcome of a shared child is not compared with those under other steps",
         "runs/performer.py",
-        "        write = self._end_of(task, outcome, encode(outcome))\n        stored",
-        "        write = self._end_of(msgspec.structs.replace(task, shared=False), outcome, encode(outcome))\n"
-        "        stored",
+        'item = Item(self._names.run_of(task), self._alone_of(task) if task.shared else b"", encode(outcome))',
+        'item = Item(self._names.run_of(task), b"", encode(outcome))',
         (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[by reference]",),
     ),
     Fault(
         "who is refused an outcome waits for one under its own step",
         "runs/performer.py",
-        "        return _Write(group, Item(subject, headers, body), taken, outcome)",
-        "        return _Write(group, Item(subject, headers, body), subject, outcome)",
+        "        return self._names.run_of_any_step(task) if task.shared else item.subject\n",
+        "        return item.subject\n",
         (f"{SHARED}::test_a_shared_child_whose_task_was_removed_ends_once[in the record]",),
     ),
     Fault(
