@@ -1,12 +1,12 @@
 // Dialogs are the browser's own: they trap focus, close on Escape, and give the focus back.
-import { html, useEffect, useRef, useState } from './html.js'
+import { html, useEffect, useLayoutEffect, useRef, useState } from './html.js'
 import { Icon } from './icons.js'
 import { useKeys } from './keys.js'
 import { Refused } from './said.js'
 
 export function Dialog({ title, close, className = '', children }) {
   const ref = useRef(null)
-  useEffect(() => {
+  useLayoutEffect(() => { // before the next key is pressed
     const dialog = ref.current
     if (!dialog.open) dialog.showModal()
     return () => dialog.open && dialog.close()

@@ -1,5 +1,5 @@
 // ⌘K: any page, any workflow, any run by its id or key. And the list of keys.
-import { html, useEffect, useRef, useState } from './html.js'
+import { html, useEffect, useLayoutEffect, useRef, useState } from './html.js'
 import { Dialog } from './dialog.js'
 import { Icon } from './icons.js'
 import { address, ask } from './api.js'
@@ -15,7 +15,7 @@ export function Palette({ pages, close }) {
   const [at, setAt] = useState(0)
   const input = useRef(null)
   const workflows = useRef(null)
-  useEffect(() => { input.current.focus() }, [])
+  useLayoutEffect(() => { input.current.focus() }, [])
   const said = text.trim()
   useEffect(() => {
     const control = new AbortController()

@@ -78,7 +78,7 @@ export const Note = ({ tone = 'grey', icon = 'info', children }) =>
   html`<div class=${cls('banner', `t-${tone}`)}><${Icon} name=${icon} /><div>${children}</div></div>`
 
 export const Bones = ({ rows = 8, wide = false }) =>
-  html`<div class=${cls('panel', wide && 'full')} aria-busy="true" aria-label="loading"><div class="body stack">
+  html`<div class=${cls('panel', wide && 'full')} role="status" aria-busy="true" aria-label="loading"><div class="body stack">
   ${Array.from({ length: rows }, (_, n) => html`<span key=${n} class="bone" style=${{ width: `${92 - ((n * 37) % 50)}%` }} />`)}
     </div></div>`
 
