@@ -152,7 +152,7 @@ _PUBLISHED: Final[dict[RoleName, Callable[[Subjects], list[str]]]] = {
 
 _HEARD: Final[dict[RoleName, Callable[[Subjects], list[str]]]] = {
     "trigger": lambda names: [names.live_root_by_id("*")],
-    "worker": lambda names: [f"{names.prefix}.live.>", f"{names.prefix}.who.*", f"{names.prefix}.ask.>"],
+    "worker": lambda names: [f"{names.prefix}.{kind}" for kind in ("live.>", "who.*", "ask.>")] + ["$SRV.>"],
     "viewer": lambda names: [f"{names.prefix}.live.>"],
     "operator": lambda names: [f"{names.prefix}.live.>"],
 }
