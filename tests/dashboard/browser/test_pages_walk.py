@@ -98,3 +98,11 @@ def test_the_tabs_of_a_run_tell_what_it_did(visit: Visit, site: Site) -> None:
     expect(page.locator(".json").last).to_contain_text(f"files: {CHILDREN}")
     tabs.get_by_role("link", name="Messages").click()
     expect(page.get_by_role("grid", name="Messages")).to_contain_text("jf.")
+
+
+def test_a_step_that_is_tried_again_says_when_and_why(visit: Visit, site: Site) -> None:
+    page = visit(f"runs/{site.runs['stubborn']}")
+    row = page.get_by_role("grid", name="Steps").get_by_role("row").nth(1)
+    expect(row).to_contain_text("retrying")
+    expect(row).to_contain_text("1 / 5")
+    expect(row).to_contain_text("ConnectionError refused: later")

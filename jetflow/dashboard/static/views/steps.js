@@ -8,6 +8,12 @@ import { Took, Until } from '../parts/time.js'
 
 const open = (step) => ['running', 'waiting', 'retrying'].includes(step.status)
 
+/** A step that is tried again: what its last attempt failed with, and when the next one is due. */
+function Again({ step }) {
+  const last = step.failures?.at(-1)?.error
+  return html`<span class="err soft cut">again <${Until} at=${step.again} />${last && html`: <b>${last.type}</b> ${last.message}`}</span>`
+}
+
 /** `choose(name)` opens a step. */
 export function StepRows({ steps, totals = [], choose }) {
   const spawned = new Map(totals.map((one) => [one.step, one.totals]))
@@ -30,7 +36,7 @@ export function StepRows({ steps, totals = [], choose }) {
       step.worker }] : []),
     { id: 'error', label: choose ? 'Error' : '', hidden: 'Error', width: choose ? 'minmax(120px, 1.6fr)' : 'minmax(0, 0.6fr)', className:
       'cut whole', cell: (step) => step.error ? html`<${ErrorLine} error=${step.error} status=${step.status} />` : step.again ?
-        html`<span class="dim">again <${Until} at=${step.again} /></span>` : step.unattended ?
+        html`<${Again} step=${step} />` : step.unattended ?
           html`<span class="err soft"><b>no worker takes it</b></span>` : null },
   ]
   return html`<${Grid} label="Steps" columns=${columns} rows=${steps} idOf=${(step) => `step:${step.name}`} keys=${Boolean(choose)}
