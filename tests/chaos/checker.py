@@ -185,7 +185,8 @@ async def unsettled(client: Client, namespace: str) -> list[str]:
         found += [
             f"{consumer['name']}: {consumer['num_pending']} queued, {consumer['num_ack_pending']} not acknowledged"
             for consumer in answer.get("consumers") or []
-            if consumer["num_pending"] or consumer["num_ack_pending"]
+            if (consumer["num_pending"] or consumer["num_ack_pending"])
+            and consumer["config"]["ack_policy"] != "none"  # one that only counts, for somebody who looked
         ]
         if answer.get("missing"):
             found.append(f"{stream}: consumers {answer['missing']} do not answer")
