@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 import jetflow.client
 from jetflow.broker.access import Server
 from jetflow.broker.auth import Auth
+from jetflow.broker.layout import Difference
 from jetflow.broker.topology import Placement
 from jetflow.context import check_bulk
 from jetflow.runs.storage import Storage
@@ -166,6 +167,10 @@ class Client(Questions):
         """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""
         return self._portal.call(lambda here: here.storage())
 
+    def drift(self) -> list[Difference]:
+        """Return in what the namespace's streams differ from what they have to be: `jetflow setup` mends that."""
+        return self._portal.call(lambda here: here.drift())
+
     def workflows(self) -> list[str]:
         """Return the names of all workflows that are declared in the namespace."""
         return self._portal.call(lambda here: here.workflows())
@@ -174,9 +179,9 @@ class Client(Questions):
 def connect(
     server: Server = None,
     *,
-    namespace: str = "default",
+    namespace: str | None = None,
     timeout: float = 5.0,
-    replicas: int = 1,
+    replicas: int | None = None,
     max_bytes: int | None = None,
     placement: Placement | None = None,
     auth: Auth | None = None,

@@ -6,6 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jetflow import client
+from jetflow.broker.server_facts import ServerFacts
+from jetflow.runs.query.checks import Diagnosis
+from jetflow.runs.query.lineage import Lineage
+from jetflow.runs.query.messages import Messages
+from jetflow.runs.query.payloads import Payload
 from jetflow.runs.query.rows import (
     Bucket,
     Change,
@@ -16,7 +21,9 @@ from jetflow.runs.query.rows import (
     RunningRow,
     RunRow,
     RunTotals,
+    Tree,
     WorkerRow,
+    WorkflowSummary,
 )
 from jetflow.runs.trace import RunTrace
 from jetflow.sync.portal import Portal
@@ -31,9 +38,37 @@ class Questions:
 
     # --- what is stored
 
-    def describe(self, run_id: str, *, children: int = 100, after: str | None = None) -> RunTrace:
+    def describe(self, run_id: str, *, children: int = 100, after: str | None = None, values: bool = True) -> RunTrace:
         """Return the state of a run: its steps, attempts, and a page of its children with totals by status."""
-        return self._portal.call(lambda here: here.describe(run_id, children=children, after=after))
+        return self._portal.call(lambda here: here.describe(run_id, children=children, after=after, values=values))
+
+    def input(self, run_id: str) -> Payload | None:
+        """Return the input of a run, as it is stored; None where its task is gone."""
+        return self._portal.call(lambda here: here.input(run_id))
+
+    def output(self, run_id: str, step: str | None = None) -> Payload | None:
+        """Return the output of a run, or of one step, as it is stored; None where it has none, or has none yet."""
+        return self._portal.call(lambda here: here.output(run_id, step))
+
+    def once(self, run_id: str, step: str, name: str) -> Payload | None:
+        """Return a value that a step has recorded with ``ctx.once``; None where it has not."""
+        return self._portal.call(lambda here: here.once(run_id, step, name))
+
+    def lineage(self, run_id: str) -> Lineage:
+        """Return the runs above a run up to its root, and its place among the children of its parent."""
+        return self._portal.call(lambda here: here.lineage(run_id))
+
+    def messages(self, run_id: str) -> Messages:
+        """Return what is stored of a run in the streams of tasks and records, message by message."""
+        return self._portal.call(lambda here: here.messages(run_id))
+
+    def tree(self, run_id: str, *, depth: int = 3) -> Tree:
+        """Return what a run has spawned, and what that has spawned, rolled up by step and workflow."""
+        return self._portal.call(lambda here: here.tree(run_id, depth=depth))
+
+    def summary(self, *, since: float) -> list[WorkflowSummary]:
+        """Return what has become of the root runs that were asked for since a time, by workflow, with durations."""
+        return self._portal.call(lambda here: here.summary(since=since))
 
     def declarations(self) -> dict[str, Declaration]:
         """Return the newest declaration of each workflow, by name."""
@@ -59,6 +94,7 @@ class Questions:
         after: str | None = None,
         offset: int | None = None,
         limit: int = 100,
+        within: float | None = None,
     ) -> Page[ChildRow]:
         """Return a page of the children of a run."""
         return self._portal.call(
@@ -72,6 +108,7 @@ class Questions:
                 after=after,
                 offset=offset,
                 limit=limit,
+                within=within,
             )
         )
 
@@ -84,6 +121,8 @@ class Questions:
         until: float | None = None,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        search: str | None = None,
+        sort: str | None = None,
         after: str | None = None,
         limit: int = 50,
     ) -> Page[RunRow]:
@@ -96,6 +135,8 @@ class Questions:
                 until=until,
                 key=key,
                 metadata=metadata,
+                search=search,
+                sort=sort,
                 after=after,
                 limit=limit,
             )
@@ -135,6 +176,15 @@ class Questions:
     def follow_roots(self) -> Iterator[Change]:
         """Yield new root runs, and the ends of root runs, for ever."""
         return self._portal.each(lambda here: here.follow_roots())
+
+    @property
+    def server(self) -> ServerFacts:
+        """The server that this client is connected to, or was last."""
+        return self._portal.open().server
+
+    def doctor(self) -> Diagnosis:
+        """Return what is stored, and what is worth a look: server, limits, clocks, queues, workers, leftovers."""
+        return self._portal.call(lambda here: here.doctor())
 
     def queues(self) -> list[QueueRow]:
         """Return the queue of each step that a worker has ever pulled."""

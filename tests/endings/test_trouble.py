@@ -536,9 +536,10 @@ async def serve_with(tmp_path: Path, denied: str) -> tuple[NatsServer, str, str]
 
 
 async def test_a_trigger_that_is_not_allowed_is_refused_by_name(tmp_path: Path) -> None:
-    server, operator, limited = await serve_with(tmp_path, '"jf.default.task.>"')
+    """Neither to start a run, nor to ask a worker for one."""
+    server, operator, limited = await serve_with(tmp_path, '"jf.default.task.>", "jf.default.in.>"')
     async with server, jetflow.connect(operator), jetflow.connect(limited) as client:
-        with pytest.raises(PermissionDenied, match=r"may not publish on jf\.default\.task\.square"):
+        with pytest.raises(PermissionDenied, match=r"may not publish on jf\.default\.in\.trigger\.square"):
             await asyncio.wait_for(client.trigger(square, 1), PATIENCE)
 
 

@@ -64,7 +64,8 @@ async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch
         assert [row.id for row in (await viewer.runs(sort="-took", search="k")).items] == [run.id]
         assert {one.workflow for one in await viewer.summary(since=time.time() - 600)} == {"fan"}
         assert [node.totals.failed for node in (await viewer.tree(run.id)).children] == [10]
-        assert {check.name: check.state for check in (await viewer.doctor()).checks if check.state != "ok"} == {}
+        checks = {check.name: check.state for check in (await viewer.doctor()).checks if check.state != "ok"}
+        assert checks == {"rights": "unknown"}  # its role may not ask the server about itself
         assert (await viewer.errors(run.id)).total == 10
         assert (await viewer.errors()).total == 10
         assert [queue.workflow for queue in await viewer.queues()] == ["fan", "leaf"]

@@ -110,7 +110,7 @@ async def test_many_runs_at_once(client: Client, plain: jetflow.sync.Client, wor
         assert (await client.trigger(double, 5, key="5")).created is False
         another = await client.trigger(double, 5)
         assert another.created
-        assert client.run(runs[0].id).created is False
+        assert client.run(runs[0].id).created is None
 
         async def numbers() -> AsyncGenerator[int]:
             for number in range(3):

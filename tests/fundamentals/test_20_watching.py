@@ -382,20 +382,21 @@ async def test_workers_are_a_nats_service(
         await connection.publish(subject, b"", reply=inbox)
         answers: list[dict[str, Any]] = [json.loads((await subscription.next_msg(PATIENCE)).data)]
         await connection.flush()
+        answers += [json.loads((await subscription.next_msg(PATIENCE)).data) for _ in range(subscription.pending_msgs)]
         await subscription.unsubscribe()
         return answers
 
     async with await nats.connect(nats_server.url) as connection, worker([tree, leaf, plain_leaf]) as running:
         await (await client.trigger(tree, 4)).result(PATIENCE)
         await until(lambda: running.counts.succeeded == 7)
-        [ping] = await asked("$SRV.PING")
+        [ping] = [one for one in await asked("$SRV.PING") if one["metadata"]["namespace"] == namespace]
         assert (ping["type"], ping["name"]) == ("io.nats.micro.v1.ping_response", "jetflow")
         assert ping["metadata"] == {
             "namespace": namespace,
             "worker": running.name,
             "workflows": "leaf,plain-leaf,tree",
         }
-        [info] = await asked("$SRV.INFO.jetflow")
+        [info] = await asked(f"$SRV.INFO.jetflow.{ping['id']}")
         assert {endpoint["name"] for endpoint in info["endpoints"]} >= {"tree-scan", "tree-report", "leaf-run"}
         [stats] = await asked(f"$SRV.STATS.jetflow.{ping['id']}")
         [tasks] = stats["endpoints"]

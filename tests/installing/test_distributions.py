@@ -98,7 +98,7 @@ def test_the_bare_package_says_what_its_command_needs(wheel: Path, tmp_path: Pat
 def test_importing_it_loads_no_command_line_and_no_pages() -> None:
     """Nor any extra, nor what only tests and tools need: a program of many starts as soon as it can."""
     heavy = {
-        *("jetflow.cli", "jetflow.dashboard", "jetflow.testing", "jetflow.telemetry"),
+        *("jetflow.cli", "jetflow.dashboard", "jetflow.testing"),
         *("cyclopts", "rich", "watchfiles", "starlette", "uvicorn", "jsonschema", "pydantic", "django", "pytest"),
         *("opentelemetry", "prometheus_client", "nkeys", "structlog", "yaml"),
         *("unittest", "tkinter", "sqlite3", "distutils", "setuptools"),

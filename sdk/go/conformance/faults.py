@@ -105,8 +105,8 @@ FAULTS: Final = (
         "taken-is-stored",
         "What was taken is not read back.",
         "internal/broker/store.go",
-        "err != nil || found != nil {",
-        "err != nil || true {",
+        "found != nil || o.Err != nil {",
+        "true || found != nil {",
         ("W29",),
     ),
     Fault(
