@@ -381,7 +381,7 @@ def taken_is_stored() -> None:
     """A subject that is taken is not read from the leader."""
 
     async def wrong(self: Any, write: Any) -> Any:
-        return write[2]
+        return write.outcome
 
     put(Performer, "_confirm", wrong)
 
