@@ -366,7 +366,7 @@ def full_is_taken() -> None:
     """Every 10077 is taken for `the subject is taken`, and that for `stored`."""
 
     async def wrong(self: Any, write: Any) -> Any:
-        return write[2]
+        return write.outcome
 
     put(Performer, "_confirm", wrong)
 
