@@ -70,7 +70,7 @@ def checks_of(queues: list[QueueRow], workers: list[WorkerRow], declared: dict[s
         _check(
             "workers",
             [] if workers or not waits else [f"{waits:,} tasks wait"],
-            f"{len(workers)} workers answer",
+            "1 worker answers" if len(workers) == 1 else f"{len(workers)} workers answer",
             "no worker answers",
             "start one: jetflow worker MODULE",
         ),
@@ -146,7 +146,8 @@ async def _softly(name: str, checking: Any) -> Check:
 
 
 def _server(session: Session) -> Check:
-    return Check(name="server", state="ok", detail=f"nats-server {session.connection.client.connected_server_version}")
+    version = session.connection.client.connected_server_version
+    return Check(name="server", state="ok", detail=f"nats-server {version.major}.{version.minor}.{version.patch}")
 
 
 async def _layout(session: Session) -> Check:
