@@ -726,7 +726,11 @@ def detached_in_its_tree() -> None:
 @fault("P13")
 def depth_stands_still() -> None:
     """Children are as deep as their parents."""
-    right = replace(spawning, "_shared_headers", lambda *given: right(*given) | {Header.DEPTH: str(given[0].depth)})
+
+    def wrong(task: Any, *given: Any, **more: Any) -> Any:
+        return right(task, *given, **more) | {Header.DEPTH: str(task.depth)}
+
+    right = replace(spawning, "_common_headers", wrong)
 
 
 # --- failing steps

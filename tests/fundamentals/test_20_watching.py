@@ -404,7 +404,14 @@ async def test_workers_are_a_nats_service(
         assert tasks["processing_time"] > 0
         with pytest.raises(NoRespondersError):
             await connection.request("$SRV.PING.another", b"", timeout=PATIENCE)
+
+
+async def test_a_worker_that_is_not_discoverable_answers_nobody() -> None:
     hidden = WorkerOptions(discoverable=False)
-    async with await nats.connect(nats_server.url) as connection, worker([leaf], options=hidden):
+    async with (
+        NatsServer() as server,  # one on which nobody else answers
+        await nats.connect(server.url) as connection,
+        Worker([leaf], server.url, options=hidden),
+    ):
         with pytest.raises(NoRespondersError):
             await connection.request("$SRV.PING", b"", timeout=PATIENCE)
