@@ -411,7 +411,7 @@ async def test_a_worker_that_is_not_discoverable_answers_nobody() -> None:
     async with (
         NatsServer() as server,  # one on which nobody else answers
         await nats.connect(server.url) as connection,
-        Worker([leaf], server.url, options=hidden),
+        Worker([leaf], server=server.url, options=hidden),
     ):
         with pytest.raises(NoRespondersError):
             await connection.request("$SRV.PING", b"", timeout=PATIENCE)
