@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from patience import PATIENCE, until
 from prometheus_client import CollectorRegistry, generate_latest
 
+import jetflow
 import jetflow.telemetry
 from jetflow import Client, Context, Retry, RunFailed, Worker, WorkerOptions, Workflow, hooks, logs, workflow
 from jetflow.server import NatsServer
@@ -411,7 +412,9 @@ async def test_a_worker_that_is_not_discoverable_answers_nobody() -> None:
     async with (
         NatsServer() as server,  # one on which nobody else answers
         await nats.connect(server.url) as connection,
+        jetflow.connect(server.url) as client,
         Worker([leaf], server=server.url, options=hidden),
     ):
+        await (await client.trigger(leaf, 0)).result(PATIENCE)  # what its start sent has arrived before this outcome
         with pytest.raises(NoRespondersError):
             await connection.request("$SRV.PING", b"", timeout=PATIENCE)
