@@ -733,6 +733,17 @@ def depth_stands_still() -> None:
     right = replace(spawning, "_common_headers", wrong)
 
 
+@fault("P16")
+def ended_step_not_counted() -> None:
+    """A redelivered step whose end is stored is not counted, whoever ended it."""
+
+    async def wrong(performer: Any, effect: Any) -> Any:
+        ended = await right(performer, effect)
+        return ended if ended.step is None else changed(ended, joined=False)
+
+    right = put(Performer, "_read_ended", wrong)
+
+
 # --- failing steps
 
 

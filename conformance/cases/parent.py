@@ -334,6 +334,20 @@ async def its_record_is_stored(lab: Lab) -> None:
     lab.never(run, task(child))
 
 
+@case("P16", "parent")
+async def its_end_and_its_record_are_stored(lab: Lab) -> None:
+    """A look of another may have ended a step that is not counted: its redelivery adds SEAL (Running, 2)."""
+    run = root_run(lab)
+    lab.lost_before(f".scatter.{run.root}")
+    child = child_of(lab, run, "square", 1)
+    await lab.seal(run, [child])
+    done = {"status": "succeeded", "workflow": run.workflow, "step": "scatter"}
+    await lab.broker.store(lab.subject("step", **run.tokens), encode(done))
+    await lab.store_task(run, fan(lab, [1]), {"Jf-Digest": "2-0"})
+    await lab.expect(run, sealed(run, SEAL), task(run.at("sum")), ack(run, delivery=2))
+    lab.never(run, task(child))
+
+
 @case("W35", "parent")
 async def headers_are_kept(lab: Lab) -> None:
     """Every task of a run repeats its headers, byte for byte: non-ASCII keys and metadata too (Headers)."""

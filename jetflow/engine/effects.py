@@ -140,11 +140,15 @@ class ReadEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What a task has already led to: the outcomes of its run and of its step, the join record of its turn."""
+    """What a task has already led to: the outcomes of its run and of its step, the join record of its turn.
+
+    That record is read where it decides how to go on: if its step has ended, it is told that it is ``joined``.
+    """
 
     run: Outcome | None = None
     step: Outcome | None = None
     join: JoinRecord | None = None
+    joined: bool = False
 
 
 class ReadSteps(msgspec.Struct, frozen=True, gc=False):

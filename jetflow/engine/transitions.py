@@ -241,6 +241,8 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
         yield from repeat_end(task, graph, ended.run)
     elif ended.step is not None:
         if not is_sequel:
+            if ended.joined:  # a look of somebody else may have ended it before its record was counted
+                yield Count(task.join, "join", SEAL)
             yield from advance(task, graph, task.step, ended.step)
             yield from wake_beside(task, graph)
     elif ended.join is not None:

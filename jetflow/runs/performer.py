@@ -362,6 +362,7 @@ class Performer:
             run=None if run is None else decode_outcome(run.body),
             step=None if step is None else decode_outcome(step.body),
             join=None if open_join is None else await unpacked(self._session, task.join, open_join.body),
+            joined=join is not None,
         )
 
     async def _read_steps(self, effect: ReadSteps) -> dict[str, Outcome]:

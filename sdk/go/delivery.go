@@ -199,18 +199,26 @@ func (h *held) recover(t *wire.Task, g *wire.Graph) bool {
 	}
 	if outcome, _ := o.Outcome(o.Step(t)); outcome != nil {
 		if !onFailure {
+			if h.stored(t) != nil { // a look of another may have ended a step that is not counted
+				o.Add(o.Counter("join", t.Root, t.Run, t.Step), wire.Seal)
+			}
 			o.GoOn(t, g, outcome)
 			o.LookBeside(t, g)
 		}
 		return true
 	}
-	record := o.ReadJoin(t.Root, o.Last(o.Of("join", t.Root, t.Run, t.Step, strconv.Itoa(t.Turn))))
+	record := o.ReadJoin(t.Root, h.stored(t))
 	if fault := o.Fault(); fault != nil {
 		o.EndByName(t, fault)
 		return true
 	}
 	h.follow(t, record)
 	return record != nil || o.Err != nil
+}
+
+// stored reads what is stored of a turn's join record.
+func (h *held) stored(t *wire.Task) *broker.Message {
+	return h.op.Last(h.op.Of("join", t.Root, t.Run, t.Step, strconv.Itoa(t.Turn)))
 }
 
 // follow does what follows a stored join record: its timer, its count, its look.

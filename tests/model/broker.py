@@ -324,6 +324,7 @@ class Broker:
                     run=values.outcome(run) if run else None,
                     step=values.outcome(step) if step else None,
                     join=values.record(join) if join else None,
+                    joined=bool(join),
                 )
             case ReadSteps():
                 return {step: values.outcome(number) for step, number in token}

@@ -414,6 +414,12 @@ def test_a_redelivered_task_of_an_ended_step_starts_what_follows_again() -> None
     assert done == [ReadEnded(task("a")), Start(task("a"), "b", 0), Look(StepAddress(ROOT, RUN, "b"), None)]
 
 
+def test_a_redelivered_task_of_an_ended_step_that_was_sealed_counts_it() -> None:
+    """A look of somebody else may have ended it before it was counted: whoever borrowed a child would not be woken."""
+    done, _ = drive(redelivered(task("a"), LINE), {ReadEnded: Ended(step=outcome("a"), joined=True), Count: SEAL})
+    assert done[:2] == [ReadEnded(task("a")), Count(task("a").join, "join", SEAL)]
+
+
 def test_a_redelivered_task_of_a_sealed_step_seals_again() -> None:
     done, handled = drive(redelivered(task(), ONE), {ReadEnded: Ended(join=sealed(4)), Count: SEAL})
     assert handled

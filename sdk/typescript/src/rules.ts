@@ -229,6 +229,8 @@ export class Rules {
     if (run && !isSequel) await this.repeatEnd(task, graph, decodeOutcome(run.body));
     else if (step && isSequel) return true;
     else if (step) {
+      // A look of another may have ended a step that is not counted.
+      if (join) await this.count(task, SEAL);
       await this.advance(task, graph, task.step, decodeOutcome(step.body));
       await this.wakeBeside(task, graph);
     } else if (join) await this.awaitWakers(task, await this.looks.unpacked(task, join.body));
