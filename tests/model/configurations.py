@@ -10,6 +10,7 @@ from tests.model.scenario import ONE_STEP, Body, Configuration, Faults, RunScrip
 
 CHAIN: Final = Graph.checked("chain", [Node("x"), Node("y", ("x",))])
 PAIR: Final = Graph.checked("pair", [Node("x"), Node("y")])
+TRIO: Final = Graph.checked("trio", [Node("x"), Node("y"), Node("z")])
 DIAMOND: Final = Graph.checked("diamond", [Node("x"), Node("y"), Node("z", ("x", "y"))])
 
 FORK: Final = Graph.checked("fork", [Node("x"), Node("y", ("x",)), Node("z")])
@@ -290,6 +291,20 @@ _TIMES = (
         Faults(crashes=1),
     ),
 )
+
+LARGE: Final = (
+    Configuration(
+        "a look of another ends a step with an open child that is shared",
+        {
+            "root": _steps(PAIR, x=(Body(("a", "b"), policy=JoinPolicy.fail_fast()),), y=(A,)),
+            "a": leaf(),
+            "b": leaf(ends="fail"),
+        },
+        Faults(crashes=1),
+        workers=1,
+    ),
+)
+"""More than six million states: a planted bug is hunted in them, and for the rest there are the random walks."""
 
 NEED_A_SWEEPER: Final = (
     Configuration(

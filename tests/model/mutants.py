@@ -20,7 +20,7 @@ from jetflow.engine.tasks import StepAddress, Task
 from tests.model import attempts, keeping, sharing
 from tests.model.broker import Broker
 from tests.model.bugs_of_endings import BUGS_OF_ENDINGS
-from tests.model.configurations import CONFIGURATIONS
+from tests.model.configurations import CONFIGURATIONS, LARGE
 from tests.model.explorer import Report, explore, say
 from tests.model.model import Rules
 from tests.model.planting import Bug, Edit
@@ -310,6 +310,11 @@ BUGS: Final = (
         SHARED,
         (Edit("redelivered", "yield from wake_beside(task, graph)", "pass"),),
     ),
+    Bug(
+        "an ended step is not counted again",
+        "a look of another ends a step with an open child that is shared",
+        (Edit("redelivered", 'yield Count(task.join, "join", SEAL)', "pass"),),
+    ),
     Bug("a redelivery is just acknowledged", CRASHES, rules=Rules(shell=LeavesRedeliveriesAlone)),
     Bug("the next turn forgets + 1", PARKED, (Edit("wake", "task.turn + 1", "task.turn"),)),
     Bug("a parked step is finished", PARKED, (Edit("settle", 'record.kind == "parked"', "False"),)),
@@ -389,7 +394,7 @@ ALL_BUGS: Final = (*BUGS, *BUGS_OF_ENDINGS)
 
 def hunt(bug: Bug) -> Report | None:
     """Return the search that caught a bug, in the one configuration that has to: there, the right rules hold."""
-    configuration = next(one for one in CONFIGURATIONS if one.name == bug.caught_in)
+    configuration = next(one for one in (*CONFIGURATIONS, *LARGE) if one.name == bug.caught_in)
     with bug.planted() as rules:
         report = explore(configuration, rules, stop_at_first=True)
     return report if report.violations else None

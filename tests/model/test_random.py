@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from jetflow.engine.graph import Graph
 from jetflow.engine.policies import JoinPolicy
 from tests.model.checks import Violation
-from tests.model.configurations import CHAIN, DIAMOND, FORK, PAIR
+from tests.model.configurations import CHAIN, DIAMOND, FORK, PAIR, TRIO
 from tests.model.description import describe
 from tests.model.model import Model, Step, Successor
 from tests.model.scenario import ONE_STEP, Body, Configuration, Faults, RunScript, Turns, leaf
@@ -25,7 +25,7 @@ LONGEST = 3_000
 """More steps than any walk needs to end when nothing fails any more."""
 
 SETS = st.lists(st.sampled_from("abcd"), unique=True, max_size=4).map(tuple)
-POLICIES = st.sampled_from([JoinPolicy.all_succeed(), JoinPolicy.tolerate(1), JoinPolicy.collect()])
+POLICIES = st.sampled_from([JoinPolicy.all_succeed(), JoinPolicy.tolerate(1), JoinPolicy.collect(), JoinPolicy.fail_fast()])
 
 
 @st.composite
@@ -52,7 +52,7 @@ def turns(draw: st.DrawFn, prefix: str) -> Turns:
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     """Draw a tree: a root run of one to three steps, its children, and under the first of them grandchildren."""
-    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, DIAMOND, FORK]))
+    graph: Graph = draw(st.sampled_from([ONE_STEP, CHAIN, PAIR, TRIO, DIAMOND, FORK]))
     root = RunScript(graph, bodies={step: draw(turns("")) for step in graph.upstream})
     ends: st.SearchStrategy[Literal["return", "fail"]] = st.sampled_from(["return", "return", "fail"])
     children = {name: leaf(ends=draw(ends)) for name in "bcd"}
