@@ -124,7 +124,9 @@ class Client(Questions):
         key: Callable[[Any], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[Run[Any]]:
-        """Start a root run for each input, many at once; see `jetflow.Client.trigger_many`. It raises what `trigger` raises.
+        """Start a root run for each input, many at once; see `jetflow.Client.trigger_many`.
+
+        It raises what `trigger` raises.
         """
         portal = self._portal
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")

@@ -107,7 +107,9 @@ class Worker:
             raise self._ended
 
     async def start(self) -> None:
-        """Connect, declare the workflows, and begin to pull. What the lifespan or a dependency raises is raised as it is.
+        """Connect, declare the workflows, and begin to pull.
+
+        What the lifespan or a dependency raises is raised as it is.
 
         Raises:
             InvalidConnection, MissingExtra: what was said of how to connect makes no sense.

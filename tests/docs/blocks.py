@@ -9,7 +9,9 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
-_FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+_FENCE: Final = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 _FILE: Final = re.compile(r"^# ([\w/.-]+\.\w+)$", re.MULTILINE)
 
 
@@ -38,9 +40,7 @@ def blocks_of(page: Path) -> list[Block]:
         language, _, more = fence["info"].strip().partition(" ")
         title = re.search(r'title="([^"]+)"', more)
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(
-            Block(str(page.relative_to(ROOT)), line, language, title[1] if title else "", fence["text"])
-        )
+        found.append(Block(str(page.relative_to(ROOT)), line, language, title[1] if title else "", fence["text"]))
     return found
 
 

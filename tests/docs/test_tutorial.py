@@ -1,8 +1,8 @@
 """docs/tutorial.md, as it stands there: its files are written, its commands run, a worker is killed by its words.
 
-What the page shows as printed is waited for, line by line: below a command in what that one prints, elsewhere in what any
-of them does. ``…`` stands for anything. Numbers that are others on each machine (`OTHERS`) are learned where they are
-printed for the first time, and put into the commands that use them.
+What the page shows as printed is waited for, line by line: below a command in what that one prints, elsewhere in what
+any of them does. ``…`` stands for anything. Numbers that are others on each machine (`OTHERS`) are learned where they
+are printed for the first time, and put into the commands that use them.
 """
 
 from __future__ import annotations
