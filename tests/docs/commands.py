@@ -5,6 +5,7 @@ A command line of `jetflow` is read by the very parser of the command; nothing i
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import tomllib
@@ -12,6 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Final
+
+from cyclopts import MissingArgumentError
 
 from jetflow.cli.application import app
 from tests.docs.blocks import ROOT, Block, blocks_of
@@ -46,7 +49,19 @@ def check(block: Block, command: Sequence[str]) -> None:
         CHECKS[name](block, arguments)
 
 
-def _jetflow(_: Block, arguments: Sequence[str]) -> None:
+def spans_of(text: str) -> list[str]:
+    """Return what stands in a line of prose as a command of jetflow: its name, or all of it."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"(?<!`)`(jetflow\s[a-z-][^`]*)`", prose)]
+
+
+def check_span(span: str) -> None:
+    """Fail if the command or an option of it does not exist. What they need may be left out."""
+    with contextlib.suppress(MissingArgumentError):
+        _jetflow(None, shlex.split(span)[1:])
+
+
+def _jetflow(_: object, arguments: Sequence[str]) -> None:
     app.parse_args(list(arguments), exit_on_error=False, print_error=False)
 
 

@@ -22,8 +22,8 @@ import yaml
 
 from jetflow.server import find_server
 from jetflow.settings import NAMED
-from tests.docs.blocks import ROOT, Block, all_blocks
-from tests.docs.commands import check, commands_of
+from tests.docs.blocks import PAGES, ROOT, Block, all_blocks
+from tests.docs.commands import check, check_span, commands_of, spans_of
 
 BLOCKS: Final = all_blocks()
 OTHERS: Final = ("Celery", "Hatchet", "Temporal", "Airflow", "Prefect")
@@ -109,6 +109,12 @@ def test_commands_and_their_options_exist(block: Block) -> None:
     assert commands
     for command in commands:
         check(block, command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_commands_in_a_sentence_exist(page: Path) -> None:
+    for span in spans_of(page.read_text()):
+        check_span(span)
 
 
 @of("json", "toml", "yaml")
