@@ -1,4 +1,4 @@
-"""docs/tutorial.md, as it stands there: its files are written, its commands run, a worker is killed by its words.
+"""docs/tutorial.md, as it stands there: jetflow is installed, files are written, commands run, a worker is killed.
 
 What the page shows as printed is waited for, line by line: below a command in what that one prints, elsewhere in what
 any of them does. ``…`` stands for anything. Numbers that are others on each machine (`OTHERS`) are learned where they
@@ -12,7 +12,9 @@ import contextlib
 import os
 import re
 import shlex
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -36,16 +38,20 @@ OTHERS: Final = {
 _PARTS: Final = re.compile("(" + "|".join(map(re.escape, (*OTHERS, "…"))) + ")")
 
 
+def clean() -> dict[str, str]:
+    """Return the environment without what it says of jetflow, or of the tests' Python."""
+    return {name: value for name, value in os.environ.items() if not re.match("PYTHON|VIRTUAL|NATS_|JETFLOW_", name)}
+
+
 class Reader:
     """Does what the page says, in a directory of its own."""
 
-    def __init__(self, directory: Path, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, directory: Path, installed: Path, stack: contextlib.AsyncExitStack) -> None:
         self._directory = directory
         self._stack = stack
         self._known: dict[str, str] = {}
         self._terminals: list[Command] = []
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("NATS_", "JETFLOW_"))}
-        self._environment = clean | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+        self._environment = clean() | {"PATH": f"{installed / 'bin'}:{os.environ['PATH']}", "COLUMNS": "200"}
 
     async def run(self, block: Block) -> Command:
         """Run a command. It goes on while the reader reads on."""
@@ -105,13 +111,41 @@ async def _leave(command: Command) -> None:
     await command.close()
 
 
-async def test_the_tutorial_is_true(tmp_path: Path) -> None:
-    install, *blocks = blocks_of(PAGE)
-    assert "pip install" in install.text  # tests/installing does that
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that the page's first block has made, with the wheel in place of what is on PyPI."""
+    directory = tmp_path_factory.mktemp("reader")
+    here = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    of_pip = {"PIP_FIND_LINKS": str(wheel.parent), "PIP_CONSTRAINT": str(ROOT / "requirements.lock")}
+    done = subprocess.run(
+        ["sh", "-ec", blocks_of(PAGE)[0].text],
+        cwd=directory,
+        env=clean() | of_pip | {"PATH": here},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory / ".venv"
+
+
+def test_its_first_block_names_what_the_wheel_has(wheel: Path) -> None:
+    [asked] = re.findall(r'pip install "jetflow-nats\[([\w,]+)\]"', blocks_of(PAGE)[0].text)
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata] = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")]
+    assert set(asked.split(",")) <= set(re.findall(r"^Provides-Extra: (\w+)$", metadata, re.MULTILINE))
+
+
+def test_its_first_block_installs_the_command(installed: Path) -> None:
+    command = [installed / "bin" / "jetflow", "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith("jetflow ")
+
+
+async def test_what_it_says_happens(installed: Path, tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        reader = Reader(tmp_path, stack)
+        reader = Reader(tmp_path, installed, stack)
         terminal = None
-        for block in blocks:
+        for block in blocks_of(PAGE)[1:]:
             match block.language:
                 case "python":
                     (tmp_path / block.file).write_text(block.text)
