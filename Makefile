@@ -9,7 +9,7 @@ FLEET := tests/chaos/fleet
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK_VENV := build/lock
-LINTED := $(wildcard jetflow tests docker examples benchmarks conformance)
+LINTED := $(wildcard jetflow tests docker docs examples benchmarks conformance)
 
 # pyright looks for packages beside the first python on PATH (--verifytypes ignores --pythonpath), and would ask the
 # network on each run whether there is a newer pyright.
@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo polyglot test test-sdk test-sdk-go test-sdk-ts test-polyglot test-fleet chaos-fleet model mutants \
+.PHONY: help env demo polyglot docs test test-sdk test-sdk-go test-sdk-ts test-polyglot test-fleet chaos-fleet model mutants \
 	crash-points chaos conformance conformance-faults vendor lint format lock clean
 
 help:  ## Show this list
@@ -70,6 +70,10 @@ chaos-fleet: $(STAMP) $(SDK_TS)/node_modules/.installed  ## Build the workers of
 
 test-fleet: chaos-fleet  ## Draw faults for a short while over workers in Python, Go and TypeScript
 	$(BIN)/python -m tests.chaos --fleet mixed --seconds 30 --seed 3
+
+# The theme would advertise its successor.
+docs: $(STAMP)  ## Make the site of docs/ in build/site; a warning is an error. ARGS="serve" shows it and follows edits
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet $(or $(ARGS),build --strict)
 
 model: $(STAMP)  ## Explore every state of small models of the protocol; ARGS=zombie chooses
 	@$(BIN)/python -m tests.model $(ARGS)

@@ -220,10 +220,7 @@ class Client(Queries):
 
         ``key`` is a function of the input. These are runs of their own, with nothing to join them: for that, have one
         run spawn children. An error ends it, and what was triggered before stays: with keys, the same call once more
-        finds those runs, and triggers the rest.
-
-        Raises:
-            The same as `trigger`.
+        finds those runs, and triggers the rest. It raises what `trigger` raises.
         """
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)

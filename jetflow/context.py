@@ -262,8 +262,7 @@ class Context:
     ) -> Children[Any]:
         """Spawn one child run for each input, in bulk. The inputs are taken as they come, and not kept.
 
-        Raises:
-            The same as `spawn_workflow`. Children spawned before the error stay, and are attached to by a retry.
+        It raises what `spawn_workflow` raises. Children spawned before the error stay, and are attached to by a retry.
         """
         check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
         return Children(self._host, await self._host.spawn(child, inputs, key))

@@ -72,6 +72,9 @@ app.command(users, usage="Usage: jetflow users [NAMESPACE]... [OPTIONS]")
 app.command(dashboard, usage="Usage: jetflow dashboard [OPTIONS]")
 app.command(open_run, name="open", usage="Usage: jetflow open RUN [OPTIONS]")
 app.command(dev, usage="Usage: jetflow dev MODULE[:OBJECT]... [OPTIONS]")
+app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType] - its **kwargs have no type
+    help="Install completion for this shell: bash, zsh or fish."
+)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -126,8 +126,7 @@ class Client(Questions):
     ) -> list[Run[Any]]:
         """Start a root run for each input, many at once; see `jetflow.Client.trigger_many`.
 
-        Raises:
-            The same as `trigger`.
+        It raises what `trigger` raises.
         """
         portal = self._portal
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")
@@ -196,8 +195,10 @@ def connect(
     All arguments are those of `jetflow.connect`. A ``lazy`` client connects when it is first used: one that stands at
     the top level of a module does not need a server at import.
 
+    It raises what `jetflow.connect` raises.
+
     Raises:
-        The same as `jetflow.connect`; and InvalidConnection for a connected client, which has an event loop of its own.
+        InvalidConnection: also for a connected client, which has an event loop of its own.
     """
     portal = Portal(
         lambda: jetflow.client.connect(

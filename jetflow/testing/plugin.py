@@ -20,6 +20,7 @@ from jetflow.broker.connection import Connection
 from jetflow.broker.topology import delete_streams
 from jetflow.server import NatsServer
 from jetflow.sync.portal import Portal
+from jetflow.testing.clock import Clock, SyncClock
 from jetflow.wire.subjects import Subjects
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
@@ -97,6 +98,18 @@ def jetflow_worker(jetflow_server: NatsServer, jetflow_namespace: str) -> MakeWo
         )
 
     return make
+
+
+@pytest.fixture
+def jetflow_clock(jetflow_server: NatsServer, jetflow_namespace: str) -> Clock:
+    """The clock of the test's namespace: ``await jetflow_clock.advance(60)``."""
+    return Clock(jetflow_server.url, jetflow_namespace)
+
+
+@pytest.fixture
+def jetflow_sync_clock(jetflow_clock: Clock) -> SyncClock:
+    """The same for plain tests: ``jetflow_sync_clock.advance(60)``."""
+    return SyncClock(jetflow_clock)
 
 
 async def _client(jetflow_server: NatsServer, jetflow_namespace: str) -> AsyncGenerator[jetflow.client.Client]:

@@ -109,12 +109,13 @@ class Worker:
     async def start(self) -> None:
         """Connect, declare the workflows, and begin to pull.
 
+        What the lifespan or a dependency raises is raised as it is.
+
         Raises:
             InvalidConnection, MissingExtra: what was said of how to connect makes no sense.
             AccessDenied, PermissionDenied: this user may not connect, or not do what a worker does.
             ServerUnreachable, ServerTooOld, JetStreamUnavailable: there is no server to work with.
             RuntimeError: a process in which another worker runs steps does this when it imports them.
-            Whatever the lifespan or a dependency raises.
         """
         if self._services is not None:
             return
@@ -145,9 +146,11 @@ class Worker:
 
         ``started`` is called when it pulls tasks. Unless the options say otherwise it has a guard.
 
+        It raises what `start` raises, too.
+
         Raises:
-            The same as `start`; and ``AccessDenied`` or another ``BrokerError`` when the server ends the connection for
-                good, as it does with users that are not let in any more.
+            AccessDenied, BrokerError: the server has ended the connection for good, as it does with users that are not
+                let in any more.
         """
         loop = asyncio.get_running_loop()
         told = asyncio.Event()

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,7 +29,6 @@ from tests.integration.commands import Command
 ROOT: Final = Path(__file__).parents[2]
 DOCKER: Final = ROOT / "docker"
 STAGES: Final = stages_of(DOCKER / "Dockerfile")
-EXTRAS: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def composed() -> dict[str, Any]:
@@ -159,7 +157,6 @@ def test_an_image_has_what_it_needs_and_no_more(worker_image: Built) -> None:
             assert pinned[one["name"].lower().replace("_", "-")] == one["version"]
 
 
-@pytest.mark.skipif("ui" not in EXTRAS, reason="the dashboard's extra is not there yet")
 async def test_the_dashboard_is_served(tmp_path_factory: pytest.TempPathFactory, services: Services) -> None:
     image = built(tmp_path_factory.mktemp("dashboard"), "dashboard")
     assert (await ended(services, image, "setup", services.command("setup", "worker")))[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -112,6 +113,15 @@ class Command:
         except TimeoutError:
             pytest.fail(f"no {text!r} in {self.output} and {self.errors}")
         return found()[times - 1]
+
+    async def matching(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Wait until a line of output matches, and return how."""
+        async with asyncio.timeout(BOUND), self._changed:
+            while True:
+                for line in self.output + self.errors:
+                    if found := pattern.search(line.rstrip("\n")):
+                        return found
+                await self._changed.wait()
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)

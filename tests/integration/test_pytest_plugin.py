@@ -75,9 +75,9 @@ def _run(directory: Path, *arguments: str) -> str:
     return ran.stdout
 
 
-def _marked(mark: str) -> str:
-    """Return the tests on a real server, with a mark on the one that is asynchronous."""
-    return _blocks("docs/testing.md")[2].replace("async def test", f"import pytest\n\n\n{mark}\nasync def test")
+def _marked(text: str, mark: str) -> str:
+    """Return tests on a real server, with a mark on the one that is asynchronous."""
+    return text.replace("async def test", f"import pytest\n\n\n{mark}\nasync def test")
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,38 @@ def _marked(mark: str) -> str:
     ids=["asyncio", "asyncio-strict", "anyio"],
 )
 def test_what_the_page_shows_runs(tmp_path: Path, arguments: tuple[str, ...], mark: str, others: str) -> None:
-    function, step, _ = _blocks("docs/testing.md")
-    for name, text in (("function", function), ("step", step), ("run", _marked(mark))):
+    function, step, run, clock = _blocks("docs/testing.md")
+    for name, text in (
+        ("function", function),
+        ("step", step),
+        ("run", _marked(run, mark)),
+        ("clock", _marked(clock, mark)),
+    ):
         (tmp_path / f"test_{name}.py").write_text(text)
     (tmp_path / "conftest.py").write_text(others)
-    assert "6 passed" in _run(tmp_path, *arguments)
+    assert "8 passed" in _run(tmp_path, *arguments)
+
+
+NOTHING_WAITS: Final = """
+import pytest
+from flows import count_lines
+
+from jetflow.testing import NothingWaits
+
+
+def test_nothing_waits(jetflow_sync_client, jetflow_sync_clock, jetflow_worker) -> None:
+    with jetflow_worker([count_lines]):
+        assert jetflow_sync_client.trigger(count_lines, __file__).result(timeout=30) > 0
+        with pytest.raises(NothingWaits, match="0 of 1 timers are armed in namespace 't[0-9a-f]+' after 0.1 s: "):
+            jetflow_sync_clock.advance(60, within=0.1)
+    with pytest.raises(ValueError, match="above 0"):
+        jetflow_sync_clock.advance(0)
+"""
+
+
+def test_a_clock_that_has_nothing_to_move_says_so(tmp_path: Path) -> None:
+    (tmp_path / "test_nothing.py").write_text(NOTHING_WAITS)
+    assert "1 passed" in _run(tmp_path, *FUNCTION)
 
 
 def test_each_test_has_a_namespace_of_its_own(tmp_path: Path) -> None:
