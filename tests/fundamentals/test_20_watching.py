@@ -90,7 +90,7 @@ async def test_records_tell_of_their_step(client: Client, worker: MakeWorker, ca
 
 
 async def test_who_tells_of_a_step_is_free_for_the_next_one(client: Client, worker: MakeWorker) -> None:
-    """What log records tell is taken back, or each task would need a new task of the event loop, and none is grouped."""
+    """What log records tell is taken back, or each task would need a new task of the event loop, and no group forms."""
     runners: list[asyncio.Task[Any] | None] = []
 
     @workflow("counted")
