@@ -1,6 +1,6 @@
 """A dashboard for browser tests, in a process of its own: worker, runs of all kinds, and HTTP on a free port.
 
-``python -m tests.dashboard.browser.serve URL NAMESPACE [empty] [read-only]`` prints one line of JSON when all stands:
+``python -m tests.dashboard.browser.serve URL NAMESPACE [empty] [read-only] [very-large]`` prints one line of JSON when all stands:
 where it listens, and the ids of the runs. It ends with its standard input.
 """
 
@@ -21,6 +21,10 @@ from jetflow.dashboard import Access, Dashboard
 from tests.dashboard.browser import flows
 
 
+VERY_LARGE = 64 * 1024 * 1024
+"""Bytes of the largest output that there is here."""
+
+
 async def fill(client: Client) -> dict[str, str]:
     """Begin the runs, and wait until those that end have ended."""
     site = await client.trigger(
@@ -30,11 +34,13 @@ async def fill(client: Client) -> dict[str, str]:
     deep = await client.trigger(flows.level, 4, key="deep")
     large = await client.trigger(flows.large, 2_000_000, key="large")
     hostile = await client.trigger(flows.index_tree, flows.Job(flows.HOSTILE, 1, "broken"), key=flows.HOSTILE)
-    ended = [site, broken, deep, large, hostile]
+    many = await client.trigger(flows.many_steps, 1, key="many")
+    ended = [site, broken, deep, large, hostile, many]
     waiting = [
         await client.trigger(flows.patient, 1, key="patient"),
         await client.trigger(flows.stubborn, "later", key="stubborn"),
         await client.trigger("unserved", 1, key="unserved"),
+        await client.trigger(flows.stuck, 3, key="stuck"),
     ]
     cancelled = await client.trigger(flows.patient, 2, key="cancelled")
     await client.cancel(cancelled.id)
@@ -56,7 +62,12 @@ async def main(url: str, namespace: str, *options: str) -> None:
             await stack.enter_async_context(
                 Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker)
             )
-            runs = await fill(client)
+            if "very-large" in options:
+                run = await client.trigger(flows.large, VERY_LARGE - 2, key="very-large")
+                await run.result(timeout=120)
+                runs = {"very-large": run.id}
+            else:
+                runs = await fill(client)
         access = Access() if "read-only" in options else Access.full("tester")
         dashboard = await stack.enter_async_context(Dashboard(client, access=access))
         listener = socket.create_server(("127.0.0.1", 0))

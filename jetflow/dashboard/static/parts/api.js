@@ -32,10 +32,17 @@ async function answer(response) {
   throw new Problem(response.status, told)
 }
 
+/** What early.js has asked for already, once. */
+function early(url) {
+  const answer = window.jetflowEarly?.get(url)
+  window.jetflowEarly?.delete(url)
+  return answer
+}
+
 async function send(url, options) {
   let response
   try {
-    response = await fetch(url, options)
+    response = await (options.method ? fetch(url, options) : early(url) ?? fetch(url, options))
   } catch (error) {
     if (error.name === 'AbortError') throw error
     throw new Problem(0, { title: 'The dashboard does not answer', detail: 'its server cannot be reached', hint:

@@ -4,6 +4,7 @@ import { Bar, Status } from './status.js'
 import { Icon } from './icons.js'
 import { Took, Until } from './time.js'
 import { count, duration, percent } from './format.js'
+import { LARGE, Minimap, SMALLEST, Zoom } from './minimap.js'
 
 const WIDE = 232
 const SLIM = 284
@@ -73,13 +74,23 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
   const fans = new Map(totals.filter((one) => one.totals.spawned).map((one) => [one.step, one]))
   const byName = new Map(steps.map((step) => [step.name, step]))
   const { places, width, height } = placed(graph, fans, narrow)
+  const large = graph.nodes.length > LARGE
+  const [scale, setScale] = useState(1)
+  const fit = () => {
+    const room = ref.current
+    return Math.max(SMALLEST, Math.min(1, (room.clientWidth - 56) / width, (Math.max(room.clientHeight, 520) - 56) / height))
+  }
+  useLayoutEffect(() => { if (large) setScale(fit()) }, [large, narrow])
   useLayoutEffect(() => {
+    if (large) return
     const live = steps.find((step) => ['failed', 'running', 'waiting', 'retrying'].includes(step.status))
     const place = live && places.get(live.name)
     if (place && ref.current.scrollWidth > ref.current.clientWidth) ref.current.scrollLeft = place.x - 60
   }, [])
-  return html`<div class="panel graphpane"><div class="canvas" ref=${ref} role="group" aria-label="Steps of the run" tabindex="0">
-    <div class="field" style=${{ width: `${width}px`, height: `${height}px` }}>
+  return html`<div class=${cls('panel graphpane', large && 'large')}><div class="canvas" ref=${ref} role="group"
+    aria-label="Steps of the run" tabindex="0" onPointerDown=${large ? pan : undefined}>
+    <div class="room" style=${{ width: `${width * scale}px`, height: `${height * scale}px` }}>
+    <div class="field" style=${{ width: `${width}px`, height: `${height}px`, transform: scale === 1 ? undefined : `scale(${scale})` }}>
     <svg class="edges" width=${width} height=${height} aria-hidden="true">${graph.edges.map(({ from, to }) => {
       const [source, target] = [byName.get(from), byName.get(to)]
       const { line, tip } = edge(places.get(from), places.get(to), narrow)
@@ -113,5 +124,18 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
               html`<span>${fan.totals.open ? `${count(fan.totals.open)} open` : 'all ended'}</span>`}
                 <span class="line">Table<${Icon} name="right" size=${12} /></span></span></button>`}
       </div>`
-    })}</div></div></div>`
+    })}</div></div></div>
+    ${large && html`<${Zoom} scale=${scale} fit=${fit} set=${setScale} /><${Minimap} places=${places} width=${width} height=${height}
+      scale=${scale} port=${ref} statuses=${new Map(steps.map((step) => [step.name, step.status]))} />`}</div>`
+}
+
+/** Drag the ground to move what is seen. */
+function pan(event) {
+  if (event.target.closest('.node') || event.button) return
+  const port = event.currentTarget
+  const from = { x: event.clientX + port.scrollLeft, y: event.clientY + port.scrollTop }
+  const move = (next) => port.scrollTo(from.x - next.clientX, from.y - next.clientY)
+  const end = () => { removeEventListener('pointermove', move); removeEventListener('pointerup', end) }
+  addEventListener('pointermove', move)
+  addEventListener('pointerup', end)
 }

@@ -8,7 +8,7 @@ import { Icon } from '../parts/icons.js'
 import { useKeys } from '../parts/keys.js'
 import { Tabs } from '../parts/tabs.js'
 import { Took, Until, When } from '../parts/time.js'
-import { Bones, copy, Empty, Note, tell, Trouble } from '../parts/said.js'
+import { Bones, copy, Empty, NO_RERUN, NoRerun, Note, tell, Trouble } from '../parts/said.js'
 import { Confirm, Menu } from '../parts/dialog.js'
 import { Children, trail } from './children.js'
 import { Steps } from './run-graph.js'
@@ -17,6 +17,7 @@ import { RunErrors } from './run-errors.js'
 import { Tree } from './run-tree.js'
 import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
+import { Stalled } from './stalled.js'
 
 export function Run({ id, tab = 'graph', rest }) {
   const take = (old, told) => (told ? { ...old, run: told } : undefined)
@@ -65,6 +66,7 @@ export function Run({ id, tab = 'graph', rest }) {
     ${run.unattended?.length > 0 && html`<${Note} tone="orange" icon="errors">
       <b>No worker takes its tasks.</b> Start one that has ${run.unattended.map((name, n) =>
         html`${n ? ', ' : ''}<code>${name}</code>`)}.</${Note}>`}
+    ${spawned > 0 && goesOn && html`<${Stalled} id=${id} run=${run} totals=${totals} />`}
     ${spawned > 0 && tab !== 'children' && html`<${FanOut} id=${id} totals=${totals} />`}
     ${spawned > 0 && tab === 'children' && html`<${Line} totals=${totals} />`}
     <${Tabs} label="Ways to look at the run" tabs=${tabs} now=${tab} />
@@ -99,6 +101,7 @@ function Head({ run, lineage, again }) {
     u: up, '.': () => copy(run.id, 'Id copied'), $: () => copy(`jetflow show ${run.id}`, 'Command copied'),
     '[': () => sibling(parent, lineage, -1), ']': () => sibling(parent, lineage, 1),
     c: () => !over && may('cancel') && setAsking('cancel'),
+    r: () => tell(NO_RERUN),
     Escape: () => { up() },
   }
   useKeys(keys)
@@ -119,6 +122,7 @@ function Head({ run, lineage, again }) {
         <a class="btn" href=${upTo(parent, run)} title="Up to its parent (u)"><${Icon} name="level" size=${14} />Up</a>`}
         ${!over && may('cancel') && html`<button class="btn danger" onClick=${() => setAsking('cancel')}>
           <${Icon} name="stop" size=${14} />Cancel</button>`}
+        ${over && html`<${NoRerun} />`}
         <${Menu} label="More" items=${[{ label: 'Copy id', icon: 'copy', key: '.', run: keys['.'] }, { label: 'Copy link', icon:
           'link', key: ',', run: () => copy(location.href, 'Link copied') },
           { label: 'Copy command', icon: 'copy', key: '$', run: keys.$ }, { label: 'Copy Python', icon: 'copy', run: () =>
