@@ -83,7 +83,7 @@ function Page({ parts }) {
     <${Empty} art="lost" title="This page broke" actions=${html`<button class="btn" onClick=${again}>Draw it again</button>`}>
       ${String(failed)}</${Empty}></div></div>`
   const [first, second] = parts
-  if (first === 'runs' && second) return html`<${View} view="run" key=${second} id=${second} tab=${parts[2]} rest=${parts.slice(3)} />`
+  if (first === 'runs' && second) return html`<${View} view="run" key=${second} id=${second} tab=${parts[2]} />`
   if (first === 'workflows' && second) return html`<${View} view="workflow" key=${second} name=${second} tab=${parts[2]} />`
   if (first === 'errors' && second) return html`<${View} view="errors" fingerprint=${second} />`
   const found = PAGES.find(([path]) => path === (first ?? ''))

@@ -2,7 +2,7 @@
 // It says the same addresses as the views do; where it does not, they ask for themselves.
 (() => {
   const early = new Map()
-  window.jetflowEarly = early
+  Object.assign(window, { jetflowEarly: early })
   const query = new URLSearchParams(location.search)
   const [page, id, tab] = location.pathname.slice(new URL(document.baseURI).pathname.length).split('/')
   const ask = (path) => {

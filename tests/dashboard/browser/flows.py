@@ -13,6 +13,9 @@ CHILDREN = 400
 FAILED = 12
 """Children of the large run, and how many of them fail, in three ways."""
 
+VERY_LARGE = 64 * 1024 * 1024
+"""Bytes of the largest output."""
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 """What must be shown as the text that it is."""
 

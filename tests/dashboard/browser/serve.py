@@ -1,7 +1,8 @@
 """A dashboard for browser tests, in a process of its own: worker, runs of all kinds, and HTTP on a free port.
 
-``python -m tests.dashboard.browser.serve URL NAMESPACE [empty] [read-only] [very-large]`` prints one line of JSON when all stands:
-where it listens, and the ids of the runs. It ends with its standard input.
+``python -m tests.dashboard.browser.serve URL NAMESPACE [OPTION ...]`` prints one line of JSON when all stands: where it
+listens, and the ids of the runs. An option is ``empty``, ``read-only`` or ``very-large``. It ends with its standard
+input.
 """
 
 from __future__ import annotations
@@ -19,10 +20,6 @@ import jetflow
 from jetflow import Client, Worker, WorkerOptions
 from jetflow.dashboard import Access, Dashboard
 from tests.dashboard.browser import flows
-
-
-VERY_LARGE = 64 * 1024 * 1024
-"""Bytes of the largest output that there is here."""
 
 
 async def fill(client: Client) -> dict[str, str]:
@@ -63,7 +60,7 @@ async def main(url: str, namespace: str, *options: str) -> None:
                 Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker)
             )
             if "very-large" in options:
-                run = await client.trigger(flows.large, VERY_LARGE - 2, key="very-large")
+                run = await client.trigger(flows.large, flows.VERY_LARGE - 2, key="very-large")
                 await run.result(timeout=120)
                 runs = {"very-large": run.id}
             else:

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from jetflow.server import NatsServer
 from tests.dashboard.browser.conftest import Site, Watched, serving
-from tests.dashboard.browser.flows import HOSTILE
+from tests.dashboard.browser.flows import HOSTILE, VERY_LARGE
 
 Visit = Callable[..., Page]
 

@@ -5,9 +5,17 @@ import { listen, resumed } from './live.js'
 
 /** What the API answered instead: `title`, `detail`, and a `hint` on what to do. */
 export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {{title?: string, detail?: string, hint?: string, [name: string]: any}} told
+   */
   constructor(status, { title, detail, hint, ...rest } = {}) {
     super(detail || title || `the server answered ${status}`)
-    Object.assign(this, { status, title: title ?? 'No answer', detail: detail ?? '', hint: hint ?? '', rest })
+    this.status = status
+    this.title = title ?? 'No answer'
+    this.detail = detail ?? ''
+    this.hint = hint ?? ''
+    this.rest = rest
   }
 }
 
@@ -34,8 +42,10 @@ async function answer(response) {
 
 /** What early.js has asked for already, once. */
 function early(url) {
-  const answer = window.jetflowEarly?.get(url)
-  window.jetflowEarly?.delete(url)
+  /** @type {Map<string, Promise<Response>> | undefined} */
+  const asked = window['jetflowEarly']
+  const answer = asked?.get(url)
+  asked?.delete(url)
   return answer
 }
 
@@ -135,6 +145,7 @@ export function useAsk(path, query, { topic = null, take = null, every = 0, keep
   useEffect(() => {
     if (!url) return undefined
     s.now()
+    /** @type {(() => unknown)[]} */
     const stops = [resumed(s.again)]
     if (topic) {
       stops.push(listen(topic, (news) => {

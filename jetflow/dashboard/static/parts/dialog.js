@@ -50,7 +50,7 @@ export function Confirm({ title, children, verb, danger = false, run, close, wor
 export function Drawer({ title, close, head, children }) {
   const ref = useRef(null)
   useEffect(() => {
-    const before = document.activeElement
+    const before = /** @type {HTMLElement | null} */ (document.activeElement)
     ref.current.focus({ preventScroll: true })
     return () => before?.isConnected && before.focus({ preventScroll: true })
   }, [title])

@@ -32,7 +32,7 @@ export function Grid({ label, columns, rows, idOf = (row) => row.id, to, onSpace
     anchor.current = id
     onPick(next)
   }
-  const current = () => rows.find((row) => idOf(row) === document.activeElement?.dataset?.row)
+  const current = () => rows.find((row) => idOf(row) === document.activeElement?.getAttribute('data-row'))
   useKeys({
     j: () => move(1), k: () => move(-1), ArrowDown: () => current() && move(1), ArrowUp: () => current() && move(-1),
     Enter: () => { const row = current(); return row && to ? go(to(row)) : false },

@@ -66,6 +66,7 @@ export function Palette({ pages, close }) {
       </${Dialog}>`
 }
 
+/** @type {[string, string[][]][]} */
 const KEYS = [
   ['Anywhere', [['Ctrl K', 'go to anything'], ['g o', 'overview'], ['g r', 'runs'], ['g e', 'errors'], ['g w', 'workflows'], ['g q',
     'queues'], ['g k', 'workers'], ['g d', 'doctor'], ['/', 'filter'], ['t', 'light or dark'], ['p', 'pause live'], [',', 'copy link'],

@@ -1,16 +1,15 @@
 // The children of a run: totals as chips, a window on up to a million rows, and what is chosen in the address.
 import { html, useEffect, useMemo, useRef, useState } from '../parts/html.js'
-import { act, address, ask, may } from '../parts/api.js'
+import { address, ask, may } from '../parts/api.js'
 import { go, href, refine, useRoute } from '../parts/router.js'
-import { count, duration, nameOf, now, plural, shortId, words } from '../parts/format.js'
-import { ENDED, Status, ended } from '../parts/status.js'
+import { count, duration, nameOf, plural } from '../parts/format.js'
+import { Status, ended } from '../parts/status.js'
 import { Icon } from '../parts/icons.js'
 import { usePages, VirtualGrid } from '../parts/vgrid.js'
 import { Chips, Segments } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
 import { Announce, Empty, NoRerun, Spread, Trouble } from '../parts/said.js'
-import { Confirm } from '../parts/dialog.js'
 import { Peek } from './peek.js'
 import { Bulk } from './bulk.js'
 
@@ -59,7 +58,7 @@ function columnsOf({ steps, workflows, sort, narrow, longest, failedOnly }) {
   ]
 }
 
-export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
+export function Children({ id, totals, workflow: parentWorkflow, live }) {
   const { query } = useRoute()
   const [status, step, workflow, q, sort] = ['status', 'step', 'workflow', 'q', 'sort'].map((name) => query.get(name) ?? '')
   const asked = useMemo(() => ({ status, step, workflow, q, sort }), [status, step, workflow, q, sort])

@@ -7,7 +7,7 @@ import { diff } from '../parts/diff.js'
 import { Icon } from '../parts/icons.js'
 import { StoredValue } from '../parts/json.js'
 import { useKeys } from '../parts/keys.js'
-import { Bones, Note } from '../parts/said.js'
+import { Bones, Note, Trouble } from '../parts/said.js'
 
 const NO_OUTPUT = { failed: 'It has failed: there is no output.', cancelled: 'It was cancelled: there is no output.', timed_out:
   'Its time was over: there is no output.' }
@@ -17,12 +17,15 @@ const ID = /^[0-9a-f]{32}$/
 export function Values({ id, run }) {
   const { query } = useRoute()
   const other = query.get('with') ?? ''
+  const known = ID.test(other) && other !== id
+  const there = useAsk(known ? `runs/${other}` : null, {})
   useKeys({ '=': () => { const box = document.getElementById('compare'); box?.focus(); return Boolean(box) } })
   if (meta.now && !meta.now.access.payloads) return html`<${Note}>Inputs and outputs are not shown to you here.</${Note}>`
   return html`<div class="stack tight"><${Compare} id=${id} run=${run} other=${other} />
-    ${ID.test(other) ? html`<div class="two"><${Differences} key=${`in ${other}`} title="Input" paths=${[other, id].map((one) =>
-      `runs/${one}/input`)} /><${Differences} key=${`out ${other}`} title="Output" paths=${[other, id].map((one) =>
-        `runs/${one}/output`)} /></div>` :
+    ${known ? there.problem ? html`<${Trouble} problem=${there.problem} again=${there.again} />` : there.loading ? html`<${Bones} />` :
+      html`<div class="two"><${Differences} key=${`in ${other}`} title="Input" paths=${[other, id].map((one) => `runs/${one}/input`)} />
+        <${Differences} key=${`out ${other}`} title="Output" paths=${[there.data.run, run].map((one) =>
+          (one.status === 'succeeded' ? `runs/${one.id}/output` : null))} ids=${[other, id]} /></div>` :
       html`<div class="two"><${StoredValue} path=${`runs/${id}/input`} title="Input" absent="The input is not stored any more." />
     ${run.status !== 'succeeded' ? html`<section class="panel"><header><h2>Output</h2></header><p class="none">
       ${NO_OUTPUT[run.status] ?? 'It has not ended yet.'}</p></section>` :
@@ -54,12 +57,12 @@ function useValues(paths) {
   const [state, set] = useState({})
   useEffect(() => {
     const control = new AbortController()
-    Promise.all(paths.map((path) => askHead(path, HEAD, control.signal).then(({ text, size }) => {
-      if (size > HEAD) return { problem: 'is too large to compare here' }
+    Promise.all(paths.map((path) => path === null ? { problem: 'has none: it has not succeeded' } : askHead(path, HEAD, control.signal).then(({ text, size }) => {
+      if (size > HEAD) return { problem: 'has one that is too large to compare here' }
       return { value: JSON.parse(text) }
     }).catch((problem) => {
       if (problem.name === 'AbortError') throw problem
-      return { problem: problem.status === 404 ? 'is not there' : problem.detail || String(problem) }
+      return { problem: problem.status === 404 ? 'has none that is stored' : `has one that cannot be read: ${problem.detail || problem}` }
     }))).then(([before, after]) => set({ before, after }), () => {})
     return () => control.abort()
   }, paths)
@@ -69,10 +72,10 @@ function useValues(paths) {
 const SIGN = { changed: '~', added: '+', removed: '−' }
 const WORD = { changed: 'differs', added: 'only here', removed: 'only there' }
 
-function Differences({ title, paths }) {
+function Differences({ title, paths, ids = paths.map((path) => path.split('/')[1]) }) {
   const { before, after } = useValues(paths)
   if (!before) return html`<${Bones} rows=${3} />`
-  const problems = [before.problem && `That of the other run ${before.problem}.`, after.problem && `That of this run ${after.problem}.`]
+  const problems = [before.problem && `The other run ${before.problem}.`, after.problem && `This run ${after.problem}.`]
     .filter(Boolean)
   const { found, more } = problems.length ? { found: [], more: false } : diff(before.value, after.value)
   return html`<section class="panel" aria-label=${`${title}, compared`}><header><h2>${title}</h2><div class="end">
@@ -84,5 +87,5 @@ function Differences({ title, paths }) {
           ${one.kind !== 'added' && html`<del>${preview(JSON.stringify(one.before), 300)}</del>`}
           ${one.kind !== 'removed' && html`<ins>${preview(JSON.stringify(one.after), 300)}</ins>`}</li>`)}
         ${more && html`<li class="faint">There are more.</li>`}</ul>`}
-    <p class="foot faint">− the run ${shortId(paths[0].split('/')[1])}, + this run</p></section>`
+    <p class="foot faint">− the run ${shortId(ids[0])}, + this run</p></section>`
 }

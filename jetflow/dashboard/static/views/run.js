@@ -19,7 +19,7 @@ import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
 import { Stalled } from './stalled.js'
 
-export function Run({ id, tab = 'graph', rest }) {
+export function Run({ id, tab = 'graph' }) {
   const take = (old, told) => (told ? { ...old, run: told } : undefined)
   const { data, problem, at, loading, again } = useAsk(`runs/${id}`, {}, { topic: `run:${id}`, take })
   const goesOn = data && !ended(data.run.status)

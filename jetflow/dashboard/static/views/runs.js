@@ -21,7 +21,7 @@ const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 }
 /** Seconds since the epoch of "1h", or of a number. */
 export function sinceOf(text) {
   const match = /^(\d+)([smhd])$/.exec(text ?? '')
-  if (match) return Math.floor((now() - match[1] * UNITS[match[2]]) / 10) * 10
+  if (match) return Math.floor((now() - Number(match[1]) * UNITS[match[2]]) / 10) * 10
   return text && Number.isFinite(Number(text)) ? Number(text) : null
 }
 

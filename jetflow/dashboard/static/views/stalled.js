@@ -11,7 +11,7 @@ export const STALLED_AFTER = 120
 const SHOWN = 3
 
 export function Stalled({ id, run, totals }) {
-  const quiet = totals.totals.open > 0 && !totals.spawning && !(totals.rate > 0)
+  const quiet = totals.totals.open > 0 && !(totals.rate > 0)
   useTick(quiet ? 10 : 0)
   const { data } = useAsk(quiet ? `runs/${id}/timeline` : null, {}, { topic: `totals:${id}`, every: 30_000 })
   if (!quiet || !data) return null
