@@ -11,6 +11,9 @@ const SLIM = 284
 const GUTTER = 26
 const [PLAIN, FANNED, GAP, BESIDE] = [64, 126, 64, 22]
 
+/** Nodes of one layer that stand in one column; more go on beside it. */
+const [TALLEST, COLUMN] = [12, 22]
+
 /** Where nodes stand: layers from left to right, or one below the other on a narrow page. Order within a layer is the server's. */
 export function placed(graph, fanned, narrow) {
   const layers = []
@@ -25,16 +28,25 @@ export function placed(graph, fanned, narrow) {
     }
     return { places, width: GUTTER + SLIM, height: y - BESIDE }
   }
-  const heights = layers.map((layer) => layer.reduce((sum, name) => sum + tall(name) + BESIDE, -BESIDE))
-  const height = Math.max(...heights)
-  layers.forEach((layer, n) => {
-    let y = (height - heights[n]) / 2
-    for (const name of layer) {
-      places.set(name, { x: n * (WIDE + GAP), y, w: WIDE, h: tall(name) })
-      y += tall(name) + BESIDE
-    }
+  const stacks = layers.map((layer) => {
+    const each = Math.ceil(layer.length / Math.ceil(layer.length / TALLEST))
+    return Array.from({ length: Math.ceil(layer.length / each) }, (_, n) => layer.slice(n * each, (n + 1) * each))
   })
-  return { places, width: layers.length * (WIDE + GAP) - GAP, height }
+  const heightOf = (names) => names.reduce((sum, name) => sum + tall(name) + BESIDE, -BESIDE)
+  const height = Math.max(...stacks.flat().map(heightOf))
+  let x = 0
+  for (const columns of stacks) {
+    for (const names of columns) {
+      let y = (height - heightOf(names)) / 2
+      for (const name of names) {
+        places.set(name, { x, y, w: WIDE, h: tall(name) })
+        y += tall(name) + BESIDE
+      }
+      x += WIDE + COLUMN
+    }
+    x += GAP - COLUMN
+  }
+  return { places, width: x - GAP, height }
 }
 
 function edge(from, to, narrow) {
@@ -78,7 +90,8 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
   const [scale, setScale] = useState(1)
   const fit = () => {
     const room = ref.current
-    return Math.max(SMALLEST, Math.min(1, (room.clientWidth - 56) / width, (Math.max(room.clientHeight, 520) - 56) / height))
+    const below = narrow ? Infinity : Math.max(room.clientHeight, 520) - 56
+    return Math.max(SMALLEST, Math.min(1, (room.clientWidth - 24) / width, below / height))
   }
   useLayoutEffect(() => { if (large) setScale(fit()) }, [large, narrow])
   useLayoutEffect(() => {

@@ -80,7 +80,7 @@ function Sentence({ totals }) {
     ${percent(spawned - open, spawned)} of its children have ended</span>
     ${totals.rate > 0 && open > 0 && html`<span class="dim">${perSecond(totals.rate)}</span>`}
     ${totals.eta > 0 && open > 0 && !totals.spawning && html`<span class="dim">about ${duration(Math.ceil(totals.eta))} left</span>`}
-    ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />still spawning</span>`}`
+    ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />may spawn more</span>`}`
 }
 
 const Line = ({ totals }) => html`<div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div>

@@ -122,7 +122,7 @@ export function Runs() {
         ${since && !SPANS.some(([value]) => value === query.get('since')) &&
           html`<option value=${query.get('since')}>${clock(since)} – ${until ? clock(until) : 'now'}</option>`}</select>
         ${may('trigger') && html`<a class="btn" href=${href('workflows')}><${Icon} name="play" size=${14} />Trigger…</a>`}</div></div>
-    <div class="line"><${Chips} label="Status" chosen=${status ? status.split(',') : []}
+    <div class="line filters"><${Chips} label="Status" chosen=${status ? status.split(',') : []}
       choose=${(several) => refine({ status: several.join(',') })}
       options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` },
         ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} />
