@@ -18,7 +18,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo polyglot docs test test-sdk test-sdk-go test-sdk-ts test-polyglot test-fleet chaos-fleet model mutants \
+.PHONY: help env demo polyglot docs lint-js test test-sdk test-sdk-go test-sdk-ts test-polyglot test-fleet chaos-fleet \
+	model mutants \
 	crash-points chaos conformance conformance-faults vendor lint format lock clean
 
 help:  ## Show this list
@@ -133,6 +134,10 @@ lint: $(STAMP)  ## Check style, types, the public types' completeness and the la
 	$(PYRIGHT)
 	$(PYRIGHT) --verifytypes jetflow --ignoreexternal
 	$(BIN)/lint-imports
+
+# The compiler is that of the SDK for TypeScript, so that there is one, and its lock.
+lint-js: $(SDK_TS)/node_modules/.installed  ## Check the types of the dashboard's JavaScript; needs Node 20
+	$(SDK_TS)/node_modules/.bin/tsc --project tests/dashboard/tsconfig.json
 
 format: $(STAMP)  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only $(LINTED)

@@ -99,11 +99,14 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
     parser.add_argument("--n", type=_positive, help="the size; see below")
     parser.add_argument("--workers", type=_positive, help="worker processes on each side (1; timers: 2)")
     parser.add_argument(
-        "--rounds", type=_positive, help="how often both sides run (3; recovery: 5; idle, timers, history: 1)"
+        "--rounds",
+        type=_positive,
+        help="how often both sides run (3; recovery: 5; dashboard: 7; idle, timers, history: 1)",
     )
     parser.add_argument("--slots", type=_positive, help="steps that a jetflow worker runs at once (100; timers: 1000)")
     parser.add_argument("--durable", action="store_true", help="the server flushes to disk before it acknowledges")
     parser.add_argument("--kill-server", action="store_true", help="timers: kill the server in the middle")
+    parser.add_argument("--part", choices=dashboard.PARTS, help="dashboard: measure this part alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as one JSON object")
     asked = parser.parse_args(arguments)
     defaults = WORKLOADS.get(asked.name)
@@ -114,6 +117,7 @@ def _parse(arguments: list[str]) -> tuple[str, Options]:
         slots=asked.slots or (100 if defaults is None else defaults.slots),
         durable=asked.durable,
         kill_server=asked.kill_server,
+        part=asked.part,
         json=asked.json,
     )
     return asked.name, options

@@ -21,6 +21,9 @@ IDLE_STEPS = 20
 PAUSE = 0.02
 """Seconds that a child takes which is to be waited for."""
 
+SLOW = 0.11
+"""Seconds that a child takes which is looked at."""
+
 PAUSED = 0.05
 """Seconds that a child takes where its worker is killed."""
 
@@ -300,6 +303,21 @@ def _idle_workflow(number: int) -> Workflow[Leaf, int]:
     return idle
 
 
+@workflow("bench-slow-leaf")
+async def slow_leaf(item: Leaf) -> int:
+    """Take so long that a hundred at once make a fan-out of 100,000 last for two minutes."""
+    await asyncio.sleep(SLOW)
+    return item.index
+
+
+@workflow("bench-slowly")
+async def slowly(count: int, ctx: Context) -> int:
+    """Spawn what is looked at while it goes on."""
+    return sum(
+        await ctx.join(await ctx.spawn_workflows(slow_leaf, leaves(count), key=lambda leaf: f"leaf-{leaf.index}"))
+    )
+
+
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "gather": [fanout, gather, leaf],
@@ -313,6 +331,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
     "cpu": [cpu_threads, cpu_processes, compute, compute_apart],
+    "dashboard": [slowly, slow_leaf],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],
 }
 """What the worker of each workload runs."""

@@ -17,6 +17,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         slots: steps that a jetflow worker runs at once.
         durable: the server flushes to disk before it acknowledges (``sync_interval: always``).
         kill_server: the server is killed in the middle (timers).
+        part: measure this part alone (dashboard).
         json: where to write the report.
     """
 
@@ -26,4 +27,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 100
     durable: bool = False
     kill_server: bool = False
+    part: str | None = None
     json: Path | None = None

@@ -64,6 +64,13 @@ class WorkerProcess:
             self.kill()
             await self._process.wait()
 
+    async def last_line(self) -> str:
+        """Tell it to stop, and return the line that it prints before it ends."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        return (await asyncio.wait_for(self._process.stdout.readline(), STOP_TIMEOUT)).decode().strip()
+
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines that it logged."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])

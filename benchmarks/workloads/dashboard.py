@@ -1,45 +1,39 @@
-"""What looking costs: questions about N children, what writers wait meanwhile, and a fan-out that is watched.
+"""What looking costs: the bars of the dashboard, each with its figure.
 
-There is no floor: the bars stand in the goals. First the fan-out runs unseen, watched, and waited for by `jetflow
-trigger --wait` on a terminal, in turn, with 100,000 children at most; then N children are stored, and each question is
-asked again and again. Runs are triggered beside, and what that takes is told.
+There is no floor: the bars stand in the goals. In turn: a fan-out of 100,000 at most runs unseen, with its page open,
+watched by a client, and waited for by `jetflow trigger --wait` on a terminal, while publishers beside it note what they
+wait for; N children are stored, and each question is asked again and again; the pages are opened in a browser, of
+100,000 children at most that end while they are looked at, and of twice N; and the tests that hold the other bars run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from random import randrange
 from statistics import median
 from time import perf_counter
 from typing import Any, Final
 
-import msgspec
-
 from benchmarks import flows
+from benchmarks.held import held
 from benchmarks.lab import jetflow_bench, patience
 from benchmarks.measuring import percentile
 from benchmarks.options import Options
+from benchmarks.pages import JUMPS as PAGE_JUMPS
+from benchmarks.pages import pages
 from benchmarks.report import Goal, Report, Row
-from benchmarks.workloads.fanout import WARM_UP
+from benchmarks.watching import goals_of, rows_of, seen
 from benchmarks.workloads.workload import Workload
 from jetflow import Client
-
-WATCHED: Final = 100_000
-"""Children of the fan-out that is watched, at most."""
 
 ASKED: Final = 9
 """Times that each question is asked."""
 
 BESIDE_EVERY: Final = 0.005
 """Seconds between two triggers beside the questions."""
-
-BESIDE_FAN_OUT: Final = 0.02
-"""The same, beside a fan-out."""
 
 PAUSE: Final = 0.25
 """Seconds between two questions, as a view that is looked at asks."""
@@ -49,163 +43,119 @@ JUMPS: Final = 40
 
 TOTALS_WITHIN: Final = 100.0
 PAGE_WITHIN: Final = 300.0
+"""Milliseconds."""
+
+OPENED: Final = 100_000
+"""Children of the table that is opened and jumped about in, at most."""
+
+LIVE: Final = 120.0
+"""Seconds for which a table stays open while its children end."""
+
+ROWS_WITHIN: Final = 700.0
 JUMP_WITHIN: Final = 300.0
-LONGEST_PUBLISH: Final = 25.0
-"""Milliseconds; the last one beside a fan-out that is watched."""
+MANY_WITHIN: Final = 1500.0
+"""Milliseconds; the last one of twice as many children as were asked for, 1,000,000 unless told otherwise."""
 
-WATCHED_AT_MOST: Final = 1.03
-WAITED_AT_MOST: Final = 1.02
-"""How much longer a fan-out may take that is watched, by a client or by `trigger --wait` on a terminal."""
+ROWS_AT_MOST: Final = 80
+HEAP_AT_MOST: Final = 40.0
+"""Rows in the document, and MB of 10^6 bytes."""
 
-ON_TERMINAL: Final = """
-import fcntl, os, pty, struct, sys, termios
-child, terminal = pty.fork()
-if not child:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    os.environ["TERM"] = "xterm-256color"
-    os.execv(sys.executable, [sys.executable, "-m", "jetflow.cli", *sys.argv[1:]])
-try:
-    while written := os.read(terminal, 65536):
-        os.write(1, written)
-except OSError:
-    pass
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-class Seen(msgspec.Struct, kw_only=True):
-    """One fan-out: how long it took by its own records, seconds of the server's processor, and the longest publish."""
-
-    seconds: float
-    server_cpu: float
-    longest_publish_ms: float
+PARTS: Final = ("fan-out", "questions", "pages", "tests")
 
 
 async def run(options: Options) -> Report:
     """Measure."""
-    seen = await _seen(options)
+    report = Report(
+        workload="dashboard",
+        title=f"dashboard: what looking at {options.n:,} children costs",
+        n=options.n,
+        options=options,
+        rows=[],
+        goals=[],
+        figures={},
+    )
+    measures = {"fan-out": _fan_out, "questions": _questions, "pages": _pages, "tests": _tests}
+    for part in PARTS if options.part is None else (options.part,):
+        await measures[part](options, report)
+    report.goals.sort(key=lambda goal: not goal.text.startswith("dashboard: bar"))
+    return report
+
+
+async def _fan_out(options: Options, report: Report) -> None:
+    found = await seen(options)
+    report.rows += rows_of(found, options)
+    report.goals += goals_of(found)
+    report.figures["seen"] = found
+
+
+async def _questions(options: Options, report: Report) -> None:
     times, waits, counted = await _asked(options)
-    rows = [
-        row
-        for how, found in seen.items()
-        for row in (
-            Row(f"fan-out of {min(options.n, WATCHED):,}, {how}, s", None, median(one.seconds for one in found)),
-            Row(f"server CPU, {how}, s", None, median(one.server_cpu for one in found)),
-            Row(f"longest publish, {how}, ms", None, median(one.longest_publish_ms for one in found)),
-        )
-    ]
-    rows += [Row(f"{name}, ms", None, median(found)) for name, found in times.items()]
-    rows += [
+    report.rows += [Row(f"{name}, ms", None, median(found)) for name, found in times.items()]
+    report.rows += [
         Row("jump, p95, ms", None, percentile(times["jump"], 95)),
         Row("publish beside questions, p50, ms", None, percentile(waits, 50)),
         Row("publish beside questions, max, ms", None, max(waits)),
     ]
-    watched, cpu = _ratio(seen, "watched", "seconds"), _ratio(seen, "watched", "server_cpu")
-    waited = _ratio(seen, "waited for", "seconds")
-    rows += [
-        Row("watched / unseen, time", None, watched, ".3f"),
-        Row("watched / unseen, server CPU", None, cpu, ".3f"),
-        Row("waited for / unseen, time", None, waited, ".3f"),
-    ]
-    longest = median(one.longest_publish_ms for one in seen["watched"])
     pages = max(median(found) for name, found in times.items() if name.startswith("children"))
+    of = f"of {options.n:,} children"
     limits = [
-        ("totals, ms", median(times["totals"]), TOTALS_WITHIN),
-        ("totals of a run that is over, ms", median(times["totals again"]), TOTALS_WITHIN),
-        ("describe with no children, ms", median(times["describe, children=0"]), TOTALS_WITHIN),
-        ("any page, ms", pages, PAGE_WITHIN),
-        ("a jump, p95, ms", percentile(times["jump"], 95), JUMP_WITHIN),
-        ("the longest publish beside a fan-out that is watched, ms", longest, LONGEST_PUBLISH),
-        ("watched / unseen, time", watched, WATCHED_AT_MOST),
-        ("watched / unseen, server CPU", cpu, WATCHED_AT_MOST),
-        ("trigger --wait / unseen, time", waited, WAITED_AT_MOST),
+        (f"totals {of}, ms", median(times["totals"]), TOTALS_WITHIN),
+        (f"totals {of} when the run is over, ms", median(times["totals again"]), TOTALS_WITHIN),
+        (f"describe with none {of}, ms", median(times["describe, children=0"]), TOTALS_WITHIN),
+        (f"any page {of}, ms", pages, PAGE_WITHIN),
     ]
-    return Report(
-        workload="dashboard",
-        title=f"dashboard: questions about {options.n:,} children",
-        n=options.n,
-        options=options,
-        rows=rows,
-        goals=[
-            Goal(f"dashboard: all {options.n:,} children are counted, and {counted:,} were", counted == options.n),
-            *(
-                Goal(f"dashboard: {name} <= {most:g}, and is {found:.3g}", found <= most)
-                for name, found, most in limits
-            ),
-        ],
-        figures={
-            "asked_ms": {name: median(found) for name, found in times.items()},
-            "publish_max_ms": max(waits),
-            "seen": {how: msgspec.to_builtins(found) for how, found in seen.items()},
-        },
+    report.goals.append(
+        Goal(f"dashboard: all {options.n:,} children are counted, and {counted:,} were", counted == options.n)
     )
+    report.goals += [_limit(*limit) for limit in limits]
+    report.figures["asked_ms"] = {name: median(found) for name, found in times.items()}
+    report.figures["publish_max_ms"] = max(waits)
 
 
-def _ratio(seen: dict[str, list[Seen]], how: str, what: str) -> float:
-    pairs = zip(seen["unseen"], seen[how], strict=True)
-    return median(getattr(other, what) / getattr(alone, what) for alone, other in pairs)
+async def _pages(options: Options, report: Report) -> None:
+    """Open the table of children that end meanwhile, and that of very many."""
+    few, many = min(options.n, OPENED), 2 * options.n
+    async with (
+        jetflow_bench("dashboard", options) as (bench, client),
+        asyncio.timeout(patience(few) + 6 * LIVE),
+        pages(bench.server.url) as looking,
+    ):
+        async with bench.timed(f"{few:,} children, looked at for {LIVE:.0f} s", few):
+            run = await client.trigger(flows.slowly, few)
+            heap = await looking.stays(run.id, LIVE)
+            await run.result()
+        opened = await looking.table(run.id, jumps=PAGE_JUMPS)
+    async with jetflow_bench("boundary", options) as (bench, client), asyncio.timeout(patience(many)):
+        async with bench.timed(f"{many:,} children, for their table", many):
+            run = await client.trigger(flows.boundary, many)
+            await run.result()
+        async with pages(bench.server.url) as looking:
+            large = await looking.table(run.id, jumps=PAGE_JUMPS)
+    report.rows += [
+        Row(f"table of {few:,}: jump, median, ms", None, opened.jump_ms),
+        Row(f"table of {few:,}: totals, ms", None, opened.totals_ms),
+        Row(f"table of {many:,}: jump, median, ms", None, large.jump_ms),
+        Row(f"table of {many:,}: jump, p95, ms", None, large.jump_p95_ms),
+        Row(f"table of {many:,}: rows in the document", None, large.most_rows, ".0f"),
+    ]
+    report.goals += [
+        _limit(f"bar 1 {few:,} children: first rows, ms", opened.rows_ms, ROWS_WITHIN),
+        _limit(f"bar 1 {few:,} children: a jump, p95, ms", opened.jump_p95_ms, JUMP_WITHIN),
+        _limit(f"bar 1 {few:,} children: rows in the document", opened.most_rows, ROWS_AT_MOST),
+        _limit(f"bar 1 {few:,} children: heap after {LIVE:.0f} s live, MB", heap, HEAP_AT_MOST),
+        _limit(f"bar 1 {many:,} children: totals, ms", large.totals_ms, MANY_WITHIN),
+        _limit(f"bar 1 {many:,} children: first rows, ms", large.rows_ms, MANY_WITHIN),
+    ]
+    report.figures["pages"] = {"heap_mb": heap, "few": opened, "many": large}
 
 
-async def _seen(options: Options) -> dict[str, list[Seen]]:
-    """Run a fan-out unseen, watched, and waited for by a command, in turn."""
-    ways: dict[str, Callable[[Client, str, int], Coroutine[Any, Any, str]]] = {
-        "unseen": _unseen,
-        "watched": _watched,
-        "waited for": _waited_for,
-    }
-    seen: dict[str, list[Seen]] = {how: [] for how in ways}
-    for number in range(options.rounds):
-        for how in ways if number % 2 == 0 else reversed(ways):
-            seen[how].append(await _fanned(options, how, ways[how]))
-    return seen
+async def _tests(options: Options, report: Report) -> None:
+    sys.stderr.write("the tests that hold the other bars\n")
+    report.goals += await held()
 
 
-async def _fanned(options: Options, how: str, fan_out: Callable[[Client, str, int], Coroutine[Any, Any, str]]) -> Seen:
-    count = min(options.n, WATCHED)
-    async with jetflow_bench("boundary", options) as (bench, client), asyncio.timeout(patience(count)):
-        await (await client.trigger(flows.boundary, WARM_UP)).result()
-        waits: list[float] = []
-        beside = asyncio.create_task(_trigger_beside(client, waits, every=BESIDE_FAN_OUT))
-        async with bench.timed(f"{count:,} children, {how}") as timing:
-            run = await fan_out(client, bench.server.url, count)
-        await _ended(beside)
-        trace = await client.describe(run, children=0)
-    assert trace.triggered is not None, "its task is stored"
-    assert trace.ended is not None, "it was waited for"
-    return Seen(
-        seconds=trace.ended - trace.triggered,
-        server_cpu=timing.sample.server_cpu,
-        longest_publish_ms=max(waits),
-    )
-
-
-async def _unseen(client: Client, url: str, count: int) -> str:
-    run = await client.trigger(flows.boundary, count)
-    await run.result()
-    return run.id
-
-
-async def _watched(client: Client, url: str, count: int) -> str:
-    run = await client.trigger(flows.boundary, count)
-    async with aclosing(client.watch(run.id)) as looks:
-        async for _ in looks:
-            pass
-    await run.result()
-    return run.id
-
-
-async def _waited_for(client: Client, url: str, count: int) -> str:
-    """Have `jetflow trigger --wait` draw it on a terminal."""
-    command = ("trigger", flows.boundary.name, str(count), "--wait", "--server", url)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ON_TERMINAL, *command),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    drawn, _ = await process.communicate()
-    found = re.search(rb"run ([0-9a-f]{32})", drawn)
-    assert found is not None, drawn
-    assert process.returncode == 0, drawn
-    return found[1].decode()
+def _limit(name: str, found: float, most: float) -> Goal:
+    return Goal(f"dashboard: {name} <= {most:g}, and is {found:.3g}", found <= most)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -269,8 +219,9 @@ async def _trigger_beside(client: Client, waits: list[float], *, every: float) -
 
 WORKLOAD: Final = Workload(
     name="dashboard",
-    summary="what it costs to ask about N children, and to watch a fan-out",
+    summary="the bars of the dashboard: questions, pages, a fan-out that is watched",
     n_is="children",
     n=500_000,
+    rounds=7,
     run=run,
 )

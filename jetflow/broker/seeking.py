@@ -7,6 +7,7 @@ most, of which each holds up nobody for longer than it takes.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right, insort
 from typing import Final, NamedTuple
 
@@ -110,15 +111,17 @@ class Seeker:
     async def near(self, n: int, total: int | None = None) -> Place:
         """Return a place from which the n-th message, from 0, is not far; the end where there are not so many.
 
-        ``total`` is how many there are, where that is known. It is looked first where it would stand if nothing else
-        was stored between them, which costs one count.
+        ``total`` is how many there are, where that is known, and stays so. It is looked first where it would stand if
+        nothing else was stored between them, which costs one count. Where more are stored meanwhile, what came after
+        the begin is taken off each count, and what was found is not remembered: it may be some rows off.
         """
         low, high = self._landmarks.around(n)
         if low is not None and n - low.n <= NEAR:
             return low
         last = await self._store.last_sequence(self._stream)
+        grows = total is None
         if total is None:
-            total = await self.count(self._behind)
+            total = await self._up_to(self._behind, last)
         if n >= total:
             return Place(last, total)
         if low is None:
@@ -128,10 +131,16 @@ class Seeker:
         high, by_share, width = high or Place(last, total), True, n - low.n
         while n - low.n > NEAR and high.behind - low.behind > 1:
             middle = min(high.behind - 1, max(low.behind + 1, low.behind + width - NEAR // 2))
-            found = Place(middle, total - await self.count(middle))
-            self._landmarks.add(found)
+            found = Place(middle, total - (await self._up_to(middle, last) if grows else await self.count(middle)))
+            if not grows:
+                self._landmarks.add(found)
             low, high = (found, high) if found.n <= n else (low, found)
             width = high.behind - low.behind
             width = int(width * (n - low.n) / max(1, high.n - low.n)) if by_share else (width + NEAR) // 2
             by_share = not by_share
         return low
+
+    async def _up_to(self, after: int, last: int) -> int:
+        """Return how many messages stand behind a sequence and up to another one, asked for at the same time."""
+        behind, newer = await asyncio.gather(self.count(after), self.count(last))
+        return max(0, behind - newer)

@@ -30,7 +30,10 @@ def list_runs(
     *,
     workflow: Annotated[str | None, Parameter(help="Only runs of this workflow.")] = None,
     status: Annotated[
-        str | None, Parameter(help="open, queued, running, succeeded, failed, cancelled or timed_out.")
+        str | None,
+        Parameter(
+            help="open, queued, running, succeeded, failed, cancelled, timed_out, or several with commas between."
+        ),
     ] = None,
     since: Annotated[str | None, Parameter(help="No older than this: 90s, 15m, 2h, 7d.")] = None,
     key: Annotated[str | None, Parameter(help="Only runs with this key.")] = None,

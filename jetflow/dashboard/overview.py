@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from jetflow.client import Client
-from jetflow.runs.query.rows import Bucket, ErrorGroups, QueueRow, RunRow, WorkerRow
+from jetflow.runs.query.rows import Bucket, ErrorGroups, Page, QueueRow, RunRow, WorkerRow
 
 BUCKETS: Final = 60
 LISTED: Final = 10
@@ -64,14 +64,10 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 async def read_overview(client: Client, window: float) -> Overview:
     """Ask for all of it at once."""
     now = time()
-    newest = await client.runs(limit=NEWEST)
-    are_few = newest.total is not None and newest.total <= FEW
-    queues, workers, is_open, errors, series = await asyncio.gather(
+    (newest, is_open, are_few), queues, workers, errors, series = await asyncio.gather(
+        _roots(client),
         client.queues(),
         client.workers(),
-        client.runs(status="open", limit=MOST)
-        if are_few
-        else client.runs(status="open", sort="triggered", limit=LISTED),
         client.errors(since=now - window, limit=LISTED),
         client.history(since=now - window, buckets=BUCKETS),
     )
@@ -94,6 +90,15 @@ async def read_overview(client: Client, window: float) -> Overview:
         ),
         newest=newest.items,
     )
+
+
+async def _roots(client: Client) -> tuple[Page[RunRow], Page[RunRow], bool]:
+    """Return the newest root runs, those that are open, and whether those were looked for among all."""
+    newest = await client.runs(limit=NEWEST)
+    are_few = newest.total is not None and newest.total <= FEW
+    if are_few:
+        return newest, await client.runs(status="open", limit=MOST), True
+    return newest, await client.runs(status="open", sort="triggered", limit=LISTED), False
 
 
 def _counts(queues: list[QueueRow], workers: list[WorkerRow], series: list[Bucket], now: float) -> Counts:

@@ -205,8 +205,15 @@ class Executor:
             return
         self._deliveries.begin_body(work.delivery)
         task = work.task
-        logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
-        await self._run_told(work, step, body)
+        told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
+        try:
+            await self._run_told(work, step, body)
+            await self._record(work, body)
+        finally:  # a runner goes on with the next task only where a step has left nothing in its context
+            logs.current.reset(told)
+
+    async def _record(self, work: Assignment, body: Body) -> None:
+        """Record how a body has ended."""
         if body.cancelled:
             await self.recorder.drop(work)
         elif body.parked and isinstance(body, Execution):

@@ -156,7 +156,6 @@ async def test_the_runs_above_one(api: httpx.AsyncClient, world: World) -> None:
         "/errors",
         "/timeline",
         "/tree",
-        "/rollup",
         "/input",
         "/output",
         "/messages",
@@ -243,12 +242,12 @@ async def test_the_runs_below_one(api: httpx.AsyncClient, world: World) -> None:
     tree = await got(api, f"runs/{world.deep}/tree", depth=2)
     [child] = tree["children"]
     [grandchild] = child["children"]
-    assert (grandchild["workflow"], grandchild["children"]) == ("deep", None)
-    wide = await got(api, f"runs/{world.fan}/tree")
-    assert (wide["totals"]["totals"]["spawned"], wide["children"]) == (CHILDREN, None)
+    assert (grandchild["workflow"], grandchild["children"], grandchild["deeper"]) == ("deep", [], True)
+    assert (len(child["runs"]), len(child["keys"])) == (1, 1)
     await refused(api, f"runs/{world.deep}/tree?depth=99", 400, "invalid-query")
-    [rolled] = (await got(api, f"runs/{world.fan}/rollup"))["children"]
+    [rolled] = (await got(api, f"runs/{world.fan}/tree"))["children"]
     assert (rolled["step"], rolled["workflow"], rolled["totals"]["failed"]) == ("run", "leaf", 60)
+    assert (rolled["totals"]["spawned"], rolled["runs"]) == (CHILDREN, [])
     assert rolled["took"]["p50"] <= rolled["took"]["p95"]
 
 

@@ -24,7 +24,7 @@ READS = [
     *("meta", "overview", "runs", "errors", "workflows", "workflows/fan", "queues", "workers", "doctor"),
     *("runs/{run}", "runs/{run}/totals", "totals?run={run}", "runs/{run}/children", "runs/{run}/children/3"),
     *("runs/{run}/children?status=failed", "runs/{run}/children?sort=-took", "runs/{run}/errors", "runs/{run}/tree"),
-    *("runs/{run}/rollup", "runs?sort=-took", "runs?q=x"),
+    *("runs?sort=-took", "runs?q=x"),
     *("runs/{run}/timeline", "runs/{run}/messages", "runs/{run}/input", "runs/{run}/output", "runs/{run}/running"),
     *("runs/{run}/steps/run/output", "runs/{run}/stack"),
 ]

@@ -90,6 +90,25 @@ async def test_records_tell_of_their_step(client: Client, worker: MakeWorker, ca
     assert not hasattr(logging.makeLogRecord({}), "run")
 
 
+async def test_who_tells_of_a_step_is_free_for_the_next_one(client: Client, worker: MakeWorker) -> None:
+    """What log records tell is taken back, or each task would need a new task of the event loop, and no group forms."""
+    runners: list[asyncio.Task[Any] | None] = []
+
+    @workflow("counted")
+    async def counted(number: int) -> int:
+        runners.append(asyncio.current_task())
+        return number
+
+    @workflow("counting")
+    async def counting(upto: int, ctx: Context) -> int:
+        return sum(await ctx.join(await ctx.spawn_workflows(counted, range(upto))))
+
+    async with worker([counting, counted]):
+        await (await client.trigger(counting, 400)).result(PATIENCE)
+    assert len(runners) == 400
+    assert len(set(runners)) < 100
+
+
 def test_records_as_lines_of_json() -> None:
     logs.install()
     logs.install()

@@ -302,6 +302,10 @@ async def test_every_command_fits_on_a_terminal(start: Start) -> None:
             ("resume", "square"): "square: run resumed",
             ("trigger", "square", "4", "--wait"): "16",
             ("doctor",): "nats-server",
+            ("open", parent, "--print"): f"/runs/{parent}",
+            ("config",): "server",
+            ("users",): "viewer",
+            ("list", "--status", "failed,succeeded"): parent,
             ("cancel", parent): "ended already",
         }
         for command, told in commands.items():

@@ -1,5 +1,5 @@
 // The frame around every page: where one can go, what is live, and which view an address shows.
-import { html, render, cls, useEffect, useErrorBoundary, useState, useValue } from './parts/html.js'
+import { html, render, cls, useEffect, useErrorBoundary, useLayoutEffect, useState, useValue } from './parts/html.js'
 import { href, startRouter, useRoute } from './parts/router.js'
 import { Icon, Logo } from './parts/icons.js'
 import { connection, holdLive, startLive } from './parts/live.js'
@@ -7,23 +7,42 @@ import { loadMeta, meta } from './parts/api.js'
 import { GO, overlay, startKeys, useKeys } from './parts/keys.js'
 import { clock, duration } from './parts/format.js'
 import { flip, isDark, startTheme } from './parts/theme.js'
-import { copy, Empty, Toasts, Trouble } from './parts/said.js'
+import { Bones, copy, Empty, Toasts, Trouble } from './parts/said.js'
 import { Help, Palette } from './parts/palette.js'
-import { Overview } from './views/overview.js'
-import { Runs } from './views/runs.js'
-import { Run } from './views/run.js'
-import { Errors } from './views/errors.js'
-import { Workflows } from './views/workflows.js'
-import { Workflow } from './views/workflow.js'
-import { Queues } from './views/queues.js'
-import { Workers } from './views/workers.js'
-import { Doctor } from './views/doctor.js'
 
 const PAGES = [
-  ['', 'overview', 'Overview', Overview], ['runs', 'runs', 'Runs', Runs], ['errors', 'errors', 'Errors', Errors],
-  ['workflows', 'workflows', 'Workflows', Workflows], ['queues', 'queues', 'Queues', Queues], ['workers', 'workers', 'Workers', Workers],
-  ['doctor', 'doctor', 'Doctor', Doctor],
+  ['', 'overview', 'Overview'], ['runs', 'runs', 'Runs'], ['errors', 'errors', 'Errors'], ['workflows', 'workflows', 'Workflows'],
+  ['queues', 'queues', 'Queues'], ['workers', 'workers', 'Workers'], ['doctor', 'doctor', 'Doctor'],
 ]
+/** A view is loaded when it is first shown: by its file, and the name that it has there. */
+const VIEWS = {
+  overview: [() => import('./views/overview.js'), 'Overview'],
+  runs: [() => import('./views/runs.js'), 'Runs'],
+  run: [() => import('./views/run.js'), 'Run'],
+  errors: [() => import('./views/errors.js'), 'Errors'],
+  workflows: [() => import('./views/workflows.js'), 'Workflows'],
+  workflow: [() => import('./views/workflow.js'), 'Workflow'],
+  queues: [() => import('./views/queues.js'), 'Queues'],
+  workers: [() => import('./views/workers.js'), 'Workers'],
+  doctor: [() => import('./views/doctor.js'), 'Doctor'],
+}
+const loaded = new Map()
+
+function View({ view, ...rest }) {
+  const [, drawn] = useState(0)
+  const [problem, setProblem] = useState(null)
+  const [load, name] = VIEWS[view]
+  useLayoutEffect(() => {
+    if (loaded.has(view)) return undefined
+    let here = true
+    load().then((module) => { loaded.set(view, module[name]); if (here) drawn((n) => n + 1) }, (error) => here && setProblem(error))
+    return () => { here = false }
+  }, [view])
+  const Shown = loaded.get(view)
+  if (Shown) return html`<${Shown} ...${rest} />`
+  return html`<div class="page">${problem ? html`<${Trouble} problem=${{ title: 'This page could not be loaded', detail:
+    'the dashboard does not answer, or it was updated', hint: 'reload the page' }} />` : html`<${Bones} />`}</div>`
+}
 const KEY_OF = Object.fromEntries(Object.entries(GO).map(([key, path]) => [path, key]))
 
 function LiveDot() {
@@ -64,11 +83,11 @@ function Page({ parts }) {
     <${Empty} art="lost" title="This page broke" actions=${html`<button class="btn" onClick=${again}>Draw it again</button>`}>
       ${String(failed)}</${Empty}></div></div>`
   const [first, second] = parts
-  if (first === 'runs' && second) return html`<${Run} key=${second} id=${second} tab=${parts[2]} rest=${parts.slice(3)} />`
-  if (first === 'workflows' && second) return html`<${Workflow} key=${second} name=${second} tab=${parts[2]} />`
-  if (first === 'errors' && second) return html`<${Errors} fingerprint=${second} />`
+  if (first === 'runs' && second) return html`<${View} view="run" key=${second} id=${second} tab=${parts[2]} />`
+  if (first === 'workflows' && second) return html`<${View} view="workflow" key=${second} name=${second} tab=${parts[2]} />`
+  if (first === 'errors' && second) return html`<${View} view="errors" fingerprint=${second} />`
   const found = PAGES.find(([path]) => path === (first ?? ''))
-  if (found && !second) return html`<${found[3]} />`
+  if (found && !second) return html`<${View} view=${found[1]} />`
   return html`<div class="page"><div class="panel">
     <${Empty} art="lost" title="There is no such page"
       actions=${html`<a class="btn" href=${href('')}>Overview</a>`}>The address ${parts.join('/')} shows nothing here.</${Empty}>

@@ -173,7 +173,7 @@ class ChildLists:
         total = await reading.read(self._session)
         begin = place + reading.skipped
         rows = reading.rows
-        if rows and source.exact:
+        if rows and source.exact and source.total is not None:
             landmarks.add(Place(reading.after, begin + len(rows)))
         if asked.status is None and source.exact:
             rows = [msgspec.structs.replace(row, n=begin + at) for at, row in enumerate(rows)]

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from jetflow.engine.tasks import Failure
+from jetflow.runs.query.rows import statuses_of
 
 STATUSES: Final = ("open", "succeeded", "failed", "timed_out", "cancelled")
 """In the order in which they are sorted."""
@@ -218,8 +219,8 @@ class Columns:
         """Return the places of those that are chosen, in the order that is asked for."""
         places: Iterable[int] = range(len(self))
         if choice.status is not None:
-            wanted = STATUSES.index(choice.status) if choice.status in STATUSES else -1
-            places = [place for place, status in enumerate(self._statuses) if status == wanted]
+            wanted = {STATUSES.index(status) for status in statuses_of(choice.status) if status in STATUSES}
+            places = [place for place, status in enumerate(self._statuses) if status in wanted]
         if choice.step is not None or choice.workflow is not None:
             fits = {
                 number

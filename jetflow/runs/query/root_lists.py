@@ -21,7 +21,7 @@ from jetflow.engine.tasks import NONE
 from jetflow.runs.query.cursors import Cursor
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.root_rows import RootRows
-from jetflow.runs.query.rows import Page, RunRow, Searched
+from jetflow.runs.query.rows import Page, RunRow, Searched, statuses_of
 from jetflow.wire.filters import ANY, Filters
 
 MOST_LOOKED_AT: Final = 20_000
@@ -55,9 +55,13 @@ class RootQuestion(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.workflow in (None, row.workflow)
             and self.key in (None, row.key)
-            and (self.status is None or row.status == self.status or (self.status == "open" and row.ended is None))
+            and self._is_of_status(row)
             and self.has(row.metadata)
         )
+
+    def _is_of_status(self, row: RunRow) -> bool:
+        wanted = () if self.status is None else statuses_of(self.status)
+        return not wanted or row.status in wanted or ("open" in wanted and row.ended is None)
 
     def has(self, metadata: Any) -> bool:
         """Tell whether metadata have what is asked for."""

@@ -23,7 +23,7 @@ from jetflow.runs.query.cursors import Cursor
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.root_lists import RootQuestion
 from jetflow.runs.query.root_rows import RootRows
-from jetflow.runs.query.rows import Page, RunRow, Searched, Took, WorkflowSummary
+from jetflow.runs.query.rows import Page, RunRow, Searched, Took, WorkflowSummary, statuses_of
 from jetflow.runs.query.shapes import Firsts, by_workflow
 from jetflow.runs.tasks import triggered_at
 from jetflow.wire.filters import Filters
@@ -55,13 +55,13 @@ class _Root(msgspec.Struct, gc=False):
     metadata: str
     triggered: float
     status: str = "open"
-    started: float = 0.0
     ended: float = 0.0
     error: str = ""
 
     @property
     def took(self) -> float:
-        return max(0.0, self.ended - self.started) if self.started and self.ended else 0.0
+        """Seconds from the trigger to the end of the run: the end itself tells when its last step has begun."""
+        return max(0.0, self.ended - self.triggered) if self.ended else 0.0
 
 
 def check_order(sort: str | None) -> None:
@@ -105,7 +105,7 @@ class RootTable:
         end = begin + len(shown)
         took = sorted(row.took for row in chosen if row.ended)
         return Page(
-            items=await self._read(shown),
+            items=tuple(row for row in await self._read(shown) if asked.fits(row)),
             next=Cursor(asked.question, 0, end).text() if end < len(chosen) else None,
             previous=Cursor(asked.question, 0, max(0, begin - limit)).text() if begin else None,
             total=len(chosen),
@@ -178,7 +178,7 @@ class RootTable:
         except (msgspec.DecodeError, RecursionError):
             end = End()  # one that cannot be read has failed
         row.status = "cancelled" if end.status == "skipped" else end.status
-        row.started, row.ended = end.started, message.time
+        row.ended = message.time
         if end.error is not None:
             row.error = f"{end.error.type}: {end.error.message}"[:LONGEST_ERROR]
 
@@ -186,7 +186,7 @@ class RootTable:
         for row in self._rows.values():
             if (
                 asked.workflow in (None, row.workflow)
-                and (asked.status is None or _is(row.status, asked.status))
+                and (asked.status is None or any(_is(row.status, one) for one in statuses_of(asked.status)))
                 and asked.key in (None, row.key)
                 and (asked.since is None or row.triggered >= asked.since)
                 and (asked.until is None or row.triggered < asked.until)

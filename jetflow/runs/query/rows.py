@@ -41,7 +41,12 @@ __all__ = [
 T = TypeVar("T")
 
 STATES: tuple[str, ...] = ("open", "queued", "running", "succeeded", "failed", "cancelled", "timed_out")
-"""What ``status`` may ask for. Of root runs ``open`` is queued or running."""
+"""What ``status`` may ask for, or several of them with commas between. Of root runs ``open`` is queued or running."""
+
+
+def statuses_of(text: str) -> tuple[str, ...]:
+    """Return the statuses that a ``status`` asks for."""
+    return tuple(text.split(","))
 
 
 class Searched(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,8 +148,8 @@ class WorkflowSummary(msgspec.Struct, frozen=True, kw_only=True):
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of one ``workflow`` that one ``step`` has spawned, of all runs of the node above: how many, how they stand.
 
-    ``first`` is when the first was spawned, ``last`` when the last ended. Few are named, in ``runs``. What they have
-    spawned is in ``children``, or, where it is ``deeper`` than was asked for, left out.
+    ``first`` is when the first was spawned, ``last`` when the last ended. Few are named, in ``runs``, with their
+    ``keys``. What they have spawned is in ``children``, or, where it is ``deeper`` than was asked for, left out.
     """
 
     step: str
@@ -154,6 +159,7 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     first: float | None = None
     last: float | None = None
     runs: tuple[str, ...] = ()
+    keys: tuple[str | None, ...] = ()
     children: tuple[TreeNode, ...] = ()
     deeper: bool = False
 

@@ -36,6 +36,7 @@ from jetflow.runs.query.rows import (
     Searched,
     Tree,
     WorkflowSummary,
+    statuses_of,
 )
 from jetflow.runs.query.shapes import by_workflow
 from jetflow.runs.query.trees import read_tree
@@ -150,9 +151,10 @@ class StoredQueries:
 
         ``search`` is text in the key or the error, or the beginning of the id. ``sort`` is ``n``, ``status``, ``key``,
         ``workflow``, ``queued``, ``started``, ``ended``, ``took``, ``attempts`` or ``worker``, with ``-`` before it for
-        the other direction. For either, and for those that are ``open``, all children are read into memory first, about
-        a second for 100,000, and then kept: two million of all runs at most. Where that is not done ``within`` so many
-        seconds, ``loaded`` says how far it is, and the page is in spawn order, or empty where it is of a search.
+        the other direction. For either, and for those that are ``open`` or of several statuses (``failed,cancelled``),
+        all children are read into memory first, about a second for 100,000, and then kept: two million at most. Where
+        that is not done ``within`` so many seconds, ``loaded`` says how far it is, and the page is in spawn order, or
+        empty where it is of a search.
 
         Raises:
             UnknownRun: no run with this id is stored.
@@ -165,12 +167,13 @@ class StoredQueries:
         session = self._session.usable()
         located = await locate(session, run_id)
         choice = Choice(step=step, workflow=workflow, status=status, search=search or "", sort=sort or "n")
-        if not search and sort is None and status != "open":
+        is_read_whole = status is not None and (status == "open" or len(statuses_of(status)) > 1)
+        if not search and sort is None and not is_read_whole:
             return await self._listed(located, choice, cursor, limit)
         found = await self._tables.page(located, choice, cursor, limit, within)
         if isinstance(found, Page):
             return found
-        if search or status == "open":
+        if search or is_read_whole:
             return Page(searched=Searched(complete=False), loaded=found)
         page = await self._listed(located, choice, Cursor(asked, 0, cursor.n), limit)
         return msgspec.structs.replace(page, next=None, previous=None, loaded=found)
@@ -209,7 +212,8 @@ class StoredQueries:
 
         ``search`` is text in the key, the workflow, the metadata or the error, or the beginning of the id. ``sort`` is
         ``triggered``, ``ended``, ``took``, ``status``, ``workflow`` or ``key``, with ``-`` before it for the other
-        direction. For either, the runs of the last day are read into memory, and then kept: the newest 200,000.
+        direction. For either, and for several statuses (``failed,cancelled``), the runs of the last day are read into
+        memory, and then kept: the newest 200,000.
         """
         _check(workflow=workflow, status=status, limit=limit)
         check_order(sort)
@@ -228,7 +232,7 @@ class StoredQueries:
         )
         self._session.usable()
         cursor = None if after is None else read_cursor(after, asked)
-        if search or sort is not None:
+        if search or sort is not None or len(statuses_of(status or "")) > 1:
             return await self._root_table().page(roots, search or "", sort or "-triggered", cursor, limit)
         return await self._root_lists.page(roots, cursor, limit)
 
@@ -356,7 +360,12 @@ def _cursor(after: str | None, offset: int | None, asked: str) -> Cursor:
 
 def _check(*, step: str | None = None, workflow: str | None = None, status: str | None = None, limit: int = 1) -> None:
     check_names(step=step, workflow=workflow)
-    if status is not None and status not in STATES:
-        raise InvalidQuery(f"status is {status!r}: it must be one of {', '.join(STATES)}")
+    if (
+        status is not None
+        and (unknown := next((one for one in statuses_of(status) if one not in STATES), None)) is not None
+    ):
+        raise InvalidQuery(
+            f"status is {unknown!r}: it must be one of {', '.join(STATES)}, or several with commas between"
+        )
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidQuery(f"limit is {limit}: it must be from 1 to {LARGEST_PAGE}")

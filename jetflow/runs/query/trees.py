@@ -40,14 +40,17 @@ class _Node:
         self.step = step
         self.workflow = workflow
         self.runs: list[str] = []
+        self.keys: list[str | None] = []
         self.statuses: dict[str, int] = {}
         self.took: list[float] = []
         self.first: float = 0.0
         self.last: float = 0.0
         self.below: dict[tuple[str, str], _Node] = {}
 
-    def begin(self, run: str, queued: float) -> None:
+    def begin(self, run: str, key: str | None, queued: float) -> None:
         self.runs.append(run)
+        if len(self.keys) <= FEW:
+            self.keys.append(key)
         self.first = min(self.first or queued, queued)
 
     def end(self, end: End) -> None:
@@ -71,6 +74,7 @@ class _Node:
             first=self.first or None,
             last=self.last or None,
             runs=tuple(self.runs) if len(self.runs) <= FEW else (),
+            keys=tuple(self.keys) if len(self.runs) <= FEW else (),
             children=tuple(node.told(depth - 1) for node in self.below.values()) if depth > 1 else (),
             deeper=bool(self.below) and depth <= 1,
         )
@@ -118,7 +122,7 @@ def _add(node_of: dict[str, _Node], message: Stored, firsts: Firsts) -> None:
         node = above.below[place] = _Node(*place)
     if task.run not in node_of:
         node_of[task.run] = node
-        node.begin(task.run, triggered_at(message))
+        node.begin(task.run, task.key, triggered_at(message))
 
 
 def _task(message: Stored) -> Task | None:

@@ -13,6 +13,9 @@ CHILDREN = 400
 FAILED = 12
 """Children of the large run, and how many of them fail, in three ways."""
 
+VERY_LARGE = 64 * 1024 * 1024
+"""Bytes of the largest output."""
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 """What must be shown as the text that it is."""
 
@@ -104,4 +107,31 @@ async def unserved(number: int) -> int:
     return number
 
 
-SERVED = [index_tree, index_file, level, patient, stubborn, large]
+@workflow("stuck")
+async def stuck(count: int, ctx: Context) -> int:
+    """Wait for what does not end."""
+    return sum(await ctx.join(await ctx.spawn_workflows(patient, range(count), key=lambda number: f"held-{number}")))
+
+
+MANY_STEPS = 70
+"""Steps beside each other, more than are told apart at a glance."""
+
+many_steps = Workflow("many-steps", input=int, output=int)
+
+
+def _beside(number: int) -> None:
+    @many_steps.step(name=f"beside-{number:02}", after=[begin])
+    async def beside(given: int) -> int:
+        return given + number
+
+
+@many_steps.step
+async def begin(given: int) -> int:
+    return given
+
+
+for number in range(MANY_STEPS - 1):
+    _beside(number)
+
+
+SERVED = [index_tree, index_file, level, patient, stubborn, large, stuck, many_steps]

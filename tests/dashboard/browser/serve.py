@@ -1,7 +1,8 @@
 """A dashboard for browser tests, in a process of its own: worker, runs of all kinds, and HTTP on a free port.
 
-``python -m tests.dashboard.browser.serve URL NAMESPACE [empty] [read-only]`` prints one line of JSON when all stands:
-where it listens, and the ids of the runs. It ends with its standard input.
+``python -m tests.dashboard.browser.serve URL NAMESPACE [OPTION ...]`` prints one line of JSON when all stands: where it
+listens, and the ids of the runs. An option is ``empty``, ``read-only`` or ``very-large``. It ends with its standard
+input.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ async def fill(client: Client) -> dict[str, str]:
     deep = await client.trigger(flows.level, 4, key="deep")
     large = await client.trigger(flows.large, 2_000_000, key="large")
     hostile = await client.trigger(flows.index_tree, flows.Job(flows.HOSTILE, 1, "broken"), key=flows.HOSTILE)
-    ended = [site, broken, deep, large, hostile]
+    many = await client.trigger(flows.many_steps, 1, key="many")
+    ended = [site, broken, deep, large, hostile, many]
     waiting = [
         await client.trigger(flows.patient, 1, key="patient"),
         await client.trigger(flows.stubborn, "later", key="stubborn"),
         await client.trigger("unserved", 1, key="unserved"),
+        await client.trigger(flows.stuck, 3, key="stuck"),
     ]
     cancelled = await client.trigger(flows.patient, 2, key="cancelled")
     await client.cancel(cancelled.id)
@@ -56,7 +59,12 @@ async def main(url: str, namespace: str, *options: str) -> None:
             await stack.enter_async_context(
                 Worker(flows.SERVED, server=url, namespace=namespace, options=options_of_worker)
             )
-            runs = await fill(client)
+            if "very-large" in options:
+                run = await client.trigger(flows.large, flows.VERY_LARGE - 2, key="very-large")
+                await run.result(timeout=120)
+                runs = {"very-large": run.id}
+            else:
+                runs = await fill(client)
         access = Access() if "read-only" in options else Access.full("tester")
         dashboard = await stack.enter_async_context(Dashboard(client, access=access))
         listener = socket.create_server(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from jetflow.server import NatsServer
 from tests.dashboard.browser.conftest import Site, Watched, serving
-from tests.dashboard.browser.flows import HOSTILE
+from tests.dashboard.browser.flows import HOSTILE, VERY_LARGE
 
 Visit = Callable[..., Page]
 
@@ -104,6 +104,34 @@ def test_a_large_output_is_shown_in_part_and_downloaded_whole(visit: Visit, site
     with page.expect_download() as download:
         page.get_by_role("link", name="Download Output").click()
     assert download.value.path().stat().st_size == 2_000_002
+
+
+def test_a_very_large_output_leaves_the_page_usable(nats_server: NatsServer, watched: Watched) -> None:
+    with serving(nats_server, "very-large") as site:
+        page = watched.open(site, f"runs/{site.runs['very-large']}/values")
+        expect(page.get_by_text("66 kB of 67 MB")).to_be_visible()
+        page.keyboard.press("1")
+        expect(page.get_by_role("grid", name="Steps")).to_contain_text("succeeded")
+        page.go_back()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download Output").click()
+        assert download.value.path().stat().st_size == VERY_LARGE
+        watched.close()
+
+
+def test_a_filter_of_bulk_survives_reload(visit: Visit, site: Site) -> None:
+    page = visit(f"runs/{site.runs['stuck']}/children?status=open")
+    page.reload()
+    expect(page.get_by_role("group", name="Status").get_by_role("button", name="open")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    page.get_by_role("button", name="Cancel these…").click()
+    question = page.get_by_role("dialog", name="Cancel many")
+    expect(question).to_contain_text("All open children")
+    expect(question).to_contain_text("runs that come later are not touched")
+    expect(question.get_by_role("button", name="Cancel 3")).to_be_enabled()
+    question.get_by_role("button", name="Leave them").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_who_may_only_look_has_no_buttons(nats_server: NatsServer, watched: Watched) -> None:

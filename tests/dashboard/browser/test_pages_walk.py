@@ -91,7 +91,7 @@ def test_the_tabs_of_a_run_tell_what_it_did(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("img", name="check, attempt 1: ran")).to_be_visible()
     tabs = page.get_by_role("navigation", name="Ways to look at the run")
     tabs.get_by_role("link", name="Tree").click()
-    expect(page.get_by_role("link", name=f"{CHILDREN} children of scan")).to_be_visible()
+    expect(page.get_by_role("link", name=f"{CHILDREN} runs of index-file by scan")).to_be_visible()
     tabs.get_by_role("link", name="Errors").click()
     expect(page.get_by_role("listitem")).to_have_count(3)
     tabs.get_by_role("link", name="Input and output").click()

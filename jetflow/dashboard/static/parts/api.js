@@ -5,9 +5,17 @@ import { listen, resumed } from './live.js'
 
 /** What the API answered instead: `title`, `detail`, and a `hint` on what to do. */
 export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {{title?: string, detail?: string, hint?: string, [name: string]: any}} told
+   */
   constructor(status, { title, detail, hint, ...rest } = {}) {
     super(detail || title || `the server answered ${status}`)
-    Object.assign(this, { status, title: title ?? 'No answer', detail: detail ?? '', hint: hint ?? '', rest })
+    this.status = status
+    this.title = title ?? 'No answer'
+    this.detail = detail ?? ''
+    this.hint = hint ?? ''
+    this.rest = rest
   }
 }
 
@@ -32,10 +40,19 @@ async function answer(response) {
   throw new Problem(response.status, told)
 }
 
+/** What early.js has asked for already, once. */
+function early(url) {
+  /** @type {Map<string, Promise<Response>> | undefined} */
+  const asked = window['jetflowEarly']
+  const answer = asked?.get(url)
+  asked?.delete(url)
+  return answer
+}
+
 async function send(url, options) {
   let response
   try {
-    response = await fetch(url, options)
+    response = await (options.method ? fetch(url, options) : early(url) ?? fetch(url, options))
   } catch (error) {
     if (error.name === 'AbortError') throw error
     throw new Problem(0, { title: 'The dashboard does not answer', detail: 'its server cannot be reached', hint:
@@ -128,6 +145,7 @@ export function useAsk(path, query, { topic = null, take = null, every = 0, keep
   useEffect(() => {
     if (!url) return undefined
     s.now()
+    /** @type {(() => unknown)[]} */
     const stops = [resumed(s.again)]
     if (topic) {
       stops.push(listen(topic, (news) => {

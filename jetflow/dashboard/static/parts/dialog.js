@@ -50,7 +50,7 @@ export function Confirm({ title, children, verb, danger = false, run, close, wor
 export function Drawer({ title, close, head, children }) {
   const ref = useRef(null)
   useEffect(() => {
-    const before = document.activeElement
+    const before = /** @type {HTMLElement | null} */ (document.activeElement)
     ref.current.focus({ preventScroll: true })
     return () => before?.isConnected && before.focus({ preventScroll: true })
   }, [title])
@@ -62,7 +62,7 @@ export function Drawer({ title, close, head, children }) {
 }
 
 /** A button with a list below it. */
-export function Menu({ label, icon = 'more', items }) {
+export function Menu({ label, icon = 'more', text = '', items }) {
   const [open, set] = useState(false)
   const ref = useRef(null)
   useEffect(() => {
@@ -74,8 +74,9 @@ export function Menu({ label, icon = 'more', items }) {
     return () => { document.removeEventListener('pointerdown', away); document.removeEventListener('keydown', away) }
   }, [open])
   useKeys({ Escape: () => { set(false); ref.current.querySelector('button').focus() } }, open)
-  return html`<div class="menu" ref=${ref}><button class="btn icon" aria-label=${label} title=${label} aria-expanded=${open}
-    onClick=${() => set(!open)}><${Icon} name=${icon} /></button>
+  return html`<div class="menu" ref=${ref}><button type="button" class=${text ? 'btn' : 'btn icon'} aria-label=${text ? undefined : label}
+    title=${text ? undefined : label} aria-expanded=${open}
+    onClick=${() => set(!open)}>${text}<${Icon} name=${icon} size=${text ? 12 : 16} /></button>
     ${open && html`<ul>${items.filter(Boolean).map((item) => html`<li key=${item.label}><button onClick=${() => { set(false); item.run() }}>
       <${Icon} name=${item.icon} size=${14} />${item.label}${item.key && html`<kbd>${item.key}</kbd>`}</button></li>`)}</ul>`}</div>`
 }

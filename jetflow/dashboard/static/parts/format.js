@@ -62,6 +62,7 @@ export const iso = (seconds) => new Date(seconds * 1000).toISOString()
 export const inUtc = () => preferences.get('zone', 'local') === 'utc'
 
 export function clock(seconds, { date = false, ms = false } = {}) {
+  /** @type {Intl.DateTimeFormatOptions} */
   const options = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }
   if (ms) options.fractionalSecondDigits = 3
   if (date) Object.assign(options, { month: 'short', day: 'numeric' })

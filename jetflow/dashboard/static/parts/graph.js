@@ -4,11 +4,15 @@ import { Bar, Status } from './status.js'
 import { Icon } from './icons.js'
 import { Took, Until } from './time.js'
 import { count, duration, percent } from './format.js'
+import { LARGE, Minimap, SMALLEST, Zoom } from './minimap.js'
 
 const WIDE = 232
 const SLIM = 284
 const GUTTER = 26
 const [PLAIN, FANNED, GAP, BESIDE] = [64, 126, 64, 22]
+
+/** Nodes of one layer that stand in one column; more go on beside it. */
+const [TALLEST, COLUMN] = [12, 22]
 
 /** Where nodes stand: layers from left to right, or one below the other on a narrow page. Order within a layer is the server's. */
 export function placed(graph, fanned, narrow) {
@@ -24,16 +28,25 @@ export function placed(graph, fanned, narrow) {
     }
     return { places, width: GUTTER + SLIM, height: y - BESIDE }
   }
-  const heights = layers.map((layer) => layer.reduce((sum, name) => sum + tall(name) + BESIDE, -BESIDE))
-  const height = Math.max(...heights)
-  layers.forEach((layer, n) => {
-    let y = (height - heights[n]) / 2
-    for (const name of layer) {
-      places.set(name, { x: n * (WIDE + GAP), y, w: WIDE, h: tall(name) })
-      y += tall(name) + BESIDE
-    }
+  const stacks = layers.map((layer) => {
+    const each = Math.ceil(layer.length / Math.ceil(layer.length / TALLEST))
+    return Array.from({ length: Math.ceil(layer.length / each) }, (_, n) => layer.slice(n * each, (n + 1) * each))
   })
-  return { places, width: layers.length * (WIDE + GAP) - GAP, height }
+  const heightOf = (names) => names.reduce((sum, name) => sum + tall(name) + BESIDE, -BESIDE)
+  const height = Math.max(...stacks.flat().map(heightOf))
+  let x = 0
+  for (const columns of stacks) {
+    for (const names of columns) {
+      let y = (height - heightOf(names)) / 2
+      for (const name of names) {
+        places.set(name, { x, y, w: WIDE, h: tall(name) })
+        y += tall(name) + BESIDE
+      }
+      x += WIDE + COLUMN
+    }
+    x += GAP - COLUMN
+  }
+  return { places, width: x - GAP, height }
 }
 
 function edge(from, to, narrow) {
@@ -73,13 +86,24 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
   const fans = new Map(totals.filter((one) => one.totals.spawned).map((one) => [one.step, one]))
   const byName = new Map(steps.map((step) => [step.name, step]))
   const { places, width, height } = placed(graph, fans, narrow)
+  const large = graph.nodes.length > LARGE
+  const [scale, setScale] = useState(1)
+  const fit = () => {
+    const room = ref.current
+    const below = narrow ? Infinity : Math.max(room.clientHeight, 520) - 56
+    return Math.max(SMALLEST, Math.min(1, (room.clientWidth - 24) / width, below / height))
+  }
+  useLayoutEffect(() => { if (large) setScale(fit()) }, [large, narrow])
   useLayoutEffect(() => {
+    if (large) return
     const live = steps.find((step) => ['failed', 'running', 'waiting', 'retrying'].includes(step.status))
     const place = live && places.get(live.name)
     if (place && ref.current.scrollWidth > ref.current.clientWidth) ref.current.scrollLeft = place.x - 60
   }, [])
-  return html`<div class="panel graphpane"><div class="canvas" ref=${ref} role="group" aria-label="Steps of the run" tabindex="0">
-    <div class="field" style=${{ width: `${width}px`, height: `${height}px` }}>
+  return html`<div class=${cls('panel graphpane', large && 'large')}><div class="canvas" ref=${ref} role="group"
+    aria-label="Steps of the run" tabindex="0" onPointerDown=${large ? pan : undefined}>
+    <div class="room" style=${{ width: `${width * scale}px`, height: `${height * scale}px` }}>
+    <div class="field" style=${{ width: `${width}px`, height: `${height}px`, transform: scale === 1 ? undefined : `scale(${scale})` }}>
     <svg class="edges" width=${width} height=${height} aria-hidden="true">${graph.edges.map(({ from, to }) => {
       const [source, target] = [byName.get(from), byName.get(to)]
       const { line, tip } = edge(places.get(from), places.get(to), narrow)
@@ -113,5 +137,18 @@ export function Graph({ graph, steps, totals, chosen, choose, openChildren, plai
               html`<span>${fan.totals.open ? `${count(fan.totals.open)} open` : 'all ended'}</span>`}
                 <span class="line">Table<${Icon} name="right" size=${12} /></span></span></button>`}
       </div>`
-    })}</div></div></div>`
+    })}</div></div></div>
+    ${large && html`<${Zoom} scale=${scale} fit=${fit} set=${setScale} /><${Minimap} places=${places} width=${width} height=${height}
+      scale=${scale} port=${ref} statuses=${new Map(steps.map((step) => [step.name, step.status]))} />`}</div>`
+}
+
+/** Drag the ground to move what is seen. */
+function pan(event) {
+  if (event.target.closest('.node') || event.button) return
+  const port = event.currentTarget
+  const from = { x: event.clientX + port.scrollLeft, y: event.clientY + port.scrollTop }
+  const move = (next) => port.scrollTo(from.x - next.clientX, from.y - next.clientY)
+  const end = () => { removeEventListener('pointermove', move); removeEventListener('pointerup', end) }
+  addEventListener('pointermove', move)
+  addEventListener('pointerup', end)
 }

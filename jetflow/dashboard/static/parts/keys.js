@@ -7,7 +7,7 @@ export const layers = []
 const pressed = { prefix: '', timer: 0 }
 export const overlay = new Value(null)
 
-const typing = (target) => target.closest?.('input, textarea, select, [contenteditable]')
+const typing = (target) => target.closest?.('input:not([type="checkbox"], [type="radio"]), textarea, select, [contenteditable]')
 
 /** Keys of whoever is shown: {'j': handler}. Later ones come first; a handler that returns false passes it on. */
 export function useKeys(keys, active = true) {
@@ -26,14 +26,15 @@ export function useKeys(keys, active = true) {
 
 export function startKeys() {
   document.addEventListener('keydown', (event) => {
+    const target = /** @type {HTMLElement} */ (event.target)
     if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === 'k') {
       event.preventDefault()
       overlay.set('palette')
       return
     }
     if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey || event.isComposing) return
-    if (typing(event.target)) {
-      if (event.key === 'Escape' && !event.target.closest('dialog')) event.target.blur()
+    if (typing(target)) {
+      if (event.key === 'Escape' && !target.closest('dialog')) target.blur()
       return
     }
     if (document.querySelector('dialog[open]')) return
@@ -51,7 +52,7 @@ export function startKeys() {
       pressed.timer = setTimeout(() => { pressed.prefix = '' }, 1200)
       return
     }
-    const button = event.target.closest?.('button, a, summary, [role="tab"]')
+    const button = target.closest?.('button, a, summary, [role="tab"], input')
     if (button && (event.key === 'Enter' || event.key === ' ')) return
     for (const layer of layers) {
       if (layer(event.key, event)) {
@@ -61,7 +62,7 @@ export function startKeys() {
     }
     if (event.key === '?') overlay.set('help')
     else if (event.key === '/') {
-      const box = document.querySelector('main input[type="search"]')
+      const box = /** @type {HTMLInputElement | null} */ (document.querySelector('main input[type="search"]'))
       if (box) {
         event.preventDefault()
         box.focus()

@@ -28,7 +28,7 @@ export function href(path, query = {}) {
 
 function keepPlace() {
   const focused = document.activeElement?.closest?.('[data-row]')
-  history.replaceState({ ...history.state, y: scrollY, row: focused?.dataset.row ?? null }, '')
+  history.replaceState({ ...history.state, y: scrollY, row: focused?.getAttribute('data-row') ?? null }, '')
 }
 
 export function go(to, { replace = false } = {}) {
@@ -61,7 +61,7 @@ function restorePlace({ y = 0, row = null } = {}) {
   let tries = 0
   const attempt = () => {
     scrollTo(0, y)
-    const found = row && document.querySelector(`[data-row="${CSS.escape(row)}"]`)
+    const found = /** @type {HTMLElement | null} */ (row && document.querySelector(`[data-row="${CSS.escape(row)}"]`))
     found?.focus({ preventScroll: true })
     if ((Math.abs(scrollY - y) > 2 || (row && !found)) && tries++ < 40) setTimeout(attempt, 25)
   }
@@ -78,7 +78,8 @@ export function startRouter() {
   addEventListener('pagehide', keepPlace)
   if (history.state?.y) restorePlace(history.state)
   document.addEventListener('click', (event) => {
-    const link = event.target.closest?.('a[href]')
+    const at = /** @type {Element} */ (event.target)
+    const link = /** @type {HTMLAnchorElement | null | undefined} */ (at.closest?.('a[href]'))
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
     if (link.target || link.hasAttribute('download') || link.origin !== location.origin || !link.pathname.startsWith(base)) return
     if (link.pathname.startsWith(`${base}api/`)) return

@@ -17,15 +17,15 @@ export const Segments = ({ options, now, choose, label }) =>
   html`<div class="seg" role="group" aria-label=${label}>${options.map(([value, text]) => html`
   <button key=${value} aria-pressed=${value === now} onClick=${() => choose(value)}>${text}</button>`)}</div>`
 
-/** A choice of several, with counts: a click shows only that one, with shift it is added or taken away. */
+/** A choice of several, with counts: a click shows only that one, with Shift or Ctrl it is added or taken away. */
 export function Chips({ options, chosen, choose, label }) {
   const press = (value) => (event) => {
-    if (event.shiftKey) choose(chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value])
+    if (event.shiftKey || event.ctrlKey || event.metaKey) choose(chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value])
     else choose(chosen.length === 1 && chosen[0] === value ? [] : [value])
   }
   return html`<div class="chips scroll" role="group" aria-label=${label}>
     ${options.map(({ value, label: text, count: n }) =>
-      html`<button key=${value} class=${cls('chip', n === 0 && 'none')}
+      html`<button key=${value} title=${value === '' ? undefined : 'With Shift: beside the others'} class=${cls('chip', n === 0 && 'none')}
         aria-pressed=${value === '' ? !chosen.length : chosen.includes(value)} onClick=${value === '' ? () => choose([]) : press(value)}>
       ${text}${n !== undefined && n !== null && html`<b>${count(n)}</b>`}</button>`)}</div>`
 }

@@ -8,6 +8,7 @@ import { useKeys } from './keys.js'
 const TALLEST = 14_000_000
 const PAGE = 100
 const KEPT = 24
+const MOST_CHOSEN = 2000
 
 /** Pages of rows: `load(offset, limit, signal)` gives {items, total}. What is far away is forgotten. */
 export function usePages(load, key, total) {
@@ -68,6 +69,7 @@ export function usePages(load, key, total) {
 export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, cursor, onCursor, idOf, onOpen, onPeek, onPick, picked, empty,
   above = 300, head }) {
   const port = useRef(null)
+  const anchor = useRef(-1)
   const box = useRef({ top: at * height, set: 0 })
   const [view, setView] = useState({ top: at * height, tall: 600 })
   const [moving, setMoving] = useState(false)
@@ -148,6 +150,14 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
     return true
   }
   const move = (by) => jump(cursor < 0 ? (by > 0 ? first : first + shown - 2) : cursor + by)
+  /** Choose one row, or, with `far`, all from the one that was chosen last: of those that were read. */
+  const take = (index, far = false) => {
+    const [from, to] = far && anchor.current >= 0 ? [Math.min(anchor.current, index), Math.max(anchor.current, index)] : [index, index]
+    const found = []
+    for (let n = from; n <= to && found.length < MOST_CHOSEN; n += 1) if (pages.row(n)) found.push(pages.row(n))
+    anchor.current = index
+    onPick(found, far)
+  }
   const current = () => (cursor >= 0 ? pages.row(cursor) : undefined)
   const pageful = Math.max(1, Math.floor(view.tall / height) - 1)
   useKeys({
@@ -156,9 +166,13 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
     Home: () => jump(0), End: () => jump(total - 1),
     Enter: () => (current() ? onOpen(current(), cursor) : false),
     ' ': () => (current() && onPeek ? onPeek(current(), cursor) : false),
-    x: () => (current() && onPick ? onPick(current()) : false),
+    x: () => (current() && onPick ? take(cursor) : false),
+    X: () => (current() && onPick ? take(cursor, true) : false),
   })
-  const template = columns.map((column) => column.width ?? 'minmax(0, 1fr)').join(' ')
+  const all = onPick && picked ? [{ id: 'pick', label: '', head: html`<span class="hidden">Chosen</span>`, width: '16px', className:
+    'wide', cell: (row, index) => html`<input type="checkbox" tabindex="-1" aria-label="Choose this row"
+      checked=${picked.has(idOf(row))} onClick=${(event) => take(index, event.shiftKey)} />` }, ...columns] : columns
+  const template = all.map((column) => column.width ?? 'minmax(0, 1fr)').join(' ')
   const rows = []
   for (let index = from; index < to; index += 1) {
     const row = pages.row(index)
@@ -167,16 +181,16 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
       class=${cls('row', index === cursor && 'on')} style=${{ transform: `translateY(${index * height - view.top}px)` }}
         data-to=${row ? '' : undefined}
       onClick=${(event) => { if (row && !event.target.closest('a, button, input')) { onCursor(index); onOpen(row, index, event) } }}>
-      ${row ? columns.map((column) => html`<div key=${column.id} role="gridcell" class=${cls(column.num && 'num', column.className)}>
+      ${row ? all.map((column) => html`<div key=${column.id} role="gridcell" class=${cls(column.num && 'num', column.className)}>
         ${column.cell(row, index)}</div>`)
         : html`<div role="gridcell" class="faint num">${count(index)}</div><div role="gridcell">
           <span class="bone" style=${{ width: `${40 + ((index * 31) % 50)}%` }} /></div>`}</div>`)
   }
-  return html`<div class="grid vgrid" role="grid" aria-label=${label} aria-rowcount=${total + 1} aria-colcount=${columns.length}
+  return html`<div class="grid vgrid" role="grid" aria-label=${label} aria-rowcount=${total + 1} aria-colcount=${all.length}
     style=${{ '--cols': template, '--above': `${above}px` }}>
     ${head}
     <div class="head" role="row" aria-rowindex="1">
-      ${columns.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
+      ${all.map((column) => html`<div key=${column.id} role="columnheader" class=${cls(column.num && 'num')}
         aria-sort=${column.sorted}>${column.head ?? column.label}</div>`)}</div>
     <div class="port" role="rowgroup" ref=${port} tabindex="0" aria-label=${`${label}, ${count(total)} rows`}
       aria-activedescendant=${cursor >= from && cursor < to ? `row-${cursor}` : undefined} onScroll=${scrolled}>

@@ -1,19 +1,19 @@
 // The children of a run: totals as chips, a window on up to a million rows, and what is chosen in the address.
 import { html, useEffect, useMemo, useRef, useState } from '../parts/html.js'
-import { act, address, ask, may } from '../parts/api.js'
+import { address, ask, may } from '../parts/api.js'
 import { go, href, refine, useRoute } from '../parts/router.js'
-import { count, duration, nameOf, now, plural, shortId, words } from '../parts/format.js'
-import { ENDED, Status, ended } from '../parts/status.js'
+import { count, duration, nameOf, plural } from '../parts/format.js'
+import { Status, ended } from '../parts/status.js'
 import { Icon } from '../parts/icons.js'
 import { usePages, VirtualGrid } from '../parts/vgrid.js'
 import { Chips, Segments } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
-import { Announce, Empty, Spread, Trouble } from '../parts/said.js'
-import { Confirm } from '../parts/dialog.js'
+import { Announce, Empty, NoRerun, Spread, Trouble } from '../parts/said.js'
 import { Peek } from './peek.js'
 import { Bulk } from './bulk.js'
 
+const sum = (totals, statuses) => statuses.reduce((all, one) => (totals?.[one] === undefined ? undefined : all + totals[one]), 0)
 const ERROR_WIDTH = 'minmax(160px, 2.4fr)'
 
 /** From where a child was opened: its row, and what the list was asked. [ and ] go on from there. */
@@ -58,7 +58,7 @@ function columnsOf({ steps, workflows, sort, narrow, longest, failedOnly }) {
   ]
 }
 
-export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
+export function Children({ id, totals, workflow: parentWorkflow, live }) {
   const { query } = useRoute()
   const [status, step, workflow, q, sort] = ['status', 'step', 'workflow', 'q', 'sort'].map((name) => query.get(name) ?? '')
   const asked = useMemo(() => ({ status, step, workflow, q, sort }), [status, step, workflow, q, sort])
@@ -73,7 +73,7 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
   const workflows = totals?.workflows.filter((one) => one.spawned) ?? []
   const own = steps.find((one) => one.step === step)?.totals ?? (workflow ? workflows.find((one) => one.workflow === workflow) :
     totals?.totals)
-  const known = q || (step && workflow) ? null : status ? own?.[status] : own?.spawned
+  const known = q || (step && workflow) ? null : status ? sum(own, status.split(',')) : own?.spawned
   const pages = usePages((offset, limit, signal) => ask(address(`runs/${id}/children`, { ...asked, offset, limit }), signal), key, known)
   const stamp = JSON.stringify(totals?.totals ?? null)
   const refreshed = useRef(0)
@@ -102,7 +102,11 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
     if (event?.metaKey || event?.ctrlKey) window.open(to)
     else go(to)
   }
-  const toggle = (row) => { const next = new Map(picked); next.delete(row.id) || next.set(row.id, row); pick(next) }
+  const toggle = (rows, far) => {
+    const next = new Map(picked)
+    for (const row of rows) if (far || !next.delete(row.id)) next.set(row.id, row)
+    pick(next)
+  }
   const columns = useMemo(() => {
     let longest = 0.001
     for (let n = 0; n < 60; n += 1) {
@@ -113,7 +117,7 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
   }, [steps.length, workflows.length, sort, narrow, status, pages.known])
   const counts = own ?? {}
   const chips = [{ value: '', label: 'All', count: counts.spawned }, ...['failed', 'timed_out', 'open', 'succeeded',
-    'cancelled'].filter((one) => one === 'failed' || counts[one] || status === one).map((one) => ({ value: one, label:
+    'cancelled'].filter((one) => one === 'failed' || counts[one] || status.split(',').includes(one)).map((one) => ({ value: one, label:
       html`<${Status} status=${one} />`, count: counts[one] }))]
   const none = pages.problem ? html`<${Trouble} problem=${pages.problem} again=${pages.refresh} />`
     : !pages.known ? html`<span class="bone" style=${{ width: '220px' }} />`
@@ -124,7 +128,8 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
       ${parentWorkflow} has spawned none. A step spawns with <code>ctx.spawn_workflows</code>.</${Empty}>`
   const searching = (q || sort) && pages.total === 0 && !pages.known
   return html`<div class="stack tight">
-    <div class="line wrap"><${Chips} label="Status" chosen=${status ? [status] : []} choose=${([one]) => change({ status: one })}
+    <div class="line wrap"><${Chips} label="Status" chosen=${status ? status.split(',') : []}
+      choose=${(several) => change({ status: several.join(',') })}
       options=${chips} />
       ${steps.length > 1 && html`<${Segments} label="Step" now=${step} choose=${(value) => change({ step: value })}
         options=${[['', 'All steps'], ...steps.map((one) => [one.step, one.step])]} />`}
@@ -140,7 +145,7 @@ export function Children({ id, totals, at, workflow: parentWorkflow, live }) {
         html`<button class="btn" onClick=${() => setBulk({ query: { parent: id, status: status || 'open', ...(step &&
           { step }), ...(workflow && { workflow }), ...(q && { q }) } })}>Cancel these…</button>`}</div>
     ${picked.size > 0 && html`<div class="banner t-blue"><b>${plural(picked.size, 'child', 'children')} chosen</b><div class="end line">
-      <button class="btn small" onClick=${() => pick(new Map())}>Choose none</button>
+      <button class="btn small" onClick=${() => pick(new Map())}>Choose none</button><${NoRerun} small />
       ${may('cancel') && html`<button class="btn small danger" onClick=${() => setBulk({ ids: [...picked.keys()] })}>Cancel…</button>`}
         </div></div>`}
     ${pages.problem && pages.total > 0 && html`<${Trouble} problem=${pages.problem} at=${Date.now() - 1000} again=${pages.refresh} />`}

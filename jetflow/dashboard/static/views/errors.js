@@ -22,8 +22,9 @@ export function Errors({ fingerprint }) {
   const since = useMemo(() => (span === 'all' ? null : sinceOf(span)), [span])
   const { data, problem, at, loading, again } = useAsk('errors', { since, workflow, limit: 200 }, { topic: 'runs', every: 3000 })
   const workflows = useAsk('workflows', {}).data ?? []
-  const move = (by) => { const rows = [...document.querySelectorAll('.errgroup')]; const next = rows[Math.max(0, Math.min(rows.length - 1,
-    rows.indexOf(document.activeElement) + by))]; next?.focus(); return Boolean(next) }
+  const move = (by) => { const rows = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.errgroup')])
+    const next = rows[Math.max(0, Math.min(rows.length - 1,
+    rows.indexOf(/** @type {any} */ (document.activeElement)) + by))]; next?.focus(); return Boolean(next) }
   useKeys({ j: () => move(1), k: () => move(-1) }, !fingerprint)
   if (fingerprint) return html`<${Group} group=${data?.items.find((one) => one.fingerprint === fingerprint)} loading=${loading}
     problem=${problem} again=${again} />`

@@ -26,8 +26,8 @@ export function Queues() {
   const { data, problem, at, loading, again } = useAsk('queues', {}, { topic: 'queues', take: (_, rows) => rows ?? undefined })
   const [pausing, setPausing] = useState(null)
   const text = query.get('q') ?? ''
-  const rows = (data ?? []).filter((row) => idOf(row).includes(text)).sort((a, b) => unserved(b) - unserved(a) ||
-    (b.waiting > 0) - (a.waiting > 0) || (a.oldest ?? Infinity) - (b.oldest ?? Infinity) || idOf(a).localeCompare(idOf(b)))
+  const rows = (data ?? []).filter((row) => idOf(row).includes(text)).sort((a, b) => Number(unserved(b)) - Number(unserved(a)) ||
+    Number(b.waiting > 0) - Number(a.waiting > 0) || (a.oldest ?? Infinity) - (b.oldest ?? Infinity) || idOf(a).localeCompare(idOf(b)))
   const bad = (data ?? []).filter(unserved)
   const waiting = (data ?? []).reduce((sum, row) => sum + row.waiting, 0)
   const resume = async (row) => {

@@ -1,6 +1,9 @@
 // A run over time: a lane a step. However many children a step has, they are one ribbon: when they ended, and how.
 import { html, useState } from '../parts/html.js'
 import { useAsk } from '../parts/api.js'
+import { refine, useRoute } from '../parts/router.js'
+import { Segments } from '../parts/tabs.js'
+import { Lanes, MOST_LANES } from './run-lanes.js'
 import { ended as isEnded } from '../parts/status.js'
 import { clock, count, duration, now, words } from '../parts/format.js'
 import { Bones, Empty, Trouble } from '../parts/said.js'
@@ -33,6 +36,10 @@ export function Timeline({ id, run, totals, beat }) {
   const live = !isEnded(run.status)
   const { data, problem, at: read, loading, again } = useAsk(`runs/${id}/timeline`, {}, { topic: live ? `totals:${id}` : null,
     every: 2000 })
+  const { query } = useRoute()
+  const spawned = totals?.totals.spawned ?? 0
+  const few = spawned > 0 && spawned <= MOST_LANES
+  const lanes = few && (query.has('lanes') ? query.get('lanes') === '1' : spawned <= 30)
   const [zoom, setZoom] = useState(null)
   const [drag, setDrag] = useState(null)
   if (loading) return html`<${Bones} />`
@@ -52,6 +59,8 @@ export function Timeline({ id, run, totals, beat }) {
     <div class="line wrap legend"><span><i class="t-grey" />queued</span><span><i class="t-blue" />running</span><span>
       <i class="t-green" />succeeded</span><span><i class="t-red" />failed</span><span><i class="t-violet" />waiting for children</span>
         <span class="grow" />
+      ${few && html`<${Segments} label="Children" now=${lanes ? '1' : '0'} choose=${(value) => refine({ lanes: value })}
+        options=${[['0', 'As a ribbon'], ['1', 'One by one']]} />`}
       ${zoom ? html`<button class="btn small" onClick=${() => setZoom(null)}>Show all</button>` :
         html`<span>Draw over a part to look closer</span>`}</div>
     <div class="panel time" key=${beat ? 'live' : 'still'}>
@@ -62,7 +71,7 @@ export function Timeline({ id, run, totals, beat }) {
         const spawner = fans.find((one) => one.step === step.name)
         return html`<div class="who" key=${step.name}><div class="cut"><b>${step.name}</b></div>
           ${spawner && html`<div class="faint cut">${count(spawner.totals.spawned)} children</div>`}</div>
-          <div class=${ribbon ? 'lane tall' : 'lane'} key=${`${step.name} lane`}
+          <div class=${ribbon && !lanes ? 'lane tall' : 'lane'} key=${`${step.name} lane`}
             onPointerDown=${(e) => setDrag({ from: point(e), to: point(e) })}
               onPointerMove=${(e) => drag && setDrag({ ...drag, to: point(e) })} onPointerUp=${end} onDblClick=${() => setZoom(null)}>
             ${data.spans.filter((span) => span.step === step.name).map((span, n) => {
@@ -73,10 +82,11 @@ export function Timeline({ id, run, totals, beat }) {
               return html`<span key=${n} role="img" aria-label=${said} title=${said} class=${`span ${span.kind} ${toneOf(span)}`}
                 style=${{ left: `${left}%`, width: `max(3px, ${right - left}%)` }} />`
             })}
-            ${ribbon && html`<${Ribbon} parts=${data.children} at=${at} />`}
+            ${ribbon && !lanes && html`<${Ribbon} parts=${data.children} at=${at} />`}
             ${drag && html`<span class="span t-blue"
               style=${{ opacity: 0.2, top: 0, height: '100%', left: `${at(Math.min(drag.from, drag.to))}%`, width:
                 `${(100 * Math.abs(drag.to - drag.from)) / length}%` }} />`}
           </div>`
-      })}</div></div>`
+      })}
+      ${lanes && html`<${Lanes} id=${id} at=${at} until=${until} live=${live} />`}</div></div>`
 }

@@ -8,7 +8,7 @@ import { Icon } from '../parts/icons.js'
 import { useKeys } from '../parts/keys.js'
 import { Tabs } from '../parts/tabs.js'
 import { Took, Until, When } from '../parts/time.js'
-import { Bones, copy, Empty, Note, tell, Trouble } from '../parts/said.js'
+import { Bones, copy, Empty, NO_RERUN, NoRerun, Note, tell, Trouble } from '../parts/said.js'
 import { Confirm, Menu } from '../parts/dialog.js'
 import { Children, trail } from './children.js'
 import { Steps } from './run-graph.js'
@@ -17,8 +17,9 @@ import { RunErrors } from './run-errors.js'
 import { Tree } from './run-tree.js'
 import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
+import { Stalled } from './stalled.js'
 
-export function Run({ id, tab = 'graph', rest }) {
+export function Run({ id, tab = 'graph' }) {
   const take = (old, told) => (told ? { ...old, run: told } : undefined)
   const { data, problem, at, loading, again } = useAsk(`runs/${id}`, {}, { topic: `run:${id}`, take })
   const goesOn = data && !ended(data.run.status)
@@ -65,6 +66,7 @@ export function Run({ id, tab = 'graph', rest }) {
     ${run.unattended?.length > 0 && html`<${Note} tone="orange" icon="errors">
       <b>No worker takes its tasks.</b> Start one that has ${run.unattended.map((name, n) =>
         html`${n ? ', ' : ''}<code>${name}</code>`)}.</${Note}>`}
+    ${spawned > 0 && goesOn && html`<${Stalled} id=${id} run=${run} totals=${totals} />`}
     ${spawned > 0 && tab !== 'children' && html`<${FanOut} id=${id} totals=${totals} />`}
     ${spawned > 0 && tab === 'children' && html`<${Line} totals=${totals} />`}
     <${Tabs} label="Ways to look at the run" tabs=${tabs} now=${tab} />
@@ -78,7 +80,7 @@ function Sentence({ totals }) {
     ${percent(spawned - open, spawned)} of its children have ended</span>
     ${totals.rate > 0 && open > 0 && html`<span class="dim">${perSecond(totals.rate)}</span>`}
     ${totals.eta > 0 && open > 0 && !totals.spawning && html`<span class="dim">about ${duration(Math.ceil(totals.eta))} left</span>`}
-    ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />still spawning</span>`}`
+    ${totals.spawning && html`<span class="st t-blue"><${Icon} name="running" size=${14} />may spawn more</span>`}`
 }
 
 const Line = ({ totals }) => html`<div class="fanout bare"><div class="top-line"><${Sentence} totals=${totals} /></div>
@@ -99,6 +101,7 @@ function Head({ run, lineage, again }) {
     u: up, '.': () => copy(run.id, 'Id copied'), $: () => copy(`jetflow show ${run.id}`, 'Command copied'),
     '[': () => sibling(parent, lineage, -1), ']': () => sibling(parent, lineage, 1),
     c: () => !over && may('cancel') && setAsking('cancel'),
+    r: () => tell(NO_RERUN),
     Escape: () => { up() },
   }
   useKeys(keys)
@@ -119,6 +122,7 @@ function Head({ run, lineage, again }) {
         <a class="btn" href=${upTo(parent, run)} title="Up to its parent (u)"><${Icon} name="level" size=${14} />Up</a>`}
         ${!over && may('cancel') && html`<button class="btn danger" onClick=${() => setAsking('cancel')}>
           <${Icon} name="stop" size=${14} />Cancel</button>`}
+        ${over && html`<${NoRerun} />`}
         <${Menu} label="More" items=${[{ label: 'Copy id', icon: 'copy', key: '.', run: keys['.'] }, { label: 'Copy link', icon:
           'link', key: ',', run: () => copy(location.href, 'Link copied') },
           { label: 'Copy command', icon: 'copy', key: '$', run: keys.$ }, { label: 'Copy Python', icon: 'copy', run: () =>

@@ -9,8 +9,9 @@ import { Grid } from '../parts/grid.js'
 import { Chips } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
-import { Bones, Empty, Searched, Spread, tell, Trouble } from '../parts/said.js'
+import { Bones, Empty, NoRerun, Searched, Spread, tell, Trouble } from '../parts/said.js'
 import { Bulk } from './bulk.js'
+import { SavedViews } from './saved-views.js'
 import { Start } from './start.js'
 
 const STATUSES = ['running', 'queued', 'succeeded', 'failed', 'timed_out', 'cancelled']
@@ -20,7 +21,7 @@ const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 }
 /** Seconds since the epoch of "1h", or of a number. */
 export function sinceOf(text) {
   const match = /^(\d+)([smhd])$/.exec(text ?? '')
-  if (match) return Math.floor((now() - match[1] * UNITS[match[2]]) / 10) * 10
+  if (match) return Math.floor((now() - Number(match[1]) * UNITS[match[2]]) / 10) * 10
   return text && Number.isFinite(Number(text)) ? Number(text) : null
 }
 
@@ -121,22 +122,25 @@ export function Runs() {
         ${since && !SPANS.some(([value]) => value === query.get('since')) &&
           html`<option value=${query.get('since')}>${clock(since)} – ${until ? clock(until) : 'now'}</option>`}</select>
         ${may('trigger') && html`<a class="btn" href=${href('workflows')}><${Icon} name="play" size=${14} />Trigger…</a>`}</div></div>
-    <div><${Chips} label="Status" chosen=${status ? [status] : []} choose=${([one]) => refine({ status: one })}
+    <div class="line filters"><${Chips} label="Status" chosen=${status ? status.split(',') : []}
+      choose=${(several) => refine({ status: several.join(',') })}
       options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` },
-        ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} /></div>
+        ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} />
+      <span class="grow" /><${SavedViews} /></div>
     ${meta.length > 0 && html`<div class="chips">${meta.map(([name, value]) =>
       html`<button key=${name} class="chip" aria-label=${`Take the filter ${name} away`} onClick=${() => refine({ [name]: null })}>
         <span class="mono">${name.slice(5)} = ${value}</span><${Icon} name="close" size=${12} /></button>`)}</div>`}
     <${Trouble} problem=${problem} at=${at} again=${again} />
     ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line">
       <button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>
+        <${NoRerun} small />
         ${may('cancel') && may('bulk') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}
           </div></div>`}
     ${loading ? html`<${Bones} />` : rows.length ?
       html`<${Grid} label="Runs" columns=${columns} rows=${rows} sort=${query.get('sort') ?? undefined}
         onSort=${(id) => refine({ sort: id })} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh}
         picked=${may('cancel') ? picked : undefined}
-          onPick=${may('cancel') ? (id) => { const set = new Set(picked); set.delete(id) || set.add(id); pick(set) } : undefined}
+          onPick=${may('cancel') ? pick : undefined}
       foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span>
         <${Spread} took=${data?.took} loaded=${data?.loaded} /><${Searched} searched=${data?.searched} />
           ${next && html`<span class="end"><button class="btn small" disabled=${busy} onClick=${load}>${busy ? 'Reading…' : 'Show more'}

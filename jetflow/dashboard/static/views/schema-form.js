@@ -92,7 +92,7 @@ export function Field({ schema: given, of, value, change, label, path, bare = fa
   if (type === 'object' && schema.properties) {
     const object = value && typeof value === 'object' ? value : {}
     const need = new Set(schema.required ?? [])
-    const fields = Object.entries(schema.properties).sort(([a], [b]) => need.has(b) - need.has(a)).map(([name, one]) =>
+    const fields = Object.entries(schema.properties).sort(([a], [b]) => Number(need.has(b)) - Number(need.has(a))).map(([name, one]) =>
       html`<${Field} key=${name} schema=${one} of=${of} value=${name in object ? object[name] : resolve(one, of).default} label=${name}
         path=${`${path}.${name}`} required=${need.has(name)} change=${(next) => change({ ...object, [name]: next })} />`)
     return label ? html`<fieldset><legend>${label}</legend>${hint}${fields}</fieldset>` : html`${hint}${fields}`

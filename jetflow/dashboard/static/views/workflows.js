@@ -20,7 +20,7 @@ export function Workflows() {
     { id: 'steps', label: 'Steps', width: '60px', num: true, small: 'steps', cell: (row) => count(row.steps.length) },
     { id: 'triggered', label: 'Root runs, 24 h', width: '116px', num: true, small: 'runs', cell: (row) =>
       html`<span class=${row.triggered ? '' : 'faint'}>${count(row.triggered)}</span>` },
-    { id: 'failed', label: 'Failed', width: '110px', num: true, cell: (row) => row.failed ?
+    { id: 'failed', label: 'Failed', width: '110px', num: true, small: 'failed', cell: (row) => row.failed ?
       html`<span class="st t-red">${count(row.failed)} <span class="faint">${percent(row.failed, row.triggered)}</span></span>` :
         html`<span class="faint">0</span>` },
     { id: 'waiting', label: 'Waiting', width: '76px', num: true, className: 'wide', cell: (row) =>

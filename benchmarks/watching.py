@@ -1,0 +1,184 @@
+"""A fan-out that is looked at, against one that nobody looks at: how long it takes, and what publishers wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+from benchmarks import flows
+from benchmarks.beside import beside
+from benchmarks.lab import jetflow_bench, patience
+from benchmarks.options import Options
+from benchmarks.pages import pages
+from benchmarks.report import Goal, Row
+from benchmarks.workloads.fanout import WARM_UP
+from jetflow import Client
+
+WATCHED: Final = 100_000
+"""Children of the fan-out that is watched, at most."""
+
+WATCHED_AT_MOST: Final = 1.03
+WAITED_AT_MOST: Final = 1.02
+"""How much longer a fan-out may take that is watched, by a page, by a client or by `trigger --wait` on a terminal."""
+
+LONGEST_ADDED: Final = 25.0
+"""Milliseconds by which the longest publish beside a fan-out may be longer while its page is open."""
+
+ON_TERMINAL: Final = """
+import fcntl, os, pty, struct, sys, termios
+child, terminal = pty.fork()
+if not child:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    os.environ["TERM"] = "xterm-256color"
+    os.execv(sys.executable, [sys.executable, "-m", "jetflow.cli", *sys.argv[1:]])
+try:
+    while written := os.read(terminal, 65536):
+        os.write(1, written)
+except OSError:
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+FanOut = Callable[[Client, str, int], Coroutine[Any, Any, str]]
+
+
+class Seen(msgspec.Struct, kw_only=True):
+    """One fan-out: how long it took by its records, seconds of the server's processor, and the longest waits beside.
+
+    ``trigger_ms`` is a run that is triggered, ``publish_ms`` a bare publish to another stream, ``ping_ms`` a ping of
+    the server, ``timer_ms`` a timer of a process that has nothing to do: what the machine alone takes.
+    """
+
+    seconds: float
+    server_cpu: float
+    trigger_ms: float
+    publish_ms: float
+    ping_ms: float
+    timer_ms: float
+
+
+async def seen(options: Options) -> dict[str, list[Seen]]:
+    """Run a fan-out unseen, with its page open, watched, and waited for by a command, in turn."""
+    ways: dict[str, FanOut] = {"unseen": _unseen, "page": _unseen, "watched": _watched, "waited for": _waited_for}
+    found: dict[str, list[Seen]] = {how: [] for how in ways}
+    for number in range(options.rounds):
+        for how in ways if number % 2 == 0 else reversed(ways):
+            found[how].append(await _fanned(options, how, ways[how]))
+    return found
+
+
+def rows_of(seen: dict[str, list[Seen]], options: Options) -> list[Row]:
+    """Return the lines of the report."""
+    rows: list[Row] = []
+    for how, found in seen.items():
+        said = "page open" if how == "page" else how
+        rows += [
+            Row(f"fan-out of {min(options.n, WATCHED):,}, {said}, s", None, _middle(found, "seconds")),
+            Row(f"server CPU, {said}, s", None, _middle(found, "server_cpu")),
+            *(
+                Row(f"longest {kind}, {said}, ms", None, _middle(found, f"{kind}_ms"))
+                for kind in ("trigger", "publish", "ping", "timer")
+            ),
+        ]
+    return rows
+
+
+def goals_of(seen: dict[str, list[Seen]]) -> list[Goal]:
+    """Return what watching may cost, and costs."""
+    limits = [
+        ("2 page open / unseen, time", _ratio(seen, "page", "seconds"), WATCHED_AT_MOST),
+        ("2 page open / unseen, server CPU", _ratio(seen, "page", "server_cpu"), WATCHED_AT_MOST),
+        ("2 what the page adds to the longest publish, ms", _added(seen, "page"), LONGEST_ADDED),
+        ("watched by a client / unseen, time", _ratio(seen, "watched", "seconds"), WATCHED_AT_MOST),
+        ("watched by a client / unseen, server CPU", _ratio(seen, "watched", "server_cpu"), WATCHED_AT_MOST),
+        ("trigger --wait / unseen, time", _ratio(seen, "waited for", "seconds"), WAITED_AT_MOST),
+    ]
+    return [
+        Goal(f"dashboard: bar {name} <= {most:g}, and is {found:.3f}", found <= most) for name, found, most in limits
+    ]
+
+
+def _middle(found: list[Seen], what: str) -> float:
+    return median(getattr(one, what) for one in found)
+
+
+def _ratio(seen: dict[str, list[Seen]], how: str, what: str) -> float:
+    """Return the ratio of the medians."""
+    return _middle(seen[how], what) / _middle(seen["unseen"], what)
+
+
+def _added(seen: dict[str, list[Seen]], how: str) -> float:
+    return max(0.0, _middle(seen[how], "trigger_ms") - _middle(seen["unseen"], "trigger_ms"))
+
+
+async def _fanned(options: Options, how: str, fan_out: FanOut) -> Seen:
+    count = min(options.n, WATCHED)
+    async with jetflow_bench("boundary", options) as (bench, client), asyncio.timeout(patience(count)):
+        await (await client.trigger(flows.boundary, WARM_UP)).result()
+        if how != "page":
+            return await _measured(bench, client, fan_out, count, how)
+        async with pages(bench.server.url, beside=True) as looking:
+
+            async def with_page(client: Client, url: str, count: int) -> str:
+                run = await client.trigger(flows.boundary, count)
+                async with looking.open(f"runs/{run.id}") as page:
+                    await run.result()
+                    await page.wait_for_selector(".runhead .t-green", timeout=60_000)
+                return run.id
+
+            return await _measured(bench, client, with_page, count, how)
+
+
+async def _measured(bench: Any, client: Client, fan_out: FanOut, count: int, how: str) -> Seen:
+    async with beside(bench.server.url) as told, bench.timed(f"{count:,} children, {how}") as timing:
+        run = await fan_out(client, bench.server.url, count)
+    trace = await client.describe(run, children=0)
+    assert trace.triggered is not None, "its task is stored"
+    assert trace.ended is not None, "it was waited for"
+    longest = {
+        kind: told.waits.longest(kind, trace.triggered, trace.ended) for kind in ("trigger", "publish", "ping", "timer")
+    }
+    return Seen(
+        seconds=trace.ended - trace.triggered,
+        server_cpu=timing.sample.server_cpu,
+        trigger_ms=longest["trigger"],
+        publish_ms=longest["publish"],
+        ping_ms=longest["ping"],
+        timer_ms=longest["timer"],
+    )
+
+
+async def _unseen(client: Client, url: str, count: int) -> str:
+    run = await client.trigger(flows.boundary, count)
+    await run.result()
+    return run.id
+
+
+async def _watched(client: Client, url: str, count: int) -> str:
+    run = await client.trigger(flows.boundary, count)
+    async with aclosing(client.watch(run.id)) as looks:
+        async for _ in looks:
+            pass
+    await run.result()
+    return run.id
+
+
+async def _waited_for(client: Client, url: str, count: int) -> str:
+    """Have `jetflow trigger --wait` draw it on a terminal."""
+    command = ("trigger", flows.boundary.name, str(count), "--wait", "--server", url)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ON_TERMINAL, *command),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    drawn, _ = await process.communicate()
+    found = re.search(rb"run ([0-9a-f]{32})", drawn)
+    assert found is not None, drawn
+    assert process.returncode == 0, drawn
+    return found[1].decode()
