@@ -83,7 +83,7 @@ class Verdict:
 
 
 class Streams:
-    """Everything that the streams of a namespace hold."""
+    """Everything that the streams of a namespace hold. A mark is of a parent's child, and names a status."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -92,6 +92,7 @@ class Streams:
         self.ended: dict[str, list[Ended]] = defaultdict(list)
         self.steps: dict[tuple[str, str], list[Ended]] = defaultdict(list)
         self.joins: dict[tuple[str, str, int], tuple[str, dict[str, Any]]] = {}
+        self.marks: list[tuple[str, str, str]] = []
         self._turns: dict[tuple[str, str], list[Task]] = defaultdict(list)
 
     def turns(self, run: str, step: str) -> list[Task]:
@@ -126,6 +127,9 @@ class Streams:
             elif kind == "step":
                 run, step = rest
                 self.steps[run, step].append(Ended(sequence, moment, root, run, step, json.loads(body)))
+            elif kind == "mark":
+                parent, _, status, _, run = rest
+                self.marks.append((parent, run, status))
             elif kind == "join":
                 self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
 

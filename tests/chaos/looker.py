@@ -1,7 +1,9 @@
 """Looks at totals while faults happen, and compares what it has seen with what is stored in the end.
 
 What is stored of a run only grows, unless it is cancelled. So nothing that was seen at any time may be more than what
-there is at the end, and what is seen at the end has to be just that.
+there is at the end, and what is seen at the end has to be just that. One thing is taken back: a mark whose worker is
+lost, or not permitted to go on, before it stores the end, while another worker ends the run otherwise. Under way runs
+are counted by marks, so that such a one may have been seen.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class Looker:
         """Return what was seen that there never was, and what is seen now that differs from what is stored."""
         cancelled = {run for run, told in self._driver.log.items() if told.cancelled}
         truth = _truth(streams)
-        wrong = list(self._exceeding(truth, cancelled))
+        wrong = list(self._exceeding(streams, truth, cancelled))
         parents = [run for run in truth if run in streams.runs and streams.runs[run].root not in cancelled]
         async with self._connected() as client:
             for run in self._rng.sample(parents, min(len(parents), COMPARED)):
@@ -94,12 +96,14 @@ class Looker:
                     wrong.append(f"the totals of run {run} are {seen}, and {stored} is stored")
         return wrong
 
-    def _exceeding(self, truth: dict[str, Counter[str]], cancelled: set[str]) -> Iterable[str]:
+    def _exceeding(self, streams: Streams, truth: dict[str, Counter[str]], cancelled: set[str]) -> Iterable[str]:
+        undone = _undone(streams)
         for run, most in self._most.items():
             known = ENDED if run in cancelled else (*ENDED, "spawned")
             for name in known:
-                if most[name] > truth[run][name]:
-                    yield f"{most[name]} {name} were seen of run {run}, and there are {truth[run][name]}"
+                there = truth[run][name] + undone[run][name]
+                if most[name] > there:
+                    yield f"{most[name]} {name} were seen of run {run}, and there are {there}"
 
 
 def _truth(streams: Streams) -> defaultdict[str, Counter[str]]:
@@ -113,3 +117,12 @@ def _truth(streams: Streams) -> defaultdict[str, Counter[str]]:
         if endings[0].parent != "-":
             truth[endings[0].parent][endings[0].outcome["status"]] += 1
     return truth
+
+
+def _undone(streams: Streams) -> defaultdict[str, Counter[str]]:
+    """Return how many children of each run have a mark of a status, and have ended otherwise."""
+    undone: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for parent, run, status in streams.marks:
+        if all(end.outcome["status"] != status for end in streams.ended.get(run, [])):
+            undone[parent][status] += 1
+    return undone

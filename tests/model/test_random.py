@@ -25,7 +25,9 @@ LONGEST = 3_000
 """More steps than any walk needs to end when nothing fails any more."""
 
 SETS = st.lists(st.sampled_from("abcd"), unique=True, max_size=4).map(tuple)
-POLICIES = st.sampled_from([JoinPolicy.all_succeed(), JoinPolicy.tolerate(1), JoinPolicy.collect(), JoinPolicy.fail_fast()])
+POLICIES = st.sampled_from(
+    [JoinPolicy.all_succeed(), JoinPolicy.tolerate(1), JoinPolicy.collect(), JoinPolicy.fail_fast()]
+)
 
 
 @st.composite
