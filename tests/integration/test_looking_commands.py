@@ -302,16 +302,24 @@ async def test_every_command_fits_on_a_terminal(start: Start) -> None:
             ("resume", "square"): "square: run resumed",
             ("trigger", "square", "4", "--wait"): "16",
             ("doctor",): "nats-server",
-            ("open", parent, "--print"): f"/runs/{parent}",
-            ("config",): "server",
-            ("users",): "viewer",
-            ("list", "--status", "failed,succeeded"): parent,
             ("cancel", parent): "ended already",
         }
         for command, told in commands.items():
             ended = await on_terminal(start, *command)
             assert told in ended.output, command
             assert max(map(len, lines_of(ended))) <= COLUMNS, command
+
+
+async def test_commands_that_ask_for_little_fit_on_a_terminal(start: Start) -> None:
+    async with working(start):
+        well, ill = await triggered(start, "square", "3"), await triggered(start, "broken", "7")
+        told = await on_terminal(start, "list", "--status", "failed,succeeded")
+        assert well in told.output
+        assert ill in told.output
+        assert max(map(len, lines_of(told))) <= COLUMNS
+    opened = await on_terminal(start, "open", well, "--print")
+    assert f"/runs/{well}" in opened.output
+    assert max(map(len, lines_of(opened))) <= COLUMNS
 
 
 async def test_what_a_run_has_spawned_is_shown_as_a_tree(start: Start) -> None:
