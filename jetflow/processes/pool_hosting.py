@@ -13,6 +13,7 @@ import msgspec
 from jetflow.context import StepHost
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused
 from jetflow.wire.records import encode
@@ -51,6 +52,7 @@ class Hosting:
             "decide": self._decide,
             "recorded": host.recorded,
             "record": host.record,
+            "sleep": self._sleep,
             "open": self._open,
             "next": self._next,
             "shut": self._shut,
@@ -112,6 +114,9 @@ class Hosting:
         decided = await self._host.decide(list(split_ids(ids)), msgspec.convert(policy, JoinPolicy))
         ended = [(child, encode(outcome)) for child, outcome in decided.ended.items()]
         return ended, b"".join(decided.open), decided.met
+
+    async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
+        await self._host.sleep(Sleep(seconds, until, key))
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)
