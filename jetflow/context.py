@@ -31,7 +31,7 @@ from jetflow.children import (
 )
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
-from jetflow.engine.sleeping import Sleep, checked_sleep, timestamp_of
+from jetflow.engine.sleeping import Sleep, checked_sleep, seconds_of, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
 from jetflow.wire.codec import ANY, Codec
@@ -85,7 +85,7 @@ class StepHost(Protocol):
         ...
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """Spawn one child."""
         ...
@@ -239,23 +239,47 @@ class Context:
 
     @overload
     async def spawn_workflow(
-        self, child: Workflow[I, O], input: I, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[I, O],
+        input: I,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
-        self, child: Workflow[None, O], input: None = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[None, O],
+        input: None = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
-        self, child: str, input: Any = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[Any]: ...
     async def spawn_workflow(
-        self, child: Workflow[Any, Any] | str, input: Any = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[Any, Any] | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[Any]:
         """Spawn one child run, or attach to the one that this run has spawned with the same key or input.
 
         A ``detached`` child belongs to nobody's join and survives its parent: it is a root run of its own, to be
-        followed by ``client.run(child.id)``.
+        followed by ``client.run(child.id)``. With a ``delay`` (seconds) it begins so long after it is first spawned.
 
         Raises:
             InvalidInput: the input does not fit the child's type.
@@ -264,7 +288,8 @@ class Context:
             DepthExceeded: the child would be nested too deep.
             PayloadTooLarge: the input is larger than the server accepts.
         """
-        group = await self._host.spawn_one(child, input, key, detached)
+        later = None if delay is None else seconds_of(delay, "the delay of a child")
+        group = await self._host.spawn_one(child, input, key, detached, later)
         return Child(self._host, bytes(group.ids), group.workflow, group.codec, detached=detached)
 
     @overload
@@ -379,7 +404,7 @@ def asked_sleep(duration: float | timedelta | None, until: datetime | None, key:
     Raises:
         InvalidInput: it cannot be slept.
     """
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    seconds = None if duration is None else seconds_of(duration, "what ctx.sleep takes")
     return checked_sleep(seconds, None if until is None else timestamp_of(until, "ctx.sleep(until=...)"), key)
 
 

@@ -97,9 +97,11 @@ class Hosting:
         group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given))
         return bytes(group.ids)
 
-    async def _spawn_one(self, workflow: str, body: bytes, key: str | None, detached: bool) -> bytes:
+    async def _spawn_one(
+        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None
+    ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:
