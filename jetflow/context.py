@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
@@ -30,6 +31,7 @@ from jetflow.children import (
 )
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep, checked_sleep, seconds_of, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
 from jetflow.wire.codec import ANY, Codec
@@ -83,7 +85,7 @@ class StepHost(Protocol):
         ...
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """Spawn one child."""
         ...
@@ -112,6 +114,10 @@ class StepHost(Protocol):
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Compute a value once for the run."""
+        ...
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """Sleep until an end that is fixed when it is first reached."""
         ...
 
     def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
@@ -213,27 +219,67 @@ class Context:
             )
         return await self._host.once(name, function, *args)
 
+    async def sleep(
+        self, duration: float | timedelta | None = None, *, until: datetime | None = None, key: str | None = None
+    ) -> None:
+        """Sleep for a ``duration`` (seconds), or ``until`` a time, and hold no slot meanwhile.
+
+        The end is fixed when the sleep is first reached: a retry, another worker or a new version of the code sleeps
+        for what is left. A short one stays in memory; a longer one leaves no trace in any worker, and the step begins
+        from its top when it is over, in any of them. Sleeps are told apart by their duration and their order; ``key``
+        names one, where either may change. It is never too short, and too long by a quarter of a second at most.
+
+        Raises:
+            InvalidInput: neither or both are given, the duration is negative, or ``until`` has no time zone.
+            SleepTooLong: what is stored of the run would not be kept for so long.
+        """
+        await self._host.sleep(asked_sleep(duration, until, key))
+
     # --- spawning
 
     @overload
     async def spawn_workflow(
-        self, child: Workflow[I, O], input: I, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[I, O],
+        input: I,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
-        self, child: Workflow[None, O], input: None = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[None, O],
+        input: None = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
-        self, child: str, input: Any = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[Any]: ...
     async def spawn_workflow(
-        self, child: Workflow[Any, Any] | str, input: Any = None, *, key: str | None = None, detached: bool = False
+        self,
+        child: Workflow[Any, Any] | str,
+        input: Any = None,
+        *,
+        key: str | None = None,
+        detached: bool = False,
+        delay: float | timedelta | None = None,
     ) -> Child[Any]:
         """Spawn one child run, or attach to the one that this run has spawned with the same key or input.
 
         A ``detached`` child belongs to nobody's join and survives its parent: it is a root run of its own, to be
-        followed by ``client.run(child.id)``.
+        followed by ``client.run(child.id)``. With a ``delay`` (seconds) it begins so long after it is first spawned.
 
         Raises:
             InvalidInput: the input does not fit the child's type.
@@ -242,7 +288,8 @@ class Context:
             DepthExceeded: the child would be nested too deep.
             PayloadTooLarge: the input is larger than the server accepts.
         """
-        group = await self._host.spawn_one(child, input, key, detached)
+        later = None if delay is None else seconds_of(delay, "the delay of a child")
+        group = await self._host.spawn_one(child, input, key, detached, later)
         return Child(self._host, bytes(group.ids), group.workflow, group.codec, detached=detached)
 
     @overload
@@ -348,6 +395,16 @@ class Context:
             RuntimeError: called on the event loop, where it would block for ever; use ``await`` there.
         """
         return self._host.block_on(awaitable)
+
+
+def asked_sleep(duration: float | timedelta | None, until: datetime | None, key: str | None) -> Sleep:
+    """Return what is asked of `Context.sleep`.
+
+    Raises:
+        InvalidInput: it cannot be slept.
+    """
+    seconds = None if duration is None else seconds_of(duration, "what ctx.sleep takes")
+    return checked_sleep(seconds, None if until is None else timestamp_of(until, "ctx.sleep(until=...)"), key)
 
 
 def check_bulk(inputs: Any, key: Any, *, call: str, for_one: str) -> None:

@@ -72,8 +72,8 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def counted(self) -> bool:
-        """Whether the step's counter says when to look. A step that is parked for a time alone waits for no child."""
-        return self.until is None or self.needed > 0
+        """Whether the step's counter says when to look. A step that is parked and needs no child is woken otherwise."""
+        return self.kind == "sealed" or self.needed > 0
 
     @property
     def clean(self) -> bool:
@@ -93,6 +93,32 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def increment(self) -> int:
         """What the record adds to the step's counter, once stored."""
         return SEAL - max(0, self.needed - len(self.borrowed))
+
+
+def parked_until(
+    task: str,
+    turn: int,
+    until: float,
+    *,
+    tried: int = 0,
+    attempt: int = 1,
+    started: float = 0.0,
+    ended: float = 0.0,
+    worker: str = "",
+) -> JoinRecord:
+    """Return the join record of a step that waits for a time alone, and counts ``tried`` attempts as made then."""
+    return JoinRecord(
+        kind="parked",
+        turn=turn,
+        task=task,
+        needed=0,
+        until=until,
+        tried=tried,
+        attempt=attempt,
+        started=started,
+        ended=ended,
+        worker=worker,
+    )
 
 
 def failed_join(task: str, turn: int, outcome: Outcome) -> JoinRecord:

@@ -23,6 +23,7 @@ from jetflow import forks
 from jetflow.children import ChildGroup
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.errors import ForkedProcess, StepEnded
 from jetflow.processes.pool_link import Link
@@ -98,11 +99,11 @@ class PoolHost:
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         name, input_codec, output_codec = _known(workflow)
-        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached)
+        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay)
         group = ChildGroup(name, output_codec, bytearray(child), keyed=key is not None)
         if not detached:
             self._groups.append(group)
@@ -133,6 +134,10 @@ class PoolHost:
             body = ANY.named(f"the value of once({name!r})").encode_output(value)
             stored = await self._ask("record", name, body)
         return None if stored is None else ANY.decode(stored)
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`."""
+        await self._ask("sleep", sleep.seconds, sleep.until, sleep.key)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

@@ -13,6 +13,7 @@ import msgspec
 from jetflow.context import StepHost
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused
 from jetflow.wire.records import encode
@@ -51,6 +52,7 @@ class Hosting:
             "decide": self._decide,
             "recorded": host.recorded,
             "record": host.record,
+            "sleep": self._sleep,
             "open": self._open,
             "next": self._next,
             "shut": self._shut,
@@ -95,9 +97,11 @@ class Hosting:
         group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given))
         return bytes(group.ids)
 
-    async def _spawn_one(self, workflow: str, body: bytes, key: str | None, detached: bool) -> bytes:
+    async def _spawn_one(
+        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None
+    ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:
@@ -112,6 +116,9 @@ class Hosting:
         decided = await self._host.decide(list(split_ids(ids)), msgspec.convert(policy, JoinPolicy))
         ended = [(child, encode(outcome)) for child, outcome in decided.ended.items()]
         return ended, b"".join(decided.open), decided.met
+
+    async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
+        await self._host.sleep(Sleep(seconds, until, key))
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from jetflow import client
-from jetflow.client import RunStatus
 from jetflow.sync.portal import Portal
+from jetflow.triggering import RunStatus
 
 O_co = TypeVar("O_co", covariant=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +31,14 @@ class TestedContext(Context):
     def recorded(self) -> dict[str, Any]:
         """What `once` has recorded, by name."""
         return dict(self._fake.recorded)
+
+    @property
+    def slept(self) -> list[float | datetime]:
+        """What the step has slept, in order: seconds, or until when. In a test it is over at once."""
+        return [
+            datetime.fromtimestamp(one.until, UTC) if one.until is not None else one.seconds or 0.0
+            for one in self._fake.slept
+        ]
 
     def cancel(self) -> None:
         """Have ``ctx.cancelled`` be true from now on."""

@@ -17,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from time import time
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ import msgspec
 from jetflow.children import ChildGroup
 from jetflow.engine.identity import checked_key, child_id
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome
 from jetflow.errors import KeyConflict
 from jetflow.wire.codec import ANY, Codec
@@ -33,12 +35,16 @@ from jetflow.workflow import Step, Workflow, checked_workflow
 
 
 class Spawned(msgspec.Struct, frozen=True, kw_only=True):
-    """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``."""
+    """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``.
+
+    ``delay`` is seconds.
+    """
 
     workflow: str
     input: Any
     key: str | None = None
     detached: bool = False
+    delay: float | None = None
     id: str = ""
 
 
@@ -83,6 +89,8 @@ class FakeHost:
         self.idempotency_key: str = f"{run_id}.step"
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
         self.is_void: bool = False
+        self.slept: list[Sleep] = []
+        self._names = SleepNames()
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -116,16 +124,24 @@ class FakeHost:
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         group = _group(workflow)
-        group.ids += self._add(workflow, input, key, detached=detached)
+        group.ids += self._add(workflow, input, key, detached=detached, delay=delay)
         if not detached:
             self._groups.append(group)
         return group
 
-    def _add(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False) -> bytes:
+    def _add(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        value: Any,
+        key: str | None,
+        *,
+        detached: bool = False,
+        delay: float | None = None,
+    ) -> bytes:
         name, codec, output = _known(workflow)
         if key is not None:
             checked_key("a child", key)
@@ -135,7 +151,7 @@ class FakeHost:
         if self._digests.setdefault(child, digest) != digest:
             raise KeyConflict(name, key or "", child, self._digests[child], digest)
         self._codecs[child] = output
-        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, id=child)
+        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, id=child)
         self.children_spawned.setdefault(child, spawned)
         return bytes.fromhex(child)
 
@@ -177,6 +193,11 @@ class FakeHost:
             body = ANY.named(f"the value of once({name!r})").encode_output(value)
             self.recorded[name] = ANY.decode(body)
         return self.recorded[name]
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`. It is over at once."""
+        await self.once(self._names.name(sleep), lambda: sleep.end(time()))
+        self.slept.append(sleep)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

@@ -23,6 +23,7 @@ SEQUEL: Final = Graph.checked("sequel", [Node("s")], on_failure="mend")
 RETURN: Final = Body()
 FAIL: Final = Body(ends="fail")
 LATER: Final = Body(ends="later")
+SLEEP: Final = Body(ends="sleep")
 A: Final = Body(("a",))
 B: Final = Body(("b",))
 AB: Final = Body(("a", "b"))
@@ -292,6 +293,32 @@ _TIMES = (
     ),
 )
 
+_SLEEPS = (
+    Configuration("a step sleeps", {"root": parent((SLEEP,), (RETURN,))}, Faults(crashes=2, zombies=1)),
+    Configuration("a step sleeps twice", {"root": parent((SLEEP,), (SLEEP,), (RETURN,))}, Faults(crashes=1, zombies=1)),
+    Configuration(
+        "a step sleeps while its children end",
+        {"root": parent((Body(("a", "b"), "sleep"),), (AB,)), **leaves("ab")},
+        Faults(crashes=1, repeats=1),
+    ),
+    Configuration(
+        "a step sleeps after a park",
+        {"root": parent((Body(("a",), "park"),), (Body(("a", "b"), "sleep"),), (AB,)), **leaves("ab")},
+        Faults(crashes=1),
+    ),
+    Configuration(
+        "a step fails after it has slept, and is tried again",
+        {"root": parent((SLEEP,), (LATER,), (A,)), **leaves("a")},
+        Faults(crashes=1),
+    ),
+    Configuration(
+        "a step sleeps beside one that borrows from it",
+        {"root": RunScript(PAIR, bodies={"x": ((Body(("a",), "sleep"),), (A,)), "y": ((A,),)}), **leaves("a")},
+        Faults(crashes=1),
+        workers=1,
+    ),
+)
+
 LARGE: Final = (
     Configuration(
         "a look of another ends a step with an open child that is shared",
@@ -326,4 +353,5 @@ CONFIGURATIONS: Final = (
     *_FAILURES,
     *_POLICIES,
     *_TIMES,
+    *_SLEEPS,
 )
