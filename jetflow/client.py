@@ -24,6 +24,7 @@ from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
+from jetflow.runs.hearing import Hearing
 from jetflow.runs.located import locate
 from jetflow.runs.performer import Performer
 from jetflow.runs.query.queries import Queries
@@ -54,7 +55,7 @@ BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of their inputs from which on it is fewer."""
 
 
-class Run(Generic[O_co]):
+class Run(Hearing, Generic[O_co]):
     """A root run, or any run by its id.
 
     ``created`` tells whether the trigger that returned it has made it: one with a key may have found it there. (It is
@@ -65,10 +66,8 @@ class Run(Generic[O_co]):
     def __init__(
         self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = None
     ) -> None:
-        self._session = session
+        super().__init__(session, id, task)
         self._codec = codec
-        self._task = task
-        self.id = id
         self.created: bool | None = created
 
     def __repr__(self) -> str:

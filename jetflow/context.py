@@ -42,6 +42,22 @@ OUT = TypeVar("OUT")
 _ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
 
 
+class Voice(Protocol):
+    """How a step says something while it runs."""
+
+    async def chunk(self, value: Any) -> None:
+        """Store a chunk."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Store how far the step is."""
+        ...
+
+    def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
+        """Keep a line of its log."""
+        ...
+
+
 class StepHost(Protocol):
     """What a context needs of the worker that runs the step."""
 
@@ -63,6 +79,11 @@ class StepHost(Protocol):
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The root run's metadata."""
+        ...
+
+    @property
+    def voice(self) -> Voice:
+        """What the step says while it runs."""
         ...
 
     def output(self, step: str) -> msgspec.Raw:
@@ -212,6 +233,37 @@ class Context:
                 f"ctx.once({name!r}, function, argument), and not function(argument)"
             )
         return await self._host.once(name, function, *args)
+
+    # --- while it runs
+
+    async def stream(self, chunk: Any) -> None:
+        """Store one value for those who read ``run.stream()``, now or later: JSON, or bytes.
+
+        It waits for no reader, and for the broker only where a thousand chunks are under way. Of one step the newest
+        10,000 are kept, for a week. An attempt that is made again, or a turn, streams from its beginning anew: readers
+        can tell, by ``attempt`` and ``turn``.
+
+        Raises:
+            InvalidOutput: JSON cannot hold it.
+            PayloadTooLarge: it has more than 256 KiB.
+        """
+        await self._host.voice.chunk(chunk)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tell how far the step is, from 0 to 1, for ``run.progress()``. It never waits; five values a second are kept.
+
+        Raises:
+            InvalidInput: the fraction is none.
+        """
+        self._host.voice.progress(fraction, text)
+
+    def log(self, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Keep a line with the run, for ``run.logs()`` and ``jetflow logs``. It never waits.
+
+        What is logged by ``logging`` is kept as well where the worker has ``keep_logs``. Of one attempt 10,000 lines
+        are kept; what is too much is dropped, and a line says so.
+        """
+        self._host.voice.log(level, str(message), fields=fields)
 
     # --- spawning
 

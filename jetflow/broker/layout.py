@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
+from jetflow.broker.optional import optional_streams_of
 from jetflow.broker.topology import (
     Retention,
     ensure_due_consumer,
@@ -21,6 +22,7 @@ from jetflow.broker.topology import (
     found,
     layout_of,
     make_stream,
+    optional_names,
     streams_of,
 )
 from jetflow.errors import BrokerError, BrokerRefused
@@ -65,8 +67,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int | None = None
 
 
-async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
+async def changes_of(
+    connection: Connection, names: Subjects, wanted: Wanted | None = None, *, needs_all: bool = False
+) -> list[Difference]:
     """Return in what the streams differ from what they have to be, and from what is wanted.
+
+    A stream that a namespace may do without need not be there, unless it ``needs_all``.
 
     Raises:
         BrokerError: they are of another edition of the wire format.
@@ -74,7 +80,9 @@ async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | N
     """
     wanted = wanted or Wanted()
     per_stream = await asyncio.gather(*(_changes(connection, config, wanted) for config in _configs(names, wanted)))
-    return [change for changes in per_stream for change in changes]
+    optional = () if needs_all else optional_names(names)
+    found = (change for changes in per_stream for change in changes)
+    return [change for change in found if change.setting or change.stream not in optional]
 
 
 async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
@@ -98,7 +106,8 @@ async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None 
 
 def _configs(names: Subjects, wanted: Wanted) -> list[dict[str, Any]]:
     retention = Retention(replicas=wanted.replicas or 1, max_bytes=wanted.max_bytes)
-    return [retention.applied(config) for config in streams_of(names, retention)]
+    streams = streams_of(names, retention) + optional_streams_of(names, retention)
+    return [retention.applied(config) for config in streams]
 
 
 async def _made(connection: Connection, config: dict[str, Any]) -> list[Difference]:

@@ -16,6 +16,7 @@ import msgspec
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
+from jetflow.wire.output import OutputNames
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -83,9 +84,9 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
     """
     streams = {stream["name"]: retention.applied(stream) for stream in streams_of(names, retention)}
     values = streams.pop(names.values_stream)
-    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams.values()))
+    await asyncio.gather(*(ensure_stream(connection, stream) for stream in streams.values()))
     try:
-        await _ensure_stream(connection, values)
+        await ensure_stream(connection, values)
     except BrokerRefused as error:
         if error.err_code != _TOO_MANY_STREAMS:
             raise
@@ -187,7 +188,13 @@ def _republish(subjects: tuple[str, str]) -> dict[str, str]:
     return {"src": source, "dest": destination}
 
 
-async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+async def ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+    """Make a stream that does not exist, and check one that does.
+
+    Raises:
+        BrokerRefused, PermissionDenied: it cannot be made, or not by this user.
+        BrokerError: one that exists is of another edition of the wire format, or of somebody else.
+    """
     name: str = config["name"]
     there = await found(connection, f"STREAM.INFO.{name}")
     if there is None:
@@ -250,6 +257,11 @@ def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
     return set(needs or ()) <= set(has or ())
 
 
+def optional_names(names: Subjects) -> tuple[str, ...]:
+    """Return the names of the streams that a namespace may do without: see `jetflow.broker.optional`."""
+    return (OutputNames(names).stream,)
+
+
 async def delete_streams(connection: Connection, names: Subjects) -> None:
     """Delete a namespace with all that it holds."""
     for stream in (
@@ -260,6 +272,7 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
         names.workflows_stream,
         names.values_stream,
         names.timers_stream,
+        *optional_names(names),
     ):
         try:
             await connection.api(f"STREAM.DELETE.{stream}")

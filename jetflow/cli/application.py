@@ -24,6 +24,7 @@ from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
 from jetflow.cli.graph import graph, workflows
 from jetflow.cli.health import health
+from jetflow.cli.logs import logs
 from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
 from jetflow.cli.queues import pause, queues, resume
@@ -53,6 +54,7 @@ app.command(new, usage="Usage: jetflow new DIRECTORY")
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
+app.command(logs, usage="Usage: jetflow logs RUN [OPTIONS]")
 app.command(watch, usage="Usage: jetflow watch RUN [OPTIONS]")
 app.command(list_runs, name="list", usage="Usage: jetflow list [OPTIONS]")
 app.command(errors, usage="Usage: jetflow errors [RUN] [OPTIONS]")

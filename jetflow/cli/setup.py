@@ -66,7 +66,7 @@ async def _apply(
     names = Subjects(value_of("namespace", place.namespace))
     async with await Connection.open(place.access()) as connection:
         if check:
-            changes = await changes_of(connection, names, wanted)
+            changes = await changes_of(connection, names, wanted, needs_all=True)
             absent = {change.stream for change in changes if not change.setting}
             if steps is None:
                 return changes

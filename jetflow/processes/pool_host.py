@@ -27,6 +27,7 @@ from jetflow.engine.tasks import Failure, Outcome
 from jetflow.errors import ForkedProcess, StepEnded
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
+from jetflow.processes.pool_voice import PoolVoice
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow, checked_workflow
@@ -53,6 +54,7 @@ class PoolHost:
         self._link = link
         self._call = call
         self._groups: list[ChildGroup] = []
+        self._voice = PoolVoice(call.number, self._ask, link.send)
         self._over = False
         self._born = forks.generation()
         self.run_id: str = call.run
@@ -71,6 +73,12 @@ class PoolHost:
         """See `Context.metadata`."""
         metadata = self._call.metadata
         return MappingProxyType({} if metadata is None else msgspec.json.decode(metadata))
+
+    @property
+    def voice(self) -> PoolVoice:
+        """See `Context.stream`, `Context.progress` and `Context.log`."""
+        self._check_open()
+        return self._voice
 
     def output(self, step: str) -> msgspec.Raw:
         """See `Context.output`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import copy_context
 from itertools import count
@@ -13,14 +14,44 @@ import msgspec
 from jetflow.context import StepHost
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.errors import JetflowError
 from jetflow.processes.pool_errors import crossed
-from jetflow.processes.pool_messages import Answer, Ask, Refused
+from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.wire.records import encode
 from jetflow.workflow import Workflow
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class ToldVoice(Protocol):
+    """What a step says that runs in a process, as the worker stores it."""
+
+    async def written_chunk(self, body: bytes, is_raw: bool) -> None:
+        """Store a chunk that is written already."""
+        ...
+
+    async def chunk(self, value: Any) -> None:
+        """See `Context.stream`."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `Context.progress`."""
+        ...
+
+    def log(
+        self, level: str, message: str, *, fields: Mapping[str, Any] | None = None, at: float | None = None
+    ) -> None:
+        """See `Context.log`."""
+        ...
 
 
 class Host(StepHost, Protocol):
     """What has to be answered in the worker for a step that runs in a process."""
+
+    @property
+    def voice(self) -> ToldVoice:
+        """What the step says while it runs."""
+        ...
 
     async def recorded(self, name: str) -> bytes | None:
         """The value that is recorded once, if it is."""
@@ -54,6 +85,7 @@ class Hosting:
             "open": self._open,
             "next": self._next,
             "shut": self._shut,
+            "chunk": self._chunk,
         }
 
     def ask(self, asked: Ask) -> None:
@@ -61,6 +93,17 @@ class Hosting:
         task = asyncio.get_running_loop().create_task(self._answer(asked), context=self._context)
         self._answering[asked.ask] = task
         task.add_done_callback(lambda _: self._answering.pop(asked.ask, None))
+
+    def hear(self, spoken: Spoken) -> None:
+        """Take what the step says while it runs."""
+        try:
+            if spoken.what == "progress":
+                self._host.voice.progress(*spoken.given)
+            else:
+                level, message, fields, at = spoken.given
+                self._host.voice.log(level, message, fields=fields, at=at)
+        except JetflowError as error:  # it has ended meanwhile: nobody waits for an answer
+            _log.debug("what a step says in a process is not kept: %s", error)
 
     def drop(self, number: int) -> None:
         """Stop to answer one."""
@@ -112,6 +155,9 @@ class Hosting:
         decided = await self._host.decide(list(split_ids(ids)), msgspec.convert(policy, JoinPolicy))
         ended = [(child, encode(outcome)) for child, outcome in decided.ended.items()]
         return ended, b"".join(decided.open), decided.met
+
+    async def _chunk(self, body: bytes, is_raw: bool) -> None:
+        await self._host.voice.written_chunk(body, is_raw)
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)

@@ -48,6 +48,8 @@ POINTS: Final = (
     "read_once",
     "store_once",
     "cancel_open",
+    "store_chunk",
+    "say_last",
     # effects of procedures
     "store_run",
     "store_mark",

@@ -31,6 +31,21 @@ class TestedContext(Context):
         """What `once` has recorded, by name."""
         return dict(self._fake.recorded)
 
+    @property
+    def streamed(self) -> list[Any]:
+        """The chunks that the step has streamed, in order."""
+        return list(self._fake.voice.chunks)
+
+    @property
+    def told(self) -> list[tuple[float, str]]:
+        """What it has told of its progress, in order."""
+        return list(self._fake.voice.values)
+
+    @property
+    def logged(self) -> list[str]:
+        """The messages that it has kept by ``ctx.log``, in order."""
+        return list(self._fake.voice.lines)
+
     def cancel(self) -> None:
         """Have ``ctx.cancelled`` be true from now on."""
         self._fake.is_void = True

@@ -27,7 +27,7 @@ from jetflow.children import ChildGroup
 from jetflow.engine.identity import checked_key, child_id
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome
-from jetflow.errors import KeyConflict
+from jetflow.errors import InvalidInput, KeyConflict
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow, checked_workflow
 
@@ -48,6 +48,31 @@ class Decision(msgspec.Struct, frozen=True):
     ended: dict[bytes, Outcome]
     open: set[bytes]
     met: bool
+
+
+class FakeVoice:
+    """What a step has said: see `jetflow.context.Voice`."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Any] = []
+        self.values: list[tuple[float, str]] = []
+        self.lines: list[str] = []
+
+    async def chunk(self, value: Any) -> None:
+        """See `Context.stream`."""
+        if not isinstance(value, bytes):
+            value = ANY.decode(ANY.named("a chunk").encode_output(value))
+        self.chunks.append(value)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `Context.progress`."""
+        if not 0 <= fraction <= 1:
+            raise InvalidInput(f"ctx.progress({fraction!r}): from 0 to 1")
+        self.values.append((float(fraction), text))
+
+    def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
+        """See `Context.log`."""
+        self.lines.append(message)
 
 
 class FakeHost:
@@ -83,6 +108,7 @@ class FakeHost:
         self.idempotency_key: str = f"{run_id}.step"
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
         self.is_void: bool = False
+        self.voice: FakeVoice = FakeVoice()
 
     @property
     def metadata(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from jetflow.wire.output import KINDS, OutputNames
 from jetflow.wire.subjects import Subjects
 
 RoleName: TypeAlias = Literal["trigger", "worker", "viewer", "operator"]
@@ -52,6 +53,7 @@ def _streams(names: Subjects) -> tuple[str, ...]:
         names.inbox_stream,
         names.counters_stream,
         names.workflows_stream,
+        OutputNames(names).stream,
     )
 
 
@@ -62,7 +64,8 @@ def _there(names: Subjects) -> list[str]:
 
 def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
-    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream)
+    output = OutputNames(names).stream
+    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, output)
     return [
         *_there(names),
         *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (*read, names.counters_stream)),
@@ -80,7 +83,14 @@ def _asking(names: Subjects) -> list[str]:
 
 def _removing(names: Subjects) -> list[str]:
     """Remove messages of the namespace: what cancelling and deleting do."""
-    purged = (names.tasks_stream, names.records_stream, names.values_stream, names.timers_stream, names.counters_stream)
+    purged = (
+        names.tasks_stream,
+        names.records_stream,
+        names.values_stream,
+        names.timers_stream,
+        names.counters_stream,
+        OutputNames(names).stream,
+    )
     return [
         *(f"{_API}.STREAM.PURGE.{stream}" for stream in purged),
         f"{_API}.STREAM.MSG.DELETE.{names.tasks_stream}",
@@ -103,7 +113,7 @@ def _worker(names: Subjects) -> list[str]:
     return [
         *_reading(names),
         *_removing(names),
-        *(f"{names.prefix}.{kind}.>" for kind in kinds),
+        *(f"{names.prefix}.{kind}.>" for kind in (*kinds, *KINDS)),
         f"{names.prefix}.who.*",
         f"{names.prefix}.ask.workers",  # `jetflow health`
         names.all_counters,

@@ -43,6 +43,7 @@ from jetflow.worker.body import Body
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
+from jetflow.worker.voice import Voice
 from jetflow.worker.waiting import Crowd, Decision, Waiting
 from jetflow.workflow import Workflow
 
@@ -71,6 +72,7 @@ class Execution(Body):
         cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
+        voice: Callable[[], Voice],
     ) -> None:
         task, step = work.task, work.known_step
         super().__init__(task, work.delivery.running, is_interruptible=not step.in_thread)
@@ -79,6 +81,7 @@ class Execution(Body):
         self._outputs = outputs
         self._policy = step.join
         self._cancel_open = cancel_open
+        self._voice = voice
         self._lookout = lookout
         self._watched: set[str] = set()
         self._over = False
@@ -276,6 +279,12 @@ class Execution(Body):
         receipt = await session.publisher.store(names.once(self._task.join, once_token(name)), body)
         points.after("store_once")
         return body if receipt.stored else await self.recorded(name)
+
+    @property
+    def voice(self) -> Voice:
+        """See `Context.stream`, `Context.progress` and `Context.log`."""
+        self._check_open()
+        return self._voice()
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

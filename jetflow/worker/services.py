@@ -173,6 +173,7 @@ class Services:
         if self.guarding is not None:
             await self.guarding.start()
         await self.executor.cancellations.start()
+        self.executor.bodies.voices.start()
         await self.pullers.start()
         for errands in self.errands:
             await errands.start()

@@ -464,11 +464,23 @@ def other_version() -> Workflow[Any, Any]:
     return earlier
 
 
+# --- saying: chunks and progress while it runs -----------------------------------------------------------------
+
+
+@workflow("saying", retry=AGAIN)
+async def saying(number: Number, ctx: Context) -> int:
+    for n in range(number.n):
+        await ctx.stream(n)
+        ctx.progress(n / number.n)
+        ctx.log(f"at {n}")
+    return number.n
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed, cancelling, dying),
+    *(ruins, chain, hasty, forgiving, timed, cancelling, dying, saying),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -538,5 +550,6 @@ SCENARIOS: dict[str, Scenario] = {
     "fail-fast": Scenario(_trigger(hasty, 1), ["failed", {"trips": "NonRetryable"}]),
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
+    "saying": Scenario(_trigger(saying, 3), 3),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

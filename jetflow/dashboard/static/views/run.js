@@ -17,6 +17,7 @@ import { RunErrors } from './run-errors.js'
 import { Tree } from './run-tree.js'
 import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
+import { Said } from './run-said.js'
 
 export function Run({ id, tab = 'graph', rest }) {
   const take = (old, told) => (told ? { ...old, run: told } : undefined)
@@ -48,6 +49,7 @@ export function Run({ id, tab = 'graph', rest }) {
     { id: 'timeline', label: 'Timeline', href: to('timeline') },
     spawned > 0 && { id: 'tree', label: 'Tree', href: to('tree') },
     { id: 'values', label: 'Input and output', href: to('values') },
+    { id: 'said', label: 'Log and streams', href: to('said') },
     { id: 'messages', label: 'Messages', href: to('messages') },
   ]
   const views = {
@@ -57,6 +59,7 @@ export function Run({ id, tab = 'graph', rest }) {
     timeline: () => html`<${Timeline} id=${id} run=${run} totals=${totals} beat=${at} />`,
     tree: () => html`<${Tree} id=${id} totals=${totals} />`,
     values: () => html`<${Values} id=${id} run=${run} />`,
+    said: () => html`<${Said} id=${id} />`,
     messages: () => html`<${Messages} id=${id} />`,
   }
   return html`<div class="page full">
