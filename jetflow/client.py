@@ -27,6 +27,7 @@ from jetflow.runs.following import Following
 from jetflow.runs.hearing import Hearing
 from jetflow.runs.located import locate
 from jetflow.runs.performer import Performer
+from jetflow.runs.publishing import Publishing
 from jetflow.runs.query.queries import Queries
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
@@ -107,7 +108,7 @@ class Run(Hearing, Generic[O_co]):
         raise RunFailed(self.id, outcome.workflow, status=outcome.status, errors=errors_of(outcome))
 
 
-class Client(Queries):
+class Client(Queries, Publishing):
     """Triggers runs, follows them, and answers what is asked about them (`Queries`). Made by `connect`.
 
     All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any, Final
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND
-from jetflow.broker.topology import Retention, check_stream, ensure_stream, found
+from jetflow.broker.topology import (
+    DUPLICATE_WINDOW,
+    Consumer,
+    Retention,
+    check_stream,
+    ensure_consumer,
+    ensure_stream,
+    found,
+)
 from jetflow.engine.output import KEPT_OF_STEP
 from jetflow.errors import BrokerError, BrokerRefused
+from jetflow.wire.events import EventNames
 from jetflow.wire.output import OutputNames
+from jetflow.wire.records import DeclaredEvent
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
 OUTPUT_AGE: Final = 7 * 24 * 3600.0
@@ -23,6 +34,9 @@ OUTPUT_AGE: Final = 7 * 24 * 3600.0
 
 OUTPUT_BYTES: Final = 1024**3
 """Bytes of it that are kept; then the oldest goes. The server reserves them."""
+
+EVENTS_AGE: Final = 7 * 24 * 3600.0
+"""Seconds for which events are kept: as far back as may be looked."""
 
 LEAST_BYTES: Final = 64 * 1024**2
 """Bytes of it that are kept where a server or an account has no room for so many."""
@@ -38,7 +52,8 @@ _log = logging.getLogger("jetflow.broker")
 def optional_streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream that a namespace may do without, as it is made."""
     metadata = {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT}
-    return [stream | {"metadata": metadata} for stream in (_output(names, retention),)]
+    streams = (_output(names, retention), _events(names, retention))
+    return [stream | {"metadata": metadata} for stream in streams]
 
 
 def _output(names: Subjects, retention: Retention) -> dict[str, Any]:
@@ -55,9 +70,56 @@ def _output(names: Subjects, retention: Retention) -> dict[str, Any]:
         "max_age": int(OUTPUT_AGE * SECOND),
         "num_replicas": retention.replicas,
         "allow_direct": True,
-        "duplicate_window": int(120 * SECOND),
+        "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
         "republish": {"src": source, "dest": destination},
     }
+
+
+def _events(names: Subjects, retention: Retention) -> dict[str, Any]:
+    events = EventNames(names)
+    return {
+        "name": events.stream,
+        "subjects": [events.all],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_age": int(EVENTS_AGE * SECOND),
+        "num_replicas": retention.replicas,
+        "allow_direct": True,
+        "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
+    }
+
+
+async def ensure_event_consumer(
+    connection: Connection, names: Subjects, workflow: str, subscriptions: Iterable[DeclaredEvent], *, ack_wait: float
+) -> Consumer:
+    """Make the consumer of the events that start runs of a workflow, or bring it up to what is declared.
+
+    It begins with the events that are stored from now on. ``ack_wait`` is seconds.
+
+    Raises:
+        PermissionDenied: this user may not, and it has to be made or changed.
+    """
+    events = EventNames(names)
+    return await ensure_consumer(
+        connection,
+        events.stream,
+        events.consumer(workflow),
+        events.filters_of((one.topic, one.key or "*") for one in subscriptions),
+        ack_wait=ack_wait,
+        max_ack_pending=-1,
+        deliver_policy="new",
+    )
+
+
+async def forget_event_consumer(connection: Connection, names: Subjects, workflow: str) -> None:
+    """Delete that consumer."""
+    events = EventNames(names)
+    try:
+        await connection.api(f"CONSUMER.DELETE.{events.stream}.{events.consumer(workflow)}")
+    except BrokerRefused as error:
+        if error.code != 404:
+            raise
 
 
 class OptionalStreams:

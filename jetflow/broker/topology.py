@@ -16,6 +16,7 @@ import msgspec
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
+from jetflow.wire.events import EventNames
 from jetflow.wire.output import OutputNames
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
@@ -259,7 +260,7 @@ def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
 
 def optional_names(names: Subjects) -> tuple[str, ...]:
     """Return the names of the streams that a namespace may do without: see `jetflow.broker.optional`."""
-    return (OutputNames(names).stream,)
+    return OutputNames(names).stream, EventNames(names).stream
 
 
 async def delete_streams(connection: Connection, names: Subjects) -> None:
@@ -296,7 +297,7 @@ async def ensure_step_consumer(
     ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
     parents and children share a consumer. A step that is not declared here keeps what another version of it has.
     """
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection,
         names.tasks_stream,
         names.consumer(workflow, step),
@@ -309,7 +310,7 @@ async def ensure_step_consumer(
 
 async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what comes from outside. ``ack_wait`` is seconds."""
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection,
         names.inbox_stream,
         names.inbox_consumer,
@@ -321,32 +322,35 @@ async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_
 
 async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what timers have become. ``ack_wait`` is seconds."""
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection, names.timers_stream, names.due_consumer, names.all_due, ack_wait=ack_wait, max_ack_pending=-1
     )
 
 
-async def _ensure_consumer(
+async def ensure_consumer(
     connection: Connection,
     stream: str,
     name: str,
-    subject: str,
+    subject: str | list[str],
     *,
     ack_wait: float,
     max_ack_pending: int,
     is_declared: bool = True,
+    deliver_policy: str = "all",
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
-    them alive by what it was when they started. With a ``backoff`` the server has the first pause of it stand there.
+    them alive by what it was when they started. Several filters are those of whoever asked last. With a ``backoff``
+    the server has the first pause of it stand there.
     """
+    filtered = {"filter_subject": subject} if isinstance(subject, str) else {"filter_subjects": sorted(subject)}
     config: dict[str, Any] = {
         "durable_name": name,
         "name": name,
-        "filter_subject": subject,
+        **filtered,
         "ack_policy": "explicit",
-        "deliver_policy": "all",
+        "deliver_policy": deliver_policy,
         "ack_wait": int(ack_wait * SECOND),
         "max_ack_pending": max_ack_pending,
         "max_deliver": -1,
@@ -357,11 +361,13 @@ async def _ensure_consumer(
     if answer is not None:
         there: dict[str, Any] = answer["config"]
         longest = there["ack_wait"] if there.get("backoff") else max(there["ack_wait"], config["ack_wait"])
-        config = there | {"ack_wait": longest} | ({"max_ack_pending": max_ack_pending} if is_declared else {})
+        chosen = filtered if isinstance(subject, list) else {}
+        config = there | {"ack_wait": longest} | chosen | ({"max_ack_pending": max_ack_pending} if is_declared else {})
     if answer is None or config != answer["config"]:
         request = {"stream_name": stream, "config": config}
+        of = f".{subject}" if isinstance(subject, str) else ""
         try:
-            answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
+            answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}{of}", request)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=needed) from None
     return Consumer(seconds_of(answer["created"]), _shortest_wait(answer["config"]))

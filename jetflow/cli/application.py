@@ -27,6 +27,7 @@ from jetflow.cli.health import health
 from jetflow.cli.logs import logs
 from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
+from jetflow.cli.publish import publish
 from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
 from jetflow.cli.setup import setup
@@ -53,6 +54,7 @@ app: Final[App] = App(
 app.command(new, usage="Usage: jetflow new DIRECTORY")
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
+app.command(publish, usage="Usage: jetflow publish TOPIC [PAYLOAD] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
 app.command(logs, usage="Usage: jetflow logs RUN [OPTIONS]")
 app.command(watch, usage="Usage: jetflow watch RUN [OPTIONS]")

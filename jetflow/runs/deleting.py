@@ -155,7 +155,7 @@ def _beside(session: Session, run: str, streams: Sequence[str]) -> list[tuple[st
         names.timers_stream: [names.timers_of_tree(run)],
         output.stream: output.of_tree(run),
     }
-    return [(stream, subject) for stream in streams for subject in subjects[stream]]
+    return [(stream, subject) for stream in streams for subject in subjects.get(stream, ())]
 
 
 async def _purge_in_pieces(session: Session, stream: str, subject: str) -> int:

@@ -80,6 +80,10 @@ POINTS: Final = (
     # a message from outside
     "inbox",
     "inbox_ack",
+    # an event that starts a run
+    "event",
+    "start_for_event",
+    "event_ack",
     # a tree whose time is over
     "mark_all_deleted",
     "mark_deleted",
@@ -92,7 +96,9 @@ POINTS: Final = (
 )
 """Every point. Each has a *before* and an *after*."""
 
-WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "guard_nak"})
+WRITTEN_LATER: Final = frozenset(
+    {"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "event_ack", "guard_nak"}
+)
 """Points whose *after* is when the message has left the write buffer."""
 
 _FLUSHED: Final = 0.05

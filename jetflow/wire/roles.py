@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from jetflow.wire.events import EventNames
 from jetflow.wire.output import KINDS, OutputNames
 from jetflow.wire.subjects import Subjects
 
@@ -54,6 +55,7 @@ def _streams(names: Subjects) -> tuple[str, ...]:
         names.counters_stream,
         names.workflows_stream,
         OutputNames(names).stream,
+        EventNames(names).stream,
     )
 
 
@@ -64,8 +66,8 @@ def _there(names: Subjects) -> list[str]:
 
 def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
-    output = OutputNames(names).stream
-    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, output)
+    optional = (OutputNames(names).stream, EventNames(names).stream)
+    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
         *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (*read, names.counters_stream)),
@@ -102,6 +104,7 @@ def _trigger(names: Subjects) -> list[str]:
     return [
         *_there(names),
         f"{names.prefix}.in.trigger.*",
+        EventNames(names).all,
         f"{_API}.STREAM.MSG.GET.{names.workflows_stream}",
         f"{_API}.DIRECT.GET.{names.records_stream}.{names.roots_ended}",
     ]
@@ -109,11 +112,14 @@ def _trigger(names: Subjects) -> list[str]:
 
 def _worker(names: Subjects) -> list[str]:
     kinds = ("task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "live.run", "in.look")
-    pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream)
+    events = EventNames(names)
+    pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream, events.stream)
     return [
         *_reading(names),
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in (*kinds, *KINDS)),
+        events.all,
+        f"{_API}.CONSUMER.DELETE.{events.stream}.*",  # what was declared, and is not any more
         f"{names.prefix}.who.*",
         f"{names.prefix}.ask.workers",  # `jetflow health`
         names.all_counters,
@@ -137,6 +143,7 @@ def _operator(names: Subjects) -> list[str]:
         *_asking(names),
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in kinds),
+        EventNames(names).all,
         names.all_counters,
         names.all_workflows,
         f"{_API}.CONSUMER.PAUSE.{names.tasks_stream}.*",
@@ -145,7 +152,7 @@ def _operator(names: Subjects) -> list[str]:
 
 def _making(names: Subjects) -> list[str]:
     """Make and change streams, and the consumers that workers pull."""
-    consumed = (names.tasks_stream, names.inbox_stream, names.timers_stream)
+    consumed = (names.tasks_stream, names.inbox_stream, names.timers_stream, EventNames(names).stream)
     return [
         *(f"{_API}.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE") for stream in _streams(names)),
         *(f"{_API}.CONSUMER.CREATE.{stream}.>" for stream in consumed),

@@ -36,6 +36,7 @@ from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
+from jetflow.worker.starting import errands_of, withdraw
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.waking import WAKING_WINDOW, Waking
 from jetflow.workflow import Step, Workflow
@@ -103,6 +104,11 @@ class Services:
             Discovery(session, name, workflows, self.executor.bodies) if options.discoverable else None
         )
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
+        self.errands += [
+            errands_of(session, self.deliveries, self.performer, self.counts, one, name, options.ack_wait)
+            for one in workflows.values()
+            if one.subscriptions
+        ]
 
     def _guarding(self, options: WorkerOptions) -> Guarding | None:
         if not options.guard:
@@ -168,7 +174,11 @@ class Services:
         await self.health.start()
         await check_may_publish(self._session.connection, recorded(self._session.names))
         registry = self._session.registry
-        await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
+        flows = list(self._workflows.values())
+        takes_none_now = await asyncio.gather(*(registry.declare(one.declaration) for one in flows))
+        for flow, none_now in zip(flows, takes_none_now, strict=True):
+            if none_now:
+                await withdraw(self._session, flow.name)
         await self.heartbeat.start()
         if self.guarding is not None:
             await self.guarding.start()
