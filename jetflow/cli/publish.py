@@ -38,9 +38,7 @@ def publish(
     if lines and (payload is not None or id is not None):
         raise UsageError("--lines reads the payloads, each an event of its own: give neither a payload nor --id")
     payloads = (_parsed("a line", line) for line in sys.stdin if line.strip()) if lines else [_payload(payload)]
-    told: Any = None if metadata is None else _parsed("--metadata", metadata)
-    if metadata is not None and type(told) is not dict:
-        raise UsageError("--metadata is a JSON object")
+    told = _object(metadata)
     events = loop.run(_publish(place, topic, payloads, key, id, told))
     if as_json:
         print_json([msgspec.to_builtins(event) for event in events])
@@ -79,3 +77,12 @@ def _parsed(what: str, text: str) -> Any:
         return msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise UsageError(f"{what} is no JSON: {error}: {text[:80]!r}") from None
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text.encode(), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise UsageError(f"--metadata is no JSON object: {error}") from None
