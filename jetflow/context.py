@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
@@ -30,6 +31,7 @@ from jetflow.children import (
 )
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep, checked_sleep, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
 from jetflow.wire.codec import ANY, Codec
@@ -133,6 +135,10 @@ class StepHost(Protocol):
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Compute a value once for the run."""
+        ...
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """Sleep until an end that is fixed when it is first reached."""
         ...
 
     def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
@@ -264,6 +270,22 @@ class Context:
         are kept; what is too much is dropped, and a line says so.
         """
         self._host.voice.log(level, str(message), fields=fields)
+
+    async def sleep(
+        self, duration: float | timedelta | None = None, *, until: datetime | None = None, key: str | None = None
+    ) -> None:
+        """Sleep for a ``duration`` (seconds), or ``until`` a time, and hold no slot meanwhile.
+
+        The end is fixed when the sleep is first reached: a retry, another worker or a new version of the code sleeps
+        for what is left. A short one stays in memory; a longer one leaves no trace in any worker, and the step begins
+        from its top when it is over, in any of them. Sleeps are told apart by their duration and their order; ``key``
+        names one, where either may change. It is never too short, and too long by a quarter of a second at most.
+
+        Raises:
+            InvalidInput: neither or both are given, the duration is negative, or ``until`` has no time zone.
+            SleepTooLong: what is stored of the run would not be kept for so long.
+        """
+        await self._host.sleep(asked_sleep(duration, until, key))
 
     # --- spawning
 
@@ -401,6 +423,16 @@ class Context:
             RuntimeError: called on the event loop, where it would block for ever; use ``await`` there.
         """
         return self._host.block_on(awaitable)
+
+
+def asked_sleep(duration: float | timedelta | None, until: datetime | None, key: str | None) -> Sleep:
+    """Return what is asked of `Context.sleep`.
+
+    Raises:
+        InvalidInput: it cannot be slept.
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    return checked_sleep(seconds, None if until is None else timestamp_of(until, "ctx.sleep(until=...)"), key)
 
 
 def check_bulk(inputs: Any, key: Any, *, call: str, for_one: str) -> None:

@@ -201,3 +201,17 @@ async def killed_before_the_timer(lab: Lab) -> None:
     await lab.expect(parent, join(child, "parked", tried=1), timer(child))
     await lab.expect(parent, timer(child, headers={"Jf-Attempt": "1"}), ack(child), within=20, since=died)
     lab.check(len(lab.seen(parent, message("try", run=child.run))) == 1, "one attempt was made", parent)
+
+
+@case("R11", "parent")
+async def a_turn_that_waits_for_something_new(lab: Lab) -> None:
+    """A parked record that needs no child is not counted, whatever else it waits for: fields are added (Parking)."""
+    parent = await lab.parent()
+    child = lab.child(parent, "again")
+    lab.lost_before(f"{child.run}.0")
+    record = parked_until(child, 0.0, 0) | {"waits": [{"n": 0, "topic": "approval"}], "gate": {"limit": "one"}}
+    del record["until"]
+    await lab.broker.store(lab.subject("join", **child.tokens, turn=0), encode(record))
+    await lab.spawn_as(child, {"seconds": 9})
+    await lab.expect(parent, ack(child, delivery=2))
+    lab.never(parent, message("try"), counted(child), task(child, 1), outcome(child, "succeeded"))

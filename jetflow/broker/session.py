@@ -35,6 +35,8 @@ class Session:
         self.takes_large: bool = True
         self.only_asks: bool = False
         """Whether this user may not store tasks, as it has turned out: it asks workers for root runs."""
+        self.kept: float | None = None
+        """For how many seconds tasks and records are kept, once somebody has asked; 0 for ever."""
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)

@@ -111,6 +111,8 @@ def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None)
 def _came_of(step: StepTrace) -> Text:
     if step.error is not None:
         return Text(error_text(step.error), "red")
+    if step.sleeps_until is not None:
+        return Text(f"sleeps until {clock(step.sleeps_until)}", "yellow")
     if step.again is not None:
         return Text(f"tried again at {clock(step.again)}", "yellow")
     return Text(

@@ -72,8 +72,8 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def counted(self) -> bool:
-        """Whether the step's counter says when to look. A step that is parked for a time alone waits for no child."""
-        return self.until is None or self.needed > 0
+        """Whether the step's counter says when to look. A step that is parked and needs no child is woken otherwise."""
+        return self.kind == "sealed" or self.needed > 0
 
     @property
     def clean(self) -> bool:

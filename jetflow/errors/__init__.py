@@ -16,6 +16,7 @@ from jetflow.errors.asking import (
     KeyConflict,
     PayloadTooLarge,
     RecentlyDeleted,
+    SleepTooLong,
     UnknownRun,
     UnknownWorkflow,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "RunTimeout",
     "ServerTooOld",
     "ServerUnreachable",
+    "SleepTooLong",
     "StepEnded",
     "StepFailed",
     "StepTimeout",

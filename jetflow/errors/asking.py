@@ -48,6 +48,24 @@ class PayloadTooLarge(JetflowError, ValueError):
         self.limit = limit
 
 
+class SleepTooLong(JetflowError, ValueError):
+    """A step asked to sleep for longer than what is stored of its run is kept.
+
+    ``seconds`` is how long it would sleep, ``left`` for how long what is stored of its tree is kept still, and ``kept``
+    for how long the namespace keeps it in all.
+    """
+
+    def __init__(self, seconds: float, left: float, kept: float) -> None:
+        super().__init__(
+            f"a sleep of {seconds / 86400:.3g} days would outlast its run: this namespace keeps what is stored for "
+            f"{kept / 86400:.3g} days, of which {left / 86400:.3g} are left to the tree of this run. Make its streams "
+            "with a longer max_age, or end here and start a run at that time: client.trigger(..., at=...)"
+        )
+        self.seconds = seconds
+        self.left = left
+        self.kept = kept
+
+
 class UnknownWorkflow(JetflowError, LookupError):
     """Nobody has declared a workflow of this name in the namespace. ``near`` holds similar names.
 

@@ -23,6 +23,7 @@ from jetflow import forks
 from jetflow.children import ChildGroup
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.errors import ForkedProcess, StepEnded
 from jetflow.processes.pool_link import Link
@@ -141,6 +142,10 @@ class PoolHost:
             body = ANY.named(f"the value of once({name!r})").encode_output(value)
             stored = await self._ask("record", name, body)
         return None if stored is None else ANY.decode(stored)
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`."""
+        await self._ask("sleep", sleep.seconds, sleep.until, sleep.key)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

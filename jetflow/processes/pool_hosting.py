@@ -14,6 +14,7 @@ import msgspec
 from jetflow.context import StepHost
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
 from jetflow.errors import JetflowError
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
@@ -82,6 +83,7 @@ class Hosting:
             "decide": self._decide,
             "recorded": host.recorded,
             "record": host.record,
+            "sleep": self._sleep,
             "open": self._open,
             "next": self._next,
             "shut": self._shut,
@@ -158,6 +160,9 @@ class Hosting:
 
     async def _chunk(self, body: bytes, is_raw: bool) -> None:
         await self._host.voice.written_chunk(body, is_raw)
+
+    async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
+        await self._host.sleep(Sleep(seconds, until, key))
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)

@@ -80,7 +80,9 @@ async def read_steps(
         turns = [turn for turn in tasks if turn[0].step == node.name]
         trace = await _step(session, node, turns, records, root)
         if outcome is not None and trace.status in _OPEN and node.name != graph.on_failure:
-            trace = msgspec.structs.replace(trace, status="cancelled", again=None)  # as a whole, or by a failing fast
+            trace = msgspec.structs.replace(
+                trace, status="cancelled", again=None, sleeps_until=None
+            )  # as a whole, or by a failing fast
         traces.append(trace)
     return tuple(traces)
 
@@ -118,6 +120,7 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         large_output=large,
         unattended=waits and await is_missed(session, turns[-1][0].workflow, turns[-1][0].version),
         again=again if status == "retrying" else None,
+        sleeps_until=record.until if status == "waiting" and record is not None and not record.counted else None,
         failures=_failures(failed, begun, attempts - (status != "retrying"), outcome),
         join=None if record is None or (status == "retrying" and not record.counted) else _joined(record),
     )

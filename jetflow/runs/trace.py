@@ -62,12 +62,12 @@ class JoinTrace(msgspec.Struct, frozen=True, kw_only=True):
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one step stands. Times are seconds since the epoch.
 
-    ``waiting`` means that its function has returned or was parked, and children are still open; ``retrying`` that it
-    has failed, and is tried again at ``again``. ``turns`` counts how often it was begun, parked turns included;
-    ``failures`` are the attempts that failed, or were lost with their workers, and were tried again. An output that is
-    too large for its record is told by its ``large_output``, and not read. An ``unattended`` one has been queued for
-    five seconds and more, and no worker runs it. ``declared`` is what the newest declaration says of the step: how many
-    attempts it has, its timeout, where its code is.
+    ``waiting`` means that its function has returned or was parked, and children are still open, or it sleeps, until
+    ``sleeps_until``; ``retrying`` that it has failed, and is tried again at ``again``. ``turns`` counts how often it
+    was begun, parked turns included; ``failures`` are the attempts that failed, or were lost with their workers, and
+    were tried again. An output that is too large for its record is told by its ``large_output``, and not read. An
+    ``unattended`` one has been queued for five seconds and more, and no worker runs it. ``declared`` is what the newest
+    declaration says of the step: how many attempts it has, its timeout, where its code is.
     """
 
     name: str
@@ -83,6 +83,7 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     output: Any = None
     large_output: LargeValue | None = None
     again: float | None = None
+    sleeps_until: float | None = None
     unattended: bool = False
     failures: tuple[AttemptTrace, ...] = ()
     join: JoinTrace | None = None

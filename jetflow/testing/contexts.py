@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +46,14 @@ class TestedContext(Context):
     def logged(self) -> list[str]:
         """The messages that it has kept by ``ctx.log``, in order."""
         return list(self._fake.voice.lines)
+
+    @property
+    def slept(self) -> list[float | datetime]:
+        """What the step has slept, in order: seconds, or until when. In a test it is over at once."""
+        return [
+            datetime.fromtimestamp(one.until, UTC) if one.until is not None else one.seconds or 0.0
+            for one in self._fake.slept
+        ]
 
     def cancel(self) -> None:
         """Have ``ctx.cancelled`` be true from now on."""

@@ -17,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from time import time
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ import msgspec
 from jetflow.children import ChildGroup
 from jetflow.engine.identity import checked_key, child_id
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome
 from jetflow.errors import InvalidInput, KeyConflict
 from jetflow.wire.codec import ANY, Codec
@@ -109,6 +111,8 @@ class FakeHost:
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
         self.is_void: bool = False
         self.voice: FakeVoice = FakeVoice()
+        self.slept: list[Sleep] = []
+        self._names = SleepNames()
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -203,6 +207,11 @@ class FakeHost:
             body = ANY.named(f"the value of once({name!r})").encode_output(value)
             self.recorded[name] = ANY.decode(body)
         return self.recorded[name]
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`. It is over at once."""
+        await self.once(self._names.name(sleep), lambda: sleep.end(time()))
+        self.slept.append(sleep)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

@@ -29,9 +29,11 @@ from jetflow.children import ChildGroup
 from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
+from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
 from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded
 from jetflow.runs import points
+from jetflow.runs.ages import check_sleep
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import is_large, threshold, with_readable_output
@@ -44,7 +46,8 @@ from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
 from jetflow.worker.voice import Voice
-from jetflow.worker.waiting import Crowd, Decision, Waiting
+from jetflow.worker.waiting import Waiting
+from jetflow.worker.waits import Crowd, Decision
 from jetflow.workflow import Workflow
 
 T = TypeVar("T")
@@ -99,6 +102,8 @@ class Execution(Body):
             shared=task.step not in work.known_graph.in_line,
             cancelled=lambda: self.cancelled,
         )
+        self._sleeps = SleepNames()
+        self._sequel = work.known_graph.on_failure
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 
@@ -125,7 +130,7 @@ class Execution(Body):
 
     def bound(self, timeout: asyncio.Timeout) -> None:
         """See `Body.bound`."""
-        self.waiting.pause = timeout
+        self.waiting.clock.timeout = timeout
 
     async def close(self) -> None:
         """See `Body.close`."""
@@ -241,7 +246,7 @@ class Execution(Body):
         deadline = None
         if policy.seconds is not None:
             joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
-            deadline = float(await self.once(f"_join-{joined}", lambda: time() + (policy.seconds or 0.0)))
+            deadline = await self._reached(f"_join-{joined}", lambda now: now + (policy.seconds or 0.0))
         decision = await self._spanned(len(ids), self.waiting.decided(ids, policy, deadline))
         if decision.open and policy.cancel_rest:
             points.before("cancel_open")
@@ -258,6 +263,11 @@ class Execution(Body):
                 value = await value
             stored = await self.record(name, ANY.named(f"the value of once({name!r})").encode_output(value))
         return None if stored is None else ANY.decode(stored)
+
+    async def _reached(self, name: str, end: Callable[[float], float]) -> float:
+        """Return when a wait ends: it is fixed when it is first reached."""
+        with self.waiting.arriving():
+            return float(await self.once(name, lambda: end(time())))
 
     async def recorded(self, name: str) -> bytes | None:
         """Return the value that is recorded under a name, if one is."""
@@ -285,6 +295,16 @@ class Execution(Body):
         """See `Context.stream`, `Context.progress` and `Context.log`."""
         self._check_open()
         return self._voice()
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`."""
+        self._check_open()
+        until = await self._reached(self._sleeps.name(sleep), sleep.end)
+        if until - time() > self.waiting.park_after:
+            await check_sleep(self._session, self._task, until)
+        # One that its body has nothing to do beside is parked at once, if it is long.
+        alone = not self._is_interruptible or asyncio.current_task() is self._running
+        await self.waiting.sleep(until, alone=alone)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""
@@ -350,12 +370,21 @@ class Execution(Body):
 
     def parking(self) -> JoinRecord:
         """Return the record that parks the step at its waits."""
-        need = self.waiting.need
+        need, until = self.waiting.need, None
         assert need is not None, "only a step that waits is parked"
+        if need.until is not None:  # a run whose time is over is woken to end by that
+            deadline = None if self._task.step == self._sequel else self._task.deadline
+            until = need.until if deadline is None else min(need.until, deadline)
         borrowed = {child: step for child, step in self.spawner.borrowed.items() if child in need.children}
         owned = self.spawner.owned()
         members = b"".join(child for child in split_ids(owned) if child in need.children)
-        everything = self.clean and members == owned and need.policy is None and need.at_least == len(need.children)
+        everything = (
+            bool(need.children)
+            and self.clean
+            and members == owned
+            and need.policy is None
+            and need.at_least == len(need.children)
+        )
         return JoinRecord(
             kind="parked",
             turn=self._task.turn,
@@ -366,7 +395,7 @@ class Execution(Body):
             members=None if everything else members,
             id_sum=f"{id_sum(owned):032x}" if everything else "",
             borrowed=self._borrowed(borrowed),
-            until=need.until,
+            until=until,
             output=NULL,
         )
 

@@ -35,6 +35,7 @@ from jetflow.errors import (
     Poisoned,
     RetryAfter,
     RunTimeout,
+    SleepTooLong,
     TreeTooLarge,
 )
 from jetflow.processes.pool_errors import RaisedThere
@@ -65,6 +66,7 @@ FINAL: Final = (
     KeyConflict,
     DepthExceeded,
     TreeTooLarge,
+    SleepTooLong,
 )
 """Errors that another attempt would only repeat."""
 

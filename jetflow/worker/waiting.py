@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from time import time
-from typing import Any, Final, Protocol
-
-import msgspec
+from typing import Any, Final
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
@@ -26,8 +25,9 @@ from jetflow.runs.values import with_readable_output
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id
 from jetflow.worker.child_records import ChildRecords
+from jetflow.worker.clock import StepClock
 from jetflow.worker.slots import Slots
-from jetflow.worker.waits import Need, Wait, Waits
+from jetflow.worker.waits import Crowd, Decision, Need, Wait, Waits, need_of
 
 CHECK_EVERY: Final = 1.0
 """Seconds of silence after which a wait looks at the counter, with up to a hundred waits in one worker."""
@@ -43,29 +43,6 @@ _log = logging.getLogger("jetflow.worker")
 
 class StepParked(BaseException):
     """Unwinds a step that is parked: it goes on in a later turn, in any worker. Let it pass."""
-
-
-class Crowd(Protocol):
-    """Knows how many steps wait in this worker, and whether one more may wait warm."""
-
-    waiting: int
-
-    @property
-    def park_after(self) -> float:
-        """Seconds that a step waits in memory before it is parked."""
-        ...
-
-    def has_room(self) -> bool:
-        """Whether one more may wait warm."""
-        ...
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """How a policy was decided: the children that have ended, those still open, and whether it was met."""
-
-    ended: dict[bytes, Outcome]
-    open: set[bytes]
-    met: bool
 
 
 class Waiting:
@@ -95,6 +72,7 @@ class Waiting:
         self._records = ChildRecords(session, task, owner_of, self._waits)
         self._unread = set[bytes]()
         self._is_reading = False
+        self._arriving = 0
         self._scanned = False
         self._subscription: Listening | None = None
         self._forget_reconnect: Callable[[], None] = lambda: None
@@ -104,9 +82,8 @@ class Waiting:
         self._last_check = 0.0
         self._outside = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._time_left: float | None = None
         self.holds_slot: bool = True
-        self.pause: asyncio.Timeout | None = None
+        self.clock: StepClock = StepClock()
         self.need: Need | None = None
         self.joined: set[bytes] = set()
         self.excused: set[str] = set()
@@ -117,6 +94,11 @@ class Waiting:
     def parked(self) -> bool:
         """Whether the step is being unwound."""
         return self.need is not None
+
+    @property
+    def park_after(self) -> float:
+        """Seconds that the step waits in memory before it is parked."""
+        return self._crowd.park_after
 
     async def all(self, children: Sequence[bytes]) -> list[Outcome]:
         """Wait until all children have ended, and return how, in their order."""
@@ -151,6 +133,30 @@ class Waiting:
         rest = distinct.difference(ended)
         self.excused.update(child.hex() for child in rest)  # however they end, the step has decided without them
         return Decision(ended, rest, verdict == "met")
+
+    @contextmanager
+    def arriving(self) -> Generator[None]:
+        """Do not park the step while it finds out until when it has to wait in one place."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+
+    async def sleep(self, until: float, *, alone: bool) -> None:
+        """Wait until a time, in seconds since the epoch. ``alone`` says that the step does nothing else meanwhile."""
+        while (left := until - time()) > 0:  # the event loop's clock may run ahead of the time of day
+            self._check_goes_on()
+            wait = Wait(set(), 1, None, until)
+            self._waits.add(wait)
+            if alone and left > self.park_after:
+                self.park()
+            try:
+                await self._wait(wait)
+            except BrokerTimeout:
+                raise
+            except TimeoutError:
+                continue
 
     async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
         """Wait, and tell whether it was worth it before the deadline."""
@@ -201,21 +207,20 @@ class Waiting:
             self._waits.unwatch(wait)
 
     def park(self) -> None:
-        """Unwind the step where it waits; or at its next wait, if it does not."""
+        """Unwind the step where it waits; or at its next wait, if it does not.
+
+        One that waits for a time alone needs no child, and is woken by its timer.
+        """
         self._cold = True
-        if self._is_reading:
-            return  # what it finds may be enough
+        if self._is_reading or self._arriving:
+            return  # what it finds may be enough, and what is about to wait has to be waited for, too
         waits = [] if self.parked else self._waits.standing
         if not waits:
             return
-        until = min((wait.deadline for wait in waits if wait.deadline is not None), default=None)
-        if until is not None and until - time() < NEAR:
+        need = need_of(waits, self._ended)
+        if need.until is not None and need.until - time() < NEAR:
             return  # it goes on before another turn could begin
-        # The nearest of the waits decides: a lower bound, so that the step is never parked for too long.
-        union = frozenset[bytes]().union(*(wait.children for wait in waits))
-        policy = waits[0].policy if len(waits) == 1 else None
-        nearest = min(1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits)
-        self.need = Need(union, len(union & self._ended.keys()) + nearest, policy, until)
+        self.need = need
         self._waits.wake()
 
     async def close(self) -> None:
@@ -287,7 +292,7 @@ class Waiting:
         self._outside += 1
         if self._outside == 1:
             self._crowd.waiting += 1
-            self._stop_clock()
+            self.clock.stop()
             self._set_timer()
 
     async def _come_back(self) -> None:
@@ -295,7 +300,8 @@ class Waiting:
         if self._timer is not None:
             self._timer.cancel()
         await self._take_slot()
-        self._start_clock()
+        if not self._outside:
+            self.clock.go_on()
 
     async def _take_slot(self) -> None:
         if not (self.parked or self._cancelled or self.holds_slot):
@@ -307,19 +313,6 @@ class Waiting:
             except BaseException:
                 self.holds_slot = False
                 raise
-
-    def _stop_clock(self) -> None:
-        """Stop the step's timeout while it waits."""
-        deadline = None if self.pause is None else self.pause.when()
-        if self.pause is not None and deadline is not None and not self.pause.expired():
-            self._time_left = deadline - self._loop.time()
-            self.pause.reschedule(None)
-
-    def _start_clock(self) -> None:
-        """Let the timeout go on when the step waits nowhere any more."""
-        if self.pause is not None and self._time_left is not None and not self._outside:
-            self.pause.reschedule(self._loop.time() + self._time_left)
-            self._time_left = None
 
     def _silence(self) -> float:
         """Return after how many seconds without an outcome the counter is looked at."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Set
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Final, Protocol
 
 import msgspec
 
 from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.tasks import Outcome
 
 SUCCEEDED: Final = b'"succeeded"'
 """Stands at the beginning of the record of an outcome that has an output."""
@@ -24,6 +25,29 @@ KEPT_BYTES: Final = 32 * 1024 * 1024
 _NOBODY: Final[deque[bytes]] = deque(maxlen=0)
 
 
+class Crowd(Protocol):
+    """Knows how many steps wait in this worker, and whether one more may wait warm."""
+
+    waiting: int
+
+    @property
+    def park_after(self) -> float:
+        """Seconds that a step waits in memory before it is parked."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether one more may wait warm."""
+        ...
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How a policy was decided: the children that have ended, those still open, and whether it was met."""
+
+    ended: dict[bytes, Outcome]
+    open: set[bytes]
+    met: bool
+
+
 class Need(msgspec.Struct, frozen=True):
     """What a parked step needs before it can go on: at least ``at_least`` of ``children``, or a decided policy.
 
@@ -34,6 +58,22 @@ class Need(msgspec.Struct, frozen=True):
     at_least: int
     policy: JoinPolicy | None = None
     until: float | None = None
+
+
+def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
+    """Return what a step needs that waits in these places, before it can go on in one.
+
+    The nearest of them decides: a lower bound, so that the step is never parked for too long. One that waits for a
+    time alone needs no child.
+    """
+    union = frozenset[bytes]().union(*(wait.children for wait in waits))
+    left = (1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits if wait.children)
+    return Need(
+        union,
+        len(union & ended.keys()) + min(left, default=0),
+        waits[0].policy if len(waits) == 1 else None,
+        min((wait.deadline for wait in waits if wait.deadline is not None), default=None),
+    )
 
 
 class Wait:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from time import time
 from typing import Any
 
 import msgspec
@@ -454,6 +455,18 @@ async def tried_without_a_place(number: Number, ctx: Context) -> list[int]:
     return [ctx.output(bounded), ctx.output(tried_by_timer)]
 
 
+@workflow("asleep", retry=AGAIN, max_running=1)
+async def asleep(number: Number, ctx: Context) -> int:
+    """Sleeps in memory, then parked with a child open, and never for less than it says."""
+    began = await ctx.once("began", time)
+    await ctx.spawn_workflow(slow, number)
+    await ctx.sleep(0.2)
+    await ctx.sleep(1.3)
+    if time() - began < 1.5:
+        raise NonRetryable("it has slept for less than it was told to")
+    return number.n
+
+
 # --- a run that goes on with a graph that the worker has not declared ------------------------------------------
 
 
@@ -480,7 +493,7 @@ WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed, cancelling, dying, saying),
+    *(ruins, chain, hasty, forgiving, timed, asleep, cancelling, dying, saying),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -549,6 +562,7 @@ SCENARIOS: dict[str, Scenario] = {
     "no-graph": Scenario(of_a_version_that_nobody_has, ["failed", {"run": "UnknownVersion"}]),
     "fail-fast": Scenario(_trigger(hasty, 1), ["failed", {"trips": "NonRetryable"}]),
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
+    "asleep": Scenario(_trigger(asleep, 2), 2),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "saying": Scenario(_trigger(saying, 3), 3),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),

@@ -104,6 +104,13 @@ def facts(pair: Pair, ctx: Context) -> Facts:
     )
 
 
+@workflow("sleeping-in-process", runs_in="process")
+def sleeping_in_process(seconds: float, ctx: Context) -> float:
+    began = ctx.block_on(ctx.once("began", time.time))
+    ctx.block_on(ctx.sleep(seconds))
+    return time.time() - began
+
+
 @workflow("p-echo", retry=ONCE, runs_in="process")
 def echo(value: Any) -> Any:
     return value

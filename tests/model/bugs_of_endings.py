@@ -65,6 +65,13 @@ class AcksTheTimerFirst(Shell):
         return (yield from super().due(task))
 
 
+class CountsSleeps(Shell):
+    def due(self, task: Task) -> Delivery:
+        yield Due(task)
+        yield from transitions.wake(task, 1)
+        return "ack"
+
+
 class ForgetsAttempts(Shell):
     def due(self, task: Task) -> Delivery:
         yield Due(task)
@@ -190,6 +197,24 @@ BUGS_OF_ENDINGS: Final = (
         "a join with a deadline is not counted",
         "a join with a deadline whose timer is lost",
         (Edit("await_wakers", "elif record.counted:", "elif record.until is None:"),),
+    ),
+    Bug(
+        "a sleeper is counted",
+        "a step sleeps after a park",
+        (Edit("await_wakers", "elif record.counted:", "if True:"),),
+        rules=Rules(broker=LooksAtTimes),
+    ),
+    Bug(
+        "a look takes a sleeper for complete",
+        "a step sleeps after a park",
+        rules=Rules(broker=LooksAtTimes),
+    ),
+    Bug("a sleep counts as an attempt", "a step sleeps", rules=Rules(shell=CountsSleeps)),
+    Bug("a sleeper is not armed", "a step sleeps", (Edit("await_wakers", "(yield Arm(task, record))", "False"),)),
+    Bug(
+        "a redelivery does not arm a sleeper",
+        "a step sleeps twice",
+        (Edit("redelivered", "yield from await_wakers(task, ended.join)", "pass"),),
     ),
     Bug(
         "a step without a time is woken by it",

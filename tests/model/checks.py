@@ -75,7 +75,7 @@ class Checks:
         body = universe.body_of_tag(task.run, outcome.worker)
         endings = self._endings(body.spawns, records)
         what = f"step {outcome.step} of {universe.names[task.run]} (delivery {outcome.worker})"
-        if body.ends == "park":
+        if body.ends in ("park", "sleep"):
             raise Violation(f"early: {what} ends although it has only parked")
         missing = [name for name, ending in endings.items() if ending is None]
         bad = [name for name, ending in endings.items() if ending and ending.status != "succeeded"]
@@ -124,8 +124,8 @@ class Checks:
         if record.kind != "parked":
             raise Violation(f"early: {where} starts although the turn before it has sealed")
         body = self._universe.body_of_tag(task.run, record.worker)
-        if body.ends == "later":
-            raise Violation(f"early: {where} is tried again before its time has come")
+        if body.ends in ("later", "sleep"):
+            raise Violation(f"early: {where} begins before its time has come")
         ended = sum(ending is not None for ending in self._endings(body.spawns, records).values())
         needed = len(body.spawns) if body.needed is None else body.needed
         if ended < needed:

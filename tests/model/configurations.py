@@ -22,6 +22,7 @@ SEQUEL: Final = Graph.checked("sequel", [Node("s")], on_failure="mend")
 RETURN: Final = Body()
 FAIL: Final = Body(ends="fail")
 LATER: Final = Body(ends="later")
+SLEEP: Final = Body(ends="sleep")
 A: Final = Body(("a",))
 B: Final = Body(("b",))
 AB: Final = Body(("a", "b"))
@@ -291,6 +292,32 @@ _TIMES = (
     ),
 )
 
+_SLEEPS = (
+    Configuration("a step sleeps", {"root": parent((SLEEP,), (RETURN,))}, Faults(crashes=2, zombies=1)),
+    Configuration("a step sleeps twice", {"root": parent((SLEEP,), (SLEEP,), (RETURN,))}, Faults(crashes=1, zombies=1)),
+    Configuration(
+        "a step sleeps while its children end",
+        {"root": parent((Body(("a", "b"), "sleep"),), (AB,)), **leaves("ab")},
+        Faults(crashes=1, repeats=1),
+    ),
+    Configuration(
+        "a step sleeps after a park",
+        {"root": parent((Body(("a",), "park"),), (Body(("a", "b"), "sleep"),), (AB,)), **leaves("ab")},
+        Faults(crashes=1),
+    ),
+    Configuration(
+        "a step fails after it has slept, and is tried again",
+        {"root": parent((SLEEP,), (LATER,), (A,)), **leaves("a")},
+        Faults(crashes=1),
+    ),
+    Configuration(
+        "a step sleeps beside one that borrows from it",
+        {"root": RunScript(PAIR, bodies={"x": ((Body(("a",), "sleep"),), (A,)), "y": ((A,),)}), **leaves("a")},
+        Faults(crashes=1),
+        workers=1,
+    ),
+)
+
 NEED_A_SWEEPER: Final = (
     Configuration(
         "a zombie spawns a shared child and dies, after its step has finished",
@@ -311,4 +338,5 @@ CONFIGURATIONS: Final = (
     *_FAILURES,
     *_POLICIES,
     *_TIMES,
+    *_SLEEPS,
 )

@@ -14,14 +14,15 @@ from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 class Body:
     """One execution of a step's function, as a script: spawn, perhaps wait warm, then end.
 
-    One that ends ``later`` has failed, and is parked until it is tried again in the next turn. A parked one with
-    ``bounded`` goes on at a time, too. ``needed`` is how many of the spawned children a parked body waits for (None:
-    all). ``excused`` are children whose failure the body has seen, as after ``join(return_exceptions=True)``, and
-    ``policy`` decides over those of a sealed body.
+    One that ends ``later`` has failed, and is parked until it is tried again in the next turn. One that ends in a
+    ``sleep`` is parked until a time, whatever its children do. A parked one with ``bounded`` goes on at a time, too.
+    ``needed`` is how many of the spawned children a parked body waits for (None: all). ``excused`` are children whose
+    failure the body has seen, as after ``join(return_exceptions=True)``, and ``policy`` decides over those of a sealed
+    body.
     """
 
     spawns: tuple[str, ...] = ()
-    ends: Literal["return", "park", "fail", "retry", "later"] = "return"
+    ends: Literal["return", "park", "fail", "retry", "later", "sleep"] = "return"
     waits: bool = False
     needed: int | None = None
     excused: tuple[str, ...] = ()
@@ -31,7 +32,7 @@ class Body:
     @property
     def until(self) -> float | None:
         """The time at which the step goes on, whatever has ended."""
-        return 1.0 if self.bounded or self.ends == "later" else None
+        return 1.0 if self.bounded or self.ends in ("later", "sleep") else None
 
 
 Turns = tuple[tuple[Body, ...], ...]

@@ -156,7 +156,7 @@ class Shell:
         own = b"".join(bytes.fromhex(child) for child, step in owners.items() if step == task.step)
         borrowed = tuple(Borrowed(child, step) for child, step in owners.items() if step != task.step)
         total, parks = len(owners), body.ends != "return"
-        waited = total if body.needed is None else body.needed
+        waited = 0 if body.ends == "sleep" else total if body.needed is None else body.needed
         clean = self.clean(task, attempt) and waited == total and not body.policy.early
         return JoinRecord(
             kind="parked" if parks else "sealed",
@@ -165,7 +165,7 @@ class Shell:
             needed=waited if parks else body.policy.threshold(total),
             total=0 if parks else total,
             policy=body.policy,
-            members=None if clean else own,
+            members=None if clean else b"" if body.ends == "sleep" else own,
             id_sum=f"{id_sum(own):032x}" if clean else "",
             borrowed=borrowed,
             excused=tuple(self.universe.run_id(name) for name in body.excused),

@@ -63,7 +63,7 @@ export class Looks {
     if (record === undefined) return undefined;
     const { policy, total, needed, borrowed } = record;
     if (this.decided.has(`${keyOf(join)}.${record.turn}`) || (atFailure && policy.early !== true)) return undefined;
-    if (record.until !== null && needed === 0) return undefined; // it waits for a time
+    if (record.kind === "parked" && needed === 0) return undefined; // it waits for a time, or for what others know of
     const { ended, members } = await this.ended(join, record);
     let missing = needed - ended;
     let failed: Outcome[] = [];

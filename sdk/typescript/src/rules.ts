@@ -170,7 +170,7 @@ export class Rules {
   /** Arm the timer of a step whose join record is stored, and count its children. */
   private async awaitWakers(task: Task, record: JoinRecord): Promise<void> {
     if (record.until !== null && (await this.arm(task, record, record.until * 1000))) return this.wake(task, record.tried);
-    if (record.until !== null && record.needed === 0) return;
+    if (record.kind === "parked" && record.needed === 0) return;
     const value = await this.count(task, increment(record));
     if (record.borrowed.length > 0 || record.policy.early === true) await this.settle(task);
     else if (value !== undefined && value >= SEAL) await this.settle(task, { value });

@@ -56,6 +56,7 @@ function said(step) {
   const of = step.declared?.attempts
   const parts = []
   if (step.status === 'retrying' && step.again) parts.push(html`again <${Until} at=${step.again} />`)
+  if (step.sleeps_until) parts.push(html`sleeps until <${Until} at=${step.sleeps_until} />`)
   if (step.attempts > 1 || (step.status === 'failed' && of > 1)) parts.push(`attempt ${step.attempts}${of ? ` of ${of}` : ''}`)
   if (step.unattended) parts.push('no worker takes it')
   return parts

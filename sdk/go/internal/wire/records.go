@@ -187,7 +187,7 @@ func PackMembers(ids []string) *string {
 func (j *Join) Increment() int64 { return Seal - int64(max(0, j.Needed-len(j.Borrowed))) }
 
 // Counted tells whether the counter says when to look: what waits for a time alone waits for no child.
-func (j *Join) Counted() bool { return j.Until == nil || j.Needed > 0 }
+func (j *Join) Counted() bool { return j.Kind != "parked" || j.Needed > 0 }
 
 // Rule returns the policy.
 func (j *Join) Rule() Policy {
