@@ -36,6 +36,7 @@ from jetflow.runs.values import with_output
 from jetflow.settings import value_of
 from jetflow.telemetry.catalogue import TRIGGERED
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.events import PublishedEvent
 from jetflow.workflow import Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -78,6 +79,10 @@ class Run(Hearing, Generic[O_co]):
         """Return the same run, followed through another client."""
         return Run(client.session, self.id, self._codec, self._task, created=self.created)
 
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to the run, for a step that waits for it: see `Client.signal`."""
+        return await Publishing(self._session).signal(self.id, name, payload, id=id)
+
     async def status(self) -> RunStatus:
         """Return where the run stands.
 
@@ -115,7 +120,7 @@ class Client(Queries, Publishing):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
+        Queries.__init__(self, session)
         self._performer = Performer(session)
 
     @property

@@ -29,17 +29,20 @@ from jetflow.children import (
     groups_of,
     output_of,
 )
+from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, asked_events
+from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, checked_sleep, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
-from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
+from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeout
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 OUT = TypeVar("OUT")
+T = TypeVar("T")
 
 _ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
 
@@ -139,6 +142,10 @@ class StepHost(Protocol):
 
     async def sleep(self, sleep: Sleep) -> None:
         """Sleep until an end that is fixed when it is first reached."""
+        ...
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """Wait until each group has come to something."""
         ...
 
     def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
@@ -250,7 +257,7 @@ class Context:
         can tell, by ``attempt`` and ``turn``.
 
         Raises:
-            InvalidOutput: JSON cannot hold it.
+            InvalidInput: JSON cannot hold it.
             PayloadTooLarge: it has more than 256 KiB.
         """
         await self._host.voice.chunk(chunk)
@@ -286,6 +293,47 @@ class Context:
             SleepTooLong: what is stored of the run would not be kept for so long.
         """
         await self._host.sleep(asked_sleep(duration, until, key))
+
+    @overload
+    async def wait_for(
+        self, condition: Event[T] | Signal[T], *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> Happened[T]: ...
+    @overload
+    async def wait_for(
+        self, condition: AnyOf, *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> Happened[Any]: ...
+    @overload
+    async def wait_for(
+        self, condition: AllOf, *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> list[Happened[Any]]: ...
+    async def wait_for(
+        self,
+        condition: Event[Any] | Signal[Any] | AnyOf | AllOf,
+        *,
+        timeout: float | timedelta | None = None,
+        name: str | None = None,
+    ) -> Happened[Any] | list[Happened[Any]]:
+        """Wait for an event, a signal, or several of them, and hold nothing meanwhile.
+
+        The earliest one that was stored since the run began is taken, also one that came before it was waited for; the
+        next wait for the same goes on behind it. What was taken is recorded, and stays so in later turns and attempts.
+        Of `any_of`, the first that comes is returned, and its ``condition`` says which; of `all_of`, all of them in
+        their order. The step is parked, and begins from its top when it goes on: `once` is for what must not be done
+        twice. Waits are told apart by what they wait for, and by their order; ``name`` names one.
+
+        Raises:
+            WaitTimeout: it has not come within ``timeout`` (seconds). That is recorded, too.
+            InvalidInput: the payload does not fit its type; or the condition is none.
+            PayloadTooLarge: the payload is larger than a record may be.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        asked = asked_events(condition, self.run_id, timeout=seconds, name=name)
+        taken = await self._host.wait_for_events([one.group for one in asked])
+        happened = [one.happened(what) for one, what in zip(asked, taken, strict=True)]
+        came = [one for one in happened if one is not None]
+        if len(came) < len(happened):
+            raise WaitTimeout(repr(condition), seconds)
+        return came if isinstance(condition, AllOf) else came[0]
 
     # --- spawning
 

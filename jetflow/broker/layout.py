@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
-from jetflow.broker.optional import ensure_event_consumer, optional_streams_of
+from jetflow.broker.optional import ensure_event_consumer, ensure_waits_consumer, optional_streams_of
 from jetflow.broker.topology import (
     Retention,
     ensure_due_consumer,
@@ -207,6 +207,7 @@ async def missing_consumers(
         *((names.tasks_stream, names.consumer(one.workflow, one.step), one.max_running or -1) for one in steps),
         (names.inbox_stream, names.inbox_consumer, -1),
         (names.timers_stream, names.due_consumer, -1),
+        (of_events.stream, of_events.waits_consumer, -1),
         *((of_events.stream, of_events.consumer(one.workflow), -1) for one in events),
     ]
     for stream, consumer, most in wanted:
@@ -239,6 +240,7 @@ async def set_up_consumers(
         )
     await ensure_inbox_consumer(connection, names, ack_wait=ack_wait)
     await ensure_due_consumer(connection, names, ack_wait=ack_wait)
+    await ensure_waits_consumer(connection, names, ack_wait=ack_wait)
     for one in events:
         await ensure_event_consumer(connection, names, one.workflow, one.on, ack_wait=ack_wait)
     return changes

@@ -52,7 +52,7 @@ _log = logging.getLogger("jetflow.broker")
 def optional_streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream that a namespace may do without, as it is made."""
     metadata = {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT}
-    streams = (_output(names, retention), _events(names, retention))
+    streams = (_output(names, retention), _events(names, retention), _waits(names, retention))
     return [stream | {"metadata": metadata} for stream in streams]
 
 
@@ -88,6 +88,43 @@ def _events(names: Subjects, retention: Retention) -> dict[str, Any]:
         "allow_direct": True,
         "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
     }
+
+
+def _waits(names: Subjects, retention: Retention) -> dict[str, Any]:
+    events = EventNames(names)
+    return {
+        "name": events.waits_stream,
+        "subjects": [events.all_waits],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": int(retention.max_age * SECOND),
+        "num_replicas": retention.replicas,
+        "allow_direct": True,
+    }
+
+
+async def ensure_waits_consumer(
+    connection: Connection, names: Subjects, *, ack_wait: float, from_oldest: bool = False
+) -> Consumer:
+    """Make the consumer of the events that wake steps. ``ack_wait`` is seconds.
+
+    It begins with the events that are stored from now on, or ``from_oldest``: one that was lost has missed some.
+
+    Raises:
+        PermissionDenied: this user may not, and it has to be made.
+    """
+    events = EventNames(names)
+    return await ensure_consumer(
+        connection,
+        events.stream,
+        events.waits_consumer,
+        events.all,
+        ack_wait=ack_wait,
+        max_ack_pending=-1,
+        deliver_policy="all" if from_oldest else "new",
+    )
 
 
 async def ensure_event_consumer(

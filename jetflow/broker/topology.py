@@ -260,7 +260,8 @@ def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
 
 def optional_names(names: Subjects) -> tuple[str, ...]:
     """Return the names of the streams that a namespace may do without: see `jetflow.broker.optional`."""
-    return OutputNames(names).stream, EventNames(names).stream
+    events = EventNames(names)
+    return OutputNames(names).stream, events.stream, events.waits_stream
 
 
 async def delete_streams(connection: Connection, names: Subjects) -> None:

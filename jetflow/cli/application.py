@@ -32,6 +32,7 @@ from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
 from jetflow.cli.setup import setup
 from jetflow.cli.show import show
+from jetflow.cli.signal import signal
 from jetflow.cli.top import top
 from jetflow.cli.trigger import trigger
 from jetflow.cli.users import users
@@ -55,6 +56,7 @@ app.command(new, usage="Usage: jetflow new DIRECTORY")
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
 app.command(publish, usage="Usage: jetflow publish TOPIC [PAYLOAD] [OPTIONS]")
+app.command(signal, usage="Usage: jetflow signal RUN NAME [PAYLOAD] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
 app.command(logs, usage="Usage: jetflow logs RUN [OPTIONS]")
 app.command(watch, usage="Usage: jetflow watch RUN [OPTIONS]")

@@ -72,8 +72,8 @@ async def _apply(
             absent = {change.stream for change in changes if not change.setting}
             if consumed is None:
                 return changes
-            needed = {names.tasks_stream, names.inbox_stream, names.timers_stream}
-            if absent & (needed | ({EventNames(names).stream} if consumed.events else set())):
+            events = EventNames(names).stream
+            if absent & {names.tasks_stream, names.inbox_stream, names.timers_stream, events}:
                 return changes  # consumers are those of streams
             return changes + await missing_consumers(connection, names, consumed.steps, consumed.events)
         changes = await set_up(connection, names, wanted)

@@ -55,6 +55,7 @@ from jetflow.errors.outcomes import (
     StepTimeout,
     UnknownStep,
     UnknownVersion,
+    WaitTimeout,
 )
 from jetflow.errors.root import (
     JetflowError,
@@ -105,5 +106,6 @@ __all__ = [
     "UnknownStep",
     "UnknownVersion",
     "UnknownWorkflow",
+    "WaitTimeout",
     "WrongEventLoop",
 ]

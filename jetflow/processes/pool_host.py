@@ -21,6 +21,7 @@ import msgspec
 
 from jetflow import forks
 from jetflow.children import ChildGroup
+from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
@@ -146,6 +147,11 @@ class PoolHost:
     async def sleep(self, sleep: Sleep) -> None:
         """See `Context.sleep`."""
         await self._ask("sleep", sleep.seconds, sleep.until, sleep.key)
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """See `Context.wait_for`."""
+        taken: list[bytes] = await self._ask("events", [msgspec.to_builtins(group) for group in groups])
+        return [msgspec.json.decode(one, type=Taken) for one in taken]
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

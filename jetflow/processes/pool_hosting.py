@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from jetflow.context import StepHost
+from jetflow.engine.awaiting import Group
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
@@ -88,6 +89,7 @@ class Hosting:
             "next": self._next,
             "shut": self._shut,
             "chunk": self._chunk,
+            "events": self._events,
         }
 
     def ask(self, asked: Ask) -> None:
@@ -163,6 +165,10 @@ class Hosting:
 
     async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
         await self._host.sleep(Sleep(seconds, until, key))
+
+    async def _events(self, groups: list[dict[str, Any]]) -> list[bytes]:
+        taken = await self._host.wait_for_events([msgspec.convert(group, Group) for group in groups])
+        return [encode(one) for one in taken]
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)

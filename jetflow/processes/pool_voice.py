@@ -11,7 +11,7 @@ from typing import Any
 
 from jetflow.errors import InvalidInput
 from jetflow.processes.pool_messages import Spoken
-from jetflow.wire.codec import ANY
+from jetflow.wire.codec import written
 from jetflow.wire.output import line_of
 
 
@@ -26,7 +26,7 @@ class PoolVoice:
     async def chunk(self, value: Any) -> None:
         """See `Context.stream`."""
         raw = bytes(value) if isinstance(value, bytes | bytearray) else None
-        body = ANY.named("a chunk").encode_output(value) if raw is None else raw
+        body = written(value, "a chunk") if raw is None else raw
         await self._ask("chunk", body, raw is not None)
 
     def progress(self, fraction: float, text: str = "") -> None:

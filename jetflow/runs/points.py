@@ -84,6 +84,12 @@ POINTS: Final = (
     "event",
     "start_for_event",
     "event_ack",
+    # an event that steps wait for
+    "store_waits",
+    "take_event",
+    "expected",
+    "remove_waits",
+    "expected_ack",
     # a tree whose time is over
     "mark_all_deleted",
     "mark_deleted",
@@ -97,7 +103,7 @@ POINTS: Final = (
 """Every point. Each has a *before* and an *after*."""
 
 WRITTEN_LATER: Final = frozenset(
-    {"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "event_ack", "guard_nak"}
+    {"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "event_ack", "expected_ack", "guard_nak"}
 )
 """Points whose *after* is when the message has left the write buffer."""
 

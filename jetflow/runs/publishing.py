@@ -14,9 +14,10 @@ from jetflow import hooks
 from jetflow.broker.session import Session
 from jetflow.engine.events import checked_id, checked_pattern, checked_topic, key_token, run_of_event
 from jetflow.errors import InvalidDeclaration, InvalidInput, InvalidQuery, PayloadTooLarge
+from jetflow.runs.query.stored import check_id
 from jetflow.runs.targets import METADATA_LIMIT
-from jetflow.wire.codec import ANY
-from jetflow.wire.events import EventNames, PublishedEvent, headers_of, read_event
+from jetflow.wire.codec import ANY, written
+from jetflow.wire.events import SIGNALS, EventNames, PublishedEvent, headers_of, read_event, signal_topic
 
 PUBLISH_TIMEOUT: Final = 30.0
 """Seconds for which a publish waits for the broker."""
@@ -31,7 +32,8 @@ MOST_LISTED: Final = 1000
 class Publishing:
     """Publishes events, and reads those that are stored."""
 
-    _session: Session
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def publish(
         self,
@@ -54,7 +56,20 @@ class Publishing:
             PermissionDenied: this user may not publish events, or not make their stream, which is missing.
             BrokerTimeout: the broker did not take it in time.
         """
-        return await self._published(topic, payload, key, id, _written(metadata))
+        return await self._published(_of_no_run(topic), payload, key, id, _written(metadata))
+
+    async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to a run, for a step that waits for it, now or later: ``ctx.wait_for(Signal(name))``.
+
+        It is kept for a week, whether the run exists or not.
+
+        Raises:
+            InvalidInput: the name is none, or the payload cannot be written as JSON.
+            UnknownRun: ``run_id`` is not the id of any run.
+            The same as `publish`.
+        """
+        check_id(run_id)
+        return await self._published(signal_topic(name), payload, run_id, id, None)
 
     async def publish_many(
         self,
@@ -70,6 +85,7 @@ class Publishing:
         Raises:
             The same as `publish`. What was published before the error stays.
         """
+        _of_no_run(topic)
         told, events, batch = _written(metadata), list[PublishedEvent](), list[Any]()
 
         async def sent() -> None:
@@ -102,10 +118,9 @@ class Publishing:
     ) -> PublishedEvent:
         session = self._session.usable()
         names = EventNames(session.names)
-        checked_topic(topic)
         token = key_token(key)
         message_id = uuid7().hex if id is None else checked_id(topic, id)
-        body = ANY.named(f"the payload of an event {topic!r}").encode(payload)
+        body = written(payload, f"the payload of an event {topic!r}")
         trace = None if hooks.tracer is None else hooks.tracer.current()
         headers = headers_of(message_id, None if key == token else key, metadata, trace)
         await session.optional.ensure(names.stream)
@@ -164,6 +179,13 @@ async def _is_stored(session: Session, run: str) -> bool:
     if await store.leader_last(names.tasks_stream, names.tasks_of_run_id(run)) is not None:
         return True
     return await store.leader_last(names.records_stream, names.run_by_id(run)) is not None
+
+
+def _of_no_run(topic: str) -> str:
+    """Return a topic that anybody may publish events of; those of signals tell of one run."""
+    if checked_topic(topic).partition(".")[0] == SIGNALS:
+        raise InvalidInput(f"the topic {topic!r} is one of signals: send them by run.signal(name, payload)")
+    return topic
 
 
 def _written(metadata: Mapping[str, Any] | None) -> bytes | None:

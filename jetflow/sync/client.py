@@ -182,6 +182,10 @@ class Client(Questions):
         """
         return self._portal.call(lambda here: here.publish(topic, payload, key=key, id=id, metadata=metadata))
 
+    def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to a run; see `jetflow.Client.signal`."""
+        return self._portal.call(lambda here: here.signal(run_id, name, payload, id=id))
+
     def publish_many(
         self,
         topic: str,

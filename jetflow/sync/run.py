@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jetflow import client
 from jetflow.client import RunStatus
 from jetflow.sync.portal import Portal
+from jetflow.wire.events import PublishedEvent
 from jetflow.wire.output import Chunk, LogLine, Progress
 
 O_co = TypeVar("O_co", covariant=True)
@@ -44,6 +45,15 @@ class Run(Generic[O_co]):
             BrokerTimeout: the broker does not answer.
         """
         return self._portal.call(lambda here: self._run.through(here).result(timeout))
+
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to the run; see `jetflow.Run.signal`.
+
+        Raises:
+            InvalidInput: the name is none, or the payload cannot be written as JSON.
+            BrokerTimeout: the broker did not take it in time.
+        """
+        return self._portal.call(lambda here: self._run.through(here).signal(name, payload, id=id))
 
     def stream(self, *, step: str | None = None, after: int = 0, follow: bool = True) -> Iterator[Chunk]:
         """Yield what the run's steps stream, from the beginning, until the run has ended; see `jetflow.Run.stream`.

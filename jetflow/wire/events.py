@@ -7,13 +7,17 @@ from typing import Any, Final
 
 import msgspec
 
+from jetflow.engine.awaiting import Awaited
 from jetflow.engine.events import NO_KEY, event_id, is_topic, without_overlap
-from jetflow.errors import MalformedRecord
+from jetflow.errors import InvalidInput, MalformedRecord
 from jetflow.wire.headers import Header
-from jetflow.wire.records import header_block
-from jetflow.wire.subjects import Subjects
+from jetflow.wire.records import encode, header_block
+from jetflow.wire.subjects import TASK_TOKENS, Subjects, last_token
 
 EVENT: Final = "event"
+
+ANY_KEY: Final = "="
+"""Stands in subjects of waits for events with any key, or none."""
 
 STARTED_BY: Final = "jetflow_event"
 """The member of a run's metadata that tells which event has started it."""
@@ -41,7 +45,13 @@ class EventNames:
 
     def __init__(self, names: Subjects) -> None:
         self.stream: str = f"JF_{names.namespace}_events"
+        self.waits_stream: str = f"JF_{names.namespace}_waits"
+        self.waits_consumer: str = "waits"
+        self.notice: str = f"{names.prefix}.live.waits"
+        """Where whoever waits first tells the workers that somebody does."""
         self._prefix = f"{names.prefix}.{EVENT}"
+        self._wait = f"{names.prefix}.wait"
+        self._task = f"{names.prefix}.task"
 
     @property
     def all(self) -> str:
@@ -51,6 +61,43 @@ class EventNames:
     def event(self, topic: str, key: str = NO_KEY) -> str:
         """The subject of an event; with a pattern, or ``*`` for the key, a filter."""
         return f"{self._prefix}.{key}.{topic}"
+
+    # --- waits
+
+    @property
+    def all_waits(self) -> str:
+        """What the stream of waits holds."""
+        return f"{self._wait}.>"
+
+    def wait(self, awaited: Awaited, task: str, number: int) -> str:
+        """The subject of one of the waits of a parked turn, whose task has the subject ``task``.
+
+        A topic is one token here: dots are ``=``.
+        """
+        key = ANY_KEY if awaited.key is None else awaited.key
+        kind = "if" if awaited.if_ else "all"
+        return f"{self._wait}.{awaited.topic.replace('.', '=')}.{key}.{task[len(self._task) + 1 :]}.{kind}-{number}"
+
+    def waits_for(self, topic: str, key: str) -> tuple[str, str]:
+        """The waits that an event of a topic, and with the token of its key, may end."""
+        token = topic.replace(".", "=")
+        return f"{self._wait}.{token}.{key}.>", f"{self._wait}.{token}.{ANY_KEY}.>"
+
+    def waits_of_tree(self, root: str) -> str:
+        """Every wait of a root run and its descendants."""
+        return f"{self._wait}.*.*.*.*.{root}.>"
+
+    def task_of_wait(self, subject: str) -> str | None:
+        """Return the subject of the task whose turn waits; None if it is of no wait."""
+        tokens = subject[len(self._wait) + 1 :].split(".")
+        return ".".join([self._task, *tokens[2:-1]]) if len(tokens) == 3 + TASK_TOKENS else None
+
+    @staticmethod
+    def is_conditional(subject: str) -> bool:
+        """Tell whether a wait has conditions."""
+        return last_token(subject).startswith("if-")
+
+    # --- consumers
 
     def filters_of(self, wanted: Iterable[tuple[str, str]]) -> list[str]:
         """Return filters of events by pattern and token of the key, of which no two overlap, as the server needs them.
@@ -66,10 +113,40 @@ class EventNames:
         key, _, topic = subject[len(self._prefix) + 1 :].partition(".")
         return (topic, key) if is_topic(topic) else None
 
+    def key_of(self, subject: str) -> str:
+        """Return the token of the key of an event."""
+        parsed = self.parse(subject)
+        return NO_KEY if parsed is None else parsed[1]
+
+    @staticmethod
+    def written_wait(awaited: Awaited) -> bytes:
+        """Return the body of a wait."""
+        return encode(awaited)
+
+    @staticmethod
+    def read_wait(body: bytes) -> Awaited:
+        """Return what a wait waits for; raises msgspec's DecodeError for what is none."""
+        return msgspec.json.decode(body, type=Awaited)
+
     @staticmethod
     def consumer(workflow: str) -> str:
         """The durable consumer of the events that start runs of a workflow."""
         return f"on={workflow}"
+
+
+SIGNALS: Final = "run"
+"""The first name of the topics of signals; the key of such an event is the id of the run."""
+
+
+def signal_topic(name: str) -> str:
+    """Return the topic of the signals of a name.
+
+    Raises:
+        InvalidInput: it is no name.
+    """
+    if not isinstance(name, str) or not is_topic(f"{SIGNALS}.{name}"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{name!r} is no name of a signal: 1 to 64 of A-Z a-z 0-9 _ -, several with dots between")
+    return f"{SIGNALS}.{name}"
 
 
 def headers_of(message_id: str, key: str | None, metadata: bytes | None, trace: str | None) -> bytes:

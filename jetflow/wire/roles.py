@@ -56,6 +56,7 @@ def _streams(names: Subjects) -> tuple[str, ...]:
         names.workflows_stream,
         OutputNames(names).stream,
         EventNames(names).stream,
+        EventNames(names).waits_stream,
     )
 
 
@@ -66,7 +67,8 @@ def _there(names: Subjects) -> list[str]:
 
 def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
-    optional = (OutputNames(names).stream, EventNames(names).stream)
+    events = EventNames(names)
+    optional = (OutputNames(names).stream, events.stream, events.waits_stream)
     read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
@@ -92,6 +94,7 @@ def _removing(names: Subjects) -> list[str]:
         names.timers_stream,
         names.counters_stream,
         OutputNames(names).stream,
+        EventNames(names).waits_stream,
     )
     return [
         *(f"{_API}.STREAM.PURGE.{stream}" for stream in purged),
@@ -119,6 +122,8 @@ def _worker(names: Subjects) -> list[str]:
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in (*kinds, *KINDS)),
         events.all,
+        events.all_waits,
+        events.notice,
         f"{_API}.CONSUMER.DELETE.{events.stream}.*",  # what was declared, and is not any more
         f"{names.prefix}.who.*",
         f"{names.prefix}.ask.workers",  # `jetflow health`

@@ -98,6 +98,7 @@ class Bodies:
             outputs=await self._inputs.outputs(task, graph),
             errors=await self._inputs.errors(task) if work.is_sequel else (),
             voice=partial(self.voices.of, work),
+            awaiting=self._performer.awaiting,
         )
 
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:

@@ -25,6 +25,7 @@ from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.discovery import Discovery
 from jetflow.worker.errands import Errands
 from jetflow.worker.executor import Executor
+from jetflow.worker.expecting import Expecting
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
@@ -104,6 +105,7 @@ class Services:
             Discovery(session, name, workflows, self.executor.bodies) if options.discoverable else None
         )
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
+        self.expecting: Expecting = Expecting(session, self.deliveries, self.performer, self.counts, options.ack_wait)
         self.errands += [
             errands_of(session, self.deliveries, self.performer, self.counts, one, name, options.ack_wait)
             for one in workflows.values()
@@ -187,6 +189,7 @@ class Services:
         await self.pullers.start()
         for errands in self.errands:
             await errands.start()
+        await self.expecting.start()
         await self._check_may_pull()
         await self.sweeper.start()
         await self.history.start()
@@ -224,13 +227,14 @@ class Services:
         await self.history.stop()
         for errands in self.errands:
             await errands.stop()
+        await self.expecting.stop()
         self.executor.stop()
         await self._finish_running(hurry)
         if self.pool is not None:
             await self.pool.close()
         if self._session.connection.is_connected:
             await self._drain()
-        for errands in self.errands:
+        for errands in (*self.errands, self.expecting.errands):
             await errands.abandon()
         await self.pullers.stop()
         await self.presence.stop()
@@ -279,7 +283,7 @@ class Services:
         try:
             async with asyncio.timeout(self._grace):
                 await self.executor.recorder.drained()
-                for errands in self.errands:
+                for errands in (*self.errands, self.expecting.errands):
                     await errands.drained()
                 await self.pullers.repaired()
         except TimeoutError:

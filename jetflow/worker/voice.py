@@ -23,7 +23,7 @@ from jetflow.engine.output import LARGEST_CHUNK, Bounds, Writing, wait_before_ne
 from jetflow.engine.tasks import Task
 from jetflow.errors import BrokerError, InvalidInput, PayloadTooLarge, StepEnded
 from jetflow.runs import points
-from jetflow.wire.codec import ANY
+from jetflow.wire.codec import written
 from jetflow.wire.output import (
     LOG,
     OUT,
@@ -106,7 +106,7 @@ class Voice:
     async def chunk(self, value: Any) -> None:
         """See `Context.stream`."""
         raw = bytes(value) if isinstance(value, bytes | bytearray) else None
-        body = ANY.named("a chunk").encode_output(value) if raw is None else raw
+        body = written(value, "a chunk") if raw is None else raw
         await self.written_chunk(body, raw is not None)
 
     async def written_chunk(self, body: bytes, is_raw: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 from patience import PATIENCE
 
 import jetflow.sync
-from jetflow import Client, Context, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
+from jetflow import Client, Context, InvalidInput, Retry, UnknownRun, Worker, WorkerOptions, Workflow, workflow
 from jetflow.errors import PayloadTooLarge
 from jetflow.server import NatsServer
 from jetflow.wire.output import OutputNames
@@ -123,13 +123,13 @@ async def test_what_cannot_be_a_chunk_is_an_error_of_the_step(client: Client, wo
         for chunk in (object(), "x" * 300_000):
             try:
                 await ctx.stream(chunk)
-            except (jetflow.InvalidOutput, PayloadTooLarge) as error:
+            except (InvalidInput, PayloadTooLarge) as error:
                 refused.append(type(error).__name__)
         return refused
 
     async with worker([cannot_say]):
         run = await client.trigger(cannot_say)
-        assert await run.result(timeout=PATIENCE) == ["InvalidOutput", "PayloadTooLarge"]
+        assert await run.result(timeout=PATIENCE) == ["InvalidInput", "PayloadTooLarge"]
         assert [chunk async for chunk in run.stream()] == []
 
 
