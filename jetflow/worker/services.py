@@ -37,7 +37,7 @@ from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
-from jetflow.worker.starting import errands_of, withdraw
+from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.waking import WAKING_WINDOW, Waking
 from jetflow.workflow import Step, Workflow
