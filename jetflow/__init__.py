@@ -4,6 +4,7 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.topology import Placement
 from jetflow.children import Child, Children, ChildResult, JoinResult
 from jetflow.client import Client, Run, connect
+from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, all_of, any_of, sleep
 from jetflow.context import Context
 from jetflow.dependencies import Depends
 from jetflow.engine.policies import JoinPolicy
@@ -27,6 +28,7 @@ from jetflow.errors import (
     StepFailed,
     UnknownRun,
     UnknownWorkflow,
+    WaitTimeout,
 )
 from jetflow.server import local_server
 from jetflow.worker import Worker
@@ -34,6 +36,8 @@ from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Step, Workflow, workflow
 
 __all__ = [
+    "AllOf",
+    "AnyOf",
     "Auth",
     "Child",
     "ChildFailed",
@@ -44,6 +48,8 @@ __all__ = [
     "Context",
     "Depends",
     "DepthExceeded",
+    "Event",
+    "Happened",
     "InvalidDeclaration",
     "InvalidInput",
     "InvalidOutput",
@@ -61,14 +67,19 @@ __all__ = [
     "Run",
     "RunBegun",
     "RunFailed",
+    "Signal",
     "Step",
     "StepFailed",
     "UnknownRun",
     "UnknownWorkflow",
+    "WaitTimeout",
     "Worker",
     "WorkerOptions",
     "Workflow",
+    "all_of",
+    "any_of",
     "connect",
     "local_server",
+    "sleep",
     "workflow",
 ]

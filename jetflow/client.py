@@ -17,6 +17,7 @@ from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.delays import forget
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.performer import Performer
+from jetflow.runs.publishing import Publishing
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.scheduling import Schedules
@@ -32,14 +33,14 @@ O_co = TypeVar("O_co", covariant=True)
 _ENTERED: Final = "write `async with jetflow.connect(...) as client:`"
 
 
-class Client(Triggering):
+class Client(Triggering, Publishing):
     """Triggers runs, follows them, and answers what is asked about them (`Queries`). Made by `connect`.
 
     All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
+        Triggering.__init__(self, session)
         self._performer = Performer(session)
 
     @property

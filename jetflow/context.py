@@ -29,19 +29,38 @@ from jetflow.children import (
     groups_of,
     output_of,
 )
+from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, asked_events
+from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, checked_sleep, seconds_of, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure, Outcome
-from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput
+from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeout
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
 O = TypeVar("O")  # noqa: E741
 OUT = TypeVar("OUT")
+T = TypeVar("T")
 
 _ITERATED: Final = ("__iter__", "__aiter__", "__getitem__")
+
+
+class Voice(Protocol):
+    """How a step says something while it runs."""
+
+    async def chunk(self, value: Any) -> None:
+        """Store a chunk."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Store how far the step is."""
+        ...
+
+    def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
+        """Keep a line of its log."""
+        ...
 
 
 class StepHost(Protocol):
@@ -65,6 +84,11 @@ class StepHost(Protocol):
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The root run's metadata."""
+        ...
+
+    @property
+    def voice(self) -> Voice:
+        """What the step says while it runs."""
         ...
 
     def output(self, step: str) -> msgspec.Raw:
@@ -118,6 +142,10 @@ class StepHost(Protocol):
 
     async def sleep(self, sleep: Sleep) -> None:
         """Sleep until an end that is fixed when it is first reached."""
+        ...
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """Wait until each group has come to something."""
         ...
 
     def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
@@ -219,6 +247,37 @@ class Context:
             )
         return await self._host.once(name, function, *args)
 
+    # --- while it runs
+
+    async def stream(self, chunk: Any) -> None:
+        """Store one value for those who read ``run.stream()``, now or later: JSON, or bytes.
+
+        It waits for no reader, and for the broker only where a thousand chunks are under way. Of one step the newest
+        10,000 are kept, for a week. An attempt that is made again, or a turn, streams from its beginning anew: readers
+        can tell, by ``attempt`` and ``turn``.
+
+        Raises:
+            InvalidInput: JSON cannot hold it.
+            PayloadTooLarge: it has more than 256 KiB.
+        """
+        await self._host.voice.chunk(chunk)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tell how far the step is, from 0 to 1, for ``run.progress()``. It never waits; five values a second are kept.
+
+        Raises:
+            InvalidInput: the fraction is none.
+        """
+        self._host.voice.progress(fraction, text)
+
+    def log(self, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Keep a line with the run, for ``run.logs()`` and ``jetflow logs``. It never waits.
+
+        What is logged by ``logging`` is kept as well where the worker has ``keep_logs``. Of one attempt 10,000 lines
+        are kept; what is too much is dropped, and a line says so.
+        """
+        self._host.voice.log(level, str(message), fields=fields)
+
     async def sleep(
         self, duration: float | timedelta | None = None, *, until: datetime | None = None, key: str | None = None
     ) -> None:
@@ -234,6 +293,47 @@ class Context:
             SleepTooLong: what is stored of the run would not be kept for so long.
         """
         await self._host.sleep(asked_sleep(duration, until, key))
+
+    @overload
+    async def wait_for(
+        self, condition: Event[T] | Signal[T], *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> Happened[T]: ...
+    @overload
+    async def wait_for(
+        self, condition: AnyOf, *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> Happened[Any]: ...
+    @overload
+    async def wait_for(
+        self, condition: AllOf, *, timeout: float | timedelta | None = None, name: str | None = None
+    ) -> list[Happened[Any]]: ...
+    async def wait_for(
+        self,
+        condition: Event[Any] | Signal[Any] | AnyOf | AllOf,
+        *,
+        timeout: float | timedelta | None = None,
+        name: str | None = None,
+    ) -> Happened[Any] | list[Happened[Any]]:
+        """Wait for an event, a signal, or several of them, and hold nothing meanwhile.
+
+        The earliest one that was stored since the run began is taken, also one that came before it was waited for; the
+        next wait for the same goes on behind it. What was taken is recorded, and stays so in later turns and attempts.
+        Of `any_of`, the first that comes is returned, and its ``condition`` says which; of `all_of`, all of them in
+        their order. The step is parked, and begins from its top when it goes on: `once` is for what must not be done
+        twice. Waits are told apart by what they wait for, and by their order; ``name`` names one.
+
+        Raises:
+            WaitTimeout: it has not come within ``timeout`` (seconds). That is recorded, too.
+            InvalidInput: the payload does not fit its type; or the condition is none.
+            PayloadTooLarge: the payload is larger than a record may be.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        asked = asked_events(condition, self.run_id, timeout=seconds, name=name)
+        taken = await self._host.wait_for_events([one.group for one in asked])
+        happened = [one.happened(what) for one, what in zip(asked, taken, strict=True)]
+        came = [one for one in happened if one is not None]
+        if len(came) < len(happened):
+            raise WaitTimeout(repr(condition), seconds)
+        return came if isinstance(condition, AllOf) else came[0]
 
     # --- spawning
 

@@ -131,6 +131,11 @@ class JsonFormatter(logging.Formatter):
         return _line(line).decode()
 
 
+def added_to(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a record tells beside what every record does: of its step, and what was given as ``extra``."""
+    return {name: value for name, value in vars(record).items() if name not in _OWN}
+
+
 def _line(line: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(line, enc_hook=str)

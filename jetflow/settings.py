@@ -68,6 +68,7 @@ SETTINGS: Final = (
     Setting("keep_runs", int, "JETFLOW_KEEP_RUNS", "finished root runs that are kept at most", 1_000_000),
     Setting("grace", float, "JETFLOW_GRACE", "seconds that running steps may go on when a worker ends", 30.0),
     Setting("step_processes", int, "JETFLOW_STEP_PROCESSES", 'steps with runs_in="process" at once, else the cores'),
+    Setting("keep_logs", bool, "JETFLOW_KEEP_LOGS", "keep what steps log with their runs, for `jetflow logs`", False),
     Setting("durable", bool, "JETFLOW_DURABLE", "for servers with sync_interval: always", False),
     Setting("replicas", int, "JETFLOW_REPLICAS", "replicas of each stream, when it is made", 1),
     Setting("max_bytes", int, "JETFLOW_MAX_BYTES", "bytes of each stream that refuses what is new, when it is made"),

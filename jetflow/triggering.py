@@ -20,7 +20,9 @@ from jetflow.errors import InvalidInput, RunFailed, UnknownRun
 from jetflow.runs.delays import DelayedRun, debounce_root, is_delayed, read_delayed, reschedule, trigger_later
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
+from jetflow.runs.hearing import Hearing
 from jetflow.runs.located import locate
+from jetflow.runs.publishing import Publishing
 from jetflow.runs.query.queries import Queries
 from jetflow.runs.query.stored import check_id, check_names
 from jetflow.runs.targets import Target, resolve, root_task, trigger_root
@@ -28,6 +30,7 @@ from jetflow.runs.values import with_output
 from jetflow.runs.whens import Begins, Debounce, When, begins
 from jetflow.telemetry.catalogue import TRIGGERED
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.events import PublishedEvent
 from jetflow.workflow import Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -47,7 +50,7 @@ BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of their inputs from which on it is fewer."""
 
 
-class Run(Generic[O_co]):
+class Run(Hearing, Generic[O_co]):
     """A root run, or any run by its id.
 
     ``created`` tells whether the trigger that returned it has made it: one with a key may have found it there. (It is
@@ -58,10 +61,8 @@ class Run(Generic[O_co]):
     def __init__(
         self, session: Session, id: str, codec: Codec[Any], task: Task | None = None, *, created: bool | None = None
     ) -> None:
-        self._session = session
+        super().__init__(session, id, task)
         self._codec = codec
-        self._task = task
-        self.id = id
         self.created: bool | None = created
 
     def __repr__(self) -> str:
@@ -70,6 +71,10 @@ class Run(Generic[O_co]):
     def through(self, client: Triggering) -> Run[O_co]:
         """Return the same run, followed through another client."""
         return Run(client.session, self.id, self._codec, self._task, created=self.created)
+
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to the run, for a step that waits for it: see `Client.signal`."""
+        return await Publishing(self._session).signal(self.id, name, payload, id=id)
 
     async def status(self) -> RunStatus:
         """Return where the run stands.

@@ -15,6 +15,7 @@ import msgspec
 
 from jetflow.engine.graph import START, Graph, Node
 from jetflow.engine.identity import check_name
+from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
@@ -23,6 +24,7 @@ from jetflow.errors import InvalidDeclaration, InvalidInput
 from jetflow.kinds import is_untyped, shown, takes
 from jetflow.signature import named_like
 from jetflow.step import RunsIn, Step, StepDecorator, checked_positive, checked_retry
+from jetflow.subscriptions import Subscription
 from jetflow.wire.codec import ANY, Codec, OutputsByStep
 from jetflow.wire.records import Declaration
 
@@ -135,6 +137,7 @@ class Workflow(Generic[I, O]):
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
+        self.subscriptions: list[Subscription] = []
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
         self._output: Codec[Any] | None = None if output is None else Codec(output, f"output of workflow {name!r}")
 
@@ -219,11 +222,27 @@ class Workflow(Generic[I, O]):
         if self.failure_step is not None:
             raise InvalidDeclaration(f"workflow {self.name!r} has an on_failure step already")
         name = named_like(function, f"the on_failure step of workflow {self.name!r}")
-        self._check_open(name)
+        self._check_open(f"step {name!r}")
         step: Step[..., Any, Any] = Step(self.name, self._plain(function), name=name, retry=self.retry)
         self._check_input(step)
         self.failure_step = step
         return step
+
+    def on(self, topic: str, *, key: str | None = None, if_: Iterable[Condition] | None = None) -> Subscription:
+        """Have each event of a topic start one run, whose input is the event's payload.
+
+        In ``topic``, ``*`` stands for any one of its names, and a last ``>`` for all that follow. With ``key``, only
+        events with that key. ``if_`` is conditions on the payload that all have to hold, as
+        ``[["amount", ">", 10], ["user.country", "in", ["de", "fr"]]]``; as a decorator it takes a function of the
+        payload that decides further. Several of one workflow start no second run for one event.
+
+        Raises:
+            InvalidDeclaration: the topic, the key or a condition is none, or the workflow is in use already.
+        """
+        self._check_open(f"on({topic!r})")
+        subscription = Subscription(self.name, topic, key=key, if_=if_)
+        self.subscriptions.append(subscription)
+        return subscription
 
     def _upstream(self, upstream: Step[..., Any, Any] | str) -> str:
         if isinstance(upstream, Step):
@@ -236,14 +255,14 @@ class Workflow(Generic[I, O]):
             )
         return check_name("upstream step name", upstream)
 
-    def _check_open(self, step: str) -> None:
+    def _check_open(self, declared: str) -> None:
         if "graph" in self.__dict__:
             raise InvalidDeclaration(
-                f"workflow {self.name!r} is in use already: declare step {step!r} before workers or clients do"
+                f"workflow {self.name!r} is in use already: declare {declared} before workers or clients do"
             )
 
     def _add(self, step: Step[..., Any, Any]) -> None:
-        self._check_open(step.name)
+        self._check_open(f"step {step.name!r}")
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
@@ -319,6 +338,7 @@ class Workflow(Generic[I, O]):
             input=msgspec.Raw(self.input.schema),
             output=msgspec.Raw(self.output.schema),
             steps={step.name: step.declared for step in self.all_steps},
+            on=tuple(one.declared for one in self.subscriptions),
         )
 
     @property

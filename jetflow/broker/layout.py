@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
+from jetflow.broker.optional import ensure_event_consumer, ensure_waits_consumer, optional_streams_of
 from jetflow.broker.topology import (
     Retention,
     ensure_due_consumer,
@@ -21,9 +22,12 @@ from jetflow.broker.topology import (
     found,
     layout_of,
     make_stream,
+    optional_names,
     streams_of,
 )
 from jetflow.errors import BrokerError, BrokerRefused
+from jetflow.wire.events import EventNames
+from jetflow.wire.records import DeclaredEvent
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
 _CHOSEN: Final = frozenset({"name", "storage", "max_age", "max_bytes", "num_replicas", "placement", "duplicate_window"})
@@ -65,8 +69,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int | None = None
 
 
-async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
+async def changes_of(
+    connection: Connection, names: Subjects, wanted: Wanted | None = None, *, needs_all: bool = False
+) -> list[Difference]:
     """Return in what the streams differ from what they have to be, and from what is wanted.
+
+    A stream that a namespace may do without need not be there, unless it ``needs_all``.
 
     Raises:
         BrokerError: they are of another edition of the wire format.
@@ -74,7 +82,9 @@ async def changes_of(connection: Connection, names: Subjects, wanted: Wanted | N
     """
     wanted = wanted or Wanted()
     per_stream = await asyncio.gather(*(_changes(connection, config, wanted) for config in _configs(names, wanted)))
-    return [change for changes in per_stream for change in changes]
+    optional = () if needs_all else optional_names(names)
+    found = (change for changes in per_stream for change in changes)
+    return [change for change in found if change.setting or change.stream not in optional]
 
 
 async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None = None) -> list[Difference]:
@@ -98,7 +108,8 @@ async def set_up(connection: Connection, names: Subjects, wanted: Wanted | None 
 
 def _configs(names: Subjects, wanted: Wanted) -> list[dict[str, Any]]:
     retention = Retention(replicas=wanted.replicas or 1, max_bytes=wanted.max_bytes)
-    return [retention.applied(config) for config in streams_of(names, retention)]
+    streams = streams_of(names, retention) + optional_streams_of(names, retention)
+    return [retention.applied(config) for config in streams]
 
 
 async def _made(connection: Connection, config: dict[str, Any]) -> list[Difference]:
@@ -175,17 +186,29 @@ class StepConsumer(msgspec.Struct, frozen=True):
     max_running: int | None = None
 
 
-async def missing_consumers(connection: Connection, names: Subjects, steps: Sequence[StepConsumer]) -> list[Difference]:
+class EventsConsumer(msgspec.Struct, frozen=True):
+    """The consumer of the events that start runs of a workflow."""
+
+    workflow: str
+    on: tuple[DeclaredEvent, ...]
+
+
+async def missing_consumers(
+    connection: Connection, names: Subjects, steps: Sequence[StepConsumer], events: Sequence[EventsConsumer] = ()
+) -> list[Difference]:
     """Return which consumers do not exist, or hold back another number of tasks: of these steps, and of all workers.
 
     Raises:
         PermissionDenied: this user may not ask.
     """
     changes: list[Difference] = []
+    of_events = EventNames(names)
     wanted = [
         *((names.tasks_stream, names.consumer(one.workflow, one.step), one.max_running or -1) for one in steps),
         (names.inbox_stream, names.inbox_consumer, -1),
         (names.timers_stream, names.due_consumer, -1),
+        (of_events.stream, of_events.waits_consumer, -1),
+        *((of_events.stream, of_events.consumer(one.workflow), -1) for one in events),
     ]
     for stream, consumer, most in wanted:
         there = await found(connection, f"CONSUMER.INFO.{stream}.{consumer}")
@@ -198,18 +221,26 @@ async def missing_consumers(connection: Connection, names: Subjects, steps: Sequ
 
 
 async def set_up_consumers(
-    connection: Connection, names: Subjects, steps: Sequence[StepConsumer], *, ack_wait: float
+    connection: Connection,
+    names: Subjects,
+    steps: Sequence[StepConsumer],
+    events: Sequence[EventsConsumer] = (),
+    *,
+    ack_wait: float,
 ) -> list[Difference]:
     """Make the consumers that workers of these steps pull, and return those that were missing or have changed.
 
     Raises:
         PermissionDenied: this user may not make or change one.
     """
-    changes = await missing_consumers(connection, names, steps)
+    changes = await missing_consumers(connection, names, steps, events)
     for one in steps:
         await ensure_step_consumer(
             connection, names, one.workflow, one.step, ack_wait=ack_wait, max_running=one.max_running
         )
     await ensure_inbox_consumer(connection, names, ack_wait=ack_wait)
     await ensure_due_consumer(connection, names, ack_wait=ack_wait)
+    await ensure_waits_consumer(connection, names, ack_wait=ack_wait)
+    for one in events:
+        await ensure_event_consumer(connection, names, one.workflow, one.on, ack_wait=ack_wait)
     return changes

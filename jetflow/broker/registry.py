@@ -39,25 +39,34 @@ class Registry:
         """Remember a graph under the version that its declaration gives: only jetflow's own are digests of it."""
         self._graphs[declaration.graph.workflow, declaration.version] = declaration.graph
 
-    async def declare(self, declaration: Declaration) -> None:
-        """Make a declaration the newest of its workflow, if it differs from the one that is."""
+    async def declare(self, declaration: Declaration) -> bool:
+        """Make a declaration the newest of its workflow, if it differs from the one that is.
+
+        Returns whether the one before had events start runs, and this one has none do so.
+        """
         name = declaration.graph.workflow
         await self._store_version(declaration)
         stored = await self._store.leader_last(self._names.workflows_stream, self._names.workflow(name))
         body = encode(declaration)
         if stored is None or stored.body != body:
-            self._tell_of_replaced(declaration, stored)
+            before = self._replaced(declaration, stored)
             await self._publisher.store(self._names.workflow(name), body)
+            return before is not None and bool(before.on) and not declaration.on
+        return False
 
-    def _tell_of_replaced(self, declaration: Declaration, stored: Stored | None) -> None:
-        """Log that another version is the newest from now on: new runs begin with it, on every worker that has it."""
+    def _replaced(self, declaration: Declaration, stored: Stored | None) -> Declaration | None:
+        """Return the declaration that is replaced, if it can be read.
+
+        Log that another version is the newest from now on: new runs begin with it, on every worker that has it.
+        """
         try:
-            before = declaration.version if stored is None else decode_declaration(stored.body).version
+            before = None if stored is None else decode_declaration(stored.body)
         except MalformedRecord:
-            return
-        if before != declaration.version:
+            return None
+        if before is not None and before.version != declaration.version:
             name = declaration.graph.workflow
-            _log.info("workflow %r: version %s replaces %s", name, declaration.version, before)
+            _log.info("workflow %r: version %s replaces %s", name, declaration.version, before.version)
+        return before
 
     async def ensure(self, declaration: Declaration, *, timeout: float | None = None) -> None:
         """Store a graph for a run to be pinned to. What the newest declaration is stays for workers to say.

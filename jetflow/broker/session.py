@@ -11,6 +11,7 @@ from jetflow.broker.connection import Connection
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.holders import Holders
 from jetflow.broker.ingest import Ingest
+from jetflow.broker.optional import OptionalStreams
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.registry import Registry
 from jetflow.broker.store import Store
@@ -21,7 +22,14 @@ from jetflow.wire.subjects import Subjects
 class Session:
     """Everything that clients and workers need of the broker, for one namespace."""
 
-    def __init__(self, connection: Connection, names: Subjects, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        names: Subjects,
+        *,
+        durable: bool = False,
+        retention: Retention | None = None,
+    ) -> None:
         self._atomic = AtomicBatches(connection) if durable else None
         self._closed = False
         self._together: AtomicBatches | None = None
@@ -40,6 +48,7 @@ class Session:
         self.registry: Registry = Registry(self.store, self.publisher, names)
         self.attendance: Attendance = Attendance(connection, names)
         self.holders: Holders = Holders(connection, names)
+        self.optional: OptionalStreams = OptionalStreams(connection, names, retention or Retention())
 
     @classmethod
     async def open(
@@ -67,7 +76,7 @@ class Session:
         """
         names = Subjects(namespace)
         connection = await Connection.open(server, timeout=timeout, patient=patient)
-        session = cls(connection, names, durable=durable)
+        session = cls(connection, names, durable=durable, retention=retention)
         try:
             if ensure:
                 session.takes_large = await ensure_streams(connection, names, retention or Retention())

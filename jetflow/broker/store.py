@@ -91,6 +91,34 @@ class Store:
             raise
         return _from_leader(answer["message"])
 
+    async def leader_next(self, stream: str, subject: str, after: int, since: float | None = None) -> Stored | None:
+        """Return the first message of a filter behind a sequence, or stored from ``since`` on, as the leader has it."""
+        request: dict[str, Any] = {"next_by_subj": subject}
+        if since is None:
+            request["seq"] = after + 1
+        else:
+            request["start_time"] = written(since)
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{stream}", request)
+        except BrokerRefused as error:
+            if error.err_code == _NOT_FOUND:
+                return None
+            raise
+        return _from_leader(answer["message"])
+
+    async def leader_listed(self, stream: str, subject: str) -> tuple[int, list[str]]:
+        """Return the subjects of the filter that hold a message, and the sequence up to which they were looked at."""
+        last, listed = 0, list[str]()
+        while True:
+            answer = await self._connection.api(
+                f"STREAM.INFO.{stream}", {"subjects_filter": subject, "offset": len(listed)}, timeout=60
+            )
+            page: dict[str, int] = answer["state"].get("subjects") or {}
+            last = last or int(answer["state"]["last_seq"])
+            listed += page
+            if not page or len(listed) >= int(answer.get("total", 0)):
+                return last, listed
+
     async def leader_at(self, stream: str, sequence: int) -> Stored | None:
         """Return the message of one sequence, as the leader has it."""
         try:

@@ -16,6 +16,8 @@ import msgspec
 from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
+from jetflow.wire.events import EventNames
+from jetflow.wire.output import OutputNames
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
 DUPLICATE_WINDOW: Final = 120.0
@@ -83,9 +85,9 @@ async def ensure_streams(connection: Connection, names: Subjects, retention: Ret
     """
     streams = {stream["name"]: retention.applied(stream) for stream in streams_of(names, retention)}
     values = streams.pop(names.values_stream)
-    await asyncio.gather(*(_ensure_stream(connection, stream) for stream in streams.values()))
+    await asyncio.gather(*(ensure_stream(connection, stream) for stream in streams.values()))
     try:
-        await _ensure_stream(connection, values)
+        await ensure_stream(connection, values)
     except BrokerRefused as error:
         if error.err_code != _TOO_MANY_STREAMS:
             raise
@@ -187,7 +189,13 @@ def _republish(subjects: tuple[str, str]) -> dict[str, str]:
     return {"src": source, "dest": destination}
 
 
-async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+async def ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+    """Make a stream that does not exist, and check one that does.
+
+    Raises:
+        BrokerRefused, PermissionDenied: it cannot be made, or not by this user.
+        BrokerError: one that exists is of another edition of the wire format, or of somebody else.
+    """
     name: str = config["name"]
     there = await found(connection, f"STREAM.INFO.{name}")
     if there is None:
@@ -250,6 +258,12 @@ def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
     return set(needs or ()) <= set(has or ())
 
 
+def optional_names(names: Subjects) -> tuple[str, ...]:
+    """Return the names of the streams that a namespace may do without: see `jetflow.broker.optional`."""
+    events = EventNames(names)
+    return OutputNames(names).stream, events.stream, events.waits_stream
+
+
 async def delete_streams(connection: Connection, names: Subjects) -> None:
     """Delete a namespace with all that it holds."""
     for stream in (
@@ -260,6 +274,7 @@ async def delete_streams(connection: Connection, names: Subjects) -> None:
         names.workflows_stream,
         names.values_stream,
         names.timers_stream,
+        *optional_names(names),
     ):
         try:
             await connection.api(f"STREAM.DELETE.{stream}")
@@ -283,7 +298,7 @@ async def ensure_step_consumer(
     ``max_running`` is ``max_ack_pending``; without one it is unlimited, for a finite limit would deadlock trees whose
     parents and children share a consumer. A step that is not declared here keeps what another version of it has.
     """
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection,
         names.tasks_stream,
         names.consumer(workflow, step),
@@ -296,7 +311,7 @@ async def ensure_step_consumer(
 
 async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what comes from outside. ``ack_wait`` is seconds."""
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection,
         names.inbox_stream,
         names.inbox_consumer,
@@ -308,32 +323,35 @@ async def ensure_inbox_consumer(connection: Connection, names: Subjects, *, ack_
 
 async def ensure_due_consumer(connection: Connection, names: Subjects, *, ack_wait: float) -> Consumer:
     """Make or update the consumer of what timers have become. ``ack_wait`` is seconds."""
-    return await _ensure_consumer(
+    return await ensure_consumer(
         connection, names.timers_stream, names.due_consumer, names.all_due, ack_wait=ack_wait, max_ack_pending=-1
     )
 
 
-async def _ensure_consumer(
+async def ensure_consumer(
     connection: Connection,
     stream: str,
     name: str,
-    subject: str,
+    subject: str | list[str],
     *,
     ack_wait: float,
     max_ack_pending: int,
     is_declared: bool = True,
+    deliver_policy: str = "all",
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
-    them alive by what it was when they started. With a ``backoff`` the server has the first pause of it stand there.
+    them alive by what it was when they started. Several filters are those of whoever asked last. With a ``backoff``
+    the server has the first pause of it stand there.
     """
+    filtered = {"filter_subject": subject} if isinstance(subject, str) else {"filter_subjects": sorted(subject)}
     config: dict[str, Any] = {
         "durable_name": name,
         "name": name,
-        "filter_subject": subject,
+        **filtered,
         "ack_policy": "explicit",
-        "deliver_policy": "all",
+        "deliver_policy": deliver_policy,
         "ack_wait": int(ack_wait * SECOND),
         "max_ack_pending": max_ack_pending,
         "max_deliver": -1,
@@ -344,11 +362,13 @@ async def _ensure_consumer(
     if answer is not None:
         there: dict[str, Any] = answer["config"]
         longest = there["ack_wait"] if there.get("backoff") else max(there["ack_wait"], config["ack_wait"])
-        config = there | {"ack_wait": longest} | ({"max_ack_pending": max_ack_pending} if is_declared else {})
+        chosen = filtered if isinstance(subject, list) else {}
+        config = there | {"ack_wait": longest} | chosen | ({"max_ack_pending": max_ack_pending} if is_declared else {})
     if answer is None or config != answer["config"]:
         request = {"stream_name": stream, "config": config}
+        of = f".{subject}" if isinstance(subject, str) else ""
         try:
-            answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", request)
+            answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}{of}", request)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=needed) from None
     return Consumer(seconds_of(answer["created"]), _shortest_wait(answer["config"]))

@@ -24,12 +24,15 @@ from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
 from jetflow.cli.graph import graph, workflows
 from jetflow.cli.health import health
+from jetflow.cli.logs import logs
 from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
+from jetflow.cli.publish import publish
 from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
 from jetflow.cli.setup import setup
 from jetflow.cli.show import show
+from jetflow.cli.signal import signal
 from jetflow.cli.top import top
 from jetflow.cli.trigger import trigger
 from jetflow.cli.users import users
@@ -52,7 +55,10 @@ app: Final[App] = App(
 app.command(new, usage="Usage: jetflow new DIRECTORY")
 app.command(worker, usage="Usage: jetflow worker MODULE[:OBJECT]... [OPTIONS]")
 app.command(trigger, usage="Usage: jetflow trigger NAME [INPUT] [OPTIONS]")
+app.command(publish, usage="Usage: jetflow publish TOPIC [PAYLOAD] [OPTIONS]")
+app.command(signal, usage="Usage: jetflow signal RUN NAME [PAYLOAD] [OPTIONS]")
 app.command(show, usage="Usage: jetflow show RUN [OPTIONS]")
+app.command(logs, usage="Usage: jetflow logs RUN [OPTIONS]")
 app.command(watch, usage="Usage: jetflow watch RUN [OPTIONS]")
 app.command(list_runs, name="list", usage="Usage: jetflow list [OPTIONS]")
 app.command(errors, usage="Usage: jetflow errors [RUN] [OPTIONS]")

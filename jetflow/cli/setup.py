@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from jetflow.broker.connection import Connection
 from jetflow.broker.layout import (
     Difference,
+    EventsConsumer,
     StepConsumer,
     Wanted,
     changes_of,
@@ -25,6 +26,7 @@ from jetflow.cli.loading import load_workflows
 from jetflow.cli.options import FLAG, AsJson, UsageError
 from jetflow.cli.place import Place
 from jetflow.settings import value_of
+from jetflow.wire.events import EventNames
 from jetflow.wire.subjects import Subjects
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Workflow
@@ -54,38 +56,46 @@ def setup(
     for name, value in (("replicas", replicas), ("max-bytes", max_bytes), ("ack-wait", ack_wait)):
         if value is not None and value <= 0:
             raise UsageError(f"--{name} is {value}: it must be above 0")
-    steps = _consumed(load_workflows(targets)) if targets else None
-    changes = loop.run(_apply(place, Wanted(replicas=replicas, max_bytes=max_bytes), steps, ack_wait, check=check))
+    consumed = _consumed(load_workflows(targets)) if targets else None
+    changes = loop.run(_apply(place, Wanted(replicas=replicas, max_bytes=max_bytes), consumed, ack_wait, check=check))
     _print(changes, check=check, as_json=as_json)
     return 1 if (check and changes) or any(change.refused for change in changes) else 0
 
 
 async def _apply(
-    place: Place, wanted: Wanted, steps: Sequence[StepConsumer] | None, ack_wait: float, *, check: bool
+    place: Place, wanted: Wanted, consumed: Consumed | None, ack_wait: float, *, check: bool
 ) -> list[Difference]:
     names = Subjects(value_of("namespace", place.namespace))
     async with await Connection.open(place.access()) as connection:
         if check:
-            changes = await changes_of(connection, names, wanted)
+            changes = await changes_of(connection, names, wanted, needs_all=True)
             absent = {change.stream for change in changes if not change.setting}
-            if steps is None:
+            if consumed is None:
                 return changes
-            if absent & {names.tasks_stream, names.inbox_stream, names.timers_stream}:
+            events = EventNames(names).stream
+            if absent & {names.tasks_stream, names.inbox_stream, names.timers_stream, events}:
                 return changes  # consumers are those of streams
-            return changes + await missing_consumers(connection, names, steps)
+            return changes + await missing_consumers(connection, names, consumed.steps, consumed.events)
         changes = await set_up(connection, names, wanted)
-        if steps is not None and not any(change.refused for change in changes):
-            changes += await set_up_consumers(connection, names, steps, ack_wait=ack_wait)
+        if consumed is not None and not any(change.refused for change in changes):
+            changes += await set_up_consumers(connection, names, consumed.steps, consumed.events, ack_wait=ack_wait)
         return changes
 
 
-def _consumed(workflows: Sequence[Workflow[Any, Any]]) -> list[StepConsumer]:
+class Consumed(NamedTuple):
+    """Whose consumers are made."""
+
+    steps: list[StepConsumer]
+    events: list[EventsConsumer]
+
+
+def _consumed(workflows: Sequence[Workflow[Any, Any]]) -> Consumed:
     found: list[StepConsumer] = []
     for workflow in workflows:
         for name in workflow.consumed_steps:
             step = workflow.find_step(name)
             found.append(StepConsumer(workflow.name, name, None if step is None else step.max_running))
-    return found
+    return Consumed(found, [EventsConsumer(one.name, one.declaration.on) for one in workflows if one.subscriptions])
 
 
 def _print(changes: Sequence[Difference], *, check: bool, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from jetflow.cli.workers import running_of
 from jetflow.runs.query.cursors import is_cursor
 from jetflow.runs.query.rows import ErrorGroups, RunningRow, Tree
 from jetflow.runs.trace import RunTrace
+from jetflow.wire.output import Progress
 
 
 @Parameter(name="*")
@@ -57,6 +58,7 @@ class Shown(NamedTuple):
     errors: ErrorGroups | None
     running: list[RunningRow] | None
     tree: Tree | None
+    progress: dict[str, Progress]
 
 
 def show(
@@ -94,11 +96,14 @@ def show(
                 trace = msgspec.structs.replace(trace, children=found.items, next_page=found.next)
             groups = await client.errors(run) if errors else None
             held = await client.running(run, stack=True) if stack else None
-            return Shown(trace, groups, held, await client.tree(run) if tree else None)
+            progress = await client.run(run).progress()
+            return Shown(trace, groups, held, await client.tree(run) if tree else None, progress)
 
     shown = loop.run(ask())
     if as_json:
-        more = {"errors_of_children": shown.errors, "running": shown.running, "tree": shown.tree}
+        more: dict[str, Any] = {"errors_of_children": shown.errors, "running": shown.running, "tree": shown.tree}
+        if shown.progress:
+            more["progress"] = shown.progress
         told = {name: msgspec.to_builtins(value) for name, value in more.items() if value is not None}
         print_json(msgspec.to_builtins(shown.trace) | told)
     else:
@@ -108,6 +113,9 @@ def show(
 
 def _page_of(shown: Shown, chosen: Chosen, *, verbose: bool) -> RenderableType:
     parts: list[RenderableType] = [page_of(shown.trace, verbose=verbose, chosen=chosen.arguments())]
+    if shown.progress:
+        lines = (f"{step}: {told.fraction:.0%} {told.text}".rstrip() for step, told in shown.progress.items())
+        parts += [Text(), Text("\n".join(lines))]
     if shown.tree is not None:
         parts += [Text(), tree_of(shown.tree)]
     if shown.errors is not None:

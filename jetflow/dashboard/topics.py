@@ -12,6 +12,7 @@ import msgspec
 
 from jetflow.client import Client
 from jetflow.dashboard.detail import read_trace
+from jetflow.dashboard.hearing import Hearing
 from jetflow.dashboard.overview import Overview, read_overview
 from jetflow.dashboard.problems import Problem
 from jetflow.runs.query.rows import RunTotals
@@ -125,4 +126,8 @@ _PLAIN: Final[dict[str, Source]] = {
     "runs": _roots,
 }
 
-_OF_RUNS: Final[dict[str, Callable[[Client, str], AsyncGenerator[Any]]]] = {"run": _run, "totals": _totals}
+_OF_RUNS: Final[dict[str, Callable[[Client, str], AsyncGenerator[Any]]]] = {
+    "run": _run,
+    "totals": _totals,
+    "said": lambda client, run_id: Hearing(client, run_id).states(),
+}

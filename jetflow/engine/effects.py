@@ -105,6 +105,16 @@ class Arm(msgspec.Struct, frozen=True, gc=False):
     record: JoinRecord
 
 
+class Stand(msgspec.Struct, frozen=True, gc=False):
+    """Store the waits of a parked step for events, then look whether one of them is stored.
+
+    Result: True if one is, so that the step need not wait for it.
+    """
+
+    task: Task
+    record: JoinRecord
+
+
 class Disarm(msgspec.Struct, frozen=True, gc=False):
     """Remove the timer of a turn that was woken before. Result: None."""
 
@@ -178,6 +188,7 @@ Effect: TypeAlias = (
     | StoreJoin
     | Arm
     | Disarm
+    | Stand
     | Count
     | Look
     | CancelRun

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from jetflow.engine.awaiting import Awaited
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NULL, Failure, Outcome, Status, StepAddress
 
@@ -43,9 +44,9 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     where nothing else can be stored). A record that is too large for a message is kept as a value, and ``whole`` is
     its reference.
 
-    A parked step goes on at ``until``, too (seconds since the epoch), whatever has ended by then; its next turn counts
-    ``tried`` attempts as made. A step that failed is sealed as well if it may have spawned children: it needs none of
-    them, and ``status`` and ``error`` say how it ends.
+    A parked step goes on when an event comes that it ``waits`` for, and at ``until`` (seconds since the epoch),
+    whatever has ended by then; its next turn counts ``tried`` attempts as made. A step that failed is sealed as well if
+    it may have spawned children: it needs none of them, and ``status`` and ``error`` say how it ends.
     """
 
     kind: Literal["sealed", "parked"]
@@ -64,6 +65,7 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     output: msgspec.Raw = NULL
     value: str | None = None
     until: float | None = None
+    waits: tuple[Awaited, ...] = ()
     tried: int = 0
     attempt: int = 1
     started: float = 0.0

@@ -31,6 +31,7 @@ from jetflow.engine.effects import (
     Procedure,
     ReadEnded,
     ReadSteps,
+    Stand,
     Start,
     StoreAttempt,
     StoreJoin,
@@ -144,8 +145,9 @@ def postpone(task: Task, delivery: int, tried: Attempt, record: JoinRecord) -> P
 
 
 def await_wakers(task: Task, record: JoinRecord) -> Procedure:
-    """Arm the timer of a step whose join record is stored, and count its children."""
-    if record.until is not None and (yield Arm(task, record)):
+    """Arm the timer of a step whose join record is stored, store its waits, and count its children."""
+    due = record.until is not None and (yield Arm(task, record))
+    if due or (record.waits and (yield Stand(task, record))):
         yield from wake(task, record.tried)
     elif record.counted:
         yield from count_seal(task, record)

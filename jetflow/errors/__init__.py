@@ -58,6 +58,7 @@ from jetflow.errors.outcomes import (
     StepTimeout,
     UnknownStep,
     UnknownVersion,
+    WaitTimeout,
 )
 from jetflow.errors.root import (
     JetflowError,
@@ -111,5 +112,6 @@ __all__ = [
     "UnknownStep",
     "UnknownVersion",
     "UnknownWorkflow",
+    "WaitTimeout",
     "WrongEventLoop",
 ]

@@ -150,6 +150,16 @@ class ProcessDied(JetflowError, RuntimeError):
         self.out_of_memory = out_of_memory
 
 
+class WaitTimeout(JetflowError, TimeoutError):
+    """What a step waited for has not come in time. ``conditions`` says what that was."""
+
+    def __init__(self, conditions: str, seconds: float | None) -> None:
+        told = "in time" if seconds is None else f"within {seconds:g} s"
+        super().__init__(f"{conditions} has not come {told}: catch WaitTimeout, or put sleep(...) into any_of(...)")
+        self.conditions = conditions
+        self.seconds = seconds
+
+
 class StepEnded(JetflowError):
     """A step's context was used after the step had ended: what it spawned then would belong to nobody."""
 

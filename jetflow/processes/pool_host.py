@@ -21,6 +21,7 @@ import msgspec
 
 from jetflow import forks
 from jetflow.children import ChildGroup
+from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
@@ -28,6 +29,7 @@ from jetflow.engine.tasks import Failure, Outcome
 from jetflow.errors import ForkedProcess, StepEnded
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
+from jetflow.processes.pool_voice import PoolVoice
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow, checked_workflow
@@ -54,6 +56,7 @@ class PoolHost:
         self._link = link
         self._call = call
         self._groups: list[ChildGroup] = []
+        self._voice = PoolVoice(call.number, self._ask, link.send)
         self._over = False
         self._born = forks.generation()
         self.run_id: str = call.run
@@ -72,6 +75,12 @@ class PoolHost:
         """See `Context.metadata`."""
         metadata = self._call.metadata
         return MappingProxyType({} if metadata is None else msgspec.json.decode(metadata))
+
+    @property
+    def voice(self) -> PoolVoice:
+        """See `Context.stream`, `Context.progress` and `Context.log`."""
+        self._check_open()
+        return self._voice
 
     def output(self, step: str) -> msgspec.Raw:
         """See `Context.output`."""
@@ -138,6 +147,11 @@ class PoolHost:
     async def sleep(self, sleep: Sleep) -> None:
         """See `Context.sleep`."""
         await self._ask("sleep", sleep.seconds, sleep.until, sleep.key)
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """See `Context.wait_for`."""
+        taken: list[bytes] = await self._ask("events", [msgspec.to_builtins(group) for group in groups])
+        return [msgspec.json.decode(one, type=Taken) for one in taken]
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import copy_context
 from itertools import count
@@ -11,17 +12,48 @@ from typing import Any, Protocol
 import msgspec
 
 from jetflow.context import StepHost
+from jetflow.engine.awaiting import Group
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
+from jetflow.errors import JetflowError
 from jetflow.processes.pool_errors import crossed
-from jetflow.processes.pool_messages import Answer, Ask, Refused
+from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.wire.records import encode
 from jetflow.workflow import Workflow
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class ToldVoice(Protocol):
+    """What a step says that runs in a process, as the worker stores it."""
+
+    async def written_chunk(self, body: bytes, is_raw: bool) -> None:
+        """Store a chunk that is written already."""
+        ...
+
+    async def chunk(self, value: Any) -> None:
+        """See `Context.stream`."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `Context.progress`."""
+        ...
+
+    def log(
+        self, level: str, message: str, *, fields: Mapping[str, Any] | None = None, at: float | None = None
+    ) -> None:
+        """See `Context.log`."""
+        ...
 
 
 class Host(StepHost, Protocol):
     """What has to be answered in the worker for a step that runs in a process."""
+
+    @property
+    def voice(self) -> ToldVoice:
+        """What the step says while it runs."""
+        ...
 
     async def recorded(self, name: str) -> bytes | None:
         """The value that is recorded once, if it is."""
@@ -56,6 +88,8 @@ class Hosting:
             "open": self._open,
             "next": self._next,
             "shut": self._shut,
+            "chunk": self._chunk,
+            "events": self._events,
         }
 
     def ask(self, asked: Ask) -> None:
@@ -63,6 +97,17 @@ class Hosting:
         task = asyncio.get_running_loop().create_task(self._answer(asked), context=self._context)
         self._answering[asked.ask] = task
         task.add_done_callback(lambda _: self._answering.pop(asked.ask, None))
+
+    def hear(self, spoken: Spoken) -> None:
+        """Take what the step says while it runs."""
+        try:
+            if spoken.what == "progress":
+                self._host.voice.progress(*spoken.given)
+            else:
+                level, message, fields, at = spoken.given
+                self._host.voice.log(level, message, fields=fields, at=at)
+        except JetflowError as error:  # it has ended meanwhile: nobody waits for an answer
+            _log.debug("what a step says in a process is not kept: %s", error)
 
     def drop(self, number: int) -> None:
         """Stop to answer one."""
@@ -117,8 +162,15 @@ class Hosting:
         ended = [(child, encode(outcome)) for child, outcome in decided.ended.items()]
         return ended, b"".join(decided.open), decided.met
 
+    async def _chunk(self, body: bytes, is_raw: bool) -> None:
+        await self._host.voice.written_chunk(body, is_raw)
+
     async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
         await self._host.sleep(Sleep(seconds, until, key))
+
+    async def _events(self, groups: list[dict[str, Any]]) -> list[bytes]:
+        taken = await self._host.wait_for_events([msgspec.convert(group, Group) for group in groups])
+        return [encode(one) for one in taken]
 
     async def _open(self, what: str, of: Any) -> int:
         number = next(self._numbers)

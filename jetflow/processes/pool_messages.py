@@ -119,8 +119,16 @@ class Logged(msgspec.Struct, tag="logged", frozen=True):
     record: dict[str, Any]
 
 
+class Spoken(msgspec.Struct, tag="spoken", frozen=True):
+    """What a step says while it runs, in the call of that number: its progress, or a log line. It has no answer."""
+
+    call: int
+    what: str
+    given: list[Any]
+
+
 ToChild: TypeAlias = Prepare | Call | Answer | Refused | End
-ToWorker: TypeAlias = Ready | Began | Ask | Drop | Returned | Raised | Logged
+ToWorker: TypeAlias = Ready | Began | Ask | Drop | Returned | Raised | Logged | Spoken
 
 _encode = msgspec.msgpack.Encoder().encode
 read_by_child: Callable[[bytes], ToChild] = msgspec.msgpack.Decoder(ToChild).decode

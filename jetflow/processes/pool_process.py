@@ -37,6 +37,7 @@ from jetflow.processes.pool_messages import (
     Ready,
     Refused,
     Returned,
+    Spoken,
     ToChild,
     ToWorker,
     framed,
@@ -228,6 +229,8 @@ class PoolProcess:
         elif isinstance(message, Drop):
             if self._hosting is not None:
                 self._hosting.drop(message.ask)
+        elif isinstance(message, Spoken):
+            self._on_spoken(message)
         elif isinstance(message, Logged):
             pool_logging.hand_on(message)
         elif not self._ready.done():
@@ -240,6 +243,10 @@ class PoolProcess:
             self.send(Refused(message.ask, crossed(error)))
         else:
             hosting.ask(message)
+
+    def _on_spoken(self, message: Spoken) -> None:
+        if self._call is not None and self._hosting is not None and self._call.number == message.call:
+            self._hosting.hear(message)
 
     def _settle(self, output: bytes | None, error: BaseException | None) -> None:
         result = self._result

@@ -22,6 +22,8 @@ from jetflow.runs import points
 from jetflow.runs.cancelling import purge
 from jetflow.runs.marks import DELETED
 from jetflow.runs.tasks import find_first_task
+from jetflow.wire.events import EventNames
+from jetflow.wire.output import OutputNames
 
 PURGED_AT_ONCE: Final = 5000
 """Messages of a tree that one purge removes at most: 200,000 at once held up writers for 166 ms."""
@@ -71,8 +73,12 @@ async def streams_in_use(session: Session) -> list[str]:
     names = session.names
     values = [names.values_stream] if session.takes_large else []
     streams = [names.counters_stream, *values, names.timers_stream]
-    answers = await asyncio.gather(*(session.connection.api(f"STREAM.INFO.{stream}") for stream in streams))
-    return [stream for stream, answer in zip(streams, answers, strict=True) if answer["state"]["messages"]]
+    optional, answers = await asyncio.gather(
+        session.optional.those_in_use(),
+        asyncio.gather(*(session.connection.api(f"STREAM.INFO.{stream}") for stream in streams)),
+    )
+    used = [stream for stream, answer in zip(streams, answers, strict=True) if answer["state"]["messages"]]
+    return used + optional
 
 
 async def remove_trees(session: Session, runs: Sequence[str], streams: Sequence[str]) -> int:
@@ -143,12 +149,15 @@ def _without_marks(found: list[Stored]) -> list[Stored]:
 def _beside(session: Session, run: str, streams: Sequence[str]) -> list[tuple[str, str]]:
     """Return where a tree may have left something beside its tasks and records, of some streams."""
     names = session.names
+    output, events = OutputNames(names), EventNames(names)
     subjects = {
-        names.counters_stream: names.counters_of_tree(run),
-        names.values_stream: names.values_of_tree(run),
-        names.timers_stream: names.timers_of_tree(run),
+        names.counters_stream: [names.counters_of_tree(run)],
+        names.values_stream: [names.values_of_tree(run)],
+        names.timers_stream: [names.timers_of_tree(run)],
+        output.stream: output.of_tree(run),
+        events.waits_stream: [events.waits_of_tree(run)],
     }
-    return [(stream, subjects[stream]) for stream in streams]
+    return [(stream, subject) for stream in streams for subject in subjects.get(stream, ())]
 
 
 async def _purge_in_pieces(session: Session, stream: str, subject: str) -> int:

@@ -31,6 +31,7 @@ from jetflow.engine.effects import (
     Look,
     ReadEnded,
     ReadSteps,
+    Stand,
     Start,
     StoreAttempt,
     StoreJoin,
@@ -44,6 +45,7 @@ from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.announcing import announce_end
+from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
@@ -86,6 +88,7 @@ class Performer:
         self._store = session.store
         self.telling: Telling = Telling(session.connection, session.names)
         self.timers: Timers = Timers(session)
+        self.awaiting: Awaiting = Awaiting(session)
         self._looks = Looks(session)
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
@@ -100,6 +103,7 @@ class Performer:
             StoreAttempt: self._store_attempt,
             Arm: self._arm,
             Disarm: self._reader(self.timers.disarm),
+            Stand: self._reader(self.awaiting.stand),
             CancelRun: self._reader(self._cancel_run),
             StoreJoin: self._store_join,
             CancelRest: self._reader(self._cancel_rest),

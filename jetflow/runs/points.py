@@ -48,6 +48,8 @@ POINTS: Final = (
     "read_once",
     "store_once",
     "cancel_open",
+    "store_chunk",
+    "say_last",
     # effects of procedures
     "store_run",
     "store_mark",
@@ -78,6 +80,16 @@ POINTS: Final = (
     # a message from outside
     "inbox",
     "inbox_ack",
+    # an event that starts a run
+    "event",
+    "start_for_event",
+    "event_ack",
+    # an event that steps wait for
+    "store_waits",
+    "take_event",
+    "expected",
+    "remove_waits",
+    "expected_ack",
     # a tree whose time is over
     "mark_all_deleted",
     "mark_deleted",
@@ -96,7 +108,9 @@ POINTS: Final = (
 )
 """Every point. Each has a *before* and an *after*."""
 
-WRITTEN_LATER: Final = frozenset({"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "guard_nak"})
+WRITTEN_LATER: Final = frozenset(
+    {"ack", "nak", "reject", "spawn_batch_sent", "inbox_ack", "due_ack", "event_ack", "expected_ack", "guard_nak"}
+)
 """Points whose *after* is when the message has left the write buffer."""
 
 _FLUSHED: Final = 0.05

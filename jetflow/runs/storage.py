@@ -52,8 +52,13 @@ async def read_storage(session: Session) -> Storage:
         names.inbox_stream,
         names.workflows_stream,
     ]
-    states = await asyncio.gather(*(session.connection.api(f"STREAM.INFO.{stream}") for stream in wanted))
-    streams = [_use(stream, state["state"]) for stream, state in zip(wanted, states, strict=True)]
+    optional = session.optional.names  # which a namespace may do without
+    states = await asyncio.gather(
+        *(session.connection.api(f"STREAM.INFO.{stream}") for stream in wanted),
+        *(session.optional.info(stream) for stream in optional),
+    )
+    found = zip(wanted + optional, states, strict=True)
+    streams = [_use(stream, state["state"]) for stream, state in found if state is not None]
     return Storage(streams=streams, memory=MEMORY_A_MESSAGE * sum(stream.messages for stream in streams))
 
 

@@ -20,6 +20,7 @@ from jetflow.sync.portal import Portal
 from jetflow.sync.questions import Questions
 from jetflow.sync.run import Run
 from jetflow.sync.schedules import Schedules
+from jetflow.wire.events import PublishedEvent
 from jetflow.workflow import Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -191,6 +192,55 @@ class Client(Questions):
             UnknownRun: no root run with this id is stored.
         """
         self._portal.call(lambda here: here.delete(run_id))
+
+    def publish(
+        self,
+        topic: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> PublishedEvent:
+        """Publish an event; see `jetflow.Client.publish`.
+
+        Raises:
+            InvalidInput: the topic, the key or the id is none, or the payload cannot be written as JSON.
+            PayloadTooLarge: it is larger than a message may be.
+            BrokerTimeout: the broker did not take it in time.
+        """
+        return self._portal.call(lambda here: here.publish(topic, payload, key=key, id=id, metadata=metadata))
+
+    def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
+        """Send a signal to a run; see `jetflow.Client.signal`."""
+        return self._portal.call(lambda here: here.signal(run_id, name, payload, id=id))
+
+    def publish_many(
+        self,
+        topic: str,
+        payloads: Iterable[Any],
+        *,
+        key: Callable[[Any], str | None] | None = None,
+        id: Callable[[Any], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[PublishedEvent]:
+        """Publish many events of one topic; see `jetflow.Client.publish_many`.
+
+        Raises:
+            The same as `publish`.
+        """
+        given = list(payloads)  # in this thread, as those of `trigger_many`
+        return self._portal.call(lambda here: here.publish_many(topic, given, key=key, id=id, metadata=metadata))
+
+    def events(
+        self, topic: str = ">", *, key: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[PublishedEvent]:
+        """Return stored events, the oldest first; see `jetflow.Client.events`."""
+        return self._portal.call(lambda here: here.events(topic, key=key, after=after, limit=limit))
+
+    def runs_of_event(self, event: PublishedEvent | str) -> dict[str, str]:
+        """Return the ids of the runs that an event has started, by workflow."""
+        return self._portal.call(lambda here: here.runs_of_event(event))
 
     def storage(self) -> Storage:
         """Return how much the namespace stores, by stream, and about how much of the server's memory that takes."""

@@ -33,6 +33,21 @@ class TestedContext(Context):
         return dict(self._fake.recorded)
 
     @property
+    def streamed(self) -> list[Any]:
+        """The chunks that the step has streamed, in order."""
+        return list(self._fake.voice.chunks)
+
+    @property
+    def told(self) -> list[tuple[float, str]]:
+        """What it has told of its progress, in order."""
+        return list(self._fake.voice.values)
+
+    @property
+    def logged(self) -> list[str]:
+        """The messages that it has kept by ``ctx.log``, in order."""
+        return list(self._fake.voice.lines)
+
+    @property
     def slept(self) -> list[float | datetime]:
         """What the step has slept, in order: seconds, or until when. In a test it is over at once."""
         return [
@@ -55,6 +70,7 @@ def context(
     run_id: str | None = None,
     errors: Sequence[Failure | BaseException] = (),
     once: Mapping[str, Any] | None = None,
+    events: Sequence[tuple[Any, ...]] = (),
 ) -> TestedContext:
     """Return a context for calling one step, without a broker: ``await scan(Tree("."), jetflow.testing.context())``.
 
@@ -67,6 +83,8 @@ def context(
     - ``children``: the outputs of children that an earlier step has spawned, for ``ctx.children``; an exception stands
       for one that failed.
     - ``metadata``, ``attempt``, ``run_id``, ``errors`` (of a step on failure): what the context tells of them.
+    - ``events``: what comes for ``ctx.wait_for``, in order: ``(topic, payload)``, ``(topic, payload, key)``, or a
+      ``Signal`` in the place of the topic. A wait that ends by a time ends by it where none of them fits.
     - ``once``: values that an earlier attempt has recorded.
 
     All children end when they are first waited for: a join policy that is decided before sees them all ended, and its
@@ -85,6 +103,7 @@ def context(
             run_id=run_id or uuid4().hex,
             errors=errors,
             once=once or {},
+            events=events,
         )
     )
 

@@ -25,12 +25,16 @@ from uuid import uuid4
 import msgspec
 
 from jetflow.children import ChildGroup
+from jetflow.conditions import Signal
+from jetflow.engine.awaiting import Group, Taken, WaitNames
+from jetflow.engine.events import checked_topic, key_token
 from jetflow.engine.identity import checked_key, child_id
+from jetflow.engine.matching import Matching
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome
-from jetflow.errors import KeyConflict
-from jetflow.wire.codec import ANY, Codec
+from jetflow.errors import InvalidInput, KeyConflict
+from jetflow.wire.codec import ANY, Codec, written
 from jetflow.workflow import Step, Workflow, checked_workflow
 
 
@@ -56,6 +60,31 @@ class Decision(msgspec.Struct, frozen=True):
     met: bool
 
 
+class FakeVoice:
+    """What a step has said: see `jetflow.context.Voice`."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Any] = []
+        self.values: list[tuple[float, str]] = []
+        self.lines: list[str] = []
+
+    async def chunk(self, value: Any) -> None:
+        """See `Context.stream`."""
+        if not isinstance(value, bytes):
+            value = ANY.decode(written(value, "a chunk"))
+        self.chunks.append(value)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """See `Context.progress`."""
+        if not 0 <= fraction <= 1:
+            raise InvalidInput(f"ctx.progress({fraction!r}): from 0 to 1")
+        self.values.append((float(fraction), text))
+
+    def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
+        """See `Context.log`."""
+        self.lines.append(message)
+
+
 class FakeHost:
     """See `jetflow.context.StepHost`. ``children_spawned`` are by id."""
 
@@ -70,7 +99,10 @@ class FakeHost:
         run_id: str,
         errors: Sequence[Failure | BaseException],
         once: Mapping[str, Any],
+        events: Sequence[tuple[Any, ...]] = (),
     ) -> None:
+        self._wait_names = WaitNames()
+        self._events: list[tuple[str, str | None, bytes] | None] = [_event(run_id, *event) for event in events]
         self._results = results
         self._outputs = {_step(step): _written(step, output) for step, output in outputs.items()}
         self._children = {
@@ -89,6 +121,7 @@ class FakeHost:
         self.idempotency_key: str = f"{run_id}.step"
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
         self.is_void: bool = False
+        self.voice: FakeVoice = FakeVoice()
         self.slept: list[Sleep] = []
         self._names = SleepNames()
 
@@ -199,6 +232,30 @@ class FakeHost:
         await self.once(self._names.name(sleep), lambda: sleep.end(time()))
         self.slept.append(sleep)
 
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """See `Context.wait_for`: of what the test says comes, each is taken once, in order."""
+        return [self._taken(group) for group in groups]
+
+    def _taken(self, group: Group) -> Taken:
+        name = self._wait_names.name(group)
+        for number, event in enumerate(self._events):
+            if event is None:
+                continue
+            topic, key, body = event
+            for which, awaited in enumerate(group.events):
+                fits = awaited.topic == topic and awaited.key in (None, key_token(key))
+                if fits and Matching("a wait", awaited.if_).fits(msgspec.json.decode(body)):
+                    self._events[number] = None
+                    return Taken(
+                        which=which, sequence=number + 1, id=f"event-{number}", key=key, payload=msgspec.Raw(body)
+                    )
+        if group.has_end:
+            return Taken()
+        raise LookupError(
+            f"the step waits for {', '.join(one.topic for one in group.events)} ({name}), and no such event comes in "
+            "this test: give context(events=[(topic, payload)])"
+        )
+
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""
         for child in [child for child in map(bytes.fromhex, self.children_spawned) if child in ids]:
@@ -214,6 +271,13 @@ class FakeHost:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise RuntimeError("ctx.block_on is for plain def steps: call one outside of an event loop, or in a thread")
+
+
+def _event(run_id: str, topic: str | Signal[Any], payload: Any = None, key: str | None = None) -> Any:
+    """Return an event as a test gives it: of a topic, or a signal by its name."""
+    if isinstance(topic, Signal):
+        topic, key = topic.topic, run_id
+    return checked_topic(topic), key, written(payload, f"the payload of an event {topic!r}")
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -225,3 +226,22 @@ def _reason(value: Any, error: Exception) -> str:
 
 ANY: Codec[Any] = Codec(Any, "value")
 """Takes and gives whatever JSON can hold."""
+
+
+def written(value: Any, where: str) -> bytes:
+    """Return any value that JSON can hold as JSON: of a type of the user's own, by its type.
+
+    Raises:
+        InvalidInput: JSON cannot hold it.
+    """
+    return _codec_of(type(value)).named(where).encode(value)
+
+
+@lru_cache(maxsize=256)
+def _codec_of(kind: type[Any]) -> Codec[Any]:
+    if kind.__module__ == "builtins":
+        return ANY
+    try:
+        return Codec(kind, "value")
+    except InvalidDeclaration:  # it is told of by the value
+        return ANY

@@ -55,6 +55,15 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     source: str = ""
 
 
+class DeclaredEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, rename={"if_": "if"}):
+    """Events that start runs of a workflow. ``predicate`` says that its code decides further."""
+
+    topic: str
+    key: str | None = None
+    if_: tuple[tuple[str, str, Any], ...] = ()
+    predicate: bool = False
+
+
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A declared workflow as the registry bucket holds it. Schemas are JSON Schema.
 
@@ -67,6 +76,7 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     input: msgspec.Raw = msgspec.Raw(b"{}")
     output: msgspec.Raw = msgspec.Raw(b"{}")
     steps: dict[str, DeclaredStep] = {}
+    on: tuple[DeclaredEvent, ...] = ()
 
 
 def _reader(what: str, kind: type[T]) -> Callable[[bytes | str], T]:

@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from jetflow.wire.events import EventNames
+from jetflow.wire.output import KINDS, OutputNames
 from jetflow.wire.subjects import Subjects
 
 RoleName: TypeAlias = Literal["trigger", "worker", "viewer", "operator"]
@@ -52,6 +54,9 @@ def _streams(names: Subjects) -> tuple[str, ...]:
         names.inbox_stream,
         names.counters_stream,
         names.workflows_stream,
+        OutputNames(names).stream,
+        EventNames(names).stream,
+        EventNames(names).waits_stream,
     )
 
 
@@ -62,7 +67,9 @@ def _there(names: Subjects) -> list[str]:
 
 def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
-    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream)
+    events = EventNames(names)
+    optional = (OutputNames(names).stream, events.stream, events.waits_stream)
+    read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
         *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (*read, names.counters_stream)),
@@ -80,7 +87,15 @@ def _asking(names: Subjects) -> list[str]:
 
 def _removing(names: Subjects) -> list[str]:
     """Remove messages of the namespace: what cancelling and deleting do."""
-    purged = (names.tasks_stream, names.records_stream, names.values_stream, names.timers_stream, names.counters_stream)
+    purged = (
+        names.tasks_stream,
+        names.records_stream,
+        names.values_stream,
+        names.timers_stream,
+        names.counters_stream,
+        OutputNames(names).stream,
+        EventNames(names).waits_stream,
+    )
     return [
         *(f"{_API}.STREAM.PURGE.{stream}" for stream in purged),
         f"{_API}.STREAM.MSG.DELETE.{names.tasks_stream}",
@@ -92,6 +107,7 @@ def _trigger(names: Subjects) -> list[str]:
     return [
         *_there(names),
         f"{names.prefix}.in.trigger.*",
+        EventNames(names).all,
         f"{_API}.STREAM.MSG.GET.{names.workflows_stream}",
         f"{_API}.DIRECT.GET.{names.records_stream}.{names.roots_ended}",
     ]
@@ -99,11 +115,16 @@ def _trigger(names: Subjects) -> list[str]:
 
 def _worker(names: Subjects) -> list[str]:
     kinds = ("task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "live.run", "in.look")
-    pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream)
+    events = EventNames(names)
+    pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream, events.stream)
     return [
         *_reading(names),
         *_removing(names),
-        *(f"{names.prefix}.{kind}.>" for kind in kinds),
+        *(f"{names.prefix}.{kind}.>" for kind in (*kinds, *KINDS)),
+        events.all,
+        events.all_waits,
+        events.notice,
+        f"{_API}.CONSUMER.DELETE.{events.stream}.*",  # what was declared, and is not any more
         f"{names.prefix}.who.*",
         f"{names.prefix}.ask.workers",  # `jetflow health`
         names.all_counters,
@@ -127,6 +148,7 @@ def _operator(names: Subjects) -> list[str]:
         *_asking(names),
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in kinds),
+        EventNames(names).all,
         names.all_counters,
         names.all_workflows,
         f"{_API}.CONSUMER.PAUSE.{names.tasks_stream}.*",
@@ -135,7 +157,7 @@ def _operator(names: Subjects) -> list[str]:
 
 def _making(names: Subjects) -> list[str]:
     """Make and change streams, and the consumers that workers pull."""
-    consumed = (names.tasks_stream, names.inbox_stream, names.timers_stream)
+    consumed = (names.tasks_stream, names.inbox_stream, names.timers_stream, EventNames(names).stream)
     return [
         *(f"{_API}.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE") for stream in _streams(names)),
         *(f"{_API}.CONSUMER.CREATE.{stream}.>" for stream in consumed),

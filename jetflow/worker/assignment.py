@@ -11,6 +11,7 @@ from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import NULL, Task
 from jetflow.worker.body import Body
 from jetflow.worker.slots import Slots
+from jetflow.worker.voice import Voice
 from jetflow.workflow import Step, Workflow
 
 
@@ -21,6 +22,7 @@ class Assignment(msgspec.Struct, eq=False):
     ``workflow`` and ``step``, and counts the ``attempt``; ``is_fresh`` says that no body of this turn can have begun
     before, ``may_run_elsewhere`` that one may not have ended. ``body`` runs from ``started`` (seconds since the epoch)
     on, and leaves an ``output`` or an ``error``; ``refused`` says that the broker has refused for good what it led to.
+    ``voice`` is there once the step has said something.
     ``slots`` are those of which one was taken for it, until that is given back.
     """
 
@@ -39,6 +41,7 @@ class Assignment(msgspec.Struct, eq=False):
     is_fresh: bool = True
     may_run_elsewhere: bool = False
     refused: bool = False
+    voice: Voice | None = None
 
     @property
     def queued_at(self) -> float:

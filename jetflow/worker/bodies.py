@@ -34,6 +34,7 @@ from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
 from jetflow.worker.threads import Threads
+from jetflow.worker.voices import Voices
 from jetflow.workflow import Step
 
 DEAD_IN_A_ROW: Final = 3
@@ -68,6 +69,7 @@ class Bodies:
         self._inputs = Inputs(session)
         self._limits = Limits(options.max_depth, options.max_descendants, set())
         self._max_waiting = options.max_waiting
+        self.voices: Voices = Voices(session, keeps_logs=options.keep_logs)
         self.threads: Threads = Threads()
         self._threads_hang = False
         self._pool = pool
@@ -95,6 +97,8 @@ class Bodies:
             cancel_open=self._performer.cancel_open,
             outputs=await self._inputs.outputs(task, graph),
             errors=await self._inputs.errors(task) if work.is_sequel else (),
+            voice=partial(self.voices.of, work),
+            awaiting=self._performer.awaiting,
         )
 
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
@@ -104,6 +108,7 @@ class Bodies:
         self.running[work] = body
         self.counts.executed += 1
         work.started, began = time(), monotonic()
+        self.voices.enter(work)
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
             if step.in_process:
@@ -128,6 +133,8 @@ class Bodies:
                 points.before("stop_listening")
                 await body.close()
                 points.after("stop_listening")
+            if work.voice is not None:
+                await self.voices.leave(work)
         slots = work.slots or self._slots
         took = monotonic() - began
         self.seconds += took
@@ -258,6 +265,7 @@ class Bodies:
 
     def close(self) -> None:
         """Let the threads go."""
+        self.voices.stop()
         self.threads.close()
 
 

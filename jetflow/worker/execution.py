@@ -26,6 +26,7 @@ from jetflow import forks, hooks
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
+from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -34,6 +35,7 @@ from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
 from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
+from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import is_large, threshold, with_readable_output
@@ -42,9 +44,11 @@ from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
+from jetflow.worker.expectations import Expectations
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
+from jetflow.worker.voice import Voice
 from jetflow.worker.waiting import Waiting
 from jetflow.worker.waits import Crowd, Decision
 from jetflow.workflow import Workflow
@@ -74,6 +78,8 @@ class Execution(Body):
         cancel_open: CancelOpen,
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
+        voice: Callable[[], Voice],
+        awaiting: Awaiting,
     ) -> None:
         task, step = work.task, work.known_step
         super().__init__(task, work.delivery.running, is_interruptible=not step.in_thread)
@@ -82,6 +88,7 @@ class Execution(Body):
         self._outputs = outputs
         self._policy = step.join
         self._cancel_open = cancel_open
+        self._voice = voice
         self._lookout = lookout
         self._watched: set[str] = set()
         self._over = False
@@ -101,6 +108,7 @@ class Execution(Body):
         )
         self._sleeps = SleepNames()
         self._sequel = work.known_graph.on_failure
+        self.expecting: Expectations = Expectations(session, task, self, awaiting)
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 
@@ -245,7 +253,7 @@ class Execution(Body):
         deadline = None
         if policy.seconds is not None:
             joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
-            deadline = await self._reached(f"_join-{joined}", lambda now: now + (policy.seconds or 0.0))
+            deadline = await self.reached(f"_join-{joined}", lambda now: now + (policy.seconds or 0.0))
         decision = await self._spanned(len(ids), self.waiting.decided(ids, policy, deadline))
         if decision.open and policy.cancel_rest:
             points.before("cancel_open")
@@ -263,7 +271,7 @@ class Execution(Body):
             stored = await self.record(name, ANY.named(f"the value of once({name!r})").encode_output(value))
         return None if stored is None else ANY.decode(stored)
 
-    async def _reached(self, name: str, end: Callable[[float], float]) -> float:
+    async def reached(self, name: str, end: Callable[[float], float]) -> float:
         """Return when a wait ends: it is fixed when it is first reached."""
         with self.waiting.arriving():
             return float(await self.once(name, lambda: end(time())))
@@ -289,15 +297,28 @@ class Execution(Body):
         points.after("store_once")
         return body if receipt.stored else await self.recorded(name)
 
+    @property
+    def voice(self) -> Voice:
+        """See `Context.stream`, `Context.progress` and `Context.log`."""
+        self._check_open()
+        return self._voice()
+
     async def sleep(self, sleep: Sleep) -> None:
         """See `Context.sleep`."""
         self._check_open()
-        until = await self._reached(self._sleeps.name(sleep), sleep.end)
+        until = await self.reached(self._sleeps.name(sleep), sleep.end)
         if until - time() > self.waiting.park_after:
             await check_sleep(self._session, self._task, until)
         # One that its body has nothing to do beside is parked at once, if it is long.
         alone = not self._is_interruptible or asyncio.current_task() is self._running
         await self.waiting.sleep(until, alone=alone)
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """See `Context.wait_for`."""
+        self._check_open()
+        # One that its body has nothing to do beside is parked at once.
+        alone = not self._is_interruptible or asyncio.current_task() is self._running
+        return await self.expecting.all(groups, alone=alone)
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
         """See `Context.as_completed`."""
@@ -389,6 +410,7 @@ class Execution(Body):
             id_sum=f"{id_sum(owned):032x}" if everything else "",
             borrowed=self._borrowed(borrowed),
             until=until,
+            waits=need.events,
             output=NULL,
         )
 

@@ -37,6 +37,7 @@ from jetflow.errors import (
     RunTimeout,
     SleepTooLong,
     TreeTooLarge,
+    WaitTimeout,
 )
 from jetflow.processes.pool_errors import RaisedThere
 from jetflow.worker.tracebacks import traceback_of
@@ -67,6 +68,7 @@ FINAL: Final = (
     DepthExceeded,
     TreeTooLarge,
     SleepTooLong,
+    WaitTimeout,
 )
 """Errors that another attempt would only repeat."""
 

@@ -13,7 +13,7 @@ from jetflow.settings import settings_of
 
 OPTIONS: Final = {
     **{name: name for name in ("slots", "ack_wait", "park_after", "max_waiting", "keep", "keep_failed", "keep_runs")},
-    **{name: name for name in ("grace", "durable", "replicas", "max_bytes", "health_port", "health_host")},
+    **{name: name for name in ("grace", "durable", "keep_logs", "replicas", "max_bytes", "health_port", "health_host")},
     "step_processes": "processes",
 }
 """Settings of a worker, and what they are called in `WorkerOptions`."""
@@ -40,6 +40,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``sweep_every``: pause between two sweeps for joins that nobody moved on.
     - ``unknown_step_grace``: how long a task of an unknown step is left to other workers.
     - ``connect_timeout``: how long to wait for a server at the start.
+    - ``keep_logs``: whether what steps log by ``logging`` is kept with their runs for a week, for `Run.logs`.
     - ``durable``: set it where the server flushes to the disk before it acknowledges (``sync_interval: always``);
       records that are ready together are then written together.
     - ``replicas``: of each stream, when it is made.
@@ -76,6 +77,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 5.0
     replicas: int = 1
     durable: bool = False
+    keep_logs: bool = False
     max_bytes: int | None = None
     placement: Placement = Placement()
     health_port: int | None = None

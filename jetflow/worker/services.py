@@ -25,7 +25,9 @@ from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.discovery import Discovery
 from jetflow.worker.errands import Errands
+from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
+from jetflow.worker.expecting import Expecting
 from jetflow.worker.fetching import Fetcher
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
@@ -113,6 +115,12 @@ class Services:
             Discovery(session, name, workflows, self.executor.bodies) if options.discoverable else None
         )
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
+        self.expecting: Expecting = Expecting(session, self.deliveries, self.performer, self.counts, options.ack_wait)
+        self.errands += [
+            errands_of(session, self.deliveries, self.performer, self.counts, one, name, options.ack_wait)
+            for one in workflows.values()
+            if one.subscriptions
+        ]
 
     def _guarding(self, options: WorkerOptions) -> Guarding | None:
         if not options.guard:
@@ -178,15 +186,21 @@ class Services:
         await self.health.start()
         await check_may_publish(self._session.connection, recorded(self._session.names))
         registry = self._session.registry
-        await asyncio.gather(*(registry.declare(workflow.declaration) for workflow in self._workflows.values()))
+        flows = list(self._workflows.values())
+        takes_none_now = await asyncio.gather(*(registry.declare(one.declaration) for one in flows))
+        for flow, none_now in zip(flows, takes_none_now, strict=True):
+            if none_now:
+                await withdraw(self._session, flow.name)
         await self._declare_schedules()
         await self.heartbeat.start()
         if self.guarding is not None:
             await self.guarding.start()
         await self.executor.cancellations.start()
+        self.executor.bodies.voices.start()
         await self.pullers.start()
         for errands in self.errands:
             await errands.start()
+        await self.expecting.start()
         await self._check_may_pull()
         await self.sweeper.start()
         await self.history.start()
@@ -234,13 +248,14 @@ class Services:
         await self.history.stop()
         for errands in self.errands:
             await errands.stop()
+        await self.expecting.stop()
         self.executor.stop()
         await self._finish_running(hurry)
         if self.pool is not None:
             await self.pool.close()
         if self._session.connection.is_connected:
             await self._drain()
-        for errands in self.errands:
+        for errands in (*self.errands, self.expecting.errands):
             await errands.abandon()
         await self.pullers.stop()
         await self.presence.stop()
@@ -289,7 +304,7 @@ class Services:
         try:
             async with asyncio.timeout(self._grace):
                 await self.executor.recorder.drained()
-                for errands in self.errands:
+                for errands in (*self.errands, self.expecting.errands):
                     await errands.drained()
                 await self.pullers.repaired()
         except TimeoutError:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
+from jetflow.engine.awaiting import Awaited
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
@@ -157,6 +158,24 @@ class Waiting:
                 raise
             except TimeoutError:
                 continue
+
+    async def expect(self, events: tuple[Awaited, ...], until: float | None, *, alone: bool) -> None:
+        """Wait for some events, or until a time. It returns when it is worth looking again; see `sleep`."""
+        self._check_goes_on()
+        wait = Wait(set(), 1, None, until)
+        wait.events = events
+        self._waits.add(wait)
+        if alone:
+            self.park()  # nothing else is to be done: it costs no worker anything
+        looking = self._loop.call_later(CHECK_EVERY, wait.come)
+        try:
+            await self._wait(wait)
+        except BrokerTimeout:
+            raise
+        except TimeoutError:
+            return
+        finally:
+            looking.cancel()
 
     async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
         """Wait, and tell whether it was worth it before the deadline."""

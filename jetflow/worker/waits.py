@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from jetflow.engine.awaiting import Awaited
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome
 
@@ -58,6 +59,7 @@ class Need(msgspec.Struct, frozen=True):
     at_least: int
     policy: JoinPolicy | None = None
     until: float | None = None
+    events: tuple[Awaited, ...] = ()
 
 
 def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
@@ -73,6 +75,7 @@ def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
         len(union & ended.keys()) + min(left, default=0),
         waits[0].policy if len(waits) == 1 else None,
         min((wait.deadline for wait in waits if wait.deadline is not None), default=None),
+        tuple(dict.fromkeys(event for wait in waits for event in wait.events)),
     )
 
 
@@ -84,7 +87,7 @@ class Wait:
     has to wait for; those that ended meanwhile are in ``arrived``.
     """
 
-    __slots__ = ("arrived", "began", "children", "deadline", "left", "moved", "policy", "takes_each")
+    __slots__ = ("arrived", "began", "children", "deadline", "events", "left", "moved", "policy", "takes_each")
 
     def __init__(
         self, children: set[bytes], left: int, policy: JoinPolicy | None = None, deadline: float | None = None
@@ -98,6 +101,7 @@ class Wait:
         self.policy: JoinPolicy | None = policy
         self.arrived: deque[bytes] = _NOBODY
         self.takes_each: bool = False
+        self.events: tuple[Awaited, ...] = ()
 
     @classmethod
     def for_each(cls, children: set[bytes], ended: Iterable[bytes]) -> Wait:
@@ -106,6 +110,11 @@ class Wait:
         wait.takes_each = True
         wait.arrived = deque(child for child in ended if child in children)
         return wait
+
+    def come(self) -> None:
+        """Let it go on."""
+        self.left = 0
+        self.wake()
 
     def wake(self) -> None:
         """Let it look at what has come of it."""

@@ -17,6 +17,7 @@ from jetflow import (
     ChildFailed,
     Client,
     Context,
+    Event,
     JoinPolicy,
     NonRetryable,
     Retry,
@@ -24,9 +25,14 @@ from jetflow import (
     RunFailed,
     UnknownRun,
     Workflow,
+    any_of,
+    sleep,
     workflow,
 )
+from jetflow.engine.events import run_of_event
 from jetflow.engine.tasks import NONE
+from jetflow.errors import BrokerRefused
+from jetflow.wire.events import EventNames
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
 
@@ -477,11 +483,51 @@ def other_version() -> Workflow[Any, Any]:
     return earlier
 
 
+# --- expecting: events that wake steps, and start runs ---------------------------------------------------------
+
+
+@workflow("expecting", retry=AGAIN)
+async def expecting(number: Number, ctx: Context) -> int:
+    """Wait for what is published by a child, before or after it is waited for."""
+    await ctx.spawn_workflow(ringing, number)
+    first = await ctx.wait_for(Event("bell", key="it", if_=[["n", ">", 0]]), timeout=60)
+    second = await ctx.wait_for(any_of(Event("bell", key="it"), Event("bell.of.another"), sleep(60)))
+    return first.payload["n"] * 10 + second.payload["n"]
+
+
+@workflow("ringing", retry=AGAIN)
+async def ringing(number: Number) -> None:
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        for n in range(number.n + 1):
+            await client.publish("bell", {"n": n}, key="it", id=str(n))
+
+
+@workflow("started", retry=AGAIN)
+async def started(payload: dict[str, int]) -> int:
+    return payload["n"]
+
+
+started.on("start.it", if_=[["n", ">", 0]])
+
+
+# --- saying: chunks and progress while it runs -----------------------------------------------------------------
+
+
+@workflow("saying", retry=AGAIN)
+async def saying(number: Number, ctx: Context) -> int:
+    for n in range(number.n):
+        await ctx.stream(n)
+        ctx.progress(n / number.n)
+        ctx.log(f"at {n}")
+    return number.n
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed, asleep, cancelling, dying),
+    *(ruins, chain, hasty, forgiving, timed, asleep, cancelling, dying, saying),
+    *(expecting, ringing, started),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -495,6 +541,19 @@ async def from_outside(client: Client) -> jetflow.Run[Any]:
     await publisher.store(f"{names.prefix}.task.double.run.no-task", b"{}")
     await publisher.store(names.inbox_trigger("double"), b'{"n":4}', b"NATS/1.0\r\nJf-Run: %b\r\n\r\n" % run.encode())
     return client.run(run)
+
+
+async def by_event(client: Client) -> jetflow.Run[Any]:
+    """Publish an event, once somebody takes it, which starts a run; one that does not fit starts none."""
+    names = EventNames(client.session.names)
+    while True:
+        with contextlib.suppress(BrokerRefused):  # no worker has declared it yet
+            await client.session.connection.api(f"CONSUMER.INFO.{names.stream}.{names.consumer('started')}")
+            break
+        await asyncio.sleep(0.05)
+    await client.publish("start.it", {"n": 0})
+    event = await client.publish("start.it", {"n": 7}, id="it")
+    return client.run(run_of_event("started", event.id))
 
 
 async def of_a_version_that_nobody_has(client: Client) -> jetflow.Run[Any]:
@@ -552,5 +611,8 @@ SCENARIOS: dict[str, Scenario] = {
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
     "asleep": Scenario(_trigger(asleep, 2), 2),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
+    "expecting": Scenario(_trigger(expecting, 2), 10),
+    "event": Scenario(by_event, 7),
+    "saying": Scenario(_trigger(saying, 3), 3),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

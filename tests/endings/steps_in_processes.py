@@ -59,6 +59,19 @@ class Noted(msgspec.Struct):
     seconds: float = 0.0
 
 
+said: Workflow[int, int] = Workflow("p-said", input=int, output=int)
+
+
+@said.step(runs_in="process")
+def say(upto: int, ctx: Context) -> int:
+    for number in range(upto):
+        ctx.block_on(ctx.stream({"n": number}))
+        ctx.progress(number / upto, f"at {number}")
+        ctx.log("said", n=number)
+    logging.getLogger("of.a.step").warning("logged in %s", "a process")
+    return upto
+
+
 class Unlucky(Exception):
     pass
 

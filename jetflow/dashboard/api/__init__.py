@@ -18,6 +18,7 @@ from jetflow.dashboard.api import (
     queues,
     run,
     runs,
+    said,
     trees,
     workers,
     workflows,
@@ -25,7 +26,7 @@ from jetflow.dashboard.api import (
 from jetflow.dashboard.endpoints import Endpoint
 
 _SUBJECTS = (
-    *(meta, overview, runs, run, children, errors, history, trees, payloads, actions, bulk),
+    *(meta, overview, runs, run, said, children, errors, history, trees, payloads, actions, bulk),
     *(workflows, queues, workers, doctor, live),
 )
 

@@ -18,6 +18,7 @@ import { Tree } from './run-tree.js'
 import { Values } from './run-values.js'
 import { Messages } from './run-messages.js'
 import { Stalled } from './stalled.js'
+import { Said } from './run-said.js'
 
 export function Run({ id, tab = 'graph' }) {
   const take = (old, told) => (told ? { ...old, run: told } : undefined)
@@ -49,6 +50,7 @@ export function Run({ id, tab = 'graph' }) {
     { id: 'timeline', label: 'Timeline', href: to('timeline') },
     spawned > 0 && { id: 'tree', label: 'Tree', href: to('tree') },
     { id: 'values', label: 'Input and output', href: to('values') },
+    { id: 'said', label: 'Log and streams', href: to('said') },
     { id: 'messages', label: 'Messages', href: to('messages') },
   ]
   const views = {
@@ -58,6 +60,7 @@ export function Run({ id, tab = 'graph' }) {
     timeline: () => html`<${Timeline} id=${id} run=${run} totals=${totals} beat=${at} />`,
     tree: () => html`<${Tree} id=${id} totals=${totals} />`,
     values: () => html`<${Values} id=${id} run=${run} />`,
+    said: () => html`<${Said} id=${id} />`,
     messages: () => html`<${Messages} id=${id} />`,
   }
   return html`<div class="page full">
