@@ -215,3 +215,16 @@ async def a_turn_that_waits_for_something_new(lab: Lab) -> None:
     await lab.spawn_as(child, {"seconds": 9})
     await lab.expect(parent, ack(child, delivery=2))
     lab.never(parent, message("try"), counted(child), task(child, 1), outcome(child, "succeeded"))
+
+
+@case("R12", "parent")
+async def a_run_begins_later(lab: Lab) -> None:
+    """The first turn of a run with Jf-Not-Before is parked until then, and no body runs (Running)."""
+    parent = await lab.parent()
+    child = lab.child(parent, "again")
+    begins = round(time() + 20, 3)
+    await lab.spawn_as(child, {"seconds": 9}, Jf_Not_Before=f"{begins:.3f}")
+    parked, armed, _ = await lab.expect(parent, join(child, "parked", needed=0), timer(child), ack(child, delivery=1))
+    lab.check(parked.field("until") == begins and parked.field("tried") == 0, "it is parked until then", parent)
+    lab.check(0 <= at(armed) - begins < 0.01, "its timer is armed for this time", parent)
+    lab.never(parent, message("try"), counted(child), message("run", run=child.run))

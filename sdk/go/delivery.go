@@ -150,6 +150,13 @@ func (h *held) process(t *wire.Task) {
 	if again && h.recover(t, graph) {
 		return
 	}
+	if at, _ := t.BeginsAt(); t.Turn == 0 && at > runs.Now() { // it begins later
+		deadline, _ := t.DeadlineAt()
+		until := min(at, deadline)
+		parked := &wire.Join{Kind: "parked", Until: &until, Outcome: wire.Outcome{Status: wire.Succeeded, Attempt: 1}}
+		(&execution{h: h, w: w, task: t}).store(parked)
+		return
+	}
 	if t.Step == wire.Start {
 		for _, step := range graph.Behind(wire.Start) {
 			o.Publish(t.At(step))

@@ -12,7 +12,7 @@ import { decide, ending, hasFailed, leftOut, type Graph } from "./graph.js";
 import { unpackIds } from "./identity.js";
 import { canonical, type Raw } from "./json.js";
 import { Looks, type View } from "./looks.js";
-import { decodeOutcome, encode, failure, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
+import { decodeOutcome, encode, failure, NO_JOIN, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
 import { chunkSize, putLarge, readable } from "./values.js";
 import { END, parentJoin, SEAL, START, subjects, taskHeaders, type Join, type Task } from "./wire.js";
@@ -153,6 +153,12 @@ export class Rules {
   }
 
   private wake = (task: Task, tried: number): Promise<void> => this.start(task, task.step, task.turn + 1, tried);
+
+  /** Park the first turn of a run until it is to begin. */
+  async defer(task: Task, until: number): Promise<void> {
+    const stored = this.broker.namespace.absolute(subjects.task(task));
+    await this.seal(task, { ...NO_JOIN, kind: "parked", turn: task.turn, task: stored, needed: 0, until });
+  }
 
   /** Seal or park a step: store what it waits for, then see to it that somebody goes on with it. */
   async seal(task: Task, record: JoinRecord): Promise<void> {

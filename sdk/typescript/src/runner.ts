@@ -73,6 +73,10 @@ export class Runner {
       const step = this.stepOf(task, graph);
       if (graph === undefined || (step === undefined && task.step !== START)) return await this.unknown(delivery, graph);
       if (delivery.again && (await this.rules.resume(task, graph))) return "done";
+      if (task.turn === 0 && task.notBefore !== null && task.notBefore > now()) {
+        await this.rules.defer(task, Math.min(task.notBefore, task.deadline ?? Infinity));
+        return "done";
+      }
       if (step !== undefined) return await (delivery.again ? this.tryAgain(delivery, graph, step) : this.attempt(delivery, graph, step, task.tried + 1));
       await this.rules.begin(task, graph);
       return "done";

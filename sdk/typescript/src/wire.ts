@@ -29,6 +29,7 @@ export interface Task extends Join {
   readonly metadata: string | null;
   readonly trace: string | null;
   readonly deadline: number | null;
+  readonly notBefore: number | null;
   readonly eager: boolean;
   /** Several steps of the parent run may spawn it. */
   readonly shared: boolean;
@@ -113,8 +114,8 @@ export const parentJoin = (task: Task): Join | undefined =>
   task.parent === NONE ? undefined : { root: task.root, run: task.parent, step: task.parentStep };
 
 const REPEATED = new Set([
-  "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Eager",
-  "Jf-Shared", "Jf-Value", "traceparent",
+  "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Not-Before",
+  "Jf-Eager", "Jf-Shared", "Jf-Value", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -127,17 +128,17 @@ export function readTask(subject: string, given: Iterable<readonly [string, stri
     if (REPEATED.has(name)) headers[name] = value;
     else if (name === "Jf-Attempt") tried = value;
   }
-  const { "Jf-Parent-Step": parentStep = NONE, "Jf-Depth": depth = "0", "Jf-Deadline": deadline } = headers;
+  const { "Jf-Parent-Step": parentStep = NONE, "Jf-Depth": depth = "0", "Jf-Deadline": deadline, "Jf-Not-Before": notBefore } = headers;
   const fits =
     kind === "task" && more.length === 0 && NUMBER.test(turn) && isRunId(root) && isRunId(run) &&
     (parent === NONE ? parentStep === NONE && root === run : isRunId(parent) && isName(parentStep)) &&
-    NUMBER.test(depth) && NUMBER.test(tried) && (deadline === undefined || Number.isFinite(Number(deadline)));
+    NUMBER.test(depth) && NUMBER.test(tried) && [deadline, notBefore].every((text) => text === undefined || Number.isFinite(Number(text)));
   if (!fits) return undefined;
   return {
     workflow, step, root, parent, run, turn: Number(turn), parentStep,
     version: headers["Jf-Version"] ?? "", depth: Number(depth), digest: headers["Jf-Digest"] ?? "", key: keyOf(headers["Jf-Key"]),
     metadata: headers["Jf-Metadata"] ?? null, trace: headers["traceparent"] ?? null,
-    deadline: deadline === undefined ? null : Number(deadline), eager: headers["Jf-Eager"] === "1",
+    deadline: deadline === undefined ? null : Number(deadline), notBefore: notBefore === undefined ? null : Number(notBefore), eager: headers["Jf-Eager"] === "1",
     shared: headers["Jf-Shared"] === "1", value: headers["Jf-Value"] ?? null, tried: Number(tried), body, headers,
   };
 }

@@ -96,8 +96,8 @@ test("tasks, both ways", () => {
   for (const { subject, headers, body, task, written } of load<TaskVector[]>("vectors/task_headers.json")) {
     const { absolute, relative } = new Namespace("default");
     const found = readTask(relative(subject), Object.entries(headers), Buffer.from(body))!;
-    const { headers: _, parentStep, body: input, ...rest } = found;
-    assert.deepEqual({ ...rest, parent_step: parentStep, input: Buffer.from(input).toString() }, task);
+    const { headers: _, parentStep, notBefore, body: input, ...rest } = found;
+    assert.deepEqual({ ...rest, parent_step: parentStep, not_before: notBefore, input: Buffer.from(input).toString() }, task);
     if (written) assert.deepEqual(taskHeaders(found, found.step, found.turn, found.tried), headers);
     assert.equal(absolute(subjects.task(found)), subject);
   }

@@ -17,6 +17,7 @@ const (
 	hdrKey        = "Jf-Key"
 	hdrMetadata   = "Jf-Metadata"
 	hdrDeadline   = "Jf-Deadline"
+	hdrNotBefore  = "Jf-Not-Before"
 	hdrEager      = "Jf-Eager"
 	hdrShared     = "Jf-Shared"
 	hdrValue      = "Jf-Value"
@@ -28,13 +29,14 @@ const (
 	HdrExpectedOn = "Nats-Expected-Last-Subject-Sequence-Subject"
 )
 
-// Task is one turn of a step of a run. Key, Metadata, Deadline and Trace are header values, repeated as they are.
+// Task is one turn of a step of a run. Key, Metadata, Deadline, NotBefore and Trace are header values, repeated as they are.
 type Task struct {
 	Workflow, Step, Root, Parent, Run string
 	Turn                              int
 	ParentStep, Version, Digest       string
 	Depth, Tried                      int
 	Key, Metadata, Deadline           string
+	NotBefore                         string
 	Trace, Value                      string
 	Eager, Shared                     bool
 	Input                             []byte
@@ -51,7 +53,7 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	}
 	t.Input = body
 	t.Version, t.Digest, t.Key = headers.Get(hdrVersion), headers.Get(hdrDigest), headers.Get(hdrKey)
-	t.Metadata, t.Deadline = headers.Get(hdrMetadata), headers.Get(hdrDeadline)
+	t.Metadata, t.Deadline, t.NotBefore = headers.Get(hdrMetadata), headers.Get(hdrDeadline), headers.Get(hdrNotBefore)
 	t.Trace, t.Value, t.Eager = headers.Get(hdrTrace), headers.Get(hdrValue), headers.Get(hdrEager) == "1"
 	t.Shared = headers.Get(hdrShared) == "1"
 	if step := headers.Get(hdrParentStep); step != "" {
@@ -71,6 +73,9 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	if _, ok := t.DeadlineAt(); !ok {
 		return nil, fmt.Errorf("%q is no task: %s is %.40q", subject, hdrDeadline, t.Deadline)
 	}
+	if _, ok := t.BeginsAt(); !ok {
+		return nil, fmt.Errorf("%q is no task: %s is %.40q", subject, hdrNotBefore, t.NotBefore)
+	}
 	if t.Version != "" && (len(t.Version) > 64 || !isToken("v"+t.Version)) {
 		return nil, fmt.Errorf("%q is no task: %s is %.80q", subject, hdrVersion, t.Version)
 	}
@@ -78,11 +83,16 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 }
 
 // DeadlineAt returns Jf-Deadline in seconds since the epoch; +Inf if there is none. It is false if that is no number.
-func (t *Task) DeadlineAt() (float64, bool) {
-	if t.Deadline == "" {
-		return math.Inf(1), true
+func (t *Task) DeadlineAt() (float64, bool) { return seconds(t.Deadline, math.Inf(1)) }
+
+// BeginsAt returns Jf-Not-Before in seconds since the epoch; 0 if there is none. It is false if that is no number.
+func (t *Task) BeginsAt() (float64, bool) { return seconds(t.NotBefore, 0) }
+
+func seconds(text string, absent float64) (float64, bool) {
+	if text == "" {
+		return absent, true
 	}
-	at, err := strconv.ParseFloat(t.Deadline, 64)
+	at, err := strconv.ParseFloat(text, 64)
 	return at, err == nil && !math.IsNaN(at)
 }
 
@@ -105,7 +115,7 @@ func (t *Task) Headers(set func(name, value string)) {
 	set(hdrDepth, strconv.Itoa(t.Depth))
 	optional := [...][2]string{
 		{hdrDigest, t.Digest}, {hdrKey, t.Key}, {hdrMetadata, t.Metadata}, {hdrDeadline, t.Deadline},
-		{hdrValue, t.Value}, {hdrTrace, t.Trace},
+		{hdrNotBefore, t.NotBefore}, {hdrValue, t.Value}, {hdrTrace, t.Trace},
 	}
 	for _, one := range optional {
 		if one[1] != "" {
