@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.model import attempts, keeping, sharing
+from tests.model import attempts, keeping, schedules, sharing
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.explorer import Report, explore, say
 
@@ -22,7 +22,8 @@ def line(report: Report) -> str:
 def searches() -> dict[str, Callable[[], Report]]:
     """Return every search by the name of its configuration."""
     protocol = {one.name: partial(explore, one) for one in CONFIGURATIONS}
-    return {attempts.NAME: attempts.explore, keeping.NAME: keeping.explore, sharing.NAME: sharing.explore, **protocol}
+    small = {one.NAME: one.explore for one in (attempts, keeping, sharing, schedules)}
+    return {**small, **protocol}
 
 
 def main(wanted: str = "") -> int:
