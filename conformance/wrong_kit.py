@@ -452,8 +452,8 @@ def shared_not_said() -> None:
     """Children of a step that others stand beside carry no Jf-Shared."""
     right = spawning._common_headers
 
-    def wrong(task: Any, target: Any, policy: Any, **_: Any) -> dict[str, str]:
-        return right(task, target, policy, shared=False)
+    def wrong(task: Any, target: Any, policy: Any, **more: Any) -> dict[str, str]:
+        return right(task, target, policy, **more | {"shared": False})
 
     replace(spawning, "_common_headers", wrong)
 
@@ -878,7 +878,17 @@ def wakes_the_ended() -> None:
             await self._performer.run(transitions.wake(task, 1))
         return ACK
 
-    put(waking.Waking, "_wake", wrong)
+    put(waking.Due, "_wake", wrong)
+
+
+@fault("R12")
+def begun_at_once() -> None:
+    """Jf-Not-Before is not read."""
+
+    def wrong(headers: Any, name: str) -> float | None:
+        return None if name == Header.NOT_BEFORE else right(headers, name)
+
+    right = replace(records, "read_time", wrong)
 
 
 @fault("R06", "C06")

@@ -117,6 +117,22 @@ def fire(name: str, fired: Tick, now: float) -> ScheduleProcedure:
         yield ArmTick(name, schedule, found.sequence, Tick(following, fired.epoch, last))
 
 
+def begun(schedule: Schedule, before: Found | None, now: float) -> Tick | None:
+    """Return the first tick that is armed for a schedule that is stored now, in the place of what was ``before``.
+
+    Where its times stay what they were, a tick that has come and was not handled yet is not lost.
+    """
+    if schedule.paused:
+        return None
+    since, last = now, None
+    if before is not None and before.newest is not None and not before.schedule.paused:
+        last = before.newest.last
+        if before.schedule.timing == schedule.timing and before.newest.epoch == before.schedule.epoch:
+            since = min(now, before.newest.tick)
+    tick = schedule.timing.first(since)
+    return None if tick is None else Tick(tick, schedule.epoch, last)
+
+
 def due_ticks(schedule: Schedule, name: str, fired: float, now: float) -> tuple[list[float], float | None]:
     """Return the ticks from ``fired`` on that have come and get a run, and the first that has not come."""
     timing = schedule.timing

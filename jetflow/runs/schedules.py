@@ -18,7 +18,7 @@ from jetflow.broker.atomic import Item
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.broker.times import written
-from jetflow.engine.schedules import ArmTick, Found, ReadSchedule, Schedule, StartTick, Tick, key_of
+from jetflow.engine.schedules import ArmTick, Found, ReadSchedule, Schedule, StartTick, Tick, begun, key_of
 from jetflow.engine.tasks import NONE
 from jetflow.engine.ticks import named
 from jetflow.errors import BrokerTimeout, ScheduleExists, UnknownSchedule
@@ -86,7 +86,7 @@ async def create(session: Session, name: str, schedule: Schedule) -> None:
         ScheduleExists: there is one of this name.
         BrokerTimeout, PermissionDenied: the server did not take it.
     """
-    if not await _put(session, name, schedule, 0, time()):
+    if not await _put(session, name, schedule, None):
         raise ScheduleExists(name)
 
 
@@ -98,15 +98,14 @@ async def change(session: Session, name: str, changed: Callable[[Schedule], Sche
         BrokerTimeout, PermissionDenied: the server did not take it.
     """
     while True:
-        found = await read_schedule(session, name)
+        found = await find(session, ReadSchedule(name))
         if found is None:
             raise UnknownSchedule(name)
-        schedule, sequence = found
-        after = changed(schedule)
-        if after == schedule:
-            return schedule
-        after = msgspec.structs.replace(after, epoch=schedule.epoch + 1)
-        if await _put(session, name, after, sequence, time()):
+        after = changed(found.schedule)
+        if after == found.schedule:
+            return after
+        after = msgspec.structs.replace(after, epoch=found.schedule.epoch + 1)
+        if await _put(session, name, after, found):
             return after
 
 
@@ -134,16 +133,16 @@ async def declare(session: Session, wanted: Mapping[str, Mapping[str, Schedule]]
 
 async def _declare(session: Session, name: str, schedule: Schedule) -> None:
     while True:
-        found = await read_schedule(session, name)
+        found = await find(session, ReadSchedule(name))
         if found is None:
-            if await _put(session, name, schedule, 0, time()):
+            if await _put(session, name, schedule, None):
                 return
             continue
-        there, sequence = found
+        there = found.schedule
         declared = msgspec.structs.replace(schedule, paused=there.paused, epoch=there.epoch)
         if declared == there:
             return
-        if await _put(session, name, msgspec.structs.replace(declared, epoch=there.epoch + 1), sequence, time()):
+        if await _put(session, name, msgspec.structs.replace(declared, epoch=there.epoch + 1), found):
             return
 
 
@@ -157,21 +156,19 @@ async def delete(session: Session, name: str) -> bool:
     return await purge(session, names.timers_stream, [names.schedule(name)]) > 0
 
 
-async def _put(session: Session, name: str, schedule: Schedule, seen: int, now: float) -> bool:
-    """Store a schedule and its next tick together, if what was seen is still there. Returns whether it is stored.
+async def _put(session: Session, name: str, schedule: Schedule, before: Found | None) -> bool:
+    """Store a schedule and its next tick together, if what was before is still there. Returns whether it is stored.
 
     Raises:
         BrokerTimeout: the server does not take it.
     """
     names, spec = session.names, session.names.schedule(name)
-    body = encode(schedule)
+    body, seen, tick = encode(schedule), 0 if before is None else before.sequence, begun(schedule, before, time())
     headers = {Header.EXPECTED_LAST: str(seen), Header.EXPECTED_LAST_OF: spec}
-    following = None if schedule.paused else schedule.timing.first(now)
-    if following is None:  # the same message stops the timer, if there is one
+    if tick is None:  # the same message stops the timer, if there is one
         headers |= {Header.SCHEDULE_NEXT: "purge", Header.SCHEDULER: names.timer_of_tick(name)}
         items = [Item(spec, header_block(headers), body)]
     else:
-        tick = Tick(following, schedule.epoch)
         timer = Item(names.timer_of_tick(name), header_block(_timer(session, name, schedule, tick)), encode(tick))
         items = [Item(spec, header_block(headers), body), timer]
     deadline = time() + PATIENCE

@@ -72,7 +72,7 @@ def _reading(names: Subjects) -> list[str]:
     read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
-        *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (*read, names.counters_stream)),
+        *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (*read, names.counters_stream, names.timers_stream)),
         *(f"{_API}.DIRECT.GET.{stream}" for stream in (*read, names.counters_stream, names.timers_stream)),
         *(f"{_API}.DIRECT.GET.{stream}.>" for stream in (*read, names.counters_stream)),
         f"{_API}.CONSUMER.LIST.{names.tasks_stream}",
@@ -142,7 +142,7 @@ def _viewer(names: Subjects) -> list[str]:
 
 def _operator(names: Subjects) -> list[str]:
     """Look, start, cancel and delete runs, and hold queues. Cancelling stores outcomes, and goes on behind them."""
-    kinds = ("task", "cancel", "run", "step", "join", "mark", "once", "value", "live.run", "in")
+    kinds = ("task", "cancel", "run", "step", "join", "mark", "once", "value", "timer", "live.run", "in")
     return [
         *_reading(names),
         *_asking(names),

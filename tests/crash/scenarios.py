@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from time import time
 from typing import Any
 
@@ -30,8 +31,10 @@ from jetflow import (
     workflow,
 )
 from jetflow.engine.events import run_of_event
+from jetflow.engine.identity import keyed_root_id
+from jetflow.engine.schedules import key_of
 from jetflow.engine.tasks import NONE
-from jetflow.errors import BrokerRefused
+from jetflow.errors import BrokerRefused, ScheduleExists, UnknownSchedule
 from jetflow.wire.events import EventNames
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
@@ -473,6 +476,33 @@ async def asleep(number: Number, ctx: Context) -> int:
     return number.n
 
 
+@workflow("scheduled", retry=AGAIN)
+async def scheduled(number: Number) -> int:
+    return number.n
+
+
+@workflow("scheduling", retry=AGAIN)
+async def scheduling(number: Number, ctx: Context) -> list[int]:
+    """Makes a schedule and a run that begins later, in each attempt, and tells whether each tick has one run."""
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        later = await client.trigger(scheduled, number, key="later", delay=0.6)
+        first = await ctx.once("first", lambda: float(int(time()) + 1))
+        begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(first + 4, UTC)
+        with contextlib.suppress(ScheduleExists):
+            await client.schedules.create("s", scheduled, number, every=1, start=begin, end=end, catch_up="all")
+        found = [await later.result()]
+        for tick in range(5):
+            run = client.run(keyed_root_id("scheduled", key_of("s", first + tick)))
+            while True:
+                with contextlib.suppress(UnknownRun):  # until its time has come
+                    found.append(await run.result())
+                    break
+                await asyncio.sleep(0.05)
+        with contextlib.suppress(UnknownSchedule):
+            await client.schedules.delete("s")
+        return found
+
+
 # --- a run that goes on with a graph that the worker has not declared ------------------------------------------
 
 
@@ -526,7 +556,7 @@ WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
-    *(ruins, chain, hasty, forgiving, timed, asleep, cancelling, dying, saying),
+    *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started),
 ]
 
@@ -610,6 +640,7 @@ SCENARIOS: dict[str, Scenario] = {
     "fail-fast": Scenario(_trigger(hasty, 1), ["failed", {"trips": "NonRetryable"}]),
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
     "asleep": Scenario(_trigger(asleep, 2), 2),
+    "scheduling": Scenario(_trigger(scheduling, 3), [3] * 6),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),

@@ -94,6 +94,7 @@ WORK: Final = [
         f"jf.acme.timer.{_TIMER}",
         headers={"Nats-Schedule": _SOON, "Nats-Schedule-Target": f"jf.acme.due.{_TIMER}"},
     ),
+    Action("read a timer", **_api("STREAM.MSG.GET.JF_acme_timers", _last("jf.acme.timer.>"))),
     Action("hear who asks for workers", hears="jf.acme.who.*"),
 ]
 """What the work of somebody needs."""
