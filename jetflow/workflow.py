@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from time import time
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
 from jetflow.engine.graph import START, Graph, Node
 from jetflow.engine.identity import check_name
 from jetflow.engine.matching import Condition
+from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
-from jetflow.errors import InvalidDeclaration
+from jetflow.engine.schedules import Schedule
+from jetflow.errors import InvalidDeclaration, InvalidInput
 from jetflow.kinds import is_untyped, shown, takes
 from jetflow.signature import named_like
 from jetflow.step import RunsIn, Step, StepDecorator, checked_positive, checked_retry
@@ -32,6 +35,7 @@ R = TypeVar("R")
 GI = TypeVar("GI")
 GO = TypeVar("GO")
 OUT = TypeVar("OUT")
+F = TypeVar("F")
 
 ONE_STEP: Final = "run"
 """The name of the step of a workflow that was declared as one function."""
@@ -131,6 +135,7 @@ class Workflow(Generic[I, O]):
         )
         self.deadline: float | None = checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
         self.steps: dict[str, Step[..., Any, Any]] = {}
+        self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
         self.subscriptions: list[Subscription] = []
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
@@ -138,6 +143,28 @@ class Workflow(Generic[I, O]):
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {', '.join(self.steps) or 'no steps yet'}>"
+
+    def schedule(
+        self, cron: str | None = None, *, name: str | None = None, input: Any = None, **plan: Unpack[PlanBesideCron]
+    ) -> Callable[[F], F]:
+        """Declare that runs begin by themselves, with this input: ``flow.schedule("0 3 * * *", tz="Europe/Berlin")``.
+
+        It is stored by the workers of the workflow, in the place of what they have stored before; what is declared no
+        more, they remove. ``name`` tells several apart: else it is that of the workflow. See `Plan`. What it returns
+        gives back what it is called with, so that it may stand as a decorator, too.
+
+        Raises:
+            InvalidDeclaration: the plan makes no sense, or there is one of this name.
+        """
+        name = check_name("schedule name", self.name if name is None else name)
+        if name in self.schedules:
+            raise InvalidDeclaration(f"workflow {self.name!r} has two schedules {name!r}: give them names of their own")
+        said = cast("Plan", plan if cron is None else {**plan, "cron": cron})
+        try:
+            self.schedules[name] = planned(self.name, said, now=time(), declared=True), input
+        except InvalidInput as error:
+            raise InvalidDeclaration(f"schedule {name!r} of workflow {self.name!r}: {error}") from error
+        return lambda declared: declared
 
     @property
     def step(self) -> StepDecorator[I]:

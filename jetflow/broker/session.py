@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from jetflow.broker.access import Access, Server
-from jetflow.broker.atomic import AtomicBatches
+from jetflow.broker.atomic import AtomicBatches, Item
 from jetflow.broker.attendance import Attendance
 from jetflow.broker.connection import Connection
 from jetflow.broker.grouping import GroupCommit
@@ -32,6 +32,7 @@ class Session:
     ) -> None:
         self._atomic = AtomicBatches(connection) if durable else None
         self._closed = False
+        self._together: AtomicBatches | None = None
         self.takes_large: bool = True
         self.only_asks: bool = False
         """Whether this user may not store tasks, as it has turned out: it asks workers for root runs."""
@@ -90,6 +91,13 @@ class Session:
             await connection.close()
             raise
         return session
+
+    async def store_together(self, items: list[Item]) -> bool:
+        """Store messages of one stream, all or none; tell whether they are. False may be an answer that was lost."""
+        if self._together is None:
+            self._together = AtomicBatches(self.connection)
+            await self._together.start()
+        return await self._together.publish(items)
 
     def usable(self) -> Session:
         """Return the session itself, if it is open and its event loop is the one that runs.

@@ -97,6 +97,32 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return SEAL - max(0, self.needed - len(self.borrowed))
 
 
+def parked_until(
+    task: str,
+    turn: int,
+    until: float,
+    *,
+    tried: int = 0,
+    attempt: int = 1,
+    started: float = 0.0,
+    ended: float = 0.0,
+    worker: str = "",
+) -> JoinRecord:
+    """Return the join record of a step that waits for a time alone, and counts ``tried`` attempts as made then."""
+    return JoinRecord(
+        kind="parked",
+        turn=turn,
+        task=task,
+        needed=0,
+        until=until,
+        tried=tried,
+        attempt=attempt,
+        started=started,
+        ended=ended,
+        worker=worker,
+    )
+
+
 def failed_join(task: str, turn: int, outcome: Outcome) -> JoinRecord:
     """Return the join record of a step that failed at last, and needs none of its children any more.
 

@@ -8,7 +8,7 @@ before them.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, Final
 
@@ -36,21 +36,31 @@ class Sleep(msgspec.Struct, frozen=True):
         return now + (self.seconds or 0.0) if self.until is None else self.until
 
 
-def checked_sleep(seconds: Any, until: float | None, key: Any) -> Sleep:
+def checked_sleep(seconds: float | None, until: float | None, key: Any) -> Sleep:
     """Return what is asked for, if it can be slept.
 
     Raises:
-        InvalidInput: it is neither a duration nor a time, or both; or no number.
+        InvalidInput: it is neither a duration nor a time, or both; or its key is no text.
     """
     if (seconds is None) == (until is None):
         raise InvalidInput("ctx.sleep takes either a duration or until=: write ctx.sleep(30) or ctx.sleep(until=when)")
-    if seconds is not None and not (isinstance(seconds, int | float) and isfinite(seconds) and seconds >= 0):
-        raise InvalidInput(f"ctx.sleep takes seconds from 0 on, or a timedelta, and not {seconds!r}")
-    if seconds is not None and seconds > LONGEST:
-        raise InvalidInput(f"ctx.sleep takes {LONGEST / 86400:.0f} days at most, and not {seconds!r} seconds")
     if key is not None and not isinstance(key, str):
         raise InvalidInput(f"the key of a sleep is a str, not {type(key).__name__}: {key!r}")
     return Sleep(seconds, until, key)
+
+
+def seconds_of(duration: Any, what: str) -> float:
+    """Return a duration in seconds. ``what`` is what it was given for.
+
+    Raises:
+        InvalidInput: it is no number and no timedelta, is negative, or too long.
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if not (isinstance(seconds, int | float) and isfinite(seconds) and seconds >= 0):
+        raise InvalidInput(f"{what} is seconds from 0 on, or a timedelta, and not {duration!r}")
+    if seconds > LONGEST:
+        raise InvalidInput(f"{what} is {LONGEST / 86400:.0f} days at most, and not {duration!r}")
+    return float(seconds)
 
 
 def timestamp_of(time: Any, place: str) -> float:

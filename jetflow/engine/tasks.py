@@ -32,7 +32,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``deadline`` is the time, in seconds since the epoch, after which the run has no more time. An ``eager`` run is
     waited for by a join that may be decided before all have ended. A ``shared`` run is a child that several steps of
     its parent may spawn. ``value`` is the reference of an input that is too large for the message itself. ``tried`` is
-    how many attempts were made in the turns before.
+    how many attempts were made in the turns before. A run with ``not_before`` (seconds since the epoch) is to begin at
+    that time: its first turn parks until then.
     """
 
     workflow: str
@@ -54,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     shared: bool = False
     value: str | None = None
     tried: int = 0
+    not_before: float | None = None
 
     @property
     def join(self) -> StepAddress:

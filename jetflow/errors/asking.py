@@ -48,6 +48,30 @@ class PayloadTooLarge(JetflowError, ValueError):
         self.limit = limit
 
 
+class RunBegun(JetflowError, ValueError):
+    """A run cannot be put to another time: it has begun."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"run {run} has begun, and cannot be put to another time: cancel it, and trigger another")
+        self.run_id = run
+
+
+class ScheduleExists(JetflowError, ValueError):
+    """There is a schedule of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a schedule {name!r}: update it, or take another name")
+        self.name = name
+
+
+class UnknownSchedule(JetflowError, LookupError):
+    """There is no schedule of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r} in this namespace")
+        self.name = name
+
+
 class SleepTooLong(JetflowError, ValueError):
     """A step asked to sleep for longer than what is stored of its run is kept.
 

@@ -50,7 +50,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class PoolHost:
-    """The host of a context in a process: see `jetflow.context.StepHost`."""
+    """The host of a context in a process: see `jetflow.host.StepHost`."""
 
     def __init__(self, link: Link, call: Call) -> None:
         self._link = link
@@ -108,11 +108,11 @@ class PoolHost:
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         name, input_codec, output_codec = _known(workflow)
-        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached)
+        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay)
         group = ChildGroup(name, output_codec, bytearray(child), keyed=key is not None)
         if not detached:
             self._groups.append(group)

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jetflow.context import StepHost
 from jetflow.engine.awaiting import Group
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.errors import JetflowError
+from jetflow.host import StepHost
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.wire.records import encode
@@ -142,9 +142,11 @@ class Hosting:
         group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given))
         return bytes(group.ids)
 
-    async def _spawn_one(self, workflow: str, body: bytes, key: str | None, detached: bool) -> bytes:
+    async def _spawn_one(
+        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None
+    ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:

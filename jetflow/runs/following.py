@@ -16,6 +16,7 @@ from jetflow.broker.connection import Message
 from jetflow.broker.session import Session
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout, JetStreamUnavailable, ResultTimeout, UnknownRun
+from jetflow.runs.delays import is_delayed
 from jetflow.runs.missing import is_missed, told
 from jetflow.runs.query.child_rows import waited_for
 from jetflow.runs.tasks import task_of
@@ -124,7 +125,7 @@ class Following:
         stored = await store.leader_last(names.tasks_stream, subject)
         if self._task is None and stored is not None:
             self._task = task_of(stored)
-        return stored is not None
+        return stored is not None or await is_delayed(self._session, self._run)
 
     # --- why nothing happens
 

@@ -99,6 +99,12 @@ POINTS: Final = (
     # a timer that has fired
     "due",
     "due_ack",
+    # runs that begin later, and schedules
+    "delay",
+    "put_schedule",
+    "read_schedule",
+    "start_tick",
+    "arm_tick",
 )
 """Every point. Each has a *before* and an *after*."""
 

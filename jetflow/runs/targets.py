@@ -112,6 +112,15 @@ async def ask_for_root(session: Session, task: Task, *, timeout: float | None) -
         BrokerTimeout, BrokerRefused, PermissionDenied: the server did not take it.
     """
     check_metadata(task)
+    subject = session.names.inbox_trigger(task.workflow)
+    headers = asking_headers(task)
+    if task.not_before is not None:
+        headers[Header.NOT_BEFORE] = f"{task.not_before:.3f}"
+    await session.publisher.store(subject, task.input, header_block(headers), timeout=timeout)
+
+
+def asking_headers(task: Task) -> dict[str, str]:
+    """Return the headers by which workers are asked for a root run. A key that no header can hold is left out."""
     headers = {Header.RUN: task.run}
     if task.key is not None and task.key.isprintable() and task.key == task.key.strip():
         headers[Header.KEY] = task.key
@@ -119,8 +128,7 @@ async def ask_for_root(session: Session, task: Task, *, timeout: float | None) -
         headers[Header.METADATA] = task.metadata.decode()
     if task.trace is not None:
         headers[Header.TRACE] = task.trace
-    subject = session.names.inbox_trigger(task.workflow)
-    await session.publisher.store(subject, task.input, header_block(headers), timeout=timeout)
+    return headers
 
 
 async def trigger_root(session: Session, task: Task, *, timeout: float | None) -> bool | None:

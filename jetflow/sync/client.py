@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import jetflow.client
 from jetflow.broker.access import Server
@@ -12,10 +13,13 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.layout import Difference
 from jetflow.broker.topology import Placement
 from jetflow.context import check_bulk
+from jetflow.runs.delays import DelayedRun
 from jetflow.runs.storage import Storage
+from jetflow.runs.whens import When
 from jetflow.sync.portal import Portal
 from jetflow.sync.questions import Questions
 from jetflow.sync.run import Run
+from jetflow.sync.schedules import Schedules
 from jetflow.wire.events import PublishedEvent
 from jetflow.workflow import Workflow
 
@@ -48,6 +52,11 @@ class Client(Questions):
         self._portal.close()
 
     @property
+    def schedules(self) -> Schedules:
+        """The schedules of the namespace."""
+        return Schedules(self._portal)
+
+    @property
     def namespace(self) -> str:
         """The namespace that this client works in."""
         return self._portal.open().namespace
@@ -60,6 +69,7 @@ class Client(Questions):
         *,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> Run[O]: ...
     @overload
     def trigger(
@@ -69,6 +79,7 @@ class Client(Questions):
         *,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> Run[O]: ...
     @overload
     def trigger(
@@ -78,6 +89,7 @@ class Client(Questions):
         *,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> Run[Any]: ...
     def trigger(
         self,
@@ -86,6 +98,7 @@ class Client(Questions):
         *,
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> Run[Any]:
         """Start a root run; see `jetflow.Client.trigger`.
 
@@ -97,7 +110,7 @@ class Client(Questions):
             BrokerTimeout: the broker did not take it in time.
         """
         portal = self._portal
-        return Run(portal, portal.call(lambda here: here.trigger(workflow, input, key=key, metadata=metadata)))
+        return Run(portal, portal.call(lambda here: here.trigger(workflow, input, key=key, metadata=metadata, **when)))
 
     @overload
     def trigger_many(
@@ -107,6 +120,7 @@ class Client(Questions):
         *,
         key: Callable[[I], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> list[Run[O]]: ...
     @overload
     def trigger_many(
@@ -116,6 +130,7 @@ class Client(Questions):
         *,
         key: Callable[[Any], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> list[Run[Any]]: ...
     def trigger_many(
         self,
@@ -124,6 +139,7 @@ class Client(Questions):
         *,
         key: Callable[[Any], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
     ) -> list[Run[Any]]:
         """Start a root run for each input, many at once; see `jetflow.Client.trigger_many`.
 
@@ -133,8 +149,22 @@ class Client(Questions):
         portal = self._portal
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")
         given = list(inputs)  # in this thread: the inputs are the caller's code, which may use this very client
-        runs = portal.call(lambda here: here.trigger_many(workflow, given, key=key, metadata=metadata))
+        runs = portal.call(lambda here: here.trigger_many(workflow, given, key=key, metadata=metadata, **when))
         return [Run(portal, run) for run in runs]
+
+    def delayed(self, workflow: str | None = None) -> list[DelayedRun]:
+        """Return the runs that have been asked for and have not begun, of one workflow or all; the next one first."""
+        return self._portal.call(lambda here: here.delayed(workflow))
+
+    def reschedule(self, run_id: str, *, at: datetime | None = None, delay: float | timedelta | None = None) -> None:
+        """Have a run that has not begun begin ``at`` another time, or after a ``delay`` from now on.
+
+        Raises:
+            UnknownRun: there is no run of this id.
+            RunBegun: it has begun.
+            InvalidInput: neither or both are given, or no time.
+        """
+        self._portal.call(lambda here: here.reschedule(run_id, at=at, delay=delay))
 
     @overload
     def run(self, run_id: str, workflow: Workflow[Any, O]) -> Run[O]: ...

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from jetflow import client
-from jetflow.client import RunStatus
 from jetflow.sync.portal import Portal
+from jetflow.triggering import RunStatus
 from jetflow.wire.events import PublishedEvent
 from jetflow.wire.output import Chunk, LogLine, Progress
 

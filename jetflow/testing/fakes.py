@@ -39,12 +39,16 @@ from jetflow.workflow import Step, Workflow, checked_workflow
 
 
 class Spawned(msgspec.Struct, frozen=True, kw_only=True):
-    """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``."""
+    """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``.
+
+    ``delay`` is seconds.
+    """
 
     workflow: str
     input: Any
     key: str | None = None
     detached: bool = False
+    delay: float | None = None
     id: str = ""
 
 
@@ -57,7 +61,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class FakeVoice:
-    """What a step has said: see `jetflow.context.Voice`."""
+    """What a step has said: see `jetflow.host.Voice`."""
 
     def __init__(self) -> None:
         self.chunks: list[Any] = []
@@ -82,7 +86,7 @@ class FakeVoice:
 
 
 class FakeHost:
-    """See `jetflow.context.StepHost`. ``children_spawned`` are by id."""
+    """See `jetflow.host.StepHost`. ``children_spawned`` are by id."""
 
     def __init__(
         self,
@@ -153,16 +157,24 @@ class FakeHost:
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         group = _group(workflow)
-        group.ids += self._add(workflow, input, key, detached=detached)
+        group.ids += self._add(workflow, input, key, detached=detached, delay=delay)
         if not detached:
             self._groups.append(group)
         return group
 
-    def _add(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False) -> bytes:
+    def _add(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        value: Any,
+        key: str | None,
+        *,
+        detached: bool = False,
+        delay: float | None = None,
+    ) -> bytes:
         name, codec, output = _known(workflow)
         if key is not None:
             checked_key("a child", key)
@@ -172,7 +184,7 @@ class FakeHost:
         if self._digests.setdefault(child, digest) != digest:
             raise KeyConflict(name, key or "", child, self._digests[child], digest)
         self._codecs[child] = output
-        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, id=child)
+        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, id=child)
         self.children_spawned.setdefault(child, spawned)
         return bytes.fromhex(child)
 

@@ -12,7 +12,8 @@ from jetflow.engine.events import NO_KEY, event_id, is_topic, without_overlap
 from jetflow.errors import InvalidInput, MalformedRecord
 from jetflow.wire.headers import Header
 from jetflow.wire.records import encode, header_block
-from jetflow.wire.subjects import TASK_TOKENS, Subjects, last_token
+from jetflow.wire.subjects import Subjects, last_token
+from jetflow.wire.timer_subjects import TASK_TOKENS
 
 EVENT: Final = "event"
 

@@ -192,6 +192,8 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.SHARED] = "1"
     if task.value is not None:
         headers[Header.VALUE] = task.value
+    if task.not_before is not None:
+        headers[Header.NOT_BEFORE] = f"{task.not_before:.3f}"
     if task.tried:
         headers[Header.ATTEMPT] = str(task.tried)
     return headers
@@ -235,7 +237,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         key=_read_key(headers.get(Header.KEY)),
         metadata=None if metadata is None else metadata.encode(),
         trace=headers.get(Header.TRACE),
-        deadline=_read_deadline(headers.get(Header.DEADLINE)),
+        deadline=read_time(headers, Header.DEADLINE),
+        not_before=read_time(headers, Header.NOT_BEFORE),
         eager=Header.EAGER in headers,
         shared=Header.SHARED in headers,
         value=headers.get(Header.VALUE),
@@ -243,16 +246,22 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     )
 
 
-def _read_deadline(text: str | None) -> float | None:
+def read_time(headers: Mapping[str, str], name: str) -> float | None:
+    """Return the time that a header tells, in seconds since the epoch; None where there is no such header.
+
+    Raises:
+        MalformedTask: it is none.
+    """
+    text = headers.get(name)
     if text is None:
         return None
     try:
-        deadline = float(text)
+        seconds = float(text)
     except ValueError:
-        deadline = nan
-    if not isfinite(deadline):
-        raise MalformedTask(f"header {Header.DEADLINE} is {text!r}, not seconds since the epoch")
-    return deadline
+        seconds = nan
+    if not isfinite(seconds):
+        raise MalformedTask(f"header {name} is {text!r}, not seconds since the epoch")
+    return seconds
 
 
 def _read_key(text: str | None) -> str | None:

@@ -10,9 +10,8 @@ from typing import Final
 
 from jetflow.engine.identity import check_name, is_run_id
 from jetflow.engine.tasks import StepAddress, Task
+from jetflow.wire.timer_subjects import TimerSubjects
 
-TASK_TOKENS: Final = 6
-"""Tokens that name a task: workflow, step, root, parent, run, turn."""
 EDITION: Final = "2"
 """Edition of the wire format. Streams carry it in their metadata, and those of another edition are refused."""
 
@@ -33,7 +32,7 @@ RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
 
 
-class Subjects:
+class Subjects(TimerSubjects):
     """The names of one namespace.
 
     Raises:
@@ -41,20 +40,16 @@ class Subjects:
     """
 
     def __init__(self, namespace: str) -> None:
-        self.namespace: str = check_name("namespace", namespace)
-        self.prefix: str = f"jf.{namespace}"
+        super().__init__(check_name("namespace", namespace))
+        self.namespace: str = namespace
         self.tasks_stream: str = f"JF_{namespace}_tasks"
         self.records_stream: str = f"JF_{namespace}_records"
         self.inbox_stream: str = f"JF_{namespace}_inbox"
         self.values_stream: str = f"JF_{namespace}_values"
-        self.timers_stream: str = f"JF_{namespace}_timers"
         self.counters_stream: str = f"KV_jf_{namespace}_counters"
         self.workflows_stream: str = f"KV_jf_{namespace}_workflows"
         self.inbox_consumer = "workers"
-        self.due_consumer = "due"
         self._task = f"{self.prefix}.task"
-        self._timer = f"{self.prefix}.timer.wake"
-        self._due = f"{self.prefix}.due.wake"
         self._run = f"{self.prefix}.run"
         self._live = f"{self.prefix}.live.run"
         self._counter = f"$KV.jf_{namespace}_counters"
@@ -331,48 +326,6 @@ class Subjects:
     def who(self, workflow: str) -> str:
         """Asks the workers of one workflow whether they are there."""
         return f"{self.prefix}.who.{workflow}"
-
-    # --- timers
-
-    @property
-    def all_timers(self) -> tuple[str, str]:
-        """What the timers stream holds: timers that are armed, and the messages that they become."""
-        return f"{self.prefix}.timer.>", self.all_due
-
-    @property
-    def all_due(self) -> str:
-        """The messages that timers have become."""
-        return f"{self.prefix}.due.>"
-
-    def timer_of(self, task: Task) -> str:
-        """The timer of a parked turn: the tokens of its task."""
-        return f"{self._timer}{self.task_of(task)[len(self._task) :]}"
-
-    def due_of(self, task: Task) -> str:
-        """What the timer of a parked turn becomes."""
-        return f"{self._due}{self.task_of(task)[len(self._task) :]}"
-
-    def task_of_due(self, subject: str) -> str | None:
-        """Return the subject of the task whose timer has become a message; None if it is of no timer that is known."""
-        if not subject.startswith(f"{self._due}.") or subject.count(".") != self._due.count(".") + TASK_TOKENS:
-            return None
-        return f"{self._task}{subject[len(self._due) :]}"
-
-    def timers_of_step(self, workflow: str, join: StepAddress) -> str:
-        """Every timer of one step of one run."""
-        return f"{self._timer}.{workflow}.{join.step}.{join.root}.*.{join.run}.*"
-
-    def timers_of_run(self, root: str, run: str) -> str:
-        """Every timer of one run."""
-        return f"{self._timer}.*.*.{root}.*.{run}.*"
-
-    def timers_of_parent(self, root: str, parent: str) -> str:
-        """Every timer of every child of one run."""
-        return f"{self._timer}.*.*.{root}.{parent}.>"
-
-    def timers_of_tree(self, root: str) -> str:
-        """Every timer of one root run and all its descendants."""
-        return f"{self._timer}.*.*.{root}.>"
 
     # --- consumers
 

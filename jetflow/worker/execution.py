@@ -221,11 +221,13 @@ class Execution(Body):
         return self._look_out(await self.spawner.spawn(workflow, inputs, key))
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         self._check_open()
-        return self._look_out(await self.spawner.spawn_one(workflow, input, key, detached=detached))
+        if delay:
+            await check_sleep(self._session, self._task, time() + delay)
+        return self._look_out(await self.spawner.spawn_one(workflow, input, key, detached=detached, delay=delay))
 
     def _look_out(self, group: ChildGroup) -> ChildGroup:
         self._lookout.spawned(self._task, group.workflow, len(group.ids) // ID_BYTES, self._watched)

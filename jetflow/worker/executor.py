@@ -129,6 +129,8 @@ class Executor:
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
+        elif task.turn == 0 and task.not_before is not None and task.not_before > time():
+            self.recorder.defer(work, task.not_before)
         elif task.step == START:
             self.recorder.drive(work, begin, task, work.known_graph)
         elif work.step is None:

@@ -1,37 +1,25 @@
 """What comes from outside jetflow: triggers and requests to look, published by any NATS client.
 
-They lie in a work-queue stream that every worker pulls from. A trigger is checked as far as its workflow is known,
-and becomes an ordinary task; one of an unknown workflow becomes a failed run, so that nothing is lost unseen.
+They lie in a work-queue stream that every worker pulls from. What becomes of a trigger is `worker.starting`'s business.
 """
 
 from __future__ import annotations
 
 import logging
-from time import time
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
-from jetflow.engine.tasks import Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import conclude, settle
-from jetflow.errors import (
-    BrokerError,
-    InvalidInput,
-    JetflowError,
-    KeyConflict,
-    MalformedRecord,
-    PayloadTooLarge,
-    UnknownWorkflow,
-)
+from jetflow.engine.tasks import StepAddress
+from jetflow.engine.transitions import settle
+from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
-from jetflow.runs.targets import Target, resolve, root_task, start_root
-from jetflow.wire.codec import ANY
 from jetflow.wire.headers import Header
+from jetflow.wire.records import read_time
 from jetflow.worker.counts import Counts
+from jetflow.worker.starting import Starting
 
 ACK: Final = b"+ACK"
 TERM: Final = b"+TERM"
@@ -46,11 +34,11 @@ _log = logging.getLogger("jetflow.worker")
 class Inbox:
     """Handles the messages of the inbox stream."""
 
-    def __init__(self, session: Session, performer: Performer, counts: Counts, worker: str) -> None:
+    def __init__(self, session: Session, performer: Performer, counts: Counts, starting: Starting) -> None:
         self._session = session
         self._performer = performer
         self._counts = counts
-        self._worker = worker
+        self._starting = starting
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what one message asks for, and acknowledge it."""
@@ -84,49 +72,9 @@ class Inbox:
 
     async def _trigger(self, delivery: Delivery, workflow: str) -> None:
         headers = delivery.headers or {}
-        key = headers.get(Header.KEY)
-        run = _run_id(delivery, workflow, key, headers.get(Header.RUN))
-        try:
-            target = await resolve(self._session, workflow)
-            body = target.input.encode(target.input.decode(delivery.body or b"null"))
-        except (UnknownWorkflow, MalformedRecord, InvalidInput) as error:
-            _log.warning("the trigger at sequence %d of the inbox ends as run %s: %s", delivery.sequence, run, error)
-            await self._fail(_nowhere(workflow, run, key), error)
-            return
-        metadata = headers.get(Header.METADATA)
-        task = root_task(
-            target,
-            body,
-            key=key,
-            metadata=None if metadata is None else metadata.encode(),
-            run=run,
-            trace=headers.get(Header.TRACE),
-        )
-        try:
-            _check_metadata(task.metadata)
-            await start_root(self._session, task, timeout=30)
-        except KeyConflict as error:
-            _log.warning("a trigger was refused: %s", error)
-        except (InvalidInput, PayloadTooLarge) as error:
-            await self._fail(task, error)
-
-    async def _fail(self, task: Task, error: JetflowError) -> None:
-        """Store why a run that was asked for cannot be. One that exists under its id is left alone."""
-        names = self._session.names
-        if await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run_id(task.run)) is not None:
-            _log.warning("a trigger of run %s, which exists, was refused: %s", task.run, error)
-            return
-        now = time()
-        outcome = Outcome(
-            status="failed",
-            error=Failure(type(error).__name__, str(error)),
-            workflow=task.workflow,
-            key=task.key,
-            started=now,
-            ended=now,
-            worker=self._worker,
-        )
-        await self._performer.run(conclude(task, outcome))
+        run = _run_id(delivery, workflow, headers.get(Header.KEY), headers.get(Header.RUN))
+        at = read_time(headers, Header.NOT_BEFORE)
+        await self._starting.start(workflow, delivery.body, headers, run, not_before=at)
 
 
 def _run_id(delivery: Delivery, workflow: str, key: str | None, asked: str | None) -> str:
@@ -135,21 +83,3 @@ def _run_id(delivery: Delivery, workflow: str, key: str | None, asked: str | Non
     if key is not None:
         return keyed_root_id(workflow, key)
     return keyed_root_id("-inbox", f"{delivery.sequence}.{delivery.time}")
-
-
-def _check_metadata(metadata: bytes | None) -> None:
-    """Refuse metadata that clients could not have sent: every descendant of the run would stumble over it.
-
-    Raises:
-        InvalidInput: it is not a JSON object.
-    """
-    if metadata is not None:
-        try:
-            msgspec.json.decode(metadata, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise InvalidInput(f"header {Header.METADATA}: {error}") from error
-
-
-def _nowhere(workflow: str, run: str, key: str | None) -> Task:
-    target = Target(workflow, "", "", ANY, ANY)
-    return root_task(target, b"null", key=key, metadata=None, run=run, trace=None)

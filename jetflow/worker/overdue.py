@@ -14,6 +14,7 @@ from typing import Final
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.broker.times import seconds_of
+from jetflow.runs.delays import TRAVELS
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
 
@@ -23,7 +24,7 @@ LATE: Final = 10.0
 LOOKED_AT: Final = 5000
 """Timers that one sweep looks at, at least; the next one goes on behind them."""
 
-_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET, Header.ATTEMPT)
+_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET, Header.ATTEMPT, *TRAVELS)
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -57,7 +58,7 @@ class OverdueTimers:
 
     async def _arm(self, timer: Stored) -> None:
         headers = {name: timer.headers[name] for name in _KEPT if name in timer.headers}
-        await self._session.publisher.store(timer.subject, b"", header_block(headers), timeout=30)
+        await self._session.publisher.store(timer.subject, timer.body, header_block(headers), timeout=30)
 
 
 def _due(timer: Stored) -> float:

@@ -16,7 +16,7 @@ from jetflow.broker.store import Stored
 from jetflow.engine.effects import Procedure
 from jetflow.engine.failures import room_for
 from jetflow.engine.graph import Graph
-from jetflow.engine.joins import ID_BYTES, JoinRecord, failed_join
+from jetflow.engine.joins import ID_BYTES, failed_join, parked_until
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
 from jetflow.engine.transitions import conclude, finish, postpone, repeat_end, seal
 from jetflow.errors import (
@@ -122,6 +122,13 @@ class Recorder:
         self._counts.parked += 1
         self.drive(work, seal, work.task, body.parking())
 
+    def defer(self, work: Assignment, until: float) -> None:
+        """Park the first turn of a run that is to begin later. Its time may end before."""
+        task = work.task
+        until = until if task.deadline is None else min(until, task.deadline)
+        record = parked_until(self._session.names.task_of(task), task.turn, until, worker=self._worker)
+        self.drive(work, seal, task, record)
+
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
         task, failure = work.task, self._failure_of(error, work)
@@ -169,12 +176,10 @@ class Recorder:
             error=failure,
             again=now + delay,
         )
-        parked = JoinRecord(
-            kind="parked",
-            turn=task.turn,
-            task=self._session.names.task_of(task),
-            needed=0,
-            until=tried.again,
+        parked = parked_until(
+            self._session.names.task_of(task),
+            task.turn,
+            now + delay,
             tried=work.attempt,
             attempt=work.attempt,
             started=work.started,

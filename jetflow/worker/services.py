@@ -18,12 +18,14 @@ from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
 from jetflow.runs.performer import Performer
+from jetflow.runs.schedules import declare
 from jetflow.telemetry.catalogue import RUNNING, SLOTS, TASKS, WAITING
 from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.discovery import Discovery
 from jetflow.worker.errands import Errands
+from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
 from jetflow.worker.expecting import Expecting
 from jetflow.worker.fetching import Fetcher
@@ -37,9 +39,10 @@ from jetflow.worker.presence import Presence
 from jetflow.worker.pullers import StepPullers
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
-from jetflow.worker.event_runs import errands_of, withdraw
+from jetflow.worker.starting import Starting
 from jetflow.worker.sweeper import Sweeper
-from jetflow.worker.waking import WAKING_WINDOW, Waking
+from jetflow.worker.ticking import Ticking
+from jetflow.worker.waking import DUE_WINDOW, Due
 from jetflow.workflow import Step, Workflow
 
 THREADS_GRACE: Final = 0.5
@@ -92,8 +95,15 @@ class Services:
             on_lost=self.deliveries.on_consumer_lost,
         )
         self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
+        self._starting = Starting(session, self.performer, name)
+        self._ticking = Ticking(session, self.counts)
         self.sweeper: Sweeper = Sweeper(
-            session, self.performer, self.executor.cancellations, self.counts, every=options.sweep_every
+            session,
+            self.performer,
+            self.executor.cancellations,
+            self.counts,
+            every=options.sweep_every,
+            beside=[self._ticking.look],
         )
         self.history: History = History(session, options)
         self._slots = slots
@@ -138,7 +148,7 @@ class Services:
             names.inbox_stream,
             names.inbox_consumer,
             partial(ensure_inbox_consumer, session.connection, names, ack_wait=options.ack_wait),
-            Inbox(session, self.performer, self.counts, self._name).handle,
+            Inbox(session, self.performer, self.counts, self._starting).handle,
             window=INBOX_WINDOW,
         )
 
@@ -150,8 +160,8 @@ class Services:
             names.timers_stream,
             names.due_consumer,
             partial(ensure_due_consumer, session.connection, names, ack_wait=options.ack_wait),
-            Waking(session, self.performer, self.counts).handle,
-            window=WAKING_WINDOW,
+            Due(session, self.performer, self.counts, self._starting, self._ticking).handle,
+            window=DUE_WINDOW,
         )
 
     def measures(self) -> list[tuple[str, dict[str, str], float]]:
@@ -181,6 +191,7 @@ class Services:
         for flow, none_now in zip(flows, takes_none_now, strict=True):
             if none_now:
                 await withdraw(self._session, flow.name)
+        await self._declare_schedules()
         await self.heartbeat.start()
         if self.guarding is not None:
             await self.guarding.start()
@@ -201,6 +212,16 @@ class Services:
             await self.discovery.start()
         hooks.running.add(self)
         self.health.ready()
+
+    async def _declare_schedules(self) -> None:
+        wanted = {
+            flow.name: {
+                name: msgspec.structs.replace(schedule, input=msgspec.Raw(flow.input.encode(value)))
+                for name, (schedule, value) in flow.schedules.items()
+            }
+            for flow in self._workflows.values()
+        }
+        await declare(self._session, wanted)
 
     async def _check_may_pull(self) -> None:
         """Check that all pullers may pull, before anything runs.

@@ -129,9 +129,16 @@ class Spawner:
         return self.borrowed.get(child, self._task.step)
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, *, detached: bool = False
+        self,
+        workflow: Workflow[Any, Any] | str,
+        value: Any,
+        key: str | None,
+        *,
+        detached: bool = False,
+        delay: float | None = None,
     ) -> ChildGroup:
         """Spawn one child. See `Context.spawn_workflow`."""
+        begins = None if delay is None else time() + delay
         if key is not None:
             checked_key("a child", key)
         target = await self._resolve(workflow)
@@ -140,11 +147,13 @@ class Spawner:
             if hooks.meters:
                 hooks.add(SPAWNED, 1, {"workflow": target.workflow})
             if detached:
-                return await self._spawn_detached(target, value, key, opened.trace)
-            return await self._spawn_attached(target, value, key, opened.trace)
+                return await self._spawn_detached(target, value, key, opened.trace, begins)
+            return await self._spawn_attached(target, value, key, opened.trace, begins)
 
-    async def _spawn_attached(self, target: Target, value: Any, key: str | None, trace: str | None) -> ChildGroup:
-        planner = self._planner(target, trace, keyed=key is not None)
+    async def _spawn_attached(
+        self, target: Target, value: Any, key: str | None, trace: str | None, begins: float | None
+    ) -> ChildGroup:
+        planner = self._planner(target, trace, keyed=key is not None, begins=begins)
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
@@ -155,13 +164,17 @@ class Spawner:
             await self._attach(target, [planned])
         return self._add(target, bytearray(planned.id), keyed=key is not None)
 
-    async def _spawn_detached(self, target: Target, value: Any, key: str | None, trace: str | None) -> ChildGroup:
+    async def _spawn_detached(
+        self, target: Target, value: Any, key: str | None, trace: str | None, begins: float | None
+    ) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
         body = target.input.encode(value)
         child = child_id(task.run, target.workflow, key=key, digest=target.input.digest(body))
         root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=trace or task.trace)
-        root = msgspec.structs.replace(root, depth=task.depth + 1)
+        root = msgspec.structs.replace(root, depth=task.depth + 1, not_before=begins)
+        if begins is not None and root.deadline is not None:
+            root = msgspec.structs.replace(root, deadline=root.deadline + begins - time())
         points.before("spawn_detached")
         await start_root(self._session, root, timeout=None)
         points.after("spawn_detached")
@@ -229,13 +242,13 @@ class Spawner:
         points.after("spawn_batch_sent")
         return batch, stored
 
-    def _planner(self, target: Target, trace: str | None, *, keyed: bool) -> _Planner:
+    def _planner(self, target: Target, trace: str | None, *, keyed: bool, begins: float | None = None) -> _Planner:
         """Return a planner of children that are spawned in a span, if there is one."""
         task = self._task
         if trace is not None:
             self.traces.append(trace)
             task = msgspec.structs.replace(task, trace=trace)
-        common = _common_headers(task, target, self._policy, shared=self._shared)
+        common = _common_headers(task, target, self._policy, shared=self._shared, begins=begins)
         return _Planner(self._session, task, target, common, keyed=keyed)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
@@ -357,7 +370,9 @@ class _Planner:
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
 
 
-def _common_headers(task: Task, target: Target, policy: JoinPolicy, *, shared: bool) -> dict[str, str]:
+def _common_headers(
+    task: Task, target: Target, policy: JoinPolicy, *, shared: bool, begins: float | None
+) -> dict[str, str]:
     headers = {
         Header.PARENT_STEP: task.step,
         Header.VERSION: target.version,
@@ -368,9 +383,14 @@ def _common_headers(task: Task, target: Target, policy: JoinPolicy, *, shared: b
     if task.trace is not None:
         headers[Header.TRACE] = task.trace
     deadlines = [task.deadline] if task.deadline is not None else []
-    deadlines += [time() + seconds for seconds in (target.deadline, policy.seconds) if seconds is not None]
+    if policy.seconds is not None:
+        deadlines.append(time() + policy.seconds)
+    if target.deadline is not None:  # it has all of it from when it begins
+        deadlines.append((begins or time()) + target.deadline)
     if deadlines:
         headers[Header.DEADLINE] = f"{min(deadlines):.3f}"
+    if begins is not None:
+        headers[Header.NOT_BEFORE] = f"{begins:.3f}"
     if policy.early:
         headers[Header.EAGER] = "1"
     if shared:

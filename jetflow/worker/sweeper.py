@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from time import time
 from typing import Final
 
@@ -32,15 +33,26 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Sweeper:
-    """Sweeps every ``every`` seconds, with jitter. `start` and `stop` it; both are safe to call twice."""
+    """Sweeps every ``every`` seconds, with jitter, and calls what is ``beside`` it.
+
+    `start` and `stop` it; both are safe to call twice.
+    """
 
     def __init__(
-        self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts, *, every: float
+        self,
+        session: Session,
+        performer: Performer,
+        cancellations: Cancellations,
+        counts: Counts,
+        *,
+        every: float,
+        beside: Sequence[Callable[[], Awaitable[int]]] = (),
     ) -> None:
         self._session = session
         self._performer = performer
         self._counts = counts
         self._every = every
+        self._beside = beside
         self._overdue = OverdueTimers(session)
         self._kept = KeptTasks(session, cancellations)
         self._task: asyncio.Task[None] | None = None
@@ -64,6 +76,8 @@ class Sweeper:
                 await self.sweep()
                 await self._overdue.arm_again()
                 await self._kept.look()
+                for look in self._beside:
+                    await look()
             except BrokerError as error:
                 _log.warning("a sweep ended early: %s", error)
             except Exception:

@@ -1,7 +1,8 @@
-"""Waking parked steps whose time has come: what a timer of the broker has become is handled by any worker.
+"""What timers of the broker have become: any worker handles it, by what its subject says that it is.
 
-The message names the turn that was parked; its task is read from the stream, and the next turn is published,
-write-once. A step that something else has woken meanwhile, or whose run has ended, is not run for it.
+``due.wake`` names a turn that was parked: its task is read from the stream, and the next turn is published, write-once.
+A step that something else has woken meanwhile, or whose run has ended, is not run for it. ``due.run`` is a root run
+whose time has come, ``due.tick`` a tick of a schedule. What another version of jetflow may know is left to its workers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.identity import is_name, is_run_id
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import wake
 from jetflow.errors import BrokerError, MalformedRecord
@@ -20,42 +22,82 @@ from jetflow.runs.tasks import task_of
 from jetflow.wire.headers import Header
 from jetflow.worker.counts import Counts
 from jetflow.worker.inbox import ACK, LATER, TERM
+from jetflow.worker.starting import Starting
+from jetflow.worker.ticking import Ticking
 
-WAKING_WINDOW: Final = 256
+DUE_WINDOW: Final = 256
 """Messages of timers that one worker handles at once."""
 
 _log = logging.getLogger("jetflow.worker")
 
 
-class Waking:
+class Due:
     """Handles the messages that timers have become."""
 
-    def __init__(self, session: Session, performer: Performer, counts: Counts) -> None:
+    def __init__(
+        self, session: Session, performer: Performer, counts: Counts, starting: Starting, ticking: Ticking
+    ) -> None:
         self._session = session
         self._performer = performer
         self._counts = counts
+        self._starting = starting
+        self._ticking = ticking
+        self._unknown = set[str]()
 
     async def handle(self, delivery: Delivery) -> None:
-        """Publish the turn that one message is for, and acknowledge it."""
+        """Do what one message is for, and acknowledge it."""
         points.before("due")
         try:
-            answer = await self._wake(delivery)
+            answer = await self._handle(delivery)
         except BrokerError as error:
             _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
             answer = LATER
+        except Exception as error:  # whatever the message holds, it must not come back for ever
+            answer = self._reject(delivery, error)
         points.after("due")
         points.before("due_ack")
         self._session.connection.send(delivery.reply, answer)
         points.after("due_ack")
 
+    async def _handle(self, delivery: Delivery) -> bytes:
+        match self._session.names.parse_due(delivery.subject):
+            case ["wake", *_]:
+                return await self._wake(delivery)
+            case ["run", workflow, run] if is_name(workflow) and is_run_id(run):
+                return await self._begin(delivery, workflow, run)
+            case ["tick", name] if is_name(name):
+                await self._ticking.handle(name, delivery.body)
+                return ACK
+            case ["run" | "tick", *_]:
+                return self._reject(delivery, "it names no run, and no schedule")
+            case [kind, *_] if is_name(kind):
+                return self._leave(kind)
+            case _:
+                return self._reject(delivery, "it is no timer that workers know")
+
+    def _reject(self, delivery: Delivery, reason: object) -> bytes:
+        self._counts.rejected += 1
+        _log.error("a message on %r is rejected: %s", delivery.subject, reason)
+        return TERM
+
+    def _leave(self, kind: str) -> bytes:
+        """Leave to others what this version does not know: a newer worker may be there, or come."""
+        if kind not in self._unknown:
+            self._unknown.add(kind)
+            _log.warning("timers of kind %r are left to workers of another version: this one does not know them", kind)
+        return LATER
+
+    async def _begin(self, delivery: Delivery, workflow: str, run: str) -> bytes:
+        """Start a root run whose time has come: what is stored of it is as a trigger from outside."""
+        await self._starting.start(workflow, delivery.body, delivery.headers or {}, run)
+        return ACK
+
     async def _wake(self, delivery: Delivery) -> bytes:
         names, store = self._session.names, self._session.store
         subject = names.task_of_due(delivery.subject)
-        tried = delivery.headers.get(Header.ATTEMPT, "0")
+        tried = (delivery.headers or {}).get(Header.ATTEMPT, "0")
         if subject is None or not tried.isdecimal():
-            self._counts.rejected += 1
-            _log.error("a message on %r is rejected: it is no timer that workers know", delivery.subject)
-            return TERM
+            return self._reject(delivery, "it names no turn of a task")
         parked = await store.last(names.tasks_stream, subject)  # it never changes: any replica that has it will do
         if parked is None:
             parked = await store.leader_last(names.tasks_stream, subject)

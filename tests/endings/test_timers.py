@@ -423,14 +423,34 @@ async def test_a_message_that_is_no_timer_is_rejected(client: Client, worker: Ma
     prefix = stored.names.prefix
     async with worker([child]) as only:
         for subject, headers in (
-            (f"{prefix}.due.nonsense", b""),
+            (f"{prefix}.due._nonsense", b""),
+            (f"{prefix}.due.run.child.r", b""),
             (f"{prefix}.due.wake.child.run.r.-.r", b""),
             (f"{prefix}.due.wake.child.run.{'ab' * 16}.-.{'ab' * 16}.0", header_block({Header.ATTEMPT: "many"})),
         ):
             await stored.session.publisher.store(subject, b"", headers)
         await until(lambda: none_armed(stored))
-        assert only.counts.rejected == 3
+        assert only.counts.rejected == 4
         assert await (await client.trigger(child, "still there")).result(PATIENCE) == "still there"
+
+
+async def test_a_timer_of_another_version_is_left_to_its_workers(
+    client: Client, worker: MakeWorker, stored: Stored
+) -> None:
+    """Whoever does not know its kind hands it back, so that a chain of timers does not break in a deploy."""
+    subject = f"{stored.names.prefix}.due.invented.one"
+    async with worker([child]) as only:
+        await stored.session.publisher.store(subject, b"")
+        await until(lambda: _was_seen(stored))
+        assert await (await client.trigger(child, "still there")).result(PATIENCE) == "still there"
+        assert only.counts.rejected == 0
+    assert await armed(stored) == [subject]
+
+
+async def _was_seen(stored: Stored) -> bool:
+    names = stored.names
+    info = await stored.session.connection.api(f"CONSUMER.INFO.{names.timers_stream}.{names.due_consumer}")
+    return bool(info["num_redelivered"] or info["delivered"]["consumer_seq"])
 
 
 async def test_a_timer_that_fires_twice_starts_one_turn(client: Client, worker: MakeWorker, stored: Stored) -> None:

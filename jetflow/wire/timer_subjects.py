@@ -1,0 +1,105 @@
+"""The names in the timers stream: timers that are armed, what they become, and the schedules that arm them.
+
+Of what a timer is, its third token tells: ``wake`` a parked turn, ``run`` a run that begins later, ``debounce`` one
+that is put off while it is asked for again, ``tick`` the next time of a schedule; ``schedule`` is no timer, but what a
+schedule says. A ``run`` and a ``debounce`` become the same message.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jetflow.engine.tasks import StepAddress, Task
+
+TASK_TOKENS: Final = 6
+"""Tokens that name a task: workflow, step, root, parent, run, turn."""
+
+
+class TimerSubjects:
+    """The names in the timers stream of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.prefix: str = f"jf.{namespace}"
+        self.timers_stream: str = f"JF_{namespace}_timers"
+        self.due_consumer: str = "due"
+        self._task_prefix = f"{self.prefix}.task"
+        self._timer = f"{self.prefix}.timer.wake"
+        self._due = f"{self.prefix}.due.wake"
+
+    @property
+    def all_timers(self) -> tuple[str, str]:
+        """What the timers stream holds: timers that are armed, and the messages that they become."""
+        return f"{self.prefix}.timer.>", self.all_due
+
+    @property
+    def all_due(self) -> str:
+        """The messages that timers have become."""
+        return f"{self.prefix}.due.>"
+
+    def parse_due(self, subject: str) -> list[str]:
+        """Return what stands behind the tokens that all messages of timers have in common."""
+        return subject.removeprefix(f"{self.prefix}.due.").split(".")
+
+    # --- parked turns
+
+    def timer_of(self, task: Task) -> str:
+        """The timer of a parked turn: the tokens of its task."""
+        return f"{self._timer}.{_tokens(task)}"
+
+    def due_of(self, task: Task) -> str:
+        """What the timer of a parked turn becomes."""
+        return f"{self._due}.{_tokens(task)}"
+
+    def task_of_due(self, subject: str) -> str | None:
+        """Return the subject of the task whose timer has become a message; None if it is of no timer that is known."""
+        if not subject.startswith(f"{self._due}.") or subject.count(".") != self._due.count(".") + TASK_TOKENS:
+            return None
+        return f"{self._task_prefix}{subject[len(self._due) :]}"
+
+    def timers_of_step(self, workflow: str, join: StepAddress) -> str:
+        """Every timer of one step of one run."""
+        return f"{self._timer}.{workflow}.{join.step}.{join.root}.*.{join.run}.*"
+
+    def timers_of_run(self, root: str, run: str) -> str:
+        """Every timer of one run."""
+        return f"{self._timer}.*.*.{root}.*.{run}.*"
+
+    def timers_of_parent(self, root: str, parent: str) -> str:
+        """Every timer of every child of one run."""
+        return f"{self._timer}.*.*.{root}.{parent}.>"
+
+    def timers_of_tree(self, root: str) -> str:
+        """Every timer of one root run and all its descendants."""
+        return f"{self._timer}.*.*.{root}.>"
+
+    # --- runs that begin later
+
+    def timer_of_run(self, workflow: str, run: str) -> str:
+        """The timer of a root run that begins later. Both may be ``*``."""
+        return f"{self.prefix}.timer.run.{workflow}.{run}"
+
+    def timer_of_debounce(self, workflow: str, key: str) -> str:
+        """The timer of a root run that is put off while it is asked for again; ``key`` is a hash. Both may be ``*``."""
+        return f"{self.prefix}.timer.debounce.{workflow}.{key}"
+
+    def due_run(self, workflow: str, run: str) -> str:
+        """What the timer of a root run becomes."""
+        return f"{self.prefix}.due.run.{workflow}.{run}"
+
+    # --- schedules
+
+    def schedule(self, name: str) -> str:
+        """What one schedule says; all of them with ``*``."""
+        return f"{self.prefix}.timer.schedule.{name}"
+
+    def timer_of_tick(self, schedule: str) -> str:
+        """The timer of the next time of a schedule; all of them with ``*``."""
+        return f"{self.prefix}.timer.tick.{schedule}"
+
+    def due_tick(self, schedule: str) -> str:
+        """What it becomes."""
+        return f"{self.prefix}.due.tick.{schedule}"
+
+
+def _tokens(task: Task) -> str:
+    return f"{task.workflow}.{task.step}.{task.root}.{task.parent}.{task.run}.{task.turn}"
