@@ -42,7 +42,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 
 OF_FULL = ("waits", "on")
-"""Fields that only implementations of level *full* read: vectors are for all, and leave them out where they are empty."""
+"""Fields that only level *full* reads: vectors are for all levels, and leave them out where they are empty."""
 
 
 def expanded(value: Any) -> Any:
