@@ -40,7 +40,7 @@ class Client(Triggering, Publishing):
     """
 
     def __init__(self, session: Session) -> None:
-        Triggering.__init__(self, session)
+        super().__init__(session)
         self._performer = Performer(session)
 
     @property

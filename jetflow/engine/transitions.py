@@ -149,6 +149,8 @@ def await_wakers(task: Task, record: JoinRecord) -> Procedure:
     due = record.until is not None and (yield Arm(task, record))
     if due or (record.waits and (yield Stand(task, record))):
         yield from wake(task, record.tried)
+        if record.until is not None and not due:
+            yield Disarm(task)
     elif record.counted:
         yield from count_seal(task, record)
 
@@ -156,6 +158,12 @@ def await_wakers(task: Task, record: JoinRecord) -> Procedure:
 def wake(task: Task, tried: int) -> Procedure:
     """Publish the next turn of a parked step. Whoever wakes proves nothing: once too often costs a turn."""
     yield Start(task, task.step, task.turn + 1, tried)
+
+
+def wake_early(task: Task, tried: int) -> Procedure:
+    """Publish the next turn of a parked step that has a timer, before it fires."""
+    yield from wake(task, tried)
+    yield Disarm(task)
 
 
 def count_seal(task: Task, record: JoinRecord) -> Procedure:

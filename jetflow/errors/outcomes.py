@@ -150,6 +150,10 @@ class ProcessDied(JetflowError, RuntimeError):
         self.out_of_memory = out_of_memory
 
 
+class PredicateFailed(JetflowError):
+    """The function that decides whether an event starts a run has raised an error."""
+
+
 class WaitTimeout(JetflowError, TimeoutError):
     """What a step waited for has not come in time. ``conditions`` says what that was."""
 

@@ -50,7 +50,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class PoolHost:
-    """The host of a context in a process: see `jetflow.context.StepHost`."""
+    """The host of a context in a process: see `jetflow.host.StepHost`."""
 
     def __init__(self, link: Link, call: Call) -> None:
         self._link = link

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jetflow.context import StepHost
 from jetflow.engine.awaiting import Group
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.errors import JetflowError
+from jetflow.host import StepHost
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.wire.records import encode

@@ -16,7 +16,7 @@ from jetflow.wire.output import line_of
 
 
 class PoolVoice:
-    """The voice of a step in a process: see `jetflow.context.Voice`."""
+    """The voice of a step in a process: see `jetflow.host.Voice`."""
 
     def __init__(self, call: int, ask: Callable[..., Awaitable[Any]], send: Callable[[Spoken], None]) -> None:
         self._call = call

@@ -67,7 +67,8 @@ class Awaiting:
         await self.ready()
         session, names = self._session, self._names
         points.before("store_waits")
-        subjects = (names.wait(one, session.names.task_of(effect.task), n) for n, one in enumerate(effect.record.waits))
+        task, timed = session.names.task_of(effect.task), effect.record.until is not None
+        subjects = (names.wait(one, task, n, timed=timed) for n, one in enumerate(effect.record.waits))
         bodies = (names.written_wait(one) for one in effect.record.waits)
         await asyncio.gather(*map(session.publisher.store, subjects, bodies))
         points.after("store_waits")

@@ -61,7 +61,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class FakeVoice:
-    """What a step has said: see `jetflow.context.Voice`."""
+    """What a step has said: see `jetflow.host.Voice`."""
 
     def __init__(self) -> None:
         self.chunks: list[Any] = []
@@ -86,7 +86,7 @@ class FakeVoice:
 
 
 class FakeHost:
-    """See `jetflow.context.StepHost`. ``children_spawned`` are by id."""
+    """See `jetflow.host.StepHost`. ``children_spawned`` are by id."""
 
     def __init__(
         self,

@@ -234,7 +234,8 @@ def written(value: Any, where: str) -> bytes:
     Raises:
         InvalidInput: JSON cannot hold it.
     """
-    return _codec_of(type(value)).named(where).encode(value)
+    kind: type[Any] = type(value)
+    return _codec_of(kind).named(where).encode(value)
 
 
 @lru_cache(maxsize=256)

@@ -70,13 +70,13 @@ class EventNames:
         """What the stream of waits holds."""
         return f"{self._wait}.>"
 
-    def wait(self, awaited: Awaited, task: str, number: int) -> str:
+    def wait(self, awaited: Awaited, task: str, number: int, *, timed: bool = False) -> str:
         """The subject of one of the waits of a parked turn, whose task has the subject ``task``.
 
-        A topic is one token here: dots are ``=``.
+        A topic is one token here: dots are ``=``. A ``timed`` one has a timer beside it.
         """
         key = ANY_KEY if awaited.key is None else awaited.key
-        kind = "if" if awaited.if_ else "all"
+        kind = ("if" if awaited.if_ else "all") + ("-timed" if timed else "")
         return f"{self._wait}.{awaited.topic.replace('.', '=')}.{key}.{task[len(self._task) + 1 :]}.{kind}-{number}"
 
     def waits_for(self, topic: str, key: str) -> tuple[str, str]:
@@ -97,6 +97,11 @@ class EventNames:
     def is_conditional(subject: str) -> bool:
         """Tell whether a wait has conditions."""
         return last_token(subject).startswith("if-")
+
+    @staticmethod
+    def is_timed(subject: str) -> bool:
+        """Tell whether the turn of a wait has a timer."""
+        return "-timed-" in last_token(subject)
 
     # --- consumers
 

@@ -27,6 +27,7 @@ from jetflow.errors import (
     KeyConflict,
     MalformedRecord,
     PayloadTooLarge,
+    PredicateFailed,
     RecentlyDeleted,
 )
 from jetflow.runs import points
@@ -47,10 +48,6 @@ LEFT_TO_OTHERS: Final = 20
 """Times that an event of a topic that is not declared here is left to workers with another version of the workflow."""
 
 _log = logging.getLogger("jetflow.worker")
-
-
-class PredicateFailed(JetflowError):
-    """The function that decides whether an event starts a run has raised an error."""
 
 
 def errands_of(

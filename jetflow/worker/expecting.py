@@ -19,7 +19,7 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Consumer, found
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import wake
+from jetflow.engine.transitions import wake, wake_early
 from jetflow.errors import BrokerError, BrokerRefused, InvalidDeclaration, MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.awaiting import matching_of
@@ -179,7 +179,8 @@ class Waker:
 
     async def _wake_some(self, waits: Iterable[str]) -> None:
         names, store = self._session.names, self._session.store
-        subjects = {task for wait in waits if (task := self._names.task_of_wait(wait)) is not None}
+        waiting = {task: wait for wait in waits if (task := self._names.task_of_wait(wait)) is not None}
+        subjects, timed = set(waiting), {task for task, wait in waiting.items() if self._names.is_timed(wait)}
         tasks: list[Task] = []
         async for page in store.many(names.tasks_stream, sorted(subjects)):
             for stored in page:
@@ -195,7 +196,8 @@ class Waker:
         ended = {names.run_of(task) for task in tasks}
         over = {stored.subject async for page in store.many(names.records_stream, sorted(ended)) for stored in page}
         going = [task for task in tasks if names.run_of(task) not in over or await self._is_sequel(task)]
-        await asyncio.gather(*(self._performer.run(wake(task, 0)) for task in going))
+        woken = (wake_early(task, 0) if names.task_of(task) in timed else wake(task, 0) for task in going)
+        await asyncio.gather(*map(self._performer.run, woken))
 
     async def _is_sequel(self, task: Task) -> bool:
         """Tell whether it is of the step that runs when its run has failed."""

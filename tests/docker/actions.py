@@ -96,6 +96,12 @@ WORK: Final = [
     ),
     Action("read a timer", **_api("STREAM.MSG.GET.JF_acme_timers", _last("jf.acme.timer.>"))),
     Action("hear who asks for workers", hears="jf.acme.who.*"),
+    Action("publish an event", "jf.acme.event._.none.{fresh}", b"1"),
+    Action("read events", **_api("STREAM.MSG.GET.JF_acme_events", _last("jf.acme.event.>"))),
+    Action("pull events that wake steps", **_api("CONSUMER.MSG.NEXT.JF_acme_events.waits", {"no_wait": True})),
+    Action("store a wait for an event", "jf.acme.wait.none._.echo.run.{fresh}.-.{fresh}.0.all-0", b"{}"),
+    Action("read what steps stream and log", **_api("STREAM.MSG.GET.JF_acme_output", _last("jf.acme.out.>"))),
+    Action("hear what steps stream and log", hears="jf.acme.live.out.>"),
 ]
 """What the work of somebody needs."""
 
@@ -107,6 +113,8 @@ FORGING: Final = [
     Action("store an attempt", "jf.acme.try.{fresh}.{fresh}.run.0.1", b"{}"),
     Action("store a value of `ctx.once`", "jf.acme.once.{fresh}.{fresh}.run.charge", b"1"),
     Action("store a large value", "jf.acme.value.{fresh}.{fresh}-1.0", b"1"),
+    Action("store a chunk that a step streams", "jf.acme.out.{fresh}.{fresh}.run", b"1"),
+    Action("tell workers that somebody waits", "jf.acme.live.waits"),
     Action("count a join", "$KV.jf_acme_counters.join.{fresh}.{fresh}.run", headers={"Nats-Incr": "+1"}),
     Action("tell a live outcome", "jf.acme.live.run.{fresh}.{fresh}.run.{fresh}", b'{"status":"succeeded"}'),
     Action("tell a live cancelling", "jf.acme.live.cancel.{fresh}.{fresh}"),

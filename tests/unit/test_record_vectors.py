@@ -41,6 +41,10 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
+OF_FULL = ("waits", "on")
+"""Fields that only level *full* reads: vectors are for all levels, and leave them out where they are empty."""
+
+
 def expanded(value: Any) -> Any:
     """Return a record with all its fields, as JSON has them."""
     if isinstance(value, msgspec.Raw):
@@ -53,6 +57,7 @@ def expanded(value: Any) -> Any:
         return {name: expanded(one) for name, one in value.items()}
     if isinstance(value, msgspec.Struct):
         fields = {name: expanded(getattr(value, name)) for name in value.__struct_fields__}
+        fields = {name: field for name, field in fields.items() if name not in OF_FULL or field}
         return list(fields.values()) if value.__struct_config__.array_like else fields
     return value
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from jetflow.broker.connection import Connection
+from jetflow.broker.optional import OptionalStreams, ensure_event_consumer, ensure_waits_consumer
 from jetflow.broker.topology import (
     Retention,
     ensure_due_consumer,
@@ -20,6 +21,7 @@ from jetflow.broker.topology import (
     ensure_streams,
 )
 from jetflow.errors import BrokerRefused
+from jetflow.wire.records import DeclaredEvent
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 from jetflow.worker.options import WorkerOptions
 
@@ -28,7 +30,7 @@ NAMES: Final = Subjects("NAMESPACE")
 ABOUT: Final = (
     "How jetflow makes its streams and consumers; docs/wire.md, section Streams and buckets, says what of it must be. "
     "NAMESPACE, WORKFLOW and STEP stand for names; durations are nanoseconds; max_ack_pending of a step with "
-    "max_running is that number."
+    "max_running is that number. What is optional is made by whoever needs it first."
 )
 
 
@@ -55,6 +57,26 @@ def written_by_the_code() -> dict[str, Any]:
             {"stream_name": body["stream_name"], "subject": f"$JS.API.{operation}", "config": body["config"]}
             for operation, body in consumers
         ],
+        **asyncio.run(_optional()),
+    }
+
+
+async def _optional() -> dict[str, Any]:
+    """Return what is made where it is needed."""
+    streams, consumers = _Asked(), _Asked()
+    optional = OptionalStreams(cast(Connection, streams), NAMES, Retention())
+    for name in optional.names:
+        await optional.ensure(name)
+    connection, ack_wait = cast(Connection, consumers), WorkerOptions().ack_wait
+    await ensure_waits_consumer(connection, NAMES, ack_wait=ack_wait)
+    on = [DeclaredEvent(topic="TOPIC"), DeclaredEvent(topic="OTHER.*", key="KEY")]
+    await ensure_event_consumer(connection, NAMES, "WORKFLOW", on, ack_wait=ack_wait)
+    return {
+        "optional_streams": [{"name": body["name"], **body} for _, body in streams.requests],
+        "optional_consumers": [
+            {"stream_name": body["stream_name"], "subject": f"$JS.API.{operation}", "config": body["config"]}
+            for operation, body in consumers.requests
+        ],
     }
 
 
@@ -73,9 +95,12 @@ def printed(topology: dict[str, Any]) -> str:
     """Return the file's text: a line for each stream and each consumer."""
     lines = [f"  {json.dumps(stream)}" for stream in topology["streams"]]
     made = [f"  {json.dumps(consumer)}" for consumer in topology["consumers"]]
+    optional = [f"  {json.dumps(stream)}" for stream in topology["optional_streams"]]
+    consumed = [f"  {json.dumps(consumer)}" for consumer in topology["optional_consumers"]]
     return (
         f'{{\n"about": {json.dumps(topology["about"])},\n"streams": [\n{_joined(lines)}\n],\n'
-        f'"consumers": [\n{_joined(made)}\n]\n}}\n'
+        f'"consumers": [\n{_joined(made)}\n],\n"optional_streams": [\n{_joined(optional)}\n],\n'
+        f'"optional_consumers": [\n{_joined(consumed)}\n]\n}}\n'
     )
 
 
@@ -89,7 +114,8 @@ def test_the_file_is_what_the_code_makes() -> None:
 
 
 def test_every_stream_carries_the_edition_and_none_that_holds_state_takes_schedules() -> None:
-    streams: list[dict[str, Any]] = json.loads(FILE.read_text())["streams"]
+    topology = json.loads(FILE.read_text())
+    streams: list[dict[str, Any]] = topology["streams"] + topology["optional_streams"]
     assert all(stream["metadata"] == {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT} for stream in streams)
     scheduling = [stream["name"] for stream in streams if stream.get("allow_msg_schedules")]
     assert scheduling == [NAMES.timers_stream]

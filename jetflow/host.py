@@ -1,0 +1,134 @@
+"""What a context needs of whoever runs its step: a worker, a process of one, or a test."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Protocol
+
+import msgspec
+
+from jetflow.children import ChildGroup, Decided
+from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
+from jetflow.engine.tasks import Failure, Outcome
+from jetflow.workflow import Workflow
+
+
+class Voice(Protocol):
+    """How a step says something while it runs."""
+
+    async def chunk(self, value: Any) -> None:
+        """Store a chunk."""
+        ...
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Store how far the step is."""
+        ...
+
+    def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
+        """Keep a line of its log."""
+        ...
+
+
+class StepHost(Protocol):
+    """What a context needs of the worker that runs the step."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The root run's metadata."""
+        ...
+
+    @property
+    def voice(self) -> Voice:
+        """What the step says while it runs."""
+        ...
+
+    def output(self, step: str) -> msgspec.Raw:
+        """The stored output of a step."""
+        ...
+
+    def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
+        """Pages of how a step's children ended."""
+        ...
+
+    async def spawn(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        key: Callable[[Any], str] | None,
+    ) -> ChildGroup:
+        """Spawn a child for each input."""
+        ...
+
+    async def spawn_one(
+        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
+    ) -> ChildGroup:
+        """Spawn one child."""
+        ...
+
+    def spawned(self) -> list[ChildGroup]:
+        """All that this step has spawned."""
+        ...
+
+    def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
+        """Wait for all of them."""
+        ...
+
+    @property
+    def is_void(self) -> bool:
+        """Whether what the step comes to cannot count any more."""
+        ...
+
+    @property
+    def errors(self) -> tuple[Failure, ...]:
+        """Why the run has failed."""
+        ...
+
+    async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decided:
+        """Wait until a policy is decided."""
+        ...
+
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Compute a value once for the run."""
+        ...
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """Sleep until an end that is fixed when it is first reached."""
+        ...
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """Wait until each group has come to something."""
+        ...
+
+    def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
+        """Yield each when it has ended."""
+        ...
+
+    def block_on(self, awaitable: Awaitable[Any]) -> Any:
+        """Run on the loop, from a thread."""
+        ...
