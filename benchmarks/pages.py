@@ -49,10 +49,10 @@ JUMP: Final = """async place => {
     port.scrollTop = place * (port.scrollHeight - port.clientHeight)
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
     const whole = () => [...document.querySelectorAll('.vgrid .row')].every(row => row.dataset.row)
-    while (!whole()) await new Promise(done => requestAnimationFrame(done))
+    while (!whole() && performance.now() - began < 10000) await new Promise(done => requestAnimationFrame(done))
     return [performance.now() - began, document.querySelectorAll('.vgrid .row').length]
 }"""
-"""Scrolls to a place (a share of the whole), and waits until every row there is shown."""
+"""Scrolls to a place (a share of the whole), and waits until every row there is shown, for ten seconds at most."""
 
 
 SHOWN: Final = """() => new Promise(done => {
