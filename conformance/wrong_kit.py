@@ -453,7 +453,7 @@ def shared_not_said() -> None:
     right = spawning._common_headers
 
     def wrong(task: Any, target: Any, policy: Any, **_: Any) -> dict[str, str]:
-        return right(task, target, policy, shared=False)
+        return right(task, target, policy, shared=False, begins=None)
 
     replace(spawning, "_common_headers", wrong)
 
@@ -863,7 +863,13 @@ def wakes_the_ended() -> None:
             await self._performer.run(transitions.wake(task, 1))
         return ACK
 
-    put(waking.Waking, "_wake", wrong)
+    put(waking.Due, "_wake", wrong)
+
+
+@fault("R11")
+def counts_what_waits_for_news() -> None:
+    """A parked record that needs no child and has no time is counted."""
+    put(JoinRecord, "counted", property(lambda record: record.until is None or record.needed > 0))
 
 
 @fault("R06", "C06")
