@@ -869,7 +869,7 @@ def wakes_the_ended() -> None:
 @fault("R11")
 def counts_what_waits_for_news() -> None:
     """A parked record that needs no child and has no time is counted."""
-    put(JoinRecord, "counted", property(lambda record: record.until is None or record.needed > 0))
+    put(joins.JoinRecord, "counted", property(lambda record: record.until is None or record.needed > 0))
 
 
 @fault("R06", "C06")
