@@ -881,6 +881,12 @@ def wakes_the_ended() -> None:
     put(waking.Due, "_wake", wrong)
 
 
+@fault("R11")
+def counts_what_waits_for_news() -> None:
+    """A parked record that needs no child and has no time is counted."""
+    put(joins.JoinRecord, "counted", property(lambda record: record.until is None or record.needed > 0))
+
+
 @fault("R12")
 def begun_at_once() -> None:
     """Jf-Not-Before is not read."""

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import jetflow
+import jetflow.sync
 from jetflow import Client, Context, Worker, WorkerOptions, Workflow, workflow
 from jetflow.engine.schedules import Tick, key_of
 from jetflow.errors import (

@@ -198,7 +198,7 @@ async def test_a_sleep_beside_a_child_ends_first(client: Client, worker: MakeWor
         go.set()  # the run ends with its child
         return "slept"
 
-    async with worker([both, endless], options=WorkerOptions(park_after=0.3)):
+    async with worker([both, endless], options=PARKED):
         assert await (await client.trigger(both)).result(PATIENCE) == "slept"
 
 

@@ -8,6 +8,7 @@ from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
 from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_processes import IN_PROCESSES
+from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
 from tests.faults.playing import Fault
 from tests.faults.suites import (
@@ -195,8 +196,8 @@ SERVICES: Final = (
     Fault(
         "an overdue timer is armed without the attempts made",
         "worker/overdue.py",
-        "_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET, Header.ATTEMPT)",
-        "_KEPT: Final = (Header.SCHEDULE, Header.SCHEDULE_TARGET)",
+        "Header.SCHEDULE_TARGET, Header.ATTEMPT, *TRAVELS)",
+        "Header.SCHEDULE_TARGET, *TRAVELS)",
         (f"{TROUBLE}::test_a_timer_that_is_due_while_the_account_is_full_fires_afterwards",),
     ),
     Fault(
@@ -272,7 +273,7 @@ SERVICES: Final = (
     ),
     Fault(
         "a trigger of an unknown workflow is lost unseen",
-        "worker/inbox.py",
+        "worker/starting.py",
         "await self._fail(_nowhere(workflow, run, key), error)",
         "pass",
         (f"{WIRE}::test_an_unknown_workflow_is_a_failed_run",),
@@ -289,8 +290,8 @@ BODIES: Final = (
     ),
     Fault(
         "the clock of a step goes on while it waits",
-        "worker/waiting.py",
-        "self.pause.reschedule(None)",
+        "worker/clock.py",
+        "self.timeout.reschedule(None)",
         "pass",
         (f"{FAILING}::test_waiting_for_children_does_not_use_up_the_timeout",),
     ),
@@ -364,4 +365,4 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED)
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_TIME)

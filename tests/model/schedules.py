@@ -3,9 +3,9 @@
 The rule that workers follow is the engine's own (`jetflow.engine.schedules.fire`, `begun`), driven one effect at a
 time. A timer that is armed may fire at any time from its tick on. Messages are delivered again when their worker dies,
 and also beside a worker that was only slow. Somebody changes the schedule, pauses it and lets it go on, in two steps:
-reading what is there, and storing a change that is refused if it has changed. Checked is what is promised: no tick before
-its time, a run for each tick, and a chain that never breaks. That a tick has one run only is the broker's: a run is
-write-once.
+reading what is there, and storing a change that is refused if it has changed. Checked is what is promised: no tick
+before its time, a run for each tick, and a chain that never breaks. That a tick has one run only is the broker's: a run
+is write-once.
 """
 
 from __future__ import annotations
@@ -108,8 +108,7 @@ def _starts_after_arming(name: str, fired: Tick, now: float) -> ScheduleProcedur
             result = None
         else:
             result = yield effect
-    for one in late:
-        yield one
+    yield from (one for one in late)  # a list has no send()
 
 
 def _forgets_the_epoch(name: str, fired: Tick, now: float) -> ScheduleProcedure:
