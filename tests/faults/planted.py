@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
 from tests.faults.planted_in_dashboard import DASHED
+from tests.faults.planted_in_events import IN_EVENTS
 from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.planted_looking import LOOKING
 from tests.faults.playing import Fault
@@ -364,4 +365,4 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED)
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_EVENTS)
