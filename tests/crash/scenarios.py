@@ -527,6 +527,7 @@ async def expecting(number: Number, ctx: Context) -> int:
 
 @workflow("ringing", retry=AGAIN)
 async def ringing(number: Number) -> None:
+    await asyncio.sleep(0.5)  # until its parent is parked
     async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
         for n in range(number.n + 1):
             await client.publish("bell", {"n": n}, key="it", id=str(n))

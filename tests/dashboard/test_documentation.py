@@ -43,7 +43,12 @@ def test_its_table_has_every_topic() -> None:
     section = PAGE[PAGE.index("| topic |") : PAGE.index("### Pages")]
     rows = [line.split("|")[1] for line in section.splitlines()[2:] if "|" in line]
     topics = re.findall(r"`([a-z]+(?::[A-Z]+)?)`", "\n".join(rows))
-    assert set(topics) == {"overview", "runs", "run:ID", "totals:ID", "queues", "workers", "bulk:JOB", "problem"}
+    assert set(topics) == {"overview", "runs", "run:ID", "totals:ID", "said:ID"} | {
+        "queues",
+        "workers",
+        "bulk:JOB",
+        "problem",
+    }
     for topic in topics:
         if topic not in ("problem", "bulk:JOB"):
             assert source_of(topic) is not None

@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
 from tests.faults.planted_in_dashboard import DASHED
+from tests.faults.planted_in_events import IN_EVENTS
 from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
@@ -365,4 +366,4 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_TIME)
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_TIME, *IN_EVENTS)
