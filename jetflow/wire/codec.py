@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -234,8 +234,7 @@ def written(value: Any, where: str) -> bytes:
     Raises:
         InvalidInput: JSON cannot hold it.
     """
-    kind: type[Any] = type(value)
-    return _codec_of(kind).named(where).encode(value)
+    return _codec_of(cast("type[Any]", type(value))).named(where).encode(value)
 
 
 @lru_cache(maxsize=256)
