@@ -234,8 +234,7 @@ def written(value: Any, where: str) -> bytes:
     Raises:
         InvalidInput: JSON cannot hold it.
     """
-    kind: type[Any] = type(value)
-    return _codec_of(kind).named(where).encode(value)
+    return _codec_of(value.__class__).named(where).encode(value)
 
 
 @lru_cache(maxsize=256)
