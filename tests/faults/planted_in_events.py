@@ -18,7 +18,7 @@ IN_EVENTS: Final = (
         "worker/voice.py",
         "if self._lines or self._dropped or self._newest is not None:",
         "if False:",
-        (f"{SAYING}::test_a_step_tells_how_far_it_is",),
+        (f"{SAYING}::test_a_step_keeps_a_log_with_its_run",),
     ),
     Fault(
         "progress is not throttled",
