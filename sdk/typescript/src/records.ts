@@ -62,7 +62,7 @@ const KINDS = {
     kind: [oneOf("sealed", "parked")], turn: [whole], task: [text], needed: [whole], total: [whole, 0],
     policy: [record(POLICY) as Read<Policy>, {}], members: [orNull(is<string>((value) => PACKED.test(text(value)))), null], id_sum: [text, ""],
     borrowed: [list(is<readonly [run: string, step: string]>((value) => list(text)(value).length === 2)), []],
-    excused: [list(text), []], whole: [orNull(text), null], until: [orNull(number), null], waits: [array, []], tried: [whole, 0], status: [status, "succeeded"], ...ENDED,
+    excused: [list(text), []], whole: [orNull(text), null], until: [orNull(number), null], tried: [whole, 0], status: [status, "succeeded"], ...ENDED,
   },
   attempt: {
     attempt: [whole, 1], worker: [text, ""], started: [number, 0], ended: [number, 0], error: [failed, null], returned: [flag, false],
@@ -72,7 +72,6 @@ const KINDS = {
   graph: GRAPH,
   declaration: {
     graph: [record(GRAPH)], version: [text], deadline: [orNull(number), null], input: [object, {}], output: [object, {}], steps: [object, {}],
-    on: [array, []],
   },
 } as const;
 

@@ -93,7 +93,7 @@ export class Workflow<I = unknown, O = unknown> {
       max_running: options.maxRunning ?? null, join: options.join ?? {},
     }] as const);
     const deadline = deadlineMs === undefined ? null : deadlineMs / 1000;
-    return { graph, version: hashed(canonical(graph)).slice(0, 16), deadline, input, output: {}, steps: Object.fromEntries(shown), on: [] };
+    return { graph, version: hashed(canonical(graph)).slice(0, 16), deadline, input, output: {}, steps: Object.fromEntries(shown) };
   }
 
   /** Return an input as its step gets it; a promise if its validator needs one. Throws InvalidInput. */
