@@ -71,13 +71,11 @@ class HeldTable:
 
     def take(self, reply: str) -> int:
         """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
-        data = reply.encode()
-        size = len(data)
-        place = self._free.pop() if self._free else self._grow()
-        if size > _ROOM or place == NOWHERE:
-            self.free(place)
+        if len(reply) > _ROOM:
             return NOWHERE
-        _note(self._memory, place, 0.0, data, size)
+        place = self._free.pop() if self._free else self._grow()
+        if place != NOWHERE:
+            _note(self._memory, place, 0.0, reply.encode(), len(reply))
         return place
 
     def begin(self, place: int, started: float) -> None:

@@ -209,30 +209,34 @@ class Executor:
         task = work.task
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
-            await self._run_told(work, step, body)
-            await self._record(work, body)
+            if hooks.tracer is None and not hooks.meters:
+                await self.bodies.run(work, step, body)
+            else:
+                await self._run_told(work, step, body)
+            if work.error is None and not (body.cancelled or body.parked):
+                self.recorder.succeeded(work)
+            else:
+                await self._record(work, body)
         finally:  # a runner goes on with the next task only where a step has left nothing in its context
             logs.current.reset(told)
 
     async def _record(self, work: Assignment, body: Body) -> None:
-        """Record how a body has ended."""
+        """Record how a body has ended that did not succeed."""
         if body.cancelled:
             await self.recorder.drop(work)
         elif body.parked and isinstance(body, Execution):
             self.recorder.parked(work, body)
-        elif work.error is None:
-            self.recorder.succeeded(work)
         elif isinstance(work.error, asyncio.CancelledError) and self.bodies.stopping:
             if body.call is not None and body.call.is_hung:
                 await self._deliveries.keep(work.delivery, work.task, body.call)
             else:
                 await self._deliveries.hand_back(work.delivery, work.task)
-        else:
+        elif work.error is not None:
             error, work.error = work.error, None  # its traceback holds the assignment: a circle keeps large inputs
             self.recorder.failed(work, error)
 
     async def _run_told(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
-        """Run a body, and tell those who ask to be told."""
+        """Run a body, and tell those who have asked to be told."""
         if hooks.tracer is None:
             await self.bodies.run(work, step, body)
         else:
