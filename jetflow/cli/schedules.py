@@ -21,7 +21,7 @@ from jetflow.client import Client
 from jetflow.runs.delays import DelayedRun
 from jetflow.scheduling import ScheduleRow
 
-schedules = App(name="schedules", help="Show and change what begins by itself: list, show, next, pause, resume, ...")
+schedules: App = App(name="schedules", help="Show and change what begins by itself: list, next, pause, ...")
 
 Name = Annotated[str, Parameter(help="The schedule's name.")]
 
