@@ -17,7 +17,7 @@ import msgspec
 
 import jetflow.runs.values
 from conformance import kit
-from jetflow import client
+from jetflow import triggering
 from jetflow.broker import registry, topology
 from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
 from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
@@ -37,6 +37,7 @@ from jetflow.worker.execution import Execution
 from jetflow.worker.executor import Executor
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.recorder import Recorder
+from jetflow.worker.starting import Starting
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def streams_updated() -> None:
         await right(connection, config)
         await connection.api(f"STREAM.UPDATE.{config['name']}", config)
 
-    right = replace(topology, "_ensure_stream", wrong)
+    right = replace(topology, "ensure_stream", wrong)
 
 
 @fault("W04")
@@ -281,7 +282,7 @@ def no_heartbeat() -> None:
 @fault("W19", "F11")
 def deadline_ignored() -> None:
     """Jf-Deadline is not read."""
-    replace(records, "_read_deadline", lambda _: None)
+    _unread(Header.DEADLINE)
 
 
 @fault("W23")
@@ -890,9 +891,12 @@ def counts_what_waits_for_news() -> None:
 @fault("R12")
 def begun_at_once() -> None:
     """Jf-Not-Before is not read."""
+    _unread(Header.NOT_BEFORE)
 
+
+def _unread(header: str) -> None:
     def wrong(headers: Any, name: str) -> float | None:
-        return None if name == Header.NOT_BEFORE else right(headers, name)
+        return None if name == header else right(headers, name)
 
     right = replace(records, "read_time", wrong)
 
@@ -1057,7 +1061,7 @@ def unknown_names_started() -> None:
 @fault("T07")
 def metadata_dropped() -> None:
     """A client does not send metadata."""
-    put(client, "_encoded", lambda _: None)
+    put(triggering, "_encoded", lambda _: None)
 
 
 # --- what a full worker does for all
@@ -1072,7 +1076,7 @@ def keys_of_triggers_ignored() -> None:
 @fault("I02", "I03")
 def bad_triggers_dropped() -> None:
     """A trigger that cannot become a run vanishes."""
-    put(inbox.Inbox, "_fail", nothing)
+    put(Starting, "_fail", nothing)
 
 
 @fault("I04")
@@ -1083,7 +1087,7 @@ def bad_triggers_end_runs() -> None:
         failure = tasks.Failure(type(error).__name__, str(error))
         await self._performer.run(transitions.conclude(task, tasks.Outcome(status="failed", error=failure)))
 
-    put(inbox.Inbox, "_fail", wrong)
+    put(Starting, "_fail", wrong)
 
 
 @fault("I05")
