@@ -10,14 +10,13 @@ worker holds that lives and answers is neither poisoned nor begun beside it; wha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from jetflow.engine.attempts import Recorded, attempts_made, may_run_elsewhere
 from jetflow.engine.tasks import Attempt
-from tests.model.explorer import Report
+from tests.model.explorer import Report, Seen, walk
 
 NAME: Final = "deliveries of one task, of which many reach nobody"
 ATTEMPTS: Final = (1, 2, 3)
@@ -97,25 +96,15 @@ BUGS: Final = {
 
 def explore(counting: Counting = RIGHT, *, stop_at_first: bool = False) -> Report:
     """Explore all that can become of a task, for steps with each number of attempts."""
-    began, report = time.perf_counter(), Report(NAME)
-    for attempts in ATTEMPTS:
-        seen, ahead = {Life()}, [Life()]
-        while ahead and not (stop_at_first and report.violations):
-            life = ahead.pop()
-            wrong = _wrong(life, attempts)
-            if wrong:
-                report.violations += 1
-                report.first = report.first or wrong
-            over = wrong or life.poisoned or (life.ended and counting.looks_for_the_outcome)
-            after = [] if over else [*_next(life, attempts, counting), *_of_holder(life, counting)]
-            report.finals += not after
-            report.transitions += len(after)
-            ahead += {one: None for one in after if one not in seen}
-            seen.update(after)
-        report.states += len(seen)
-    report.trace = [report.first] if report.first else []
-    report.seconds = time.perf_counter() - began
-    return report
+
+    def look(state: tuple[int, Life]) -> Seen[tuple[int, Life]]:
+        attempts, life = state
+        wrong = _wrong(life, attempts)
+        over = wrong or life.poisoned or (life.ended and counting.looks_for_the_outcome)
+        after = [] if over else [*_next(life, attempts, counting), *_of_holder(life, counting)]
+        return Seen([(attempts, one) for one in after], wrong, not after)
+
+    return walk(NAME, [(attempts, Life()) for attempts in ATTEMPTS], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Counting) -> Report | None:

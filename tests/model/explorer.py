@@ -6,14 +6,18 @@ import gc
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
 
 from tests.model.checks import Violation
 from tests.model.description import describe
 from tests.model.model import Model, Rules, Step, Successor
 from tests.model.scenario import Configuration
 from tests.model.state import State
+
+S = TypeVar("S", bound=Hashable)
 
 
 class TooManyStates(Exception):
@@ -99,6 +103,34 @@ def search(model: Model, *, stop_at_first: bool = False, bound: int = 3_000_000)
         if len(before) > bound:
             raise TooManyStates(f"{model.configuration.name} has more than {bound} states")
     report.states = len(before)
+    return report
+
+
+class Seen(NamedTuple, Generic[S]):
+    """What is seen of one state of a small model: what may follow, what is wrong with it, whether it may be the end."""
+
+    after: Sequence[S]
+    wrong: str
+    is_final: bool
+
+
+def walk(name: str, starts: Iterable[S], look: Callable[[S], Seen[S]], *, stop_at_first: bool = False) -> Report:
+    """Explore all states of a small model, each with what ``look`` sees of it."""
+    began, report = time.perf_counter(), Report(name)
+    ahead = list(dict.fromkeys(starts))
+    known = set(ahead)
+    while ahead and not (stop_at_first and report.violations):
+        after, wrong, is_final = look(ahead.pop())
+        report.finals += is_final
+        report.violations += bool(wrong)
+        report.first = report.first or wrong
+        report.transitions += len(after)
+        new = dict.fromkeys(one for one in after if one not in known)
+        known.update(new)
+        ahead += new
+    report.states = len(known)
+    report.trace = [report.first] if report.first else []
+    report.seconds = time.perf_counter() - began
     return report
 
 

@@ -9,12 +9,11 @@ does not die between that and its next look: this takes three things in one seco
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tests.model.explorer import Report
+from tests.model.explorer import Report, Seen, walk
 
 NAME: Final = "the first task of a cancelled tree"
 
@@ -75,24 +74,13 @@ BUGS: Final = {
 
 def explore(keeping: Keeping = RIGHT, *, stop_at_first: bool = False) -> Report:
     """Explore all that can become of the task."""
-    began, report = time.perf_counter(), Report(NAME)
-    seen, ahead = {Store()}, [Store()]
-    while ahead and not (stop_at_first and report.violations):
-        store = ahead.pop()
+
+    def look(store: Store) -> Seen[Store]:
         after = list(_next(store, keeping))
-        if not after and store.deleting != MARKED:
-            report.finals += 1
-            wrong = _wrong(store)
-            report.violations += bool(wrong)
-            report.first = report.first or wrong
-        after += _of_deletion(store)
-        report.transitions += len(after)
-        ahead += {one: None for one in after if one not in seen}
-        seen.update(after)
-    report.states = len(seen)
-    report.trace = [report.first] if report.first else []
-    report.seconds = time.perf_counter() - began
-    return report
+        is_final = not after and store.deleting != MARKED
+        return Seen([*after, *_of_deletion(store)], _wrong(store) if is_final else "", is_final)
+
+    return walk(NAME, [Store()], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Keeping) -> Report | None:

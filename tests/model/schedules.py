@@ -10,7 +10,6 @@ is write-once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -29,7 +28,7 @@ from jetflow.engine.schedules import (
     fire,
 )
 from jetflow.engine.ticks import Timing
-from tests.model.explorer import Report
+from tests.model.explorer import Report, Seen, walk
 
 NAME: Final = "the chain of a schedule"
 
@@ -185,24 +184,12 @@ BUGS: Final = {
 
 def explore(rules: Rules = RIGHT, *, stop_at_first: bool = False) -> Report:
     """Explore all that can become of the chain."""
-    start, report = time.perf_counter(), Report(NAME)
-    ahead = [Chain(changes=changes) for changes in CHANGES]
-    seen = set(ahead)
-    while ahead and not (stop_at_first and report.violations):
-        chain = ahead.pop()
+
+    def look(chain: Chain) -> Seen[Chain]:
         after = list(_next(chain, rules))
-        is_final = not after
-        report.finals += is_final
-        wrong = _wrong(chain, is_final=is_final)
-        report.violations += bool(wrong)
-        report.first = report.first or wrong
-        report.transitions += len(after)
-        ahead += {one: None for one in after if one not in seen}
-        seen.update(after)
-    report.states = len(seen)
-    report.trace = [report.first] if report.first else []
-    report.seconds = time.perf_counter() - start
-    return report
+        return Seen(after, _wrong(chain, is_final=not after), not after)
+
+    return walk(NAME, [Chain(changes=changes) for changes in CHANGES], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Rules) -> Report | None:

@@ -8,12 +8,11 @@ a task is stored, and no task that is held for ever.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tests.model.explorer import Report
+from tests.model.explorer import Report, Seen, walk
 
 NAME: Final = "a child that two steps of a cancelled tree share"
 
@@ -56,22 +55,12 @@ BUGS: Final = {
 
 def explore(sharing: Sharing = RIGHT, *, stop_at_first: bool = False) -> Report:
     """Explore all that can become of the child."""
-    began, report = time.perf_counter(), Report(NAME)
-    seen, ahead = {Tree()}, [Tree()]
-    while ahead and not (stop_at_first and report.violations):
-        tree = ahead.pop()
+
+    def look(tree: Tree) -> Seen[Tree]:
         after = list(_next(tree, sharing))
-        report.finals += not after
-        wrong = _wrong(tree, is_final=not after)
-        report.violations += bool(wrong)
-        report.first = report.first or wrong
-        report.transitions += len(after)
-        ahead += {one: None for one in after if one not in seen}
-        seen.update(after)
-    report.states = len(seen)
-    report.trace = [report.first] if report.first else []
-    report.seconds = time.perf_counter() - began
-    return report
+        return Seen(after, _wrong(tree, is_final=not after), not after)
+
+    return walk(NAME, [Tree()], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Sharing) -> Report | None:

@@ -10,12 +10,11 @@ promised: the step ends, each event is taken once, in order, and the earliest fi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from tests.model.explorer import Report
+from tests.model.explorer import Report, Seen, walk
 
 NAME: Final = "a step that waits for events"
 
@@ -109,22 +108,13 @@ BUGS: Final = {
 
 def explore(waiting: Waiting = RIGHT, start: World = DYING, *, stop_at_first: bool = False) -> Report:
     """Explore all that can become of the step."""
-    began, report = time.perf_counter(), Report(NAME if start.crashes else f"{NAME}, a turn of which runs twice")
-    seen, ahead = {start}, [start]
-    while ahead and not (stop_at_first and report.violations):
-        world = ahead.pop()
+
+    def look(world: World) -> Seen[World]:
         after = list(_next(world, waiting))
-        wrong = _wrong(world, is_final=not after)
-        report.finals += not after
-        report.violations += bool(wrong)
-        report.first = report.first or wrong
-        report.transitions += len(after)
-        ahead += {one: None for one in after if one not in seen}
-        seen.update(after)
-    report.states = len(seen)
-    report.trace = [report.first] if report.first else []
-    report.seconds = time.perf_counter() - began
-    return report
+        return Seen(after, _wrong(world, is_final=not after), not after)
+
+    name = NAME if start.crashes else f"{NAME}, a turn of which runs twice"
+    return walk(name, [start], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Waiting) -> Report | None:
