@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any, Final
 
 import orjson
@@ -26,6 +27,9 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 
 PULLS: Final = 2
 """Pulls under way."""
+
+STILL: Final = 0.25
+"""Seconds without a message after which the server is asked whether there is one."""
 
 FORGOTTEN_AFTER: Final = 30
 """Seconds after which the server drops the consumer of a reader that died."""
@@ -59,6 +63,7 @@ class Scan:
         self._last: Message | None = None
         self._left = 0
         self._asked = 0
+        self._came = 0
         self.expected: int = 0
         self._size = PullSize(connection, PAGE_BYTES)
         self._moved = asyncio.Event()
@@ -136,7 +141,7 @@ class Scan:
         answer = await self._connection.api(f"CONSUMER.CREATE.{self._stream}", request)
         self._consumer = answer["name"]
         self._left = self.expected = int(answer.get("num_pending", 0))
-        self._asked = 0
+        self._asked = self._came = 0
         self._broken = False
 
     def _ask(self, inbox: str, count: int) -> None:
@@ -147,11 +152,27 @@ class Scan:
         self._connection.send(subject, orjson.dumps(request), reply=inbox)
 
     async def _wait(self) -> None:
+        until = monotonic() + API_TIMEOUT
+        while True:
+            try:
+                async with asyncio.timeout(STILL):
+                    await self._moved.wait()
+                return
+            except TimeoutError:
+                if monotonic() > until:
+                    raise BrokerTimeout(f"reading many of {self._stream} stalled for {API_TIMEOUT:g} s") from None
+            await self._recount()
+
+    async def _recount(self) -> None:
+        """Find out whether all has come that there is: what was removed meanwhile was counted, and never comes."""
         try:
-            async with asyncio.timeout(API_TIMEOUT):
-                await self._moved.wait()
-        except TimeoutError:
-            raise BrokerTimeout(f"reading many of {self._stream} stalled for {API_TIMEOUT:g} s") from None
+            info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+        except BrokerRefused:
+            self._on_broken()
+            return
+        if not info["num_pending"] and info["delivered"]["consumer_seq"] <= self._came:
+            self._left = 0
+            self._moved.set()
 
     def _on_message(self, message: Message) -> None:
         if not message.reply.startswith("$JS.ACK."):
@@ -160,6 +181,7 @@ class Scan:
         if self._broken or f".{self._consumer}." not in message.reply:  # it will be read again
             return
         self._page.append(message)
+        self._came += 1
         self._left -= 1
         self._asked -= 1
         if len(self._page) >= PAGE or not self._left:

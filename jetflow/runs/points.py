@@ -66,6 +66,7 @@ POINTS: Final = (
     "store_attempt",
     "arm",
     "disarm",
+    "stand",
     "read_ended",
     "read_steps",
     "start",

@@ -12,7 +12,7 @@ import pytest
 from jetflow import Auth, Placement, Worker, WorkerOptions, connect, workflow
 from jetflow.broker.access import access_of
 from jetflow.broker.atomic import Item
-from jetflow.broker.connection import Connection
+from jetflow.broker.connection import API_TIMEOUT, Connection
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
 from jetflow.broker.session import Session
@@ -234,6 +234,23 @@ async def test_a_reading_goes_on_behind_a_consumer_that_is_gone(session: Session
             await session.connection.api(f"CONSUMER.DELETE.{stream}.{scan._consumer}")
         found += [message.subject for message in page]
     assert found == [item.subject for item in items]
+
+
+async def test_a_reading_ends_though_what_was_counted_is_removed(session: Session) -> None:
+    """What is purged by a filter beside the consumer's own is counted on by the server, as when a tree is cancelled."""
+    names, stream = session.names, session.names.records_stream
+    first, second = outcomes(session, 2)
+    scan = Scan(session.connection, stream, names.runs_of_join(JOIN), stay=True)
+    await published(session, [first])
+    assert [message.subject async for page in scan.pages() for message in page] == [first.subject]
+    await published(session, [second])
+    await session.connection.api(
+        f"STREAM.PURGE.{stream}", {"filter": f"{names.prefix}.run.*.*.*.{second.subject[-32:]}"}
+    )
+    await published(session, [second])
+    async with asyncio.timeout(API_TIMEOUT / 2):
+        assert [message.subject async for page in scan.pages() for message in page] == [second.subject]
+    scan.let_go()
 
 
 async def test_a_reading_leaves_no_consumer_behind(session: Session) -> None:

@@ -91,6 +91,7 @@ def test_a_run_is_cancelled_after_a_question(visit: Visit, site: Site) -> None:
 
 def test_keys_are_letters_where_one_writes(visit: Visit) -> None:
     page = visit("queues")
+    expect(page.get_by_role("searchbox")).to_be_visible()
     press(page, "/")
     page.keyboard.type("gruj?t")
     expect(page.get_by_role("searchbox")).to_have_value("gruj?t")
