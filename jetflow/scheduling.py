@@ -82,7 +82,7 @@ class Schedules:
         """Have a workflow run when a `Plan` says so, with this input. Each tick is one run, with the tick as its key.
 
         Raises:
-            ScheduleExists: there is one of this name.
+            ScheduleExists: there is one of this name that is not the same.
             InvalidInput: the plan makes no sense, or the input does not fit.
             UnknownWorkflow: nobody has declared a workflow of this name.
         """

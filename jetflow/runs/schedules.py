@@ -83,7 +83,7 @@ async def create(session: Session, name: str, schedule: Schedule) -> None:
     """Store a new schedule, and arm its first tick.
 
     Raises:
-        ScheduleExists: there is one of this name.
+        ScheduleExists: there is one of this name that is not the same.
         BrokerTimeout, PermissionDenied: the server did not take it.
     """
     if not await _put(session, name, schedule, None):

@@ -23,7 +23,7 @@ async def test_workers_and_clients_go_on_when_somebody_has_made_the_streams_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then a trigger says that no stream answers; whoever connects makes the streams, and the worker its part."""
-    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    monkeypatch.setattr("jetflow.triggering.TRIGGER_TIMEOUT", 0.5)
     store = tmp_path / "store"
     server = NatsServer(store)
     async with (

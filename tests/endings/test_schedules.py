@@ -374,9 +374,10 @@ async def test_names_and_workflows_are_checked(client: Client) -> None:
         await client.schedules.create("s", known, "text", every=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="evry"):
         await client.schedules.create("s", known, 1, evry=3)  # type: ignore[call-arg]
-    await client.schedules.create("s", known, 1, every=3600)
-    with pytest.raises(ScheduleExists, match="there is a schedule 's'"):
+    for _ in range(2):  # the same one more: the answer may have been lost
         await client.schedules.create("s", known, 1, every=3600)
+    with pytest.raises(ScheduleExists, match="there is a schedule 's'"):
+        await client.schedules.create("s", known, 1, every=7200)
     await client.schedules.delete("s")
     for call in (client.schedules.get, client.schedules.pause, client.schedules.delete, client.schedules.trigger):
         with pytest.raises(UnknownSchedule):

@@ -108,7 +108,7 @@ async def test_errors_that_say_whether_and_when_to_try_again(
         assert (await failure_of(client, steps.final, "exits")).error_type == "SystemExit"
         run = await client.trigger(steps.final, "later")
         assert await run.result(PATIENCE) == 2
-    assert "RetryAfter: try again after 0.3 s (steps_in_processes.py:131 in final); next in 0.3 s" in caplog.text
+    assert "RetryAfter: try again after 0.3 s (steps_in_processes.py:151 in final); next in 0.3 s" in caplog.text
 
 
 async def test_all_that_a_context_can_be_asked(client: Client, worker: MakeWorker) -> None:

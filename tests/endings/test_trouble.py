@@ -281,7 +281,7 @@ async def _is_full(client: Client, stream: str, messages: int) -> bool:
 async def test_a_trigger_into_a_full_stream_says_so(
     client: Client, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    monkeypatch.setattr("jetflow.triggering.TRIGGER_TIMEOUT", 0.5)
     await client.trigger(square, 1)
     await limit(client, stored.names.tasks_stream, 1)
     with pytest.raises(BrokerTimeout, match="maximum messages exceeded"):
@@ -413,7 +413,7 @@ async def timers_of(client: Client) -> bool:
 
 
 async def test_a_trigger_into_a_full_account_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    monkeypatch.setattr("jetflow.triggering.TRIGGER_TIMEOUT", 0.5)
     server = NatsServer(tmp_path / "store", ServerOptions(config=SMALL_ACCOUNT))
     async with server, jetflow.connect(server.url) as client:
         await fill(client)
@@ -505,7 +505,7 @@ async def test_a_failure_fits_into_what_the_server_takes(tmp_path: Path) -> None
 
 
 async def test_a_missing_stream_is_named(client: Client, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetflow.client.TRIGGER_TIMEOUT", 0.5)
+    monkeypatch.setattr("jetflow.triggering.TRIGGER_TIMEOUT", 0.5)
     run = await client.trigger(square, 1)
     for stream in (stored.names.records_stream, stored.names.tasks_stream):
         await stored.session.connection.api(f"STREAM.DELETE.{stream}")
