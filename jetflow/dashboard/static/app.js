@@ -101,6 +101,11 @@ function Offline() {
     <b>News do not arrive.</b> What you see is from ${clock(since / 1000)}: ${reason}. It is tried again by itself.</div></div>`
 }
 
+/** Close an overlay that has told so, a moment later: another one may be open by then. */
+function shut(one) {
+  if (overlay.now === one) overlay.set(null)
+}
+
 function App() {
   const { parts } = useRoute()
   const [menu, setMenu] = useState(false)
@@ -130,8 +135,8 @@ function App() {
     <${Rail} here=${first} open=${menu} close=${() => setMenu(false)} />
     <main id="main" tabindex="-1">${problem && !told ? html`<div class="page"><${Trouble} problem=${problem} /></div>` :
       html`<${Offline} /><${Page} key=${parts.slice(0, 2).join('/')} parts=${parts} />`}</main></div>
-    ${over === 'palette' && html`<${Palette} pages=${PAGES} close=${() => overlay.set(null)} />`}
-    ${over === 'help' && html`<${Help} close=${() => overlay.set(null)} />`}
+    ${over === 'palette' && html`<${Palette} pages=${PAGES} close=${() => shut('palette')} />`}
+    ${over === 'help' && html`<${Help} close=${() => shut('help')} />`}
     <${Toasts} />`
 }
 
