@@ -219,6 +219,6 @@ BUGS_OF_ENDINGS: Final = (
     Bug(
         "a step without a time is woken by it",
         "a join with a deadline, then one without",
-        (Edit("await_wakers", "record.until is not None and ", ""),),
+        (Edit("await_wakers", "record.until is not None and (yield", "(yield"),),
     ),
 )

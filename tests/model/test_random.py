@@ -47,6 +47,8 @@ def turns(draw: st.DrawFn, prefix: str) -> Turns:
     spawned = names()
     if before == "later":
         return (Body(spawned, "later"),), (first, last)
+    if not spawned:  # nobody parks to wait for nothing
+        return ((first, last),)
     needed = draw(st.sampled_from([None, 1])) if len(spawned) > 1 else None
     return (Body(spawned, "park", needed=needed, bounded=draw(st.booleans())),), (first, last)
 
