@@ -1,8 +1,8 @@
 """What a worker holds, in memory that its guard can read: one place for each delivery.
 
 The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is valid as soon as
-the size of its subject is written, which stands last, and free as soon as that is zero. What is read while it changes
-is read again.
+the size of its subject is written, which is done last, and free as soon as that is zero. What is read while it changes
+is read again. What is written of a place is as little memory as can be: that is what it costs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ NOWHERE: Final = -1
 _HEADER: Final = 4096
 _BEATEN, _ACK_WAIT, _TOP = 0, 8, 16
 _NUMBER: Final = struct.Struct("<d")
-_ROOM: Final = SIZE - 9
-_PLACE: Final = struct.Struct(f"<d{_ROOM}sB")
-_LENGTH: Final = SIZE - 1
+_HEAD: Final = struct.Struct("<dB")
+_LENGTH: Final = 8
 """Where in a place the size stands."""
 
-_note = _PLACE.pack_into
+_SUBJECT: Final = _HEAD.size
+_ROOM: Final = SIZE - _SUBJECT
+
+_note = _HEAD.pack_into
 _note_number = _NUMBER.pack_into
 
 
@@ -47,7 +49,8 @@ class HeldTable:
 
     def __init__(self, file: int) -> None:
         self.file = file
-        self._memory = mmap.mmap(file, _HEADER + PLACES * SIZE)
+        self._map = mmap.mmap(file, _HEADER + PLACES * SIZE)
+        self._memory = memoryview(self._map)
         self._free: list[int] = []
         self._top = _HEADER
 
@@ -64,18 +67,21 @@ class HeldTable:
 
     def close(self) -> None:
         """Let the memory go."""
-        self._memory.close()
+        self._memory.release()
+        self._map.close()
         os.close(self.file)
 
     # --- the worker's side
 
     def take(self, reply: str) -> int:
         """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
-        if len(reply) > _ROOM:
-            return NOWHERE
-        place = self._free.pop() if self._free else self._grow()
+        data = reply.encode()
+        size = len(data)
+        place = NOWHERE if size > _ROOM else self._free.pop() if self._free else self._grow()
         if place != NOWHERE:
-            _note(self._memory, place, 0.0, reply.encode(), len(reply))
+            subject = place + _SUBJECT
+            self._memory[subject : subject + size] = data
+            _note(self._memory, place, 0.0, size)
         return place
 
     def begin(self, place: int, started: float) -> None:
@@ -131,5 +137,6 @@ class HeldTable:
                     yield found
 
     def _read(self, place: int) -> Held | None:
-        started, subject, size = _PLACE.unpack_from(self._memory, place)
-        return Held(subject[:size].decode("ascii", "replace"), started) if size else None
+        started, size = _HEAD.unpack_from(self._memory, place)
+        subject = place + _SUBJECT
+        return Held(str(self._memory[subject : subject + size], "ascii", "replace"), started) if size else None
