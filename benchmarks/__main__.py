@@ -31,6 +31,7 @@ from benchmarks.workloads import (
     spawn,
     timers,
     tree,
+    waking,
 )
 from benchmarks.workloads.workload import Workload
 
@@ -49,6 +50,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         sdk,
         retries,
         timers,
+        waking,
         history,
         recovery,
         processes,
