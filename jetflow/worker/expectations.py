@@ -145,11 +145,14 @@ class Expectations:
         return events
 
     async def _run_began(self) -> float:
-        """Return when the first task of the run was stored."""
+        """Return when the first task of the run was stored. By its own subject: a filter would be searched for."""
         if self._began is None:
-            names, task = self._session.names, self._task
-            first = await self._session.store.leader_next(
-                names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0
-            )
+            names, task, store = self._session.names, self._task, self._session.store
+            graph = await self._session.registry.graph(task.workflow, task.version)
+            if graph is None:
+                first = await store.leader_next(names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0)
+            else:
+                subject = names.task(task.workflow, graph.first, task.root, task.parent, task.run, 0)
+                first = await store.leader_last(names.tasks_stream, subject)
             self._began = time() if first is None else triggered_at(first)
         return self._began
