@@ -247,7 +247,7 @@ class Chaos:
             "waits_for_times": verdict.timed,
             "waits_for_events": verdict.expecting,
             "begun_later": sum(told.not_before > 0 for told in self.driver.log.values()),
-            "events": self.driver.sender.events,
+            "events": len(self.driver.sender.orders),
             "ticks": len(self.driver.sender.ticks),
             "looks_at_totals": self.looker.looks,
             "of_these_across_restarts": verdict.across_restarts,

@@ -74,6 +74,7 @@ class Driver:
         ) as client:
             self._client = client
             await self.sender.schedule(client, seconds)
+            self.adopt(asyncio.create_task(self.sender.run(client, self.stopping)))
             gate = asyncio.Semaphore(self._at_once)
             while not self.stopping.is_set():
                 await gate.acquire()
@@ -108,15 +109,9 @@ class Driver:
                 self.keys.append((key, workflow, node))
 
     async def _moment(self, leaf: Leaf) -> None:
-        """Trigger what waits for a time or an event; some of it to begin later. Or publish what starts a run."""
-        client = self._client
-        assert client is not None
-        kind = self._rng.choice((DOZES, DOZES, LISTENS, CHOOSES, "publish"))
-        if kind == "publish":
-            await self.sender.publish(client)
-            return
+        """Trigger what waits for a time or an event; some of it to begin later."""
         delay = self._rng.choice((None, None, 0.5 + 4 * self._rng.random()))
-        await self._trigger(kind, leaf, None, delay=delay)
+        await self._trigger(self._rng.choice((DOZES, LISTENS, CHOOSES)), leaf, None, delay=delay)
 
     async def poison(self) -> None:
         """Trigger a tree with a step that kills its worker, twice."""

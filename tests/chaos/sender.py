@@ -30,7 +30,6 @@ class Sender:
         self._rng = rng
         self.orders: set[int] = set()
         self.ticks: set[tuple[str, int]] = set()
-        self.events = 0
         self._heard = False
 
     async def schedule(self, client: jetflow.Client, seconds: float) -> None:
@@ -43,16 +42,16 @@ class Sender:
             await self._sure(lambda: client.schedules.create(name, ticked, Leaf(number), **plan))  # noqa: B023
             self.ticks |= {(name, tick) for tick in range(begin, end + 1, EVERY)}
 
-    async def publish(self, client: jetflow.Client) -> None:
-        """Publish an event that starts a run, and sometimes one that wakes whoever waits for it."""
-        if not await self._is_heard(client):
-            return
-        seed = self._rng.randrange(2**40)
-        await self._sure(lambda: client.publish(ORDER, {"seed": seed}, id=f"order {seed}"))
-        self.orders.add(seed)
-        if self._rng.random() < 0.2:
-            await self._sure(lambda: client.publish(TIDE, id=f"tide {seed}"))
-        self.events += 1
+    async def run(self, client: jetflow.Client, stopping: asyncio.Event) -> None:
+        """Publish events until told to stop: each starts a run, and some wake all who wait for such."""
+        while not stopping.is_set():
+            await asyncio.sleep(0.3 + self._rng.random())
+            if await self._is_heard(client):
+                seed = self._rng.randrange(2**40)
+                await self._sure(lambda: client.publish(ORDER, {"seed": seed}, id=f"order {seed}"))  # noqa: B023
+                self.orders.add(seed)
+                if self._rng.random() < 0.2:
+                    await self._sure(lambda: client.publish(TIDE, id=f"tide {seed}"))  # noqa: B023
 
     async def _is_heard(self, client: jetflow.Client) -> bool:
         """Tell whether the workflow that events start is declared: those before that start nothing."""
