@@ -107,8 +107,9 @@ class Bodies:
         context = Context(body) if isinstance(body, Execution) else None
         self.running[work] = body
         self.counts.executed += 1
-        work.started, began = time(), monotonic()
-        self.voices.enter(work)
+        began = monotonic()
+        if self.voices.keeps_logs:
+            self.voices.enter(work)
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
             if step.in_process:
@@ -116,7 +117,9 @@ class Bodies:
             else:
                 arguments = step.arguments(step.input.decode(data), context)
                 points.before("body")
-                if step.timeout is None and task.deadline is None:
+                if step.is_plain and task.deadline is None:
+                    result = await step.function(**arguments)
+                elif step.timeout is None and task.deadline is None:
                     result = await self._called(step, body, arguments, context)
                 else:
                     call = partial(self._called, step, body, arguments, context)
@@ -184,7 +187,7 @@ class Bodies:
             root=task.root,
             attempt=work.attempt,
             input=data,
-            is_the_runs=_is_the_runs(work, step),
+            is_the_runs=work.known_graph.sinks == (step.name,),
             metadata=task.metadata,
             outputs={} if host is None else host.outputs,
             errors=() if host is None else host.errors,
@@ -287,19 +290,15 @@ class _CrowdInProcesses:
         return not self._bodies.stopping and self.waiting < self._most
 
 
-def _is_the_runs(work: Assignment, step: Step[..., Any, Any]) -> bool:
-    """Tell whether a step's output is that of its run."""
-    return work.workflow is not None and work.graph is not None and work.graph.sinks == (step.name,)
-
-
 def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec.Raw:
-    workflow = work.workflow
-    codec = workflow.output if workflow is not None and _is_the_runs(work, step) else step.output
+    is_the_runs, workflow = work.known_graph.sinks == (step.name,), work.workflow
+    codec = workflow.output if is_the_runs and workflow is not None else step.output
     return _checked(work, step, codec.encode_output(result))
 
 
 def _checked(work: Assignment, step: Step[..., Any, Any], output: bytes) -> msgspec.Raw:
-    if len(output) > LARGEST:
-        raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", len(output), LARGEST)
-    work.size += len(output)
+    size = len(output)
+    if size > LARGEST:
+        raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", size, LARGEST)
+    work.size += size
     return msgspec.Raw(output)

@@ -15,6 +15,7 @@ from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_else
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
+from jetflow.errors import RunTimeout
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
@@ -121,28 +122,29 @@ class Executor:
         delivery, task = work.delivery, work.task
         work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
         work.workflow = workflow = self._workflows.get(task.workflow)
+        graph, step = work.graph, None
         if workflow is not None:
-            work.step = workflow.find_step(task.step)
-        if workflow is None or work.graph is None or not work.graph.has(task.step):
+            work.step = step = workflow.find_step(task.step)
+        if workflow is None or graph is None or not graph.has(task.step):
             await self.recorder.unknown(work, self._grace)
-        elif self.cancellations.stops(task, work.graph):
+        elif self.cancellations.stops(task, graph):
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
-        elif task.turn == 0 and task.not_before is not None and task.not_before > time():
+        elif task.not_before is not None and task.turn == 0 and task.not_before > time():
             self.recorder.defer(work, task.not_before)
         elif task.step == START:
-            self.recorder.drive(work, begin, task, work.known_graph)
-        elif work.step is None:
+            self.recorder.drive(work, begin, task, graph)
+        elif step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
             self._deliveries.leave_to_holder(delivery)
-        elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
+        elif (late := _too_late(work, step)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
-        elif work.attempt > work.step.retry.attempts:
-            await self._give_up(work, work.step)
-        elif not work.step.in_thread or self.bodies.has_threads():
-            await self._run(work, work.step)
+        elif work.attempt > step.retry.attempts:
+            await self._give_up(work, step)
+        elif not step.in_thread or self.bodies.has_threads():
+            await self._run(work, step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 
@@ -205,8 +207,8 @@ class Executor:
             await body.close()
             await self.recorder.drop(work)
             return
-        self._deliveries.begin_body(work.delivery)
-        task = work.task
+        task, work.started = work.task, time()
+        self._deliveries.begin_body(work.delivery, work.started)
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
             if hooks.tracer is None and not hooks.meters:
@@ -262,6 +264,12 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         return step is not None and step.max_running is None
+
+
+def _too_late(work: Assignment, step: Step[..., Any, Any]) -> RunTimeout | None:
+    if work.task.deadline is None and step.schedule_timeout is None:
+        return None
+    return too_late(work.delivery, work.task, step, is_first=work.attempt == 1 and work.is_fresh)
 
 
 def _measure(work: Assignment) -> None:
