@@ -49,6 +49,7 @@ class Deliveries:
     def __init__(self, session: Session, counts: Counts, worker: str, table: HeldTable | None = None) -> None:
         self._table = table
         self._session = session
+        self._connection = session.connection
         self._counts = counts
         self._worker = worker
         self._here: dict[str, Delivery] = {}
@@ -152,7 +153,7 @@ class Deliveries:
         """End a delivery whose task is done."""
         self._release(delivery)
         points.before("ack")
-        self._session.connection.send(delivery.reply, ACK)
+        self._connection.send(delivery.reply, ACK)
         points.after("ack")
 
     def nak(self, delivery: Delivery, delay: float) -> None:

@@ -72,6 +72,7 @@ class Executor:
         self._grace = options.unknown_step_grace
         self._name = name
         self._tasks = TaskReader()
+        self._found: dict[tuple[str, str, str], tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None]] = {}
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
         self.bodies: Bodies = Bodies(
@@ -120,14 +121,12 @@ class Executor:
     async def _execute(self, work: Assignment) -> None:
         points.after("receive")
         delivery, task = work.delivery, work.task
-        work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
-        work.workflow = workflow = self._workflows.get(task.workflow)
-        graph, step = work.graph, None
-        if workflow is not None:
-            work.step = step = workflow.find_step(task.step)
-        if workflow is None or graph is None or not graph.has(task.step):
+        found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
+        if found is None:
             await self.recorder.unknown(work, self._grace)
-        elif self.cancellations.stops(task, graph):
+            return
+        graph, _, step = work.graph, work.workflow, work.step = found
+        if self.cancellations.stops(task, graph):
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
@@ -147,6 +146,20 @@ class Executor:
             await self._run(work, step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
+
+    async def _find(self, work: Assignment) -> tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None] | None:
+        """Find what a task names, which stays what it is: the graph of its version, and the code that is here."""
+        task = work.task
+        work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
+        work.workflow = self._workflows.get(task.workflow)
+        if work.workflow is not None:
+            work.step = work.workflow.find_step(task.step)
+        if work.workflow is None or work.graph is None or not work.graph.has(task.step):
+            return None
+        found = work.graph, work.workflow, work.step
+        if task.version:  # without one it is the newest
+            self._found[task.workflow, task.version, task.step] = found
+        return found
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")
@@ -196,19 +209,19 @@ class Executor:
         self.recorder.end(work, poisoned(work.task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
-        if work.delivery.again:
-            await self._deliveries.begin(work.delivery, work.task, work.attempt)
+        task, delivery = work.task, work.delivery
+        if delivery.again:
+            await self._deliveries.begin(delivery, task, work.attempt)
         if step.context_name is None:
-            body = Body(work.task, work.delivery.running, is_interruptible=not step.in_thread)
+            body = Body(task, delivery.running, is_interruptible=not step.in_thread)
         else:
             body = await self.bodies.execution(work)
-        waited = step.context_name is not None or work.delivery.again
-        if waited and self._is_cancelled(work):  # since it was looked at first
+        if (delivery.again or step.context_name is not None) and self._is_cancelled(work):  # since it was looked at
             await body.close()
             await self.recorder.drop(work)
             return
-        task, work.started = work.task, time()
-        self._deliveries.begin_body(work.delivery, work.started)
+        work.started = started = time()
+        self._deliveries.begin_body(delivery, started)
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
             if hooks.tracer is None and not hooks.meters:
