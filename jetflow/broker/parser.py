@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
 _log = logging.getLogger("jetflow.broker")
@@ -53,6 +54,12 @@ def parse_headers(block: bytes) -> dict[str, str]:
         if colon:
             headers[name] = value.strip()
     return headers
+
+
+def number_of(subscription: Subscription) -> int:
+    """Return the number that the protocol knows a subscription by."""
+    untyped: Any = subscription
+    return int(untyped._id)  # noqa: SLF001 - nats-py tells it in no other way
 
 
 class DirectParser(Parser):

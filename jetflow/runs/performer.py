@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from jetflow.broker.atomic import Item
 from jetflow.broker.grouping import GroupCommit
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from jetflow import hooks
-from jetflow.broker.atomic import Item
 from jetflow.broker.ingest import BATCH, Ingest
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
