@@ -32,7 +32,7 @@ class Step(Generic[P, R, OUT_co]):
     """One function of a workflow. Calling it runs the function, and nothing else.
 
     ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers. ``in_process``
-    and ``in_thread`` say where it runs if not on the worker's event loop.
+    and ``in_thread`` say where it runs if not on the worker's event loop. To run one that ``is_plain`` is to await it.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Step(Generic[P, R, OUT_co]):
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
         self.dependencies: dict[str, Provider] = signature.dependencies
+        self.is_plain: bool = self.is_async and not self.dependencies and self.timeout is None
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
         self.input: Codec[Any] = signature.input(f"input of workflow {workflow!r}")
         self.output: Codec[Any] = signature.output(f"output of {what} of workflow {workflow!r}")

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from jetflow.broker.connection import Connection
+from jetflow.broker.item import Item
 from jetflow.broker.parser import Message
 
 LARGEST: Final = 500
@@ -22,14 +23,6 @@ GIVE_UP_AFTER: Final = 5.0
 """Seconds without an answer after which a batch counts as refused."""
 
 _NO_HEADERS: Final = b"NATS/1.0\r\n\r\n"
-
-
-class Item(msgspec.Struct, frozen=True, gc=False):
-    """One message to publish."""
-
-    subject: str
-    headers: bytes
-    body: bytes
 
 
 class _Answer(msgspec.Struct):

@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 from jetflow import forks
 from jetflow.broker.access import Access, Server, access_of
 from jetflow.broker.dialing import borrow, dial, give_back, is_refusal, why_ended
-from jetflow.broker.parser import Deliver, DirectParser, Message, guarded
+from jetflow.broker.parser import Deliver, DirectParser, Message, number_of
 from jetflow.broker.requests import Requests, answer_of
 from jetflow.errors import (
     BrokerError,
@@ -232,7 +232,7 @@ class Connection:
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
         if self._parser is not None:
-            self._parser.direct.pop(_number(subscription), None)
+            self._parser.direct.pop(number_of(subscription), None)
 
     async def __aenter__(self) -> Connection:
         return self
@@ -299,13 +299,19 @@ class Connection:
 
         Nothing is checked: subjects are built by `Subjects`.
         """
-        if headers:
-            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
-        else:
-            line = f"PUB {subject} {reply} {len(body)}\r\n"
         if not self._flushes_soon:
             self._flush_soon()
-        self._outgoing += (line.encode(), headers, body, b"\r\n")
+        if headers:
+            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(body)}\r\n"
+            self._outgoing += (line.encode(), headers, body, b"\r\n")
+        else:
+            self._outgoing += (f"PUB {subject} {reply} {len(body)}\r\n".encode(), body, b"\r\n")
+
+    def send_written(self, written: list[bytes]) -> None:
+        """Send messages that are written as they stand on the wire: see `jetflow.broker.item.written`."""
+        if not self._flushes_soon:
+            self._flush_soon()
+        self._outgoing += written
 
     def before_flush(self, send: Callable[[], None]) -> None:
         """Call ``send`` once, before what was sent in this pass of the event loop leaves: it adds what has gathered."""
@@ -367,7 +373,7 @@ class Connection:
         )
         self._subscriptions.add(subscription)
         if self._parser is not None:
-            self._parser.direct[_number(subscription)] = guarded(callback)
+            self._parser.direct[number_of(subscription)] = callback
         return subscription
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = API_TIMEOUT) -> Message:
@@ -392,8 +398,3 @@ class Connection:
             self.api_subject(operation), b"" if body is None else orjson.dumps(body), timeout=timeout
         )
         return answer_of(operation, message.data)
-
-
-def _number(subscription: Subscription) -> int:
-    untyped: Any = subscription
-    return int(untyped._id)  # noqa: SLF001 - the number that the protocol knows a subscription by

@@ -10,9 +10,9 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Connection
 from jetflow.broker.ingest import BATCH, Ingest
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Done, Publisher, Receipt
 
 WORTH_A_BATCH: Final = 3

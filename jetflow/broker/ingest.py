@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
-from jetflow.broker.atomic import AtomicBatches, Item
+from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.connection import Connection, Message
+from jetflow.broker.item import Item, written
 from jetflow.broker.publisher import BUSY_DELAY, RESEND_AFTER
 from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.errors import BrokerError, BrokerRefused, BrokerTimeout, PermissionDenied
@@ -127,12 +128,12 @@ class Ingest:
         batch.at = self._loop.time()
         batch.existing.clear()
         batch.lost = False
-        send, last = self._connection.send, len(batch.items)
+        last = len(batch.items)
         # The server knows a batch by this one token, whoever sends it: it must be unique in the whole stream.
         before = f"{self._inbox}.{self._name}-{self._next}.{BATCH}.ok."
-        for sequence, item in enumerate(batch.items, 1):
-            operation = _COMMIT if sequence == last else _START if sequence == 1 else _APPEND
-            send(item.subject, item.body, reply=f"{before}{sequence}.{operation}.$FI", headers=item.headers)
+        replies = [f"{before}{sequence}.{_APPEND}.$FI" for sequence in range(1, last)]
+        replies[:1] = [f"{before}1.{_START}.$FI"] * (last > 1)
+        self._connection.send_written(written(batch.items, [*replies, f"{before}{last}.{_COMMIT}.$FI"]))
 
     def _on_answer(self, message: Message) -> None:
         batch_id = message.subject.split(".", self._inbox_tokens + 1)[self._inbox_tokens]

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
 _log = logging.getLogger("jetflow.broker")
@@ -40,18 +41,6 @@ class Message(msgspec.Struct, eq=False, gc=False):
 Deliver: TypeAlias = Callable[[Message], None]
 
 
-def guarded(callback: Deliver) -> Deliver:
-    """Keep an error of one message's callback from ending the connection's read loop."""
-
-    def deliver(message: Message) -> None:
-        try:
-            callback(message)
-        except Exception:
-            _log.exception("a message on %s could not be handled", message.subject)
-
-    return deliver
-
-
 def parse_headers(block: bytes) -> dict[str, str]:
     """Return the headers of a header block."""
     first, *lines = block.decode("utf-8", "replace").split("\r\n")
@@ -65,6 +54,12 @@ def parse_headers(block: bytes) -> dict[str, str]:
         if colon:
             headers[name] = value.strip()
     return headers
+
+
+def number_of(subscription: Subscription) -> int:
+    """Return the number that the protocol knows a subscription by."""
+    untyped: Any = subscription
+    return int(untyped._id)  # noqa: SLF001 - nats-py tells it in no other way
 
 
 class DirectParser(Parser):
@@ -119,12 +114,13 @@ class DirectParser(Parser):
             line_end = buffer.find(b"\r\n", at)
             if line_end < 0:
                 break
-            words = buffer[at:line_end].split(b" ")
+            # Anybody may publish on a subject that is not UTF-8.
+            words = buffer[at:line_end].decode("utf-8", "replace").split(" ")
             kind = words[0]
-            if kind == b"HMSG":
+            if kind == "HMSG":
                 header_size, size = int(words[-2]), int(words[-1])
                 has_reply = len(words) == 6
-            elif kind == b"MSG":
+            elif kind == "MSG":
                 header_size, size = 0, int(words[-1])
                 has_reply = len(words) == 5
             else:
@@ -135,20 +131,24 @@ class DirectParser(Parser):
             if body + size + 2 > end:
                 self._needed = body + size + 2
                 break
-            subject, sid, reply = words[1], int(words[2]), words[3] if has_reply else b""
+            sid, reply = int(words[2]), words[3] if has_reply else ""
             headers = buffer[body : body + header_size] if header_size else None
             payload = buffer[body + header_size : body + size]
-            at = body + size + 2
             deliver = self.direct.get(sid)
             if deliver is None:
-                await self._leave(sid, subject, reply, payload, headers)
+                await self._leave(sid, buffer[at:line_end], payload, headers, has_reply=has_reply)
             else:
-                # Anybody may publish on a subject that is not UTF-8.
-                deliver(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), payload, headers))
+                try:
+                    deliver(Message(words[1], reply, payload, headers))
+                except Exception:  # that of one message must not end all reading
+                    _log.exception("a message on %s could not be handled", words[1])
+            at = body + size + 2
         return at
 
-    async def _leave(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
+    async def _leave(self, sid: int, line: bytes, payload: bytes, headers: bytes | None, *, has_reply: bool) -> None:
         """Leave a message to nats-py, and drop it if that cannot read it: an error here would end all reading."""
+        words = line.split(b" ")
+        subject, reply = words[1], words[3] if has_reply else b""
         try:
             await self._others._process_msg(sid, subject, reply, payload, headers)  # noqa: SLF001
         except (ValueError, LookupError) as error:

@@ -77,6 +77,16 @@ class _Sent:
         self.deadline = deadline
 
 
+class _Count:
+    """What is to be added to one counter, and who waits for that."""
+
+    __slots__ = ("by", "waiting")
+
+    def __init__(self) -> None:
+        self.by = 0
+        self.waiting: list[Done] = []
+
+
 class Publisher:
     """Publishes on one connection. `start` it before use, `stop` it before the connection is closed."""
 
@@ -85,7 +95,7 @@ class Publisher:
         self._inbox = connection.new_inbox()
         self._next = 0
         self._sent: dict[int, _Sent] = {}
-        self._counts: dict[str, tuple[int, list[Done]]] = {}
+        self._counts: dict[str, _Count] = {}
         self._loop = asyncio.get_running_loop()
         self._checker: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -167,14 +177,16 @@ class Publisher:
         """
         if not self._counts:
             self._connection.before_flush(self._send_counts)
-        total, waiting = self._counts.get(subject, (0, []))
-        waiting.append(done)
-        self._counts[subject] = (total + by, waiting)
+        count = self._counts.get(subject)
+        if count is None:
+            self._counts[subject] = count = _Count()
+        count.by += by
+        count.waiting.append(done)
 
     def _send_counts(self) -> None:
         counts, self._counts = self._counts, {}
-        for subject, (by, waiting) in counts.items():
-            self.publish(subject, b"", header_block({Header.INCREMENT: f"{by:+d}"}), _counted(waiting))
+        for subject, count in counts.items():
+            self.publish(subject, b"", header_block({Header.INCREMENT: f"{count.by:+d}"}), _counted(count.waiting))
 
     def _on_denied(self, subject: str) -> None:
         for token, sent in list(self._sent.items()):

@@ -88,9 +88,9 @@ class Delivery:
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
         # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
         tokens = message.reply.split(".")
-        self._tokens = tokens[4:] if len(tokens) == 9 else tokens[6:]
-        self.count: int = int(self._tokens[0])
-        self.again: bool = self.count > 1 or self.time < consumer_created
+        self._tokens = tokens = tokens[4:] if len(tokens) == 9 else tokens[6:]
+        self.count: int = int(tokens[0])
+        self.again: bool = self.count > 1 or int(tokens[3]) / SECOND < consumer_created
 
     @property
     def headers(self) -> dict[str, str]:
@@ -131,6 +131,7 @@ class Puller:
         self._next = 0
         self._pulls: dict[int, int] = {}  # request -> messages it still asks for, oldest first
         self._asked = 0
+        self._taken = 0  # messages that have come since it was last seen which request has brought them
         self._wanted = 0
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
@@ -167,6 +168,7 @@ class Puller:
     def want(self, count: int) -> None:
         """Keep about ``count`` tasks asked for."""
         self._wanted = count
+        self._settle()
         # Ask again when half has come, so that requests overlap and none is for a single task.
         if self._asked <= count // 2 and count > 0 and self._retry is None and self._subscription is not None:
             self._ask(count - self._asked)
@@ -188,18 +190,22 @@ class Puller:
         if not message.reply.startswith("$JS.ACK."):
             self._on_status(message)
             return
-        self._take_one()
+        self._taken += 1
         self.last_delivery = self._heard
         self._deliver(Delivery(message, self.consumer_created))
 
-    def _take_one(self) -> None:
-        for number, left in self._pulls.items():
-            self._asked -= 1
-            if left > 1:
-                self._pulls[number] = left - 1
+    def _settle(self) -> None:
+        """Take what has come from what the requests ask for, the oldest first."""
+        taken, self._taken = self._taken, 0
+        while taken and self._pulls:
+            number, left = next(iter(self._pulls.items()))
+            brought = min(taken, left)
+            taken -= brought
+            self._asked -= brought
+            if brought < left:
+                self._pulls[number] = left - brought
             else:
                 del self._pulls[number]
-            return
 
     def _on_status(self, message: Message) -> None:
         headers = message.headers or {}
@@ -209,6 +215,7 @@ class Puller:
         request = int(message.subject.rpartition(".")[2])
         if request == _PROBE:
             return
+        self._settle()
         self._asked -= self._pulls.pop(request, 0)
         if status in _ORDINARY or self.size.left(headers) is not None:
             # The owner first says what it wants behind the last delivery, which may have come with this.
@@ -239,8 +246,7 @@ class Puller:
         if self.denied is None or self.denied.subject != denied.subject:
             _log.error("consumer %s gives no tasks to this worker: %s", self._consumer, denied)
         self.denied = denied
-        self._pulls.clear()
-        self._asked = 0
+        self._forget_requests()
         if self._subscription is not None:
             self._later(DENIED_RETRY)
 
@@ -255,15 +261,19 @@ class Puller:
             self._retry = None
         self._begin_again()
 
-    def _begin_again(self) -> None:
+    def _forget_requests(self) -> None:
         self._pulls.clear()
-        self._asked = 0
+        self._asked = self._taken = 0
+
+    def _begin_again(self) -> None:
+        self._forget_requests()
         self.want(self._wanted)
 
     def _watch_later(self) -> None:
         self._watch = self._loop.call_later(IDLE_HEARTBEAT, self._check)
 
     def _check(self) -> None:
+        self._settle()
         if self._pulls and self._connection.is_connected and self._loop.time() - self._heard > 2.5 * IDLE_HEARTBEAT:
             _log.warning("consumer %s: a pull request was lost, and is made again", self._consumer)
             self._begin_again()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 
 from jetflow.broker.access import Access, Server
-from jetflow.broker.atomic import AtomicBatches, Item
+from jetflow.broker.atomic import AtomicBatches
 from jetflow.broker.attendance import Attendance
 from jetflow.broker.connection import Connection
 from jetflow.broker.grouping import GroupCommit
 from jetflow.broker.holders import Holders
 from jetflow.broker.ingest import Ingest
+from jetflow.broker.item import Item
 from jetflow.broker.optional import OptionalStreams
 from jetflow.broker.publisher import Publisher
 from jetflow.broker.registry import Registry

@@ -33,6 +33,9 @@ _LENGTH: Final = 8
 _SUBJECT: Final = _HEAD.size
 _ROOM: Final = SIZE - _SUBJECT
 
+_WRITE: Final = [struct.Struct(f"{size}s").pack_into for size in range(_ROOM + 1)]
+"""What writes a subject, by its size: that is faster than a slice."""
+
 _note = _HEAD.pack_into
 _note_number = _NUMBER.pack_into
 
@@ -77,11 +80,13 @@ class HeldTable:
         """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
         data = reply.encode()
         size = len(data)
-        place = NOWHERE if size > _ROOM else self._free.pop() if self._free else self._grow()
+        if size > _ROOM:
+            return NOWHERE
+        place = self._free.pop() if self._free else self._grow()
         if place != NOWHERE:
-            subject = place + _SUBJECT
-            self._memory[subject : subject + size] = data
-            _note(self._memory, place, 0.0, size)
+            memory = self._memory
+            _WRITE[size](memory, place + _SUBJECT, data)
+            memory[place + _LENGTH] = size
         return place
 
     def begin(self, place: int, started: float) -> None:
@@ -92,7 +97,7 @@ class HeldTable:
     def free(self, place: int) -> None:
         """Note that a delivery is held no more."""
         if place != NOWHERE:
-            self._memory[place + _LENGTH] = 0
+            _note(self._memory, place, 0.0, 0)
             self._free.append(place)
 
     def _grow(self) -> int:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from jetflow.broker.atomic import Item
 from jetflow.broker.grouping import GroupCommit
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import collect
@@ -228,18 +228,20 @@ class Performer:
     def _on_run_stored(
         self, effect: StoreRun, item: Item, procedure: AnyProcedure, done: Done, receipt: Receipt
     ) -> None:
-        task = effect.task
-        if receipt.stored and (effect.outcome.status != "succeeded" or _log.isEnabledFor(logging.INFO)):
-            announce_end(task, effect.outcome)
-        if receipt.stored and task.parent != NONE:
-            child = bytes.fromhex(task.run)
-            self.telling.tell(task, child, item)
-            self._looks.note_stored(task, child)
-        if receipt.error is None and not receipt.stored and not receipt.sequence:
-            write = _Write(self._session.records, item, self._where_refused(task, item), effect.outcome)
+        task, outcome = effect.task, effect.outcome
+        if receipt.stored:
+            if outcome.status != "succeeded" or _log.isEnabledFor(logging.INFO):
+                announce_end(task, outcome)
+            if task.parent != NONE:
+                child = bytes.fromhex(task.run)
+                self.telling.tell(task, child, item)
+                self._looks.note_stored(task, child)
+            self._advance(procedure, outcome, done)
+        elif receipt.error is None and not receipt.sequence:
+            write = _Write(self._session.records, item, self._where_refused(task, item), outcome)
             self._store_for_sure(write, procedure, done)
         else:
-            self._on_stored(self._session.records, item, effect.outcome, procedure, done, receipt)
+            self._on_stored(self._session.records, item, outcome, procedure, done, receipt)
 
     def _store_mark(self, effect: StoreMark, procedure: AnyProcedure, done: Done) -> None:
         item = Item(self._names.mark_of(effect.task, effect.outcome.status), b"", mark_body(effect.outcome))

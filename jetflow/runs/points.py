@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from jetflow.engine.effects import Count, Effect, Start
@@ -121,16 +121,21 @@ _ARMED: Final = os.environ.get("JETFLOW_CRASH_POINT", "")
 _MARKER: Final = os.environ.get("JETFLOW_CRASH_MARKER", "")
 
 
-def before(point: str) -> None:
-    """Stand before a point."""
-    if _ARMED:
-        _reach(point, "before")
+def _before(point: str) -> None:
+    _reach(point, "before")
 
 
-def after(point: str) -> None:
-    """Stand behind a point."""
-    if _ARMED:
-        _reach(point, "after")
+def _after(point: str) -> None:
+    _reach(point, "after")
+
+
+_nothing: Final[Callable[[str], None]] = dict[str, None]().get  # a call that costs half of what one of Python's does
+
+before: Final[Callable[[str], None]] = _before if _ARMED else _nothing
+"""Stand before a point."""
+
+after: Final[Callable[[str], None]] = _after if _ARMED else _nothing
+"""Stand behind a point."""
 
 
 def watched(procedure: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:

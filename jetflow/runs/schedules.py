@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from jetflow.broker.atomic import Item
+from jetflow.broker.item import Item
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.broker.times import written

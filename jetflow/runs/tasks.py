@@ -20,12 +20,20 @@ from jetflow.wire.records import MalformedTask, parse_task
 from jetflow.wire.subjects import run_of_task
 
 FAMILIES: Final = 1000
-"""Parents remembered of whose children the shared part is known."""
+"""Parents remembered of whose children the shared part is known, and as many kinds of root runs."""
 
 _MESSAGE_ID: Final = f"\r\n{Header.MESSAGE_ID}: ".encode()
 _OWN_HEADERS: Final = re.compile(rf"\r\n{Header.MESSAGE_ID}: [^\r]*\r\n\r\n".encode())
+_FIRST: Final = len(b"NATS/1.0")
 _RUN: Final = slice(-34, -2)
 _FIRST_TURN: Final = ".0"
+
+_ROOT_SUBJECT: Final = re.compile(r"jf\.[^.]+\.task\.([^.]+)\.([^.]+)\.([0-9a-f]{32})\.-\.\3\.(0|[1-9][0-9]{0,8})")
+_ROOT_HEADERS: Final = re.compile(
+    rf"NATS/1\.0\r\n{Header.MESSAGE_ID}: [^\r\n]*\r\n"
+    rf"({Header.PARENT_STEP}: [^\r\n]*\r\n{Header.VERSION}: [^\r\n]*\r\n{Header.DEPTH}: [^\r\n]*\r\n)"
+    rf"{Header.DIGEST}: ([!-~]*)\r\n\r\n".encode()
+)
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -70,14 +78,16 @@ async def count_children(session: Session, root: str, run: str) -> int:
 
 
 class TaskReader:
-    """Reads tasks that are delivered. What the children of one step share is parsed once.
+    """Reads tasks that are delivered. What the children of one step share is parsed once, and what root runs share.
 
-    A child's own are its run id, at the end of the subject, and the last header, the message id. What has another
-    form, because it has a key or is no child or comes from another client, is all read by `parse_task`.
+    A child's own are its run id, at the end of the subject, and the last header, the message id. A root run's own are
+    its subject, its message id, and the digest of its input. What has another form, because it has a key or comes from
+    another client, is all read by `parse_task`.
     """
 
     def __init__(self) -> None:
         self._siblings: dict[tuple[str, bytes], Task] = {}
+        self._roots: dict[bytes, Task] = {}
 
     def read(self, message: Message) -> Task:
         """Return the task that a message asks for.
@@ -87,9 +97,11 @@ class TaskReader:
         """
         subject, headers = message.subject, message.raw_headers or b""
         shared = headers.find(_MESSAGE_ID)
-        own = None if shared < 0 else _OWN_HEADERS.fullmatch(headers, shared)
+        own = None if shared <= _FIRST else _OWN_HEADERS.fullmatch(headers, shared)
         run = subject[_RUN]
-        if own is None or not subject.endswith(_FIRST_TURN) or not is_run_id(run):
+        if own is None:
+            return self._of_root(message, headers)
+        if not subject.endswith(_FIRST_TURN) or not is_run_id(run):
             return parse_task(subject, message.headers, message.data)
         family = subject[: _RUN.start], headers[:shared]
         sibling = self._siblings.get(family)
@@ -101,3 +113,26 @@ class TaskReader:
                 self._siblings.clear()
             self._siblings[family] = task
         return task
+
+    def _of_root(self, message: Message, headers: bytes) -> Task:
+        named, told = _ROOT_SUBJECT.fullmatch(message.subject), _ROOT_HEADERS.fullmatch(headers)
+        if named is None or told is None:
+            return parse_task(message.subject, message.headers, message.data)
+        workflow, step, run, turn = named.groups()
+        shared, digest = told.groups()
+        like = self._roots.get(shared)
+        if like is None:
+            like = parse_task(message.subject, message.headers, b"")
+            if len(self._roots) == FAMILIES:
+                self._roots.clear()
+            self._roots[shared] = like
+        return replace(
+            like,
+            workflow=workflow,
+            step=step,
+            root=run,
+            run=run,
+            turn=int(turn),
+            digest=digest.decode(),
+            input=message.data,
+        )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Connection
+from jetflow.broker.item import Item
 from jetflow.engine.joins import SEAL
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.wire.subjects import Subjects

@@ -23,6 +23,7 @@ from jetflow.processes.pool_messages import Call
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LARGEST
+from jetflow.wire.codec import Codec
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
 from jetflow.worker.counts import Counts
@@ -107,22 +108,31 @@ class Bodies:
         context = Context(body) if isinstance(body, Execution) else None
         self.running[work] = body
         self.counts.executed += 1
-        work.started, began = time(), monotonic()
-        self.voices.enter(work)
+        began = monotonic()
+        if self.voices.keeps_logs:
+            self.voices.enter(work)
         try:
             data = task.input if task.value is None else await self._inputs.large(task.root, task.value)
             if step.in_process:
-                work.output = _checked(work, step, await self._in_process(work, step, body, data))
+                output = await self._in_process(work, step, body, data)
             else:
                 arguments = step.arguments(step.input.decode(data), context)
                 points.before("body")
-                if step.timeout is None and task.deadline is None:
+                if step.is_plain and task.deadline is None:
+                    result = await step.function(**arguments)
+                elif step.timeout is None and task.deadline is None:
                     result = await self._called(step, body, arguments, context)
                 else:
                     call = partial(self._called, step, body, arguments, context)
                     result = await self._in_time(step, body, task, call)
                 points.after("body")
-                work.output = _encode(work, step, result)
+                output = _codec(work, step).encode_output(result)
+            size = len(output)
+            if size > LARGEST:
+                what = f"the output of step {step.name!r} of workflow {step.workflow!r}"
+                raise PayloadTooLarge(what, size, LARGEST)
+            work.size += size
+            work.output = msgspec.Raw(output)
         except BaseException as error:  # whatever it is, it is how the step has ended
             work.error, body.is_void = error, True
         finally:
@@ -184,7 +194,7 @@ class Bodies:
             root=task.root,
             attempt=work.attempt,
             input=data,
-            is_the_runs=_is_the_runs(work, step),
+            is_the_runs=work.known_graph.sinks == (step.name,),
             metadata=task.metadata,
             outputs={} if host is None else host.outputs,
             errors=() if host is None else host.errors,
@@ -287,19 +297,9 @@ class _CrowdInProcesses:
         return not self._bodies.stopping and self.waiting < self._most
 
 
-def _is_the_runs(work: Assignment, step: Step[..., Any, Any]) -> bool:
-    """Tell whether a step's output is that of its run."""
-    return work.workflow is not None and work.graph is not None and work.graph.sinks == (step.name,)
-
-
-def _encode(work: Assignment, step: Step[..., Any, Any], result: Any) -> msgspec.Raw:
-    workflow = work.workflow
-    codec = workflow.output if workflow is not None and _is_the_runs(work, step) else step.output
-    return _checked(work, step, codec.encode_output(result))
-
-
-def _checked(work: Assignment, step: Step[..., Any, Any], output: bytes) -> msgspec.Raw:
-    if len(output) > LARGEST:
-        raise PayloadTooLarge(f"the output of step {step.name!r} of workflow {step.workflow!r}", len(output), LARGEST)
-    work.size += len(output)
-    return msgspec.Raw(output)
+def _codec(work: Assignment, step: Step[..., Any, Any]) -> Codec[Any]:
+    """Return what writes a step's output: of the last step it is the run's."""
+    workflow, graph = work.workflow, work.graph
+    if workflow is not None and graph is not None and graph.sinks == (step.name,):
+        return workflow.output
+    return step.output

@@ -17,11 +17,12 @@ class Body:
     call in a thread.
     """
 
+    cancelled: bool = False
+    is_void: bool = False
+    call: Call | None = None
+
     def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_interruptible: bool) -> None:
         self.task = task
-        self.cancelled: bool = False
-        self.is_void: bool = False
-        self.call: Call | None = None
         self._is_interruptible = is_interruptible
         self._running = running
 

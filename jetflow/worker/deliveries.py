@@ -49,6 +49,7 @@ class Deliveries:
     def __init__(self, session: Session, counts: Counts, worker: str, table: HeldTable | None = None) -> None:
         self._table = table
         self._session = session
+        self._connection = session.connection
         self._counts = counts
         self._worker = worker
         self._here: dict[str, Delivery] = {}
@@ -79,10 +80,10 @@ class Deliveries:
         if self._table is not None:
             delivery.place = self._table.take(delivery.reply)
 
-    def begin_body(self, delivery: Delivery) -> None:
-        """Have the guard know that the body of a delivery begins: it counts as an attempt."""
+    def begin_body(self, delivery: Delivery, at: float) -> None:
+        """Have the guard know when the body of a delivery begins, in seconds since the epoch: it is an attempt."""
         if self._table is not None:
-            self._table.begin(delivery.place, time())
+            self._table.begin(delivery.place, at)
 
     def let_go(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive no more."""
@@ -97,9 +98,9 @@ class Deliveries:
         A server that was away for longer than ``ack_wait``, or thinks that this worker was, delivers again what is
         fetched, running or being recorded here. To run it a second time beside itself would help nobody.
         """
-        here = self._here.get(delivery.subject)
+        here = self._here.setdefault(delivery.subject, delivery)
         # Another message on the subject is another task: the first task of a cancelled tree is put back.
-        if here is None or here.sequence != delivery.sequence:
+        if here is delivery or here.sequence != delivery.sequence:
             self._here[delivery.subject] = delivery
             self.hold(delivery)
             return True
@@ -109,7 +110,7 @@ class Deliveries:
         if here.running is None:  # another worker may have begun it meanwhile: it is looked at before it runs
             here.count, here.again = delivery.count, delivery.again
         else:
-            self.begin_body(here)
+            self.begin_body(here, time())
         return False
 
     def runs(self, subject: str, asker: str = "") -> bool:
@@ -135,11 +136,12 @@ class Deliveries:
 
     def _release(self, delivery: Delivery) -> None:
         self.held.pop(delivery.reply, None)
-        if self._table is not None:
+        if delivery.place != NOWHERE and self._table is not None:
             self._table.free(delivery.place)
             delivery.place = NOWHERE
-        if self._here.get(delivery.subject) is delivery:
-            del self._here[delivery.subject]
+        here = self._here.pop(delivery.subject, None)
+        if here is not delivery and here is not None:
+            self._here[delivery.subject] = here
 
     async def drained(self) -> None:
         """Wait until what is being handed back is."""
@@ -151,7 +153,7 @@ class Deliveries:
         """End a delivery whose task is done."""
         self._release(delivery)
         points.before("ack")
-        self._session.connection.send(delivery.reply, ACK)
+        self._connection.send(delivery.reply, ACK)
         points.after("ack")
 
     def nak(self, delivery: Delivery, delay: float) -> None:

@@ -15,6 +15,7 @@ from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_else
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
+from jetflow.errors import RunTimeout
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
@@ -71,6 +72,7 @@ class Executor:
         self._grace = options.unknown_step_grace
         self._name = name
         self._tasks = TaskReader()
+        self._found: dict[tuple[str, str, str], tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None]] = {}
         self.counts: Counts = counts
         self.cancellations: Cancellations = Cancellations(session)
         self.bodies: Bodies = Bodies(
@@ -119,32 +121,45 @@ class Executor:
     async def _execute(self, work: Assignment) -> None:
         points.after("receive")
         delivery, task = work.delivery, work.task
-        work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
-        work.workflow = workflow = self._workflows.get(task.workflow)
-        if workflow is not None:
-            work.step = workflow.find_step(task.step)
-        if workflow is None or work.graph is None or not work.graph.has(task.step):
+        found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
+        if found is None:
             await self.recorder.unknown(work, self._grace)
-        elif self.cancellations.stops(task, work.graph):
+            return
+        graph, _, step = work.graph, work.workflow, work.step = found
+        if self.cancellations.stops(task, graph):
             await self.recorder.drop(work)
         elif delivery.again and await self._is_done(work):
             self._deliveries.ack(delivery)
-        elif task.turn == 0 and task.not_before is not None and task.not_before > time():
+        elif task.not_before is not None and task.turn == 0 and task.not_before > time():
             self.recorder.defer(work, task.not_before)
         elif task.step == START:
-            self.recorder.drive(work, begin, task, work.known_graph)
-        elif work.step is None:
+            self.recorder.drive(work, begin, task, graph)
+        elif step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
             self._deliveries.leave_to_holder(delivery)
-        elif (late := too_late(delivery, task, work.step, is_first=work.attempt == 1 and work.is_fresh)) is not None:
+        elif (late := _too_late(work, step)) is not None:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
-        elif work.attempt > work.step.retry.attempts:
-            await self._give_up(work, work.step)
-        elif not work.step.in_thread or self.bodies.has_threads():
-            await self._run(work, work.step)
+        elif work.attempt > step.retry.attempts:
+            await self._give_up(work, step)
+        elif not step.in_thread or self.bodies.has_threads():
+            await self._run(work, step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
+
+    async def _find(self, work: Assignment) -> tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None] | None:
+        """Find what a task names, which stays what it is: the graph of its version, and the code that is here."""
+        task = work.task
+        work.graph = self._session.registry.cached_graph(task.workflow, task.version) or await self._read_graph(task)
+        work.workflow = self._workflows.get(task.workflow)
+        if work.workflow is not None:
+            work.step = work.workflow.find_step(task.step)
+        if work.workflow is None or work.graph is None or not work.graph.has(task.step):
+            return None
+        found = work.graph, work.workflow, work.step
+        if task.version:  # without one it is the newest
+            self._found[task.workflow, task.version, task.step] = found
+        return found
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")
@@ -194,19 +209,19 @@ class Executor:
         self.recorder.end(work, poisoned(work.task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
-        if work.delivery.again:
-            await self._deliveries.begin(work.delivery, work.task, work.attempt)
+        task, delivery = work.task, work.delivery
+        if delivery.again:
+            await self._deliveries.begin(delivery, task, work.attempt)
         if step.context_name is None:
-            body = Body(work.task, work.delivery.running, is_interruptible=not step.in_thread)
+            body = Body(task, delivery.running, is_interruptible=not step.in_thread)
         else:
             body = await self.bodies.execution(work)
-        waited = step.context_name is not None or work.delivery.again
-        if waited and self._is_cancelled(work):  # since it was looked at first
+        if (delivery.again or step.context_name is not None) and self._is_cancelled(work):  # since it was looked at
             await body.close()
             await self.recorder.drop(work)
             return
-        self._deliveries.begin_body(work.delivery)
-        task = work.task
+        work.started = started = time()
+        self._deliveries.begin_body(delivery, started)
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
             if hooks.tracer is None and not hooks.meters:
@@ -262,6 +277,12 @@ class Executor:
         workflow = self._workflows.get(task.workflow)
         step = None if workflow is None else workflow.find_step(task.step)
         return step is not None and step.max_running is None
+
+
+def _too_late(work: Assignment, step: Step[..., Any, Any]) -> RunTimeout | None:
+    if work.task.deadline is None and step.schedule_timeout is None:
+        return None
+    return too_late(work.delivery, work.task, step, is_first=work.attempt == 1 and work.is_fresh)
 
 
 def _measure(work: Assignment) -> None:

@@ -126,17 +126,18 @@ class Fetcher:
         self._latest += 1
         number, runner = self._latest, asyncio.current_task()
         assert runner is not None
+        ready, slots = self._ready, self._slots
         for _ in range(AT_ONCE):
-            if not self._ready or not self._may_start() or not self._slots.take():
+            if not ready or not self._may_start() or not slots.take():
                 break
             if self._loop.time() > self._awake_until:
                 self._doubt()
-            delivery = self._ready.popleft()
+            delivery = ready.popleft()
             self._ready_bytes -= len(delivery.body)
             delivery.running = runner
-            if self._ready and not self._fresh:
+            if ready and not self._fresh:
                 self._start_runners()
-            await self._executor.execute(delivery, self._slots)
+            await self._executor.execute(delivery, slots)
             self._steps_wait = number != self._latest
             # What a step has set or was told is no other step's.
             if self._steps_wait or copy_context() != self._context or runner.cancelling():

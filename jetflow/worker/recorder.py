@@ -115,7 +115,7 @@ class Recorder:
             ended=ended,
             worker=self._worker,
         )
-        self.drive(work, rule, task, work.known_graph, outcome)
+        self.drive(work, rule, task, work.graph, outcome)
 
     def parked(self, work: Assignment, body: Execution) -> None:
         """Record what a step waits for."""

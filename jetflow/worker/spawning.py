@@ -6,14 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
+from operator import attrgetter
 from time import time
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from jetflow import hooks
-from jetflow.broker.atomic import Item
 from jetflow.broker.ingest import BATCH, Ingest
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
@@ -58,6 +59,9 @@ class Limits(NamedTuple):
     max_depth: int
     max_descendants: int
     full: set[str]
+
+
+_body_of: Final = attrgetter("item.body")
 
 
 class Planned(msgspec.Struct, frozen=True, gc=False):
@@ -216,7 +220,7 @@ class Spawner:
                 if planner.large:
                     planned = [await planner.settled(one) for one in planned]
                 batch += planned
-                size += (added := sum([len(one.item.body) for one in planned]))
+                size += (added := sum(map(len, map(_body_of, planned))))
                 nothing_more = len(values) < pace.at_once
                 if len(batch) > BATCH - AT_ONCE or size >= BATCH_BYTES or nothing_more:
                     under_way.append(self._send(batch))

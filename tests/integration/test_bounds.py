@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jetflow.broker.atomic import Item
 from jetflow.broker.connection import Message
 from jetflow.broker.grouping import BATCH_BYTES
+from jetflow.broker.item import Item
 from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
 from jetflow.broker.scanning import PAGE_BYTES, PULLS, Scan
 from jetflow.broker.session import Session

@@ -11,8 +11,8 @@ import pytest
 
 from jetflow import Auth, Placement, Worker, WorkerOptions, connect, workflow
 from jetflow.broker.access import access_of
-from jetflow.broker.atomic import Item
 from jetflow.broker.connection import API_TIMEOUT, Connection
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.scanning import PAGE, Scan
 from jetflow.broker.session import Session

@@ -9,7 +9,8 @@ import pytest
 
 import jetflow
 from jetflow import Context, Worker, WorkerOptions, Workflow, workflow
-from jetflow.broker.atomic import AtomicBatches, Item
+from jetflow.broker.atomic import AtomicBatches
+from jetflow.broker.item import Item
 from jetflow.broker.session import Session
 from jetflow.server import ServerOptions
 

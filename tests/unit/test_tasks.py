@@ -14,6 +14,7 @@ from jetflow.wire.records import MalformedTask, header_block, parse_task
 ROOT, PARENT = "0" * 32, "1" * 32
 RUNS = ["2" * 32, "3" * 32, "a" * 32, "A" * 32, "x"]
 SHARED = {"Jf-Parent-Step": "scan", "Jf-Version": "v", "Jf-Depth": "1"}
+OF_ROOT = {"Nats-Msg-Id": "m", "Jf-Parent-Step": "-", "Jf-Version": "v", "Jf-Depth": "0", "Jf-Digest": "2-d"}
 
 subjects = st.builds(
     "jf.ns.task.{}.run.{}.{}.{}.{}".format,
@@ -28,6 +29,10 @@ headers = st.builds(
     st.sampled_from([SHARED, SHARED | {"Jf-Deadline": "5.0", "Jf-Eager": "1"}, SHARED | {"Jf-Depth": "x"}, {}]),
     st.sampled_from([{"Nats-Msg-Id": "a.scan"}, {"Nats-Msg-Id": "b"}, {}]),
     st.sampled_from([{}, {}, {"Jf-Digest": "2-d"}, {"Jf-Key": '"k"'}, {"Jf-Value": "d.1"}, {"Nats-Msg-Id": "c"}]),
+) | st.builds(
+    lambda of_root, own: of_root | own,
+    st.sampled_from([OF_ROOT, OF_ROOT | {"Jf-Version": "u"}, OF_ROOT | {"Jf-Depth": "x"}]),
+    st.sampled_from([{}, {"Jf-Digest": "3-é"}, {"Jf-Digest": " 4 "}, {"Jf-Key": '"k"'}, {"Jf-Parent-Step": "scan"}]),
 )
 
 
@@ -57,6 +62,18 @@ def test_a_sibling_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = TaskReader()
     first, second = (
         message(f"jf.ns.task.w.run.{ROOT}.{PARENT}.{run}.0", SHARED | {"Nats-Msg-Id": run}) for run in RUNS[:2]
+    )
+    reader.read(first)
+    expected = parsed(second)
+    monkeypatch.setattr("jetflow.runs.tasks.parse_task", None)
+    assert reader.read(second) == expected
+
+
+def test_the_next_step_of_a_root_run_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = TaskReader()
+    first, second = (
+        message(f"jf.ns.task.w.{step}.{run}.-.{run}.0", OF_ROOT | {"Jf-Digest": f"2-{step}"})
+        for step, run in (("a", ROOT), ("b", PARENT))
     )
     reader.read(first)
     expected = parsed(second)
