@@ -18,8 +18,19 @@ from jetflow.engine.planning import Plan, planned, replanned
 from jetflow.engine.schedules import Schedule, StartTick
 from jetflow.engine.sleeping import timestamp_of
 from jetflow.engine.ticks import before
-from jetflow.errors import InvalidInput, UnknownSchedule
-from jetflow.runs.schedules import change, create, delete, read_schedule, read_schedules, start_tick
+from jetflow.engine.timing_words import in_words
+from jetflow.errors import InvalidInput, InvalidQuery, UnknownSchedule
+from jetflow.runs.query.declared import Declared
+from jetflow.runs.query.schedule_ticks import TickRow, read_ticks
+from jetflow.runs.schedules import (
+    change,
+    create,
+    delete,
+    read_changed_schedules,
+    read_schedule,
+    read_schedules,
+    start_tick,
+)
 from jetflow.runs.targets import resolve
 from jetflow.runs.values import SMALL
 from jetflow.triggering import TRIGGER_TIMEOUT, Run
@@ -30,6 +41,9 @@ BACKFILLED: Final = 10_000
 """Ticks that are made up for by one backfill, at most."""
 
 AT_ONCE: Final = 100
+
+MOST_TICKS: Final = 100
+"""Ticks of each schedule that are told at once."""
 
 
 class _Unset:
@@ -44,7 +58,7 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
 
     It says when (``cron`` in ``tz``, ``every``, ``times``, ``start``, ``end``), and what becomes of its ticks; see
     `Plan`. One that is ``declared`` belongs to its workflow's code. ``known`` tells whether anybody has declared that
-    workflow: a schedule of one that nobody has starts nothing.
+    workflow: a schedule of one that nobody has starts nothing. ``words`` say when it is due.
     """
 
     name: str
@@ -65,6 +79,15 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float
     metadata: dict[str, Any]
     input: Any
+    words: str = ""
+
+
+class ScheduleTicks(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule with what its ``last`` ticks have led to, the oldest first, and its next ones, as seconds."""
+
+    schedule: ScheduleRow
+    last: tuple[TickRow, ...]
+    upcoming: tuple[float, ...]
 
 
 class Schedules:
@@ -106,6 +129,31 @@ class Schedules:
         schedules, known = await asyncio.gather(read_schedules(self._session.usable()), self._workflows())
         rows = (_row(name, schedule, known) for name, schedule in schedules.items())
         return [row for row in rows if workflow in (None, row.workflow)]
+
+    async def ticks(self, name: str | None = None, *, last: int = 5, upcoming: int = 5) -> builtins.list[ScheduleTicks]:
+        """Return all schedules by name, or one, with what their last ticks have led to, and when they are due next.
+
+        A tick that has no run is among them only where the schedule was there, as it is now, when it came.
+
+        Raises:
+            UnknownSchedule: there is none of this name.
+            InvalidQuery: more than a hundred ticks of each are asked for, or fewer than none.
+        """
+        if not 0 <= last <= MOST_TICKS or not 0 <= upcoming <= MOST_TICKS:
+            raise InvalidQuery(f"last={last}, upcoming={upcoming}: from 0 to {MOST_TICKS}")
+        if name is not None:
+            check_name("schedule name", name)
+        session = self._session.usable()
+        schedules, known = await asyncio.gather(read_changed_schedules(session), self._workflows())
+        if name is not None:
+            if name not in schedules:
+                raise UnknownSchedule(name)
+            schedules = {name: schedules[name]}
+        found = await read_ticks(session, Declared(session), schedules, last=last, upcoming=upcoming)
+        return [
+            ScheduleTicks(schedule=_row(one, schedule, known), last=found[one].last, upcoming=found[one].upcoming)
+            for one, (schedule, _) in schedules.items()
+        ]
 
     async def update(self, name: str, *, input: Any = UNSET, **plan: Unpack[Plan]) -> ScheduleRow:
         """Change what a schedule says: what is given. New times take the place of all old ones.
@@ -245,4 +293,5 @@ def _row(name: str, schedule: Schedule, known: set[str]) -> ScheduleRow:
         jitter=schedule.jitter,
         metadata=schedule.metadata,
         input=msgspec.json.decode(schedule.input),
+        words=in_words(timing),
     )

@@ -111,13 +111,14 @@ class Seeker:
     async def near(self, n: int, total: int | None = None) -> Place:
         """Return a place from which the n-th message, from 0, is not far; the end where there are not so many.
 
-        ``total`` is how many there are, where that is known, and stays so. It is looked first where it would stand if
-        nothing else was stored between them, which costs one count. Where more are stored meanwhile, what came after
-        the begin is taken off each count, and what was found is not remembered: it may be some rows off.
+        ``total`` is how many there are, where that is known, and stays so. Then it is counted first where the last one
+        would stand if nothing else was stored between them: if it does, no other place is ever counted. Where more are
+        stored meanwhile, what came after the begin is taken off each count, and what was found is not remembered: it
+        may be some rows off.
         """
         low, high = self._landmarks.around(n)
-        if low is not None and n - low.n <= NEAR:
-            return low
+        if low is not None and (known := _within(low, high, n)) is not None:
+            return known
         last = await self._store.last_sequence(self._stream)
         grows = total is None
         if total is None:
@@ -129,7 +130,13 @@ class Seeker:
             low = Place(last if first is None else first.sequence - 1, 0)
             self._landmarks.add(low)
         high, by_share, width = high or Place(last, total), True, n - low.n
-        while n - low.n > NEAR and high.behind - low.behind > 1:
+        if not grows and total - low.n < high.behind - low.behind and high.n == total:
+            dense = low.behind + total - low.n
+            found = Place(dense, total - await self.count(dense))
+            self._landmarks.add(found)
+            low, high = (found, high) if found.n <= n else (low, found)
+            width = n - low.n
+        while (known := _within(low, high, n)) is None and high.behind - low.behind > 1:
             middle = min(high.behind - 1, max(low.behind + 1, low.behind + width - NEAR // 2))
             found = Place(middle, total - (await self._up_to(middle, last) if grows else await self.count(middle)))
             if not grows:
@@ -138,9 +145,19 @@ class Seeker:
             width = high.behind - low.behind
             width = int(width * (n - low.n) / max(1, high.n - low.n)) if by_share else (width + NEAR) // 2
             by_share = not by_share
-        return low
+        return known or low
 
     async def _up_to(self, after: int, last: int) -> int:
         """Return how many messages stand behind a sequence and up to another one, asked for at the same time."""
         behind, newer = await asyncio.gather(self.count(after), self.count(last))
         return max(0, behind - newer)
+
+
+def _within(low: Place, high: Place | None, n: int) -> Place | None:
+    """Return the place of the n-th message between two that are known; None where it has to be sought.
+
+    It is known where nothing else is stored between them, and good enough where it is not far.
+    """
+    if high is not None and high.behind - low.behind == high.n - low.n:
+        return Place(low.behind + n - low.n, n)
+    return low if n - low.n <= NEAR else None

@@ -187,7 +187,7 @@ class Dashboard:
         return self._pages.page(request) if access.location is None else RedirectResponse(access.location, 303)
 
     async def _asset(self, request: Request) -> Response:
-        return self._pages.asset(request)
+        return await self._pages.asset(request)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         access = await self._let_in(request)

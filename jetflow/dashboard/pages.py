@@ -1,15 +1,17 @@
 """The pages: one document for all of them, and the assets that it names. No build, and nothing from elsewhere.
 
 Assets are named with a digest of all of them, so that browsers keep them for good, and take new ones when a file has
-changed. The document says where the dashboard is mounted, so that every link in it is relative.
+changed. Modules and style sheets are sent as one file each. The document says where the dashboard is mounted, so that
+every link in it is relative.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
+import gzip
+from collections.abc import Callable
 from hashlib import sha256
 from html import escape
-from os.path import normpath
 from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
@@ -17,6 +19,7 @@ from typing import Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jetflow.dashboard.packing import packed, packed_styles
 from jetflow.dashboard.problems import Problem
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -39,11 +42,16 @@ ASSETS: Final = "assets/-/"
 """What stands in the document for where it is mounted, and for the version of its assets."""
 
 
-SCRIPT: Final = '<script type="module"'
-"""What stands in the document behind what it has loaded ahead."""
+PACKS: Final[dict[str, Callable[[Path], str]]] = {
+    "packed.js": lambda directory: packed(directory, "app.js"),
+    "css/packed.css": lambda directory: packed_styles(directory, STYLES),
+}
+"""Assets that are made of others. A style sheet names others by its place."""
 
-IMPORTED: Final = re.compile(r"^(?:import|export) .*?from '(\.[^']+)'", re.MULTILINE)
-"""What a module imports, by its place."""
+STYLES: Final = ("app.css", "css/parts.css", "css/grid.css", "css/run.css", "css/pages.css")
+
+COMPRESSED_FROM: Final = 1024
+"""Bytes from which on an asset that is text is sent compressed."""
 
 KEPT: Final = "public, max-age=31536000, immutable"
 """How long a browser keeps an asset of this version: for good."""
@@ -81,58 +89,53 @@ class Pages:
         """Return the document, for the place where the dashboard is mounted."""
         prefix = escape(request.scope.get("root_path", "").rstrip("/"), quote=True)
         text = (self._directory / "index.html").read_text()
-        text = text.replace(SCRIPT, f"{self._ahead(request.path_params['path'])}{SCRIPT}")
         text = text.replace(BASE, f'<base href="{prefix}/">').replace(ASSETS, f"assets/{self.version()}/")
         return _answer(request, _file(text.encode(), ".html"), "no-cache")
 
-    def _ahead(self, path: str) -> str:
-        """Return what has the modules of a page loaded at once, and not each when one that imports it has come."""
-        first, _, rest = path.partition("/")
-        view = "run" if first == "runs" and rest else first.removesuffix("s") if rest else first or "overview"
-        modules: set[str] = set()
-        for name in ("app.js", f"views/{view}.js"):
-            self._follow(name, modules)
-        return "".join(f'<link rel="modulepreload" href="{ASSETS}{name}">\n    ' for name in sorted(modules))
-
-    def _follow(self, name: str, found: set[str]) -> None:
-        """Add a module, and all that it imports."""
-        file = self._directory / name
-        if name in found or not file.is_file():
-            return
-        found.add(name)
-        for target in IMPORTED.findall(file.read_text()):
-            self._follow(normpath(f"{name}/../{target}"), found)
-
-    def asset(self, request: Request) -> Response:
+    async def asset(self, request: Request) -> Response:
         """Return one file: for good under the version of now, to be asked for again under any other.
 
         Raises:
             Problem: there is none of that name.
         """
-        name, version = request.path_params["path"], self.version()
+        name, version, kept = request.path_params["path"], self.version(), self._kept
         caching = KEPT if request.path_params["version"] == version else "no-cache"
-        if name in self._kept:
-            return _answer(request, self._kept[name], caching)
+        file = kept.get(name)
+        if file is None:
+            file = kept[name] = await asyncio.to_thread(self._read, name)
+        return _answer(request, file, caching)
+
+    def _read(self, name: str) -> _File:
+        if name in PACKS:
+            return _file(PACKS[name](self._directory).encode(), Path(name).suffix)
         path = (self._directory / name).resolve()
         if path.suffix not in KINDS or not path.is_relative_to(self._directory) or not path.is_file():
             raise Problem(404, "unknown-asset", f"there is no asset {name!r}", "reload the page")
-        self._kept[name] = _file(path.read_bytes(), path.suffix)
-        return _answer(request, self._kept[name], caching)
+        return _file(path.read_bytes(), path.suffix)
 
 
 class _File(NamedTuple):
     body: bytes
     kind: str
     tag: str
+    compressed: bytes | None
 
 
 def _file(body: bytes, suffix: str) -> _File:
-    return _File(body, KINDS[suffix], f'"{sha256(body).hexdigest()[:20]}"')
+    is_text = KINDS[suffix].startswith("text/") and len(body) >= COMPRESSED_FROM
+    compressed = gzip.compress(body, mtime=0) if is_text else None
+    return _File(body, KINDS[suffix], sha256(body).hexdigest()[:20], compressed)
 
 
 def _answer(request: Request, file: _File, caching: str) -> Response:
-    headers = {"ETag": file.tag, "Cache-Control": caching}
+    is_small = file.compressed is not None and "gzip" in request.headers.get("accept-encoding", "")
+    tag = f'"{file.tag}{"-gz" if is_small else ""}"'
+    headers = {"ETag": tag, "Cache-Control": caching}
+    if file.compressed is not None:
+        headers["Vary"] = "Accept-Encoding"
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
-    if file.tag in known:
+    if tag in known:
         return Response(status_code=304, headers=headers)
+    if is_small and file.compressed is not None:
+        return Response(file.compressed, 200, {**headers, "Content-Encoding": "gzip"}, file.kind)
     return Response(file.body, 200, headers, file.kind)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from jetflow.errors import (
     BrokerError,
     InvalidInput,
+    InvalidName,
     InvalidQuery,
     JetflowError,
     KeyConflict,
@@ -20,6 +21,7 @@ from jetflow.errors import (
     RecentlyDeleted,
     UnknownNamespace,
     UnknownRun,
+    UnknownSchedule,
     UnknownWorkflow,
 )
 from jetflow.runs.values import LostValue
@@ -56,7 +58,9 @@ class Problem(JetflowError):
 _KINDS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (UnknownRun, 404, "unknown-run", "look the id up in the list of runs: it may have been deleted, or never was"),
     (UnknownWorkflow, 404, "unknown-workflow", "start a worker that has it"),
+    (UnknownSchedule, 404, "unknown-schedule", "look its name up in the list of schedules"),
     (InvalidQuery, 400, "invalid-query", "change the parameter that is named"),
+    (InvalidName, 400, "invalid-query", "change the name"),
     (PayloadTooLarge, 413, "too-large", "pass a reference to it"),
     (InvalidInput, 422, "invalid-input", "change what is named"),
     (RecentlyDeleted, 409, "recently-deleted", "use another key, or wait"),

@@ -91,6 +91,21 @@ async def _overview(client: Client) -> Any:
     return await read_overview(client, 3600.0)
 
 
+class EventsAt(msgspec.Struct, frozen=True):
+    """The sequence of the newest event: when it grows, read the list again."""
+
+    newest: int
+
+
+async def _schedules(client: Client) -> dict[str, tuple[float | None, bool]]:
+    """Return when each schedule is due next, and whether it is paused: when that changes, read the list again."""
+    return {row.name: (row.next, row.paused) for row in await client.schedules.list()}
+
+
+async def _events(client: Client) -> EventsAt:
+    return EventsAt(await client.newest_event())
+
+
 async def _roots(client: Client) -> AsyncGenerator[RootChanges]:
     yield RootChanges(at=time(), more=True)
     async with aclosing(client.follow_roots()) as changes:
@@ -124,6 +139,8 @@ _PLAIN: Final[dict[str, Source]] = {
     "queues": _again(lambda client: client.queues(), 2.0),
     "workers": _again(lambda client: client.workers(), 2.0),
     "runs": _roots,
+    "schedules": _again(_schedules, 2.0),
+    "events": _again(_events, 1.0),
 }
 
 _OF_RUNS: Final[dict[str, Callable[[Client, str], AsyncGenerator[Any]]]] = {

@@ -7,6 +7,7 @@ one that they repeat comes once, and what comes each hour or minute goes by hour
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -69,16 +70,19 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     def last(self, since: float, until: float) -> float | None:
         """Return the last tick from ``since`` to ``until``, without looking at all of them."""
+        return next(iter(self.newest(1, since, until)), None)
+
+    def newest(self, count: int, since: float, until: float) -> list[float]:
+        """Return the last ``count`` ticks from ``since`` to ``until``, in their order."""
         span = 1.0
         while True:
-            begin = max(before(since), until - span)
-            found = None
+            begin, found = max(before(since), until - span), deque[float](maxlen=count)
             for tick in self.after(begin):
                 if tick > until:
                     break
-                found = tick
-            if found is not None or begin <= since:
-                return found
+                found.append(tick)
+            if len(found) == count or begin <= since:
+                return list(found)
             span *= 8
 
 

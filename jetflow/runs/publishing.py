@@ -12,8 +12,9 @@ from uuid_utils import uuid7
 
 from jetflow import hooks
 from jetflow.broker.session import Session
-from jetflow.engine.events import checked_id, checked_pattern, checked_topic, key_token, run_of_event
-from jetflow.errors import InvalidDeclaration, InvalidInput, InvalidQuery, PayloadTooLarge
+from jetflow.engine.events import checked_id, checked_topic, key_token, run_of_event
+from jetflow.errors import InvalidInput, InvalidQuery, PayloadTooLarge
+from jetflow.runs.query.event_lists import filter_of
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.targets import METADATA_LIMIT
 from jetflow.wire.codec import ANY, written
@@ -147,16 +148,11 @@ class Publishing:
         """
         if not 1 <= limit <= MOST_LISTED:
             raise InvalidQuery(f"limit={limit}: from 1 to {MOST_LISTED}")
-        try:
-            pattern = checked_pattern("events", topic)
-            token = "*" if key is None else key_token(key)
-        except (InvalidDeclaration, InvalidInput) as error:
-            raise InvalidQuery(str(error)) from None
         session = self._session.usable()
-        names = EventNames(session.names)
+        names, subject = EventNames(session.names), filter_of(session, topic, key)
         if not await session.optional.is_there(names.stream):
             return []
-        found, _ = await session.store.page(names.stream, names.event(pattern, token), after=after, size=limit)
+        found, _ = await session.store.page(names.stream, subject, after=after, size=limit)
         return [read_event(names, one.subject, one.sequence, one.time, one.headers, one.body) for one in found]
 
     async def runs_of_event(self, event: PublishedEvent | str) -> dict[str, str]:

@@ -61,11 +61,16 @@ async def read_schedule(session: Session, name: str) -> tuple[Schedule, int] | N
 
 async def read_schedules(session: Session) -> dict[str, Schedule]:
     """Return all schedules by their names."""
-    names, found = session.names, dict[str, Schedule]()
+    return {name: schedule for name, (schedule, _) in (await read_changed_schedules(session)).items()}
+
+
+async def read_changed_schedules(session: Session) -> dict[str, tuple[Schedule, float]]:
+    """Return all schedules by their names, each with when it was changed last, in seconds since the epoch."""
+    names, found = session.names, dict[str, tuple[Schedule, float]]()
     async for page in session.store.pages(names.timers_stream, names.schedule("*")):
         for stored in page:
             if (schedule := _readable(stored)) is not None:
-                found[last_token(stored.subject)] = schedule
+                found[last_token(stored.subject)] = schedule, stored.time
     return dict(sorted(found.items()))
 
 

@@ -11,14 +11,17 @@ import msgspec
 from jetflow.broker.attendance import WAITED
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.awaiting import Awaited
+from jetflow.engine.events import NO_KEY
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
 from jetflow.runs.missing import is_missed
 from jetflow.runs.tasks import triggered_at
-from jetflow.runs.trace import LOST, AttemptTrace, JoinTrace, LargeValue, State, StepTrace
+from jetflow.runs.trace import LOST, AttemptTrace, JoinTrace, LargeValue, State, StepTrace, WaitTrace
 from jetflow.runs.values import size_of
+from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
 from jetflow.wire.subjects import BEGUN, last_token
 
@@ -34,6 +37,7 @@ class StepRecords:
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.joins: dict[tuple[str, int], JoinRecord | None] = {}
+        self.joined_at: dict[tuple[str, int], float] = {}
         self.attempts: dict[str, list[Attempt]] = {}
         self.begun: dict[str, list[Attempt]] = {}
         self.again: dict[tuple[str, int], float] = {}
@@ -50,7 +54,8 @@ class StepRecords:
         for message in ended:
             found.outcomes[last_token(message.subject)] = decode_outcome(message.body)
         for message in joined:
-            found.joins[message.subject.split(".")[5], int(last_token(message.subject))] = _join(message)
+            of_turn = message.subject.split(".")[5], int(last_token(message.subject))
+            found.joins[of_turn], found.joined_at[of_turn] = _join(message), message.time
         for message in tried:
             step, turn = message.subject.split(".")[5:7]
             attempt = decode_attempt(message.body)
@@ -122,13 +127,32 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         again=again if status == "retrying" else None,
         sleeps_until=record.until if status == "waiting" and record is not None and not record.counted else None,
         failures=_failures(failed, begun, attempts - (status != "retrying"), outcome),
-        join=None if record is None or (status == "retrying" and not record.counted) else _joined(record),
+        join=None
+        if record is None or (status == "retrying" and not record.counted)
+        else _joined(record, records.joined_at.get(key)),
     )
 
 
-def _joined(record: JoinRecord) -> JoinTrace:
+def _joined(record: JoinRecord, since: float | None) -> JoinTrace:
     return JoinTrace(
-        kind=record.kind, needed=record.needed, total=record.total, policy=record.policy, until=record.until
+        kind=record.kind,
+        needed=record.needed,
+        total=record.total,
+        policy=record.policy,
+        since=since,
+        until=record.until,
+        waits=tuple(map(_waited, record.waits)),
+    )
+
+
+def _waited(awaited: Awaited) -> WaitTrace:
+    name = awaited.topic.removeprefix(f"{SIGNALS}.")
+    is_signal = name != awaited.topic
+    return WaitTrace(
+        topic=name,
+        key=None if is_signal or awaited.key == NO_KEY else awaited.key,
+        signal=is_signal,
+        conditions=awaited.if_,
     )
 
 

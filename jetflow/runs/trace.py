@@ -45,18 +45,33 @@ class AttemptTrace(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
+class WaitTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that a step waits for: those of a ``topic``, with a ``key`` if there is one, that fit all conditions.
+
+    A ``signal`` is one to the run itself: its topic is the name. A key that is no name is told by its hash.
+    """
+
+    topic: str
+    key: str | None = None
+    signal: bool = False
+    conditions: tuple[tuple[str, str, Any], ...] = ()
+
+
 class JoinTrace(msgspec.Struct, frozen=True, kw_only=True):
     """What a step waits for, or has waited for, with its function returned (``sealed``) or parked (``parked``).
 
-    ``needed`` children must have ended before its ``policy`` can be decided over ``total``; ``until`` is when a timer
-    wakes it in any case, in seconds since the epoch.
+    ``needed`` children must have ended before its ``policy`` can be decided over ``total``, or one of the events come
+    that it ``waits`` for; ``since`` is when it returned or was parked, and ``until`` when a timer wakes it in any case,
+    in seconds since the epoch.
     """
 
     kind: Literal["sealed", "parked"]
     needed: int
     total: int = 0
     policy: JoinPolicy = ALL_SUCCEED
+    since: float | None = None
     until: float | None = None
+    waits: tuple[WaitTrace, ...] = ()
 
 
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):

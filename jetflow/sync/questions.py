@@ -8,6 +8,7 @@ from typing import Any
 from jetflow import client
 from jetflow.broker.server_facts import ServerFacts
 from jetflow.runs.query.checks import Diagnosis
+from jetflow.runs.query.event_lists import EventPage
 from jetflow.runs.query.lineage import Lineage
 from jetflow.runs.query.messages import Messages
 from jetflow.runs.query.payloads import Payload
@@ -53,6 +54,22 @@ class Questions:
     def once(self, run_id: str, step: str, name: str) -> Payload | None:
         """Return a value that a step has recorded with ``ctx.once``; None where it has not."""
         return self._portal.call(lambda here: here.once(run_id, step, name))
+
+    def published(
+        self, topic: str = ">", *, key: str | None = None, before: int | None = None, limit: int = 50
+    ) -> EventPage:
+        """Return stored events of a topic, or of a pattern, the newest first, each with the runs that it has started.
+
+        ``before`` is the ``next`` of the page before.
+
+        Raises:
+            InvalidQuery: there is no such topic, or the limit makes no sense.
+        """
+        return self._portal.call(lambda here: here.published(topic, key=key, before=before, limit=limit))
+
+    def newest_event(self) -> int:
+        """Return the sequence of the newest event; 0 where there never was one."""
+        return self._portal.call(lambda here: here.newest_event())
 
     def lineage(self, run_id: str) -> Lineage:
         """Return the runs above a run up to its root, and its place among the children of its parent."""

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import jetflow.client
 from jetflow.engine.planning import Plan
-from jetflow.scheduling import UNSET, ScheduleRow
+from jetflow.scheduling import UNSET, ScheduleRow, ScheduleTicks
 from jetflow.sync.portal import Portal
 from jetflow.sync.run import Run
 from jetflow.workflow import Workflow
@@ -43,6 +43,15 @@ class Schedules:
     def list(self, workflow: str | None = None) -> builtins.list[ScheduleRow]:
         """Return all schedules, or those of one workflow, by name."""
         return self._portal.call(lambda here: here.schedules.list(workflow))
+
+    def ticks(self, name: str | None = None, *, last: int = 5, upcoming: int = 5) -> builtins.list[ScheduleTicks]:
+        """Return all schedules by name, or one, with what their last ticks have led to, and when they are due next.
+
+        Raises:
+            UnknownSchedule: there is none of this name.
+            InvalidQuery: more than a hundred ticks of each are asked for, or fewer than none.
+        """
+        return self._portal.call(lambda here: here.schedules.ticks(name, last=last, upcoming=upcoming))
 
     def update(self, name: str, *, input: Any = UNSET, **plan: Unpack[Plan]) -> ScheduleRow:
         """Change what a schedule says: what is given. New times take the place of all old ones.

@@ -146,6 +146,23 @@ async def test_who_looks_like_a_page_gets_one_and_nothing_leaves_the_directory(n
         assert (await http.post("/runs")).json()["type"] == "urn:jetflow:wrong-method"
 
 
+async def test_a_page_asks_for_few_files_and_gets_them_small(nats_server: NatsServer) -> None:
+    async with serve(Dashboard(nats_server.url)) as http:
+        page = (await http.get("/runs/x/children", headers={"Accept": "text/html"})).text
+        files = re.findall(r'(?:src|href)="(assets/[^"]+\.(?:js|css))"', page)
+        assert len(files) == 3, files
+        for file in files:
+            small = await http.get(f"/{file}", headers={"Accept-Encoding": "gzip"})
+            whole = await http.get(f"/{file}", headers={"Accept-Encoding": "identity"})
+            assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding")
+            assert "content-encoding" not in whole.headers
+            assert small.text == whole.text
+            assert small.headers["etag"] != whole.headers["etag"]
+            assert int(small.headers["content-length"]) < int(whole.headers["content-length"])
+            known = {"If-None-Match": small.headers["etag"], "Accept-Encoding": "gzip"}
+            assert (await http.get(f"/{file}", headers=known)).status_code == 304
+
+
 def test_the_page_names_every_kind_of_problem_that_there_is() -> None:
     page = (Path(__file__).parents[2] / "docs" / "dashboard.md").read_text()
     sources = (Path(jetflow.__file__).parent / "dashboard").rglob("*.py")

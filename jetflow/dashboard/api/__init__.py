@@ -10,6 +10,7 @@ from jetflow.dashboard.api import (
     children,
     doctor,
     errors,
+    events,
     history,
     live,
     meta,
@@ -19,6 +20,7 @@ from jetflow.dashboard.api import (
     run,
     runs,
     said,
+    schedules,
     trees,
     workers,
     workflows,
@@ -27,7 +29,7 @@ from jetflow.dashboard.endpoints import Endpoint
 
 _SUBJECTS = (
     *(meta, overview, runs, run, said, children, errors, history, trees, payloads, actions, bulk),
-    *(workflows, queues, workers, doctor, live),
+    *(workflows, queues, workers, schedules, events, doctor, live),
 )
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for subject in _SUBJECTS for endpoint in subject.ENDPOINTS.all)

@@ -1,6 +1,12 @@
 // How numbers, times and ids read.
+// To make a formatter takes a browser longer than to draw a row: each is made once, when it is first needed.
 const whole = new Intl.NumberFormat()
-const compact = new Intl.NumberFormat(undefined, { notation: 'compact', maximumFractionDigits: 1 })
+const made = new Map()
+function formatter(key, make) {
+  if (!made.has(key)) made.set(key, make())
+  return made.get(key)
+}
+const compact = () => formatter('compact', () => new Intl.NumberFormat(undefined, { notation: 'compact', maximumFractionDigits: 1 }))
 
 export const preferences = {
   get(name, otherwise) {
@@ -25,7 +31,7 @@ export const setClock = (serverNow) => { skew = serverNow - Date.now() / 1000 }
 export const now = () => Date.now() / 1000 + skew
 
 export const count = (n) => (n === null || n === undefined ? '–' : whole.format(n))
-export const short = (n) => (n === null || n === undefined ? '–' : n < 10_000 ? whole.format(n) : compact.format(n))
+export const short = (n) => (n === null || n === undefined ? '–' : n < 10_000 ? whole.format(n) : compact().format(n))
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`
 export const percent = (part, of) => {
   if (!of) return '0 %'
@@ -62,12 +68,15 @@ export const iso = (seconds) => new Date(seconds * 1000).toISOString()
 export const inUtc = () => preferences.get('zone', 'local') === 'utc'
 
 export function clock(seconds, { date = false, ms = false } = {}) {
-  /** @type {Intl.DateTimeFormatOptions} */
-  const options = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }
-  if (ms) options.fractionalSecondDigits = 3
-  if (date) Object.assign(options, { month: 'short', day: 'numeric' })
-  if (inUtc()) options.timeZone = 'UTC'
-  return new Intl.DateTimeFormat(undefined, options).format(seconds * 1000)
+  const utc = inUtc()
+  return formatter(`clock ${date} ${ms} ${utc}`, () => {
+    /** @type {Intl.DateTimeFormatOptions} */
+    const options = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }
+    if (ms) options.fractionalSecondDigits = 3
+    if (date) Object.assign(options, { month: 'short', day: 'numeric' })
+    if (utc) options.timeZone = 'UTC'
+    return new Intl.DateTimeFormat(undefined, options)
+  }).format(seconds * 1000)
 }
 
 /** "12 s ago" below an hour, the time of today, or the date. */

@@ -101,8 +101,11 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
     const measure = () => {
       const node = port.current
       if (!node) return
-      node.parentElement.style.setProperty('--bar', `${node.offsetWidth - node.clientWidth}px`)
-      setView((old) => ({ ...old, tall: node.clientHeight || old.tall }))
+      const bar = `${node.offsetWidth - node.clientWidth}px` // all is read before anything is written: one layout
+      const tall = node.clientHeight
+      const grid = node.parentElement.style
+      if (grid.getPropertyValue('--bar') !== bar) grid.setProperty('--bar', bar)
+      setView((old) => (tall && tall !== old.tall ? { ...old, tall } : old))
     }
     const observer = new ResizeObserver(measure)
     observer.observe(port.current)
@@ -115,8 +118,12 @@ export function VirtualGrid({ label, columns, pages, height = 28, at, onAt, curs
       port.current.scrollTop = box.current.set
     }
   }, [drawn, scale])
-  useEffect(() => {
-    const timer = setTimeout(() => pages.show(from, to - 1), moving ? 70 : 0)
+  useLayoutEffect(() => { // what is still scrolled over is not asked for; all else at once
+    if (!moving) {
+      pages.show(from, to - 1)
+      return undefined
+    }
+    const timer = setTimeout(() => pages.show(from, to - 1), 70)
     return () => clearTimeout(timer)
   })
   useEffect(() => {
