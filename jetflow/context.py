@@ -280,11 +280,21 @@ class Context:
 
     @overload
     async def spawn_workflows(
-        self, child: Workflow[I, O], inputs: Iterable[I] | AsyncIterable[I], *, key: Callable[[I], str] | None = None
+        self,
+        child: Workflow[I, O],
+        inputs: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        delay: float | timedelta | None = None,
     ) -> Children[O]: ...
     @overload
     async def spawn_workflows(
-        self, child: str, inputs: Iterable[Any] | AsyncIterable[Any], *, key: Callable[[Any], str] | None = None
+        self,
+        child: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        delay: float | timedelta | None = None,
     ) -> Children[Any]: ...
     async def spawn_workflows(
         self,
@@ -292,13 +302,16 @@ class Context:
         inputs: Iterable[Any] | AsyncIterable[Any],
         *,
         key: Callable[[Any], str] | None = None,
+        delay: float | timedelta | None = None,
     ) -> Children[Any]:
         """Spawn one child run for each input, in bulk. The inputs are taken as they come, and not kept.
 
+        With a ``delay`` (seconds) all of them begin so long after they are first spawned.
         It raises what `spawn_workflow` raises. Children spawned before the error stay, and are attached to by a retry.
         """
         check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
-        return Children(self._host, await self._host.spawn(child, inputs, key))
+        later = None if delay is None else seconds_of(delay, "the delay of children")
+        return Children(self._host, await self._host.spawn(child, inputs, key, later))
 
     # --- joining
 

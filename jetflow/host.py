@@ -81,6 +81,7 @@ class StepHost(Protocol):
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
+        delay: float | None,
     ) -> ChildGroup:
         """Spawn a child for each input."""
         ...

@@ -113,7 +113,7 @@ class Schedules:
         session = self._session.usable()
         target = await resolve(session, workflow, timeout=TRIGGER_TIMEOUT)
         schedule = planned(target.workflow, plan, now=time())
-        await create(session, name, _with_input(schedule, target.input.encode(input)))
+        await create(session, name, _with_input(schedule, target.written(input)))
         return await self.get(name)
 
     async def get(self, name: str) -> ScheduleRow:
@@ -165,7 +165,7 @@ class Schedules:
         body: bytes | None = None
         if not isinstance(input, _Unset):
             target = await resolve(self._session, (await self._read(name)).workflow, timeout=TRIGGER_TIMEOUT)
-            body = target.input.encode(input)
+            body = target.written(input)
 
         def changed(schedule: Schedule) -> Schedule:
             anew = replanned(schedule, plan, now=time())

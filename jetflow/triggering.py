@@ -177,7 +177,7 @@ class Triggering(Queries):
         """
         planned = begins(when, key)
         target = await resolve(self._session.usable(), workflow, timeout=TRIGGER_TIMEOUT)
-        body = target.input.encode(input)
+        body = target.written(input)
         with hooks.triggering(target.workflow) as opened:
             opened.children = 1
             task = root_task(target, body, key=key, metadata=_encoded(metadata), trace=opened.trace)
@@ -195,16 +195,6 @@ class Triggering(Queries):
         known = replace(task, input=b"")  # whoever follows it needs no input
         return Run(self._session, task.run, target.output, known, created=True if task.key is None else created)
 
-    @overload
-    async def trigger_many(
-        self,
-        workflow: Workflow[I, O],
-        inputs: Iterable[I] | AsyncIterable[I],
-        *,
-        key: Callable[[I], str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        **when: Unpack[When],
-    ) -> list[Run[O]]: ...
     async def _debounced(self, target: Target, task: Task, by: Debounce) -> Run[Any]:
         run, _ = await debounce_root(
             self._session, task, by.key, seconds=by.seconds, at_most=by.at_most, timeout=TRIGGER_TIMEOUT
@@ -234,6 +224,16 @@ class Triggering(Queries):
         when = later if at is None else timestamp_of(at, "reschedule(at=...)")
         await reschedule(self._session.usable(), run_id, when, timeout=TRIGGER_TIMEOUT)
 
+    @overload
+    async def trigger_many(
+        self,
+        workflow: Workflow[I, O],
+        inputs: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **when: Unpack[When],
+    ) -> list[Run[O]]: ...
     @overload
     async def trigger_many(
         self,
@@ -267,7 +267,7 @@ class Triggering(Queries):
         told, runs, batch, size = _encoded(metadata), list[Run[Any]](), list[Task](), 0
         with hooks.triggering(target.workflow) as opened:
             async for value in _each(inputs):
-                body, own = target.input.encode(value), None if key is None else key(value)
+                body, own = target.written(value), None if key is None else key(value)
                 batch.append(root_task(target, body, key=own, metadata=told, trace=opened.trace))
                 size += len(body)
                 if len(batch) == AT_ONCE or size >= BYTES_AT_ONCE:

@@ -30,7 +30,7 @@ from jetflow.cli.options import UsageError
 from jetflow.cli.publish import publish
 from jetflow.cli.queues import pause, queues, resume
 from jetflow.cli.runs import list_runs
-from jetflow.cli.schedules import delayed, schedules
+from jetflow.cli.schedules import delayed, reschedule, schedules
 from jetflow.cli.setup import setup
 from jetflow.cli.show import show
 from jetflow.cli.signal import signal
@@ -70,6 +70,7 @@ app.command(workflows, usage="Usage: jetflow workflows [OPTIONS]")
 app.command(graph, usage="Usage: jetflow graph WORKFLOW [OPTIONS]")
 app.command(schedules)
 app.command(delayed, usage="Usage: jetflow delayed [WORKFLOW] [OPTIONS]")
+app.command(reschedule, usage="Usage: jetflow reschedule RUN [OPTIONS]")
 app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")

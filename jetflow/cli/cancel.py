@@ -10,6 +10,7 @@ from jetflow.cli import loop
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
 from jetflow.cli.place import Place
+from jetflow.errors import UnknownRun
 
 
 def cancel(
@@ -26,7 +27,7 @@ def cancel(
     """Cancel a run, and with it all that it has spawned.
 
     What is queued never starts, what is running is told to stop, and a parent that joins the run gets it as a cancelled
-    child. A run that has ended stays as it is; the exit status is 0 then, too.
+    child. A run that has ended stays as it is; the exit status is 0 then, too. One that begins later is forgotten.
 
     ```
     jetflow cancel 0199b2c3d4e5f60718293a4b5c6d7e8f --no-tree
@@ -45,4 +46,9 @@ async def _cancel(place: Place, run: str, *, tree: bool) -> tuple[bool, str]:
     """Cancel a run; return whether it had not ended before, and how it has ended now."""
     async with place.connect() as client:
         cancelled = await client.cancel(run, tree=tree)
-        return cancelled, await client.run(run).status()
+        try:
+            return cancelled, await client.run(run).status()
+        except UnknownRun:  # it had not begun, and is forgotten
+            if cancelled:
+                return True, "cancelled"
+            raise

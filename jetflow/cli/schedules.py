@@ -131,7 +131,7 @@ def delayed(
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
-    """Show runs that have been asked for and begin later. `jetflow cancel RUN` forgets one.
+    """Show runs that have been asked for and begin later. `jetflow cancel RUN` forgets one, `reschedule` moves it.
 
     ```
     jetflow delayed send-mail
@@ -142,6 +142,29 @@ def delayed(
         print_rows(rows)
     else:
         stdout().print(_delayed_of(rows))
+    return 0
+
+
+def reschedule(
+    run: Annotated[str, Parameter(help="The run's id.")],
+    /,
+    *,
+    at: Annotated[str | None, Parameter(help="When it begins, with a zone: 2026-11-01T00:00Z.")] = None,
+    delay: Annotated[float | None, Parameter(help="Or in how many seconds.")] = None,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Have a run that has not begun begin at another time.
+
+    ```
+    jetflow reschedule 0199b2c3d4e5f60718293a4b5c6d7e8f --at 2026-12-01T08:00+01:00
+    jetflow reschedule 0199b2c3d4e5f60718293a4b5c6d7e8f --delay 3600
+    ```
+    """
+    if (at is None) == (delay is None):
+        raise UsageError("give either --at a time, or a --delay in seconds")
+    when = None if at is None else _time(at)
+    _ask(place, lambda client: client.reschedule(run, at=when, delay=delay))
+    print(f"run {run} begins {f'in {delay:g} s' if when is None else f'at {when.isoformat()}'}")
     return 0
 
 

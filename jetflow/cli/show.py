@@ -91,6 +91,8 @@ def show(
     async def ask() -> Shown:
         async with place.connect() as client:
             trace = await client.describe(run, children=children, after=None if chosen.arguments() else page)
+            if trace.status == "scheduled":
+                return Shown(trace, None, None, None, {})
             if chosen.arguments() and children:
                 found = await client.children(run, after=page, limit=children, **chosen.asked())
                 trace = msgspec.structs.replace(trace, children=found.items, next_page=found.next)

@@ -24,7 +24,7 @@ def signal(
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
-    """Send a signal to a run, for a step that waits for it, now or later.
+    """Send a signal to a run, for a step that waits for it, now or later. The run has to be there.
 
     ```
     jetflow signal 0199b2c3d4e5f60718293a4b5c6d7e8f approval '{"by": "ann"}'
@@ -44,4 +44,5 @@ def signal(
 
 async def _signal(place: Place, run: str, name: str, payload: Any, id: str | None) -> PublishedEvent:
     async with place.connect() as client:
+        await client.run(run).status()  # what is sent to nobody would be sent all the same
         return await client.signal(run, name, payload, id=id)

@@ -34,6 +34,7 @@ STYLES: Final = {
     "retrying": "yellow",
     "skipped": "dim",
     "open": "yellow",
+    "scheduled": "dim",
     "queued": "dim",
     "pending": "dim",
 }
@@ -67,6 +68,7 @@ def _facts(trace: RunTrace) -> Table:
         ("run", trace.id),
         ("workflow", trace.workflow),
         ("status", Text.assemble(status_text(trace.status, trace.unattended), f" in {lasted}" if lasted else "")),
+        ("begins", None if trace.begins is None else clock(trace.begins)),
         ("triggered", clock(trace.triggered)),
         ("key", trace.key),
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),

@@ -98,13 +98,14 @@ class PoolHost:
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
+        delay: float | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         name, input_codec, output_codec = _known(workflow)
         group = ChildGroup(name, output_codec, bytearray(), keyed=key is not None)
         self._groups.append(group)
         async for bodies, keys in _batches(inputs, input_codec, key):
-            group.ids += await self._ask("spawn", name, bodies, keys)
+            group.ids += await self._ask("spawn", name, bodies, keys, delay)
         return group
 
     async def spawn_one(

@@ -135,11 +135,11 @@ class Hosting:
 
     # --- the answers
 
-    async def _spawn(self, workflow: str, bodies: list[bytes], keys: list[str] | None) -> bytes:
+    async def _spawn(self, workflow: str, bodies: list[bytes], keys: list[str] | None, delay: float | None) -> bytes:
         given = iter(keys or ())
         values = [self._value(workflow, body) for body in bodies]
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given))
+        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay)
         return bytes(group.ids)
 
     async def _spawn_one(

@@ -174,6 +174,12 @@ async def read_delayed(session: Session, workflow: str | None) -> list[DelayedRu
     return sorted(found, key=lambda run: (run.at, run.id))
 
 
+async def find_delayed(session: Session, run: str) -> tuple[DelayedRun, Stored] | None:
+    """Return a run that has not begun, with what is stored of it; None if there is none, or it begins just now."""
+    stored = await _timer_of(session, run)
+    return None if stored is None else (_delayed(stored), stored)
+
+
 async def is_delayed(session: Session, run: str) -> bool:
     """Tell whether a run has not begun, or begins at this moment."""
     return await _timer_of(session, run) is not None or await _is_due(session, run)

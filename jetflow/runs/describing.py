@@ -15,11 +15,13 @@ from jetflow.broker.store import Stored
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
+from jetflow.runs.delays import DelayedRun
 from jetflow.runs.located import Located
 from jetflow.runs.step_traces import read_steps
 from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace
 from jetflow.runs.values import size_of, with_output
+from jetflow.wire.headers import Header
 
 _NOT_BEGUN: Final = ("pending", "queued")
 
@@ -62,6 +64,27 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
         unattended=unattended(first.workflow, steps, ()),
+    )
+
+
+def describe_delayed(run: DelayedRun, stored: Stored) -> RunTrace:
+    """Return what is known of a root run that has not begun: what it was asked for with."""
+    metadata = stored.headers.get(Header.METADATA)
+    try:
+        given = msgspec.json.decode(stored.body) if stored.body else None
+        told = None if metadata is None else msgspec.json.decode(metadata)
+    except msgspec.DecodeError:
+        given = told = None  # any client may have sent it: it will fail by name
+    return RunTrace(
+        id=run.id,
+        workflow=run.workflow,
+        status="scheduled",
+        root=run.id,
+        key=run.key,
+        metadata=told,
+        input=given,
+        digest=stored.headers.get(Header.DIGEST, ""),
+        begins=run.at,
     )
 
 

@@ -12,10 +12,11 @@ from uuid_utils import uuid7
 from jetflow.broker.session import Session
 from jetflow.engine.identity import checked_key, keyed_root_id
 from jetflow.engine.tasks import NONE, Task
-from jetflow.errors import KeyConflict, PayloadTooLarge, PermissionDenied, RecentlyDeleted
+from jetflow.errors import InvalidInput, KeyConflict, PayloadTooLarge, PermissionDenied, RecentlyDeleted
 from jetflow.runs.marks import was_deleted
 from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.fitting import misfit
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, task_headers
 from jetflow.workflow import Workflow, checked_workflow
@@ -34,6 +35,20 @@ class Target(NamedTuple):
     output: Codec[Any]
     deadline: float | None = None
     """Seconds that a run may take in all."""
+    schema: bytes | None = None
+    """The JSON Schema of the input, where nothing else is known of it."""
+
+    def written(self, value: Any) -> bytes:
+        """Return an input as JSON, checked against its type; where that is not at hand, by its schema.
+
+        Raises:
+            InvalidInput: it does not fit, or JSON cannot hold it.
+        """
+        body = self.input.encode(value)
+        why = None if self.schema is None else misfit(msgspec.json.decode(body), _parsed(self.schema))
+        if why is not None:
+            raise InvalidInput(f"input of workflow {self.workflow!r}: {why}")
+        return body
 
 
 async def resolve(session: Session, workflow: Workflow[Any, Any] | str, *, timeout: float | None = None) -> Target:
@@ -52,8 +67,14 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str, *, timeo
     if not isinstance(workflow, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
         checked_workflow("what is started", workflow)
     declaration = await session.registry.find(workflow)
-    known = _input_by_name(workflow, bytes(declaration.input))
-    return Target(workflow, declaration.graph.first, declaration.version, known, ANY, declaration.deadline)
+    schema = bytes(declaration.input)
+    known = _input_by_name(workflow, schema)
+    return Target(workflow, declaration.graph.first, declaration.version, known, ANY, declaration.deadline, schema)
+
+
+@lru_cache(maxsize=256)
+def _parsed(schema: bytes) -> Any:
+    return msgspec.json.decode(schema)
 
 
 @lru_cache(maxsize=256)

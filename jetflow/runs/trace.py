@@ -167,11 +167,12 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started. ``digest``
     is that of the input; of a child without a key it is empty.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
+    A ``scheduled`` one has not begun: nothing is known of it but what it was asked for with, and when it ``begins``.
     """
 
     id: str
     workflow: str
-    status: Literal["queued", "running"] | Status
+    status: Literal["scheduled", "queued", "running"] | Status
     root: str
     parent: str | None = None
     parent_step: str | None = None
@@ -196,3 +197,4 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     step_totals: tuple[StepTotals, ...] = ()
     workflow_totals: tuple[WorkflowTotals, ...] = ()
     unattended: tuple[str, ...] = ()
+    begins: float | None = None

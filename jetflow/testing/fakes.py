@@ -147,13 +147,14 @@ class FakeHost:
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
+        delay: float | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         group = _group(workflow)
         self._groups.append(group)
         given = [value async for value in inputs] if isinstance(inputs, AsyncIterable) else list(inputs)
         for value in given:
-            group.ids += self._add(workflow, value, None if key is None else key(value))
+            group.ids += self._add(workflow, value, None if key is None else key(value), delay=delay)
         return group
 
     async def spawn_one(

@@ -35,10 +35,10 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.wire.events import STARTED_BY, EventNames, PublishedEvent, read_event
 from jetflow.wire.headers import Header
+from jetflow.worker.answers import ACK, LATER, Answers, Impossible
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
-from jetflow.worker.inbox import ACK, LATER, TERM
 from jetflow.workflow import Workflow
 
 EVENTS_WINDOW: Final = 64
@@ -91,7 +91,7 @@ class Starting:
         self._session = session
         self._names = EventNames(session.names)
         self._performer = performer
-        self._counts = counts
+        self._answers = Answers(counts, f"an event for {workflow.name!r}")
         self._workflow = workflow
         self._worker = worker
         filters = self._names.filters_of((one.topic, one.key or "*") for one in workflow.subscriptions)
@@ -102,13 +102,8 @@ class Starting:
         points.before("event")
         try:
             answer = await self._handle(delivery)
-        except BrokerError as error:
-            _log.warning("an event on %s is left to a later delivery: %s", delivery.subject, error)
-            answer = LATER
-        except Exception as error:  # whatever the event holds, it must not come back for ever
-            self._counts.rejected += 1
-            _log.error("an event on %r starts no run of %r: %s", delivery.subject, self._workflow.name, error)
-            answer = TERM
+        except Exception as error:  # whatever it is, the event has a run to start
+            answer = self._answers.to(delivery, error)
         points.after("event")
         points.before("event_ack")
         self._session.connection.send(delivery.reply, answer)
@@ -118,7 +113,7 @@ class Starting:
         headers = delivery.headers or {}
         parsed = self._names.parse(delivery.subject)
         if parsed is None:
-            raise MalformedRecord("event", f"its subject {delivery.subject!r} has no topic")
+            raise Impossible("it starts no run: its subject has no topic")
         wanted = [one for one in self._workflow.subscriptions if one.is_for(*parsed)]
         if not wanted:
             return ACK if self._takes_all or delivery.count > LEFT_TO_OTHERS else LATER

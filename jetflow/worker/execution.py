@@ -215,10 +215,13 @@ class Execution(Body):
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
+        delay: float | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         self._check_open()
-        return self._look_out(await self.spawner.spawn(workflow, inputs, key))
+        if delay:
+            await check_sleep(self._session, self._task, time() + delay)
+        return self._look_out(await self.spawner.spawn(workflow, inputs, key, delay=delay))
 
     async def spawn_one(
         self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None

@@ -23,10 +23,10 @@ from jetflow.runs import points
 from jetflow.runs.awaiting import matching_of
 from jetflow.runs.performer import Performer
 from jetflow.wire.events import EventNames, PublishedEvent, read_event
+from jetflow.worker.answers import ACK, Answers, Impossible
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
-from jetflow.worker.inbox import ACK, LATER, TERM
 from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
 WINDOW: Final = 64
@@ -109,33 +109,27 @@ class Waker:
         self._session = session
         self._names = EventNames(session.names)
         self._wakes = Wakes(session, performer)
-        self._counts = counts
+        self._answers = Answers(counts, "an event")
 
     async def handle(self, delivery: Delivery) -> None:
         """Wake all that wait for an event, and acknowledge it."""
         points.before("expected")
         try:
-            event = read_event(
-                self._names,
-                delivery.subject,
-                delivery.sequence,
-                delivery.time,
-                delivery.headers or {},
-                delivery.body,
-            )
-            await self._wake_all(event, delivery.subject)
+            await self._wake_all(self._event(delivery), delivery.subject)
             answer = ACK
-        except BrokerError as error:
-            _log.warning("an event on %s is left to a later delivery: %s", delivery.subject, error)
-            answer = LATER
-        except MalformedRecord as error:
-            self._counts.rejected += 1
-            _log.error("an event on %r wakes nobody: %s", delivery.subject, error)
-            answer = TERM
+        except Exception as error:  # whatever it is, steps may wait for this event
+            answer = self._answers.to(delivery, error)
         points.after("expected")
         points.before("expected_ack")
         self._session.connection.send(delivery.reply, answer)
         points.after("expected_ack")
+
+    def _event(self, delivery: Delivery) -> PublishedEvent:
+        headers = delivery.headers or {}
+        try:
+            return read_event(self._names, delivery.subject, delivery.sequence, delivery.time, headers, delivery.body)
+        except MalformedRecord as error:
+            raise Impossible(f"it wakes nobody: {error}") from error
 
     async def _wake_all(self, event: PublishedEvent, subject: str) -> None:
         for waits in self._names.waits_for(event.topic, self._names.key_of(subject)):

@@ -5,7 +5,6 @@ They lie in a work-queue stream that every worker pulls from. What becomes of a 
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from jetflow.broker.puller import Delivery
@@ -13,22 +12,16 @@ from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
 from jetflow.engine.tasks import StepAddress
 from jetflow.engine.transitions import settle
-from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.wire.headers import Header
-from jetflow.wire.records import read_time
+from jetflow.wire.records import MalformedTask, read_time
+from jetflow.worker.answers import ACK, Answers, Impossible
 from jetflow.worker.counts import Counts
 from jetflow.worker.starting import Starting
 
-ACK: Final = b"+ACK"
-TERM: Final = b"+TERM"
 INBOX_WINDOW: Final = 64
 """Messages of the inbox that one worker handles at once."""
-
-LATER: Final = b'-NAK {"delay":1000000000}'
-
-_log = logging.getLogger("jetflow.worker")
 
 
 class Inbox:
@@ -37,7 +30,7 @@ class Inbox:
     def __init__(self, session: Session, performer: Performer, counts: Counts, starting: Starting) -> None:
         self._session = session
         self._performer = performer
-        self._counts = counts
+        self._answers = Answers(counts, "a message")
         self._starting = starting
 
     async def handle(self, delivery: Delivery) -> None:
@@ -45,11 +38,8 @@ class Inbox:
         points.before("inbox")
         try:
             answer = await self._handle(delivery)
-        except BrokerError as error:
-            _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
-            answer = LATER
-        except Exception as error:  # whatever the message holds, it must not come back for ever
-            answer = self._reject(delivery, error)
+        except Exception as error:  # whatever it is, somebody may wait for what it asks for
+            answer = self._answers.to(delivery, error)
         points.after("inbox")
         points.before("inbox_ack")
         self._session.connection.send(delivery.reply, answer)
@@ -62,18 +52,16 @@ class Inbox:
             case ["look", root, run, step] if is_run_id(root) and is_run_id(run) and is_name(step):
                 await self._performer.run(settle(StepAddress(root, run, step)))
             case _:
-                return self._reject(delivery, "it asks for nothing that workers know")
+                return self._answers.reject(delivery, "it asks for nothing that workers know")
         return ACK
-
-    def _reject(self, delivery: Delivery, reason: object) -> bytes:
-        self._counts.rejected += 1
-        _log.error("a message on %r is rejected: %s", delivery.subject, reason)
-        return TERM
 
     async def _trigger(self, delivery: Delivery, workflow: str) -> None:
         headers = delivery.headers or {}
         run = _run_id(delivery, workflow, headers.get(Header.KEY), headers.get(Header.RUN))
-        at = read_time(headers, Header.NOT_BEFORE)
+        try:
+            at = read_time(headers, Header.NOT_BEFORE)
+        except MalformedTask as error:
+            raise Impossible(str(error)) from error
         await self._starting.start(workflow, delivery.body, headers, run, not_before=at)
 
 

@@ -189,13 +189,17 @@ class Spawner:
         workflow: Workflow[Any, Any] | str,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
+        *,
+        delay: float | None = None,
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
+        begins = None if delay is None else time() + delay
         target = await self._resolve(workflow)
         group = self._add(target, bytearray(), keyed=key is not None)
         with hooks.spawning(target.workflow) as opened:
             try:
-                await self._spawn_all(target, group, inputs, key, opened.trace)
+                planner = self._planner(target, opened.trace, keyed=key is not None, begins=begins)
+                await self._spawn_all(target, group, inputs, key, planner)
             finally:
                 opened.children = len(group.ids) // ID_BYTES
                 if hooks.meters:
@@ -208,9 +212,8 @@ class Spawner:
         group: ChildGroup,
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
-        trace: str | None,
+        planner: _Planner,
     ) -> None:
-        planner = self._planner(target, trace, keyed=key is not None)
         under_way: deque[tuple[list[Planned], asyncio.Future[list[int]]]] = deque()
         batch: list[Planned] = []
         size, pace = 0, Pace()

@@ -30,6 +30,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.wire.codec import ANY
 from jetflow.wire.headers import Header
+from jetflow.worker.answers import Impossible
 
 PATIENCE = 30.0
 """Seconds for which the broker may take nothing before a message is left to a later delivery."""
@@ -52,7 +53,7 @@ class Starting:
 
         Raises:
             BrokerError: the broker takes nothing.
-            RecentlyDeleted: the run was deleted.
+            Impossible: the run was deleted.
         """
         key = headers.get(Header.KEY)
         try:
@@ -80,8 +81,7 @@ class Starting:
         except KeyConflict as error:
             _log.warning("a trigger was refused: %s", error)
         except RecentlyDeleted as error:
-            _log.warning("a run is not started: %s", error)
-            raise
+            raise Impossible(f"a run is not started: {error}") from error
         except (InvalidInput, PayloadTooLarge) as error:
             await self._fail(task, error)
 

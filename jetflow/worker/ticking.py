@@ -6,11 +6,14 @@ import logging
 from time import time
 from typing import Any
 
+import msgspec
+
 from jetflow.broker.session import Session
 from jetflow.engine.schedules import ArmTick, ReadSchedule, Schedule, StartTick, Tick, fire
 from jetflow.errors import BrokerError, JetflowError
 from jetflow.runs import points
 from jetflow.runs.schedules import arm_tick, decode_tick, find, read_schedules, start_tick
+from jetflow.worker.answers import Impossible
 from jetflow.worker.counts import Counts
 
 _log = logging.getLogger("jetflow.worker")
@@ -29,10 +32,14 @@ class Ticking:
         """Start the runs that a tick leads to, and arm the next one.
 
         Raises:
-            msgspec.DecodeError: the message says nothing.
+            Impossible: the message says nothing.
             BrokerError: the broker takes nothing.
         """
-        procedure, result = fire(name, decode_tick(body), time()), None
+        try:
+            tick = decode_tick(body)
+        except msgspec.DecodeError as error:
+            raise Impossible(f"it is no tick: {error}") from error
+        procedure, result = fire(name, tick, time()), None
         while True:
             try:
                 effect = procedure.send(result)

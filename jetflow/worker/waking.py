@@ -13,12 +13,11 @@ from typing import Final
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id
-from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.wire.headers import Header
+from jetflow.worker.answers import ACK, LATER, Answers
 from jetflow.worker.counts import Counts
-from jetflow.worker.inbox import ACK, LATER, TERM
 from jetflow.worker.starting import Starting
 from jetflow.worker.ticking import Ticking
 from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
@@ -37,7 +36,7 @@ class Due:
     ) -> None:
         self._session = session
         self._wakes = Wakes(session, performer)
-        self._counts = counts
+        self._answers = Answers(counts, "a message")
         self._starting = starting
         self._ticking = ticking
         self._unknown = set[str]()
@@ -47,11 +46,8 @@ class Due:
         points.before("due")
         try:
             answer = await self._handle(delivery)
-        except BrokerError as error:
-            _log.warning("a message on %s is left to a later delivery: %s", delivery.subject, error)
-            answer = LATER
-        except Exception as error:  # whatever the message holds, it must not come back for ever
-            answer = self._reject(delivery, error)
+        except Exception as error:  # whatever it is, a step may sleep until this message is handled
+            answer = self._answers.to(delivery, error)
         points.after("due")
         points.before("due_ack")
         self._session.connection.send(delivery.reply, answer)
@@ -67,16 +63,11 @@ class Due:
                 await self._ticking.handle(name, delivery.body)
                 return ACK
             case ["run" | "tick", *_]:
-                return self._reject(delivery, "it names no run, and no schedule")
+                return self._answers.reject(delivery, "it names no run, and no schedule")
             case [kind, *_] if is_name(kind):
                 return self._leave(kind)
             case _:
-                return self._reject(delivery, "it is no timer that workers know")
-
-    def _reject(self, delivery: Delivery, reason: object) -> bytes:
-        self._counts.rejected += 1
-        _log.error("a message on %r is rejected: %s", delivery.subject, reason)
-        return TERM
+                return self._answers.reject(delivery, "it is no timer that workers know")
 
     def _leave(self, kind: str) -> bytes:
         """Leave to others what this version does not know: a newer worker may be there, or come."""
@@ -94,6 +85,6 @@ class Due:
         subject = self._session.names.task_of_due(delivery.subject)
         tried = (delivery.headers or {}).get(Header.ATTEMPT, "0")
         if subject is None or not tried.isdecimal():
-            return self._reject(delivery, "it names no turn of a task")
+            return self._answers.reject(delivery, "it names no turn of a task")
         await self._wakes.one(Parked(subject, int(tried)))
         return ACK

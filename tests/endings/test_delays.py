@@ -314,6 +314,35 @@ async def test_a_child_begins_later(client: Client, worker: MakeWorker) -> None:
         assert await (await client.trigger(parent)).result(PATIENCE) >= 1.4
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_many_children_begin_later(client: Client, worker: MakeWorker, keyed: bool) -> None:
+    """All of a bulk spawn at one time; a later turn of their parent finds them, and puts none off."""
+
+    @workflow("parent")
+    async def parent(_: None, ctx: Context) -> float:
+        spawned = await ctx.once("spawned", time)
+        key = str if keyed else None
+        children = await ctx.spawn_workflows(now, range(30), key=key, delay=timedelta(seconds=1.3))
+        return min(await ctx.join(children)) - spawned
+
+    async with worker([parent, now], options=WorkerOptions(park_after=0)):
+        assert 1.3 <= await (await client.trigger(parent)).result(PATIENCE) < PATIENCE
+
+
+async def test_one_that_has_not_begun_is_described(client: Client) -> None:
+    """By what it was asked for with, and when it begins."""
+    asked = time()
+    run = await client.trigger(now, 7, key="k", metadata={"by": "me"}, delay=LONG)
+    trace = await client.describe(run.id)
+    assert (trace.status, trace.workflow, trace.key, trace.input) == ("scheduled", "now", "k", 7)
+    assert (trace.metadata, trace.steps, trace.root) == ({"by": "me"}, (), run.id)
+    assert trace.begins is not None
+    assert asked + LONG <= trace.begins <= time() + LONG
+    await client.cancel(run.id)
+    with pytest.raises(UnknownRun):
+        await client.describe(run.id)
+
+
 @pytest.mark.parametrize("steps", ["one", "several"])
 async def test_a_detached_child_begins_later(client: Client, worker: MakeWorker, steps: str) -> None:
     """Also where its first steps are several, of which none may begin before."""

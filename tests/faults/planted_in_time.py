@@ -82,10 +82,17 @@ IN_TIME: Final = (
         (f"{SCHEDULES}::test_what_is_declared_is_stored_by_workers",),
     ),
     Fault(
+        "a message is ended whatever kept a worker from handling it",
+        "worker/answers.py",
+        "if isinstance(error, Impossible):",
+        "if not isinstance(error, BrokerError):",
+        ("tests/endings/test_answers.py::test_a_sleep_ends_though_its_timer_could_not_be_handled",),
+    ),
+    Fault(
         "a timer of an unknown kind is ended",
         "worker/waking.py",
         "return self._leave(kind)",
-        "return self._reject(delivery, kind)",
+        "return self._answers.reject(delivery, kind)",
         ("tests/endings/test_timers.py::test_a_timer_of_another_version_is_left_to_its_workers",),
     ),
 )

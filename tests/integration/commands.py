@@ -17,7 +17,7 @@ BOUND = 30.0
 
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
-    *("publish", "signal", "logs"),
+    *("publish", "signal", "logs", "schedules", "delayed", "reschedule"),
     *("workflows", "graph", "pause", "resume", "setup", "dashboard"),
 )
 """Commands that take a namespace."""

@@ -10,7 +10,10 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+import jetflow
+from jetflow import Client
 from jetflow.server import NatsServer
 from tests.integration.commands import CONNECTING, FLOWS, Command, Start
 
@@ -51,3 +54,10 @@ def start(tmp_path: Path, nats_server: NatsServer, namespace: str) -> Start:
             await command.close()
 
     return start
+
+
+@pytest_asyncio.fixture
+async def client(nats_server: NatsServer, namespace: str) -> AsyncGenerator[Client]:
+    """A client of the test's namespace."""
+    async with jetflow.connect(nats_server.url, namespace=namespace) as client:
+        yield client

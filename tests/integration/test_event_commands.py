@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import jetflow
-from jetflow import Context, Event, Signal, Worker, workflow
+from jetflow import Client, Context, Event, Signal, Worker, workflow
 from jetflow.server import NatsServer
 from tests.endings.stored import until
 from tests.integration.commands import Start, run
@@ -71,3 +71,14 @@ async def test_what_makes_no_sense_is_refused(start: Start) -> None:
         assert (refused.status, refused.output) == (2, ""), arguments
     assert (await run(start, "publish", "no topic", "1")).status == 1
     assert "UnknownRun" not in (await run(start, "logs", "0" * 32)).output
+
+
+async def test_a_signal_to_a_run_that_nobody_knows_is_not_sent(start: Start, client: Client) -> None:
+    refused = await run(start, "signal", "0" * 32, "approval", "1")
+    assert (refused.status, refused.output) == (1, "")
+    assert "0" * 32 in refused.errors
+    assert await client.events(">") == []
+    await client.trigger(talks, {"name": "ann"}, key="later", delay=600)
+    [waiting] = await client.delayed()
+    assert (await run(start, "signal", waiting.id, "approval", "1")).output.startswith("sent ")
+    await client.cancel(waiting.id)

@@ -13,7 +13,8 @@ from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id
 from jetflow.engine.tasks import NONE
 from jetflow.errors import InvalidInput, InvalidQuery, UnknownRun
-from jetflow.runs.describing import read_trace, unattended
+from jetflow.runs.delays import find_delayed
+from jetflow.runs.describing import describe_delayed, read_trace, unattended
 from jetflow.runs.located import Located, locate
 from jetflow.runs.query.child_lists import ChildLists, ChildQuestion
 from jetflow.runs.query.child_tables import ChildTables, check_sort
@@ -83,7 +84,10 @@ class StoredQueries:
         if not 0 <= children <= LARGEST_PAGE:
             raise InvalidQuery(f"children is {children}: it must be from 0 to {LARGEST_PAGE}")
         session = self._session.usable()
-        located = await locate(session, run_id)
+        try:
+            located = await locate(session, run_id)
+        except UnknownRun:
+            return await self._not_begun(session, run_id)
         trace = await read_trace(session, located, values=values)
         declared = (await self._declared.all()).get(trace.workflow)
         known = {} if declared is None else declared.steps
@@ -102,6 +106,17 @@ class StoredQueries:
             next_page=page.next,
             unattended=unattended(trace.workflow, steps, page.items),
         )
+
+    async def _not_begun(self, session: Session, run: str) -> RunTrace:
+        """Describe a run that begins later.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        found = await find_delayed(session, run)
+        if found is not None:
+            return describe_delayed(*found)
+        return await read_trace(session, await locate(session, run))  # it may have begun just now
 
     async def declarations(self) -> dict[str, Declaration]:
         """Return the newest declaration of each workflow, by name: graph, schemas, and what is told of its steps."""
