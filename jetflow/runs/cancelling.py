@@ -20,6 +20,7 @@ from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
 from jetflow.runs.keeping import KeptTask
+from jetflow.runs.leaving import leave_below
 from jetflow.runs.marks import ALONE, REST, TREE
 from jetflow.runs.tasks import count_children, find_first_task, task_of
 from jetflow.wire.records import decode_outcome, encode
@@ -38,8 +39,12 @@ Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
 
 
-async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = True) -> bool:
+async def cancel_run(
+    session: Session, drive: Run, run: str, *, tree: bool = True, reason: Failure = CANCELLED
+) -> bool:
     """Cancel a run, and its descendants unless ``tree`` is false. Returns False if it had ended already.
+
+    ``reason`` is what its outcome says.
 
     Raises:
         UnknownRun: no run with this id is stored.
@@ -58,10 +63,12 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     parents = await _mark_tree(session, first) if tree else []
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
-    await drive(conclude(first, cancelled(first)))
+    await drive(conclude(first, cancelled(first, reason=reason)))
     if tree:
         await _note_removed(session, first)
     await _remove_queued(session, first, parents)
+    if tree:
+        await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
     return stored is None
 
 
@@ -81,15 +88,17 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     cancelled_ones = set(runs)
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
         await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
-    await _mark(session, join.root, await _parents_below(session, join.root, runs))
+    below = await _parents_below(session, join.root, runs)
+    await _mark(session, join.root, below)
+    await leave_below(session, drive, join.root, [*runs, *below])
 
 
-def cancelled(task: Task, worker: str = "") -> Outcome:
+def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> Outcome:
     """Return the outcome of a cancelled run."""
     now = time()
     return Outcome(
         status="cancelled",
-        error=CANCELLED,
+        error=reason,
         workflow=task.workflow,
         step=task.step,
         key=task.key,
