@@ -64,7 +64,8 @@ class Leftovers:
             record = decode_join(stored.body)
             join = StepAddress(*stored.subject.split(".")[3:6])
             goes_on = record.kind == "parked" and names.next_turn(record.task) in tasks
-            if not (goes_on or join.run in ended_runs or names.step(join) in ended_steps):
+            is_removed = record.task not in tasks  # with its tree
+            if not (goes_on or is_removed or join.run in ended_runs or names.step(join) in ended_steps):
                 open_joins.append(f"{record.kind} in turn {record.turn}: {record.task}")
         return open_joins
 

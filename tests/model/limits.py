@@ -104,17 +104,16 @@ ONE: Final = ((0,), (0,))
 """Two runs that need the same place."""
 
 CASES: Final = (
+    Case("two runs and a place", ONE),
+    Case("a waiter is cancelled", ONE, cancels=(1,)),
+    Case("what is full refuses", ONE, when_full="reject"),
+    Case("the newest runs", ONE, when_full="cancel_running"),
     Case("two runs, and a worker dies", ONE, crashes=1),
     Case("two runs, and a message comes twice", ONE, zombies=1),
-    Case("three runs and a place", (*ONE, (0,))),
-    Case("a waiter is cancelled", ONE, cancels=(1,)),
-    Case("there are more places", ONE, changes=(2,)),
-    Case("there are fewer places, then more", ONE, most=(2,), changes=(1, 2)),
     Case("two runs need two limits", ((0, 1), (0, 1)), most=(1, 1)),
-    Case("what is full refuses", ONE, when_full="reject", crashes=1),
-    Case("the newest runs", ONE, when_full="cancel_running"),
-    Case("the newest waits", (*ONE, (0,)), when_full="keep_newest"),
-    Case("the oldest waits", (*ONE, (0,)), when_full="keep_oldest"),
+    Case("there are more places", ONE, changes=(2,)),
+    Case("there are fewer places", ONE, most=(2,), changes=(1,)),
+    Case("three runs and a place", (*ONE, (0,))),
 )
 
 LARGE: Final = (
@@ -125,6 +124,10 @@ LARGE: Final = (
     Case("a run beside two others is cancelled", (*ONE, (0,)), cancels=(1,)),
     Case("there are more places, and a worker dies", ONE, changes=(2,), crashes=1),
     Case("two runs need two limits, and a worker dies", ((0, 1), (0, 1)), most=(1, 1), crashes=1),
+    Case("there are fewer places, then more", ONE, most=(2,), changes=(1, 2)),
+    Case("what is full refuses, and a worker dies", ONE, when_full="reject", crashes=1),
+    Case("the newest waits", (*ONE, (0,)), when_full="keep_newest"),
+    Case("the oldest waits", (*ONE, (0,)), when_full="keep_oldest"),
     Case("the newest runs, and a worker dies", ONE, when_full="cancel_running", crashes=1),
 )
 """Explored by `python -m tests.model.limits`, in some minutes."""
