@@ -27,7 +27,7 @@ from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.marks import ALONE, REST, rest_but
 from jetflow.runs.tasks import task_of
 from jetflow.wire.headers import Header
-from jetflow.wire.limits import Entry, LimitNames, Needed, decode_needed, decode_settings
+from jetflow.wire.limits import Entry, LimitNames, Needed, Stands, decode_needed, decode_settings
 from jetflow.wire.records import decode_join, encode, header_block
 
 GATES_KEPT: Final = 10_000
@@ -90,7 +90,10 @@ class Gates:
         session, names, task = self._session, self._names, effect.task
         subject, gone = names.entry(effect.place, task), names.gone(task.root, task.run)
         headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: gone})
-        body = encode(Entry(workflow=task.workflow, key=effect.place.shown))
+        body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown))
+        gate = self._gates.get(Place(effect.place.limit, effect.place.key))
+        if gate is not None and any(subject == known for _, known in gate.known):
+            return True  # or it has left meanwhile: then the look that follows does not find it
         while True:
             if (await session.publisher.store(subject, body, headers)).stored:
                 return True
@@ -128,6 +131,21 @@ class Gates:
             places.update(stands.place for one in page if (stands := self._names.parse_entry(one)) is not None)
         for place in sorted(places):
             await self._looked(place)
+
+    async def first(self, place: Place, most: int) -> list[Stands]:
+        """Return the runs that may begin, at most so many, as the leader has them: nothing is remembered or woken."""
+        settings, found, after = await self.settings(place.limit), list[Stands](), 0
+        wanted = min(most, 0 if settings is None else settings.max_of(place.key))
+        while len(found) < wanted:
+            stored = await self._session.store.leader_next(
+                self._names.gates_stream, self._names.entries(place.limit, place.key), after
+            )
+            stands = None if stored is None else self._names.parse_entry(stored.subject)
+            if stored is None or stands is None:
+                break
+            found.append(stands)
+            after = stored.sequence
+        return found
 
     async def _looked(self, place: Place) -> tuple[list[str], LimitSettings | None]:
         gate = self._gate(place)

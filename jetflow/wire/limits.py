@@ -10,7 +10,7 @@ import msgspec
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.identity import cut_hash, is_name
 from jetflow.engine.limits import LimitSettings, Place
-from jetflow.engine.tasks import StepAddress, Task
+from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import InvalidInput, MalformedRecord
 from jetflow.wire.subjects import Subjects
 
@@ -23,9 +23,10 @@ _ENTRY_TOKENS: Final = 5
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The body of an entry: of which workflow its run is, and its key as it was given."""
+    """The body of an entry: of which workflow its run is, the step that spawned it, and the key as it was given."""
 
     workflow: str
+    step: str = NONE
     key: str = ""
 
 

@@ -32,6 +32,7 @@ from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
 from jetflow.worker.expecting import Expecting
 from jetflow.worker.fetching import Fetcher
+from jetflow.worker.gate_net import GateNet
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.history import History
@@ -107,13 +108,14 @@ class Services:
         self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
         self._starting = Starting(session, self.performer, name)
         self._ticking = Ticking(session, self.counts)
+        self._gate_net = GateNet(session, self.performer, self.executor.cancellations, self.counts)
         self.sweeper: Sweeper = Sweeper(
             session,
             self.performer,
             self.executor.cancellations,
             self.counts,
             every=options.sweep_every,
-            beside=[self._ticking.look],
+            beside=[self._ticking.look, *([self._gate_net.look] if self._limits else [])],
         )
         self.history: History = History(session, options)
         self._slots = slots
