@@ -16,6 +16,7 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
+from jetflow.engine.gates import may_hold_places
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
@@ -32,6 +33,8 @@ CANCEL: Final = "_cancel"
 """Stands for a step where a cancel keeps what it has done: no step has such a name."""
 
 REMOVED: Final = "removed"
+
+REASON: Final = "reason"
 
 PURGES_AT_ONCE: Final = 32
 
@@ -58,17 +61,19 @@ async def cancel_run(
     stored = await store.leader_last(names.records_stream, names.run_of(first))
     if stored is not None and decode_outcome(stored.body).status != "cancelled":
         return False
+    if reason is not CANCELLED:  # whoever runs it hears of the mark, and may be the first to record how it ended
+        await session.publisher.store(names.once(StepAddress(first.root, run, CANCEL), REASON), encode(reason))
     # The mark first, so that nothing more is spawned; then the outcome, without which whoever waits would wait for ever
     # if this client died; the queued tasks last, for workers drop what they still receive of a marked run.
     parents = await _mark_tree(session, first) if tree else []
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
+    if tree:  # before its outcome is stored: until then whoever asks for this asks for it again
+        await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
     await drive(conclude(first, cancelled(first, reason=reason)))
     if tree:
         await _note_removed(session, first)
     await _remove_queued(session, first, parents)
-    if tree:
-        await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
     return stored is None
 
 
@@ -106,6 +111,18 @@ def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> O
         ended=now,
         worker=worker,
     )
+
+
+async def reason_of(session: Session, task: Task) -> Failure:
+    """Return why a run is cancelled: only one that may hold places of limits is for another reason than any."""
+    if not may_hold_places(task):
+        return CANCELLED
+    subject = session.names.once(StepAddress(task.root, task.run, CANCEL), REASON)
+    stored = await session.store.leader_last(session.names.records_stream, subject)
+    try:
+        return CANCELLED if stored is None else msgspec.json.decode(stored.body, type=Failure)
+    except msgspec.DecodeError:
+        return CANCELLED
 
 
 async def _mark_tree(session: Session, first: Task) -> list[str]:

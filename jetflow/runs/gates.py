@@ -18,17 +18,15 @@ from typing import Any, Final, TypeAlias
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.effects import EndRuns, Enter, LookAtGate, ReadOver, ReadPlaces, RemoveEntry, StoreGone
-from jetflow.engine.graph import ADMIT
 from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
-from jetflow.engine.tasks import Failure, StepAddress, Task
-from jetflow.engine.transitions import wake, wake_early
-from jetflow.errors import MalformedRecord, UnknownRun
+from jetflow.engine.tasks import Failure, Task
+from jetflow.errors import UnknownRun
 from jetflow.runs.cancelling import cancel_run
+from jetflow.runs.leaving import wake_parked
 from jetflow.runs.marks import ALONE, REST, rest_but
-from jetflow.runs.tasks import task_of
 from jetflow.wire.headers import Header
 from jetflow.wire.limits import Entry, LimitNames, Needed, Stands, decode_needed, decode_settings
-from jetflow.wire.records import decode_join, encode, header_block
+from jetflow.wire.records import encode, header_block
 
 GATES_KEPT: Final = 10_000
 """Gates of which is remembered who stands there."""
@@ -217,20 +215,8 @@ class Gates:
 
     async def wake(self, root: str, run: str, place: Place) -> bool:
         """Publish the next turn of a run that is parked at a gate. Returns False where it is not."""
-        names, store = self._session.names, self._session.store
-        stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, ADMIT)))
-        try:
-            record = None if stored is None else decode_join(stored.body)
-        except MalformedRecord:
-            record = None
-        if record is None or [Place(place.limit, place.key)] != list(places_of(record.gate)):
-            return False  # it is being admitted, and looks for itself; or it waits elsewhere
-        stored = await store.leader_last(names.tasks_stream, record.task)
-        task = None if stored is None else task_of(stored)
-        if task is None:
-            return False
-        await self._drive(wake(task, record.tried) if record.until is None else wake_early(task, record.tried))
-        return True
+        gate = Place(place.limit, place.key).written
+        return await wake_parked(self._session, self._drive, root, run, gate)
 
     # --- making room
 

@@ -10,9 +10,13 @@ from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
 from jetflow.engine.gates import leave
 from jetflow.engine.graph import ADMIT
-from jetflow.engine.tasks import NONE, Task
+from jetflow.engine.tasks import NONE, StepAddress, Task
+from jetflow.engine.transitions import wake, wake_early
+from jetflow.errors import MalformedRecord
 from jetflow.runs import points
+from jetflow.runs.tasks import task_of
 from jetflow.wire.limits import LimitNames
+from jetflow.wire.records import decode_join
 
 AT_ONCE: Final = 64
 """Runs that leave at once."""
@@ -40,9 +44,28 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
         async with room:
             points.before("leave_below")
             await drive(leave(skeleton(root, families[run], run, " ".join(places))))
+            await wake_parked(session, drive, root, run)  # whoever is given its next turn drops it
             points.after("leave_below")
 
     await asyncio.gather(*(go(run, places) for run, places in standing_there.items()))
+
+
+async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate: str | None = None) -> bool:
+    """Publish the next turn of a run that is parked at a gate: at that one, if one is told. False if it is not."""
+    names, store = session.names, session.store
+    stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, ADMIT)))
+    try:
+        record = None if stored is None else decode_join(stored.body)
+    except MalformedRecord:
+        record = None
+    if record is None or record.gate is None or gate not in (None, record.gate):
+        return False  # it is being admitted, and looks for itself; or it waits elsewhere
+    stored = await store.leader_last(names.tasks_stream, record.task)
+    task = None if stored is None else task_of(stored)
+    if task is None:
+        return False
+    await drive(wake(task, record.tried) if record.until is None else wake_early(task, record.tried))
+    return True
 
 
 def skeleton(root: str, parent: str, run: str, places: str) -> Task:

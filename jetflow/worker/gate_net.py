@@ -85,7 +85,9 @@ class GateNet:
         return None if time() - stored.time < YOUNG else self._names.parse_entry(stored.subject)
 
     def _is_cancelled(self, stands: Stands) -> bool:
-        return stands.parent != NONE and self._cancellations.knows(stands.root, stands.run)
+        if stands.parent == NONE:
+            return False  # it has an outcome, or will have one
+        return any(self._cancellations.knows(stands.root, run) for run in (stands.run, stands.parent))
 
     async def _some(self) -> list[Stored]:
         page, left = await self._session.store.page(
