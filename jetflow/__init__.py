@@ -30,6 +30,7 @@ from jetflow.errors import (
     UnknownWorkflow,
     WaitTimeout,
 )
+from jetflow.limits import Limit
 from jetflow.server import local_server
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
@@ -58,6 +59,7 @@ __all__ = [
     "JoinPolicy",
     "JoinResult",
     "KeyConflict",
+    "Limit",
     "NonRetryable",
     "Placement",
     "ProcessDied",

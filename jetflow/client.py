@@ -13,6 +13,7 @@ from jetflow.broker.layout import Difference, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.errors import UnknownRun
+from jetflow.limiting import Limits
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.delays import forget
 from jetflow.runs.deleting import delete_tree
@@ -47,6 +48,11 @@ class Client(Triggering, Publishing):
     def schedules(self) -> Schedules:
         """The schedules of the namespace."""
         return Schedules(self._session)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the namespace."""
+        return Limits(self._session)
 
     @property
     def namespace(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 
 import msgspec
 
-from jetflow.engine.graph import START, Graph, Node
+from jetflow.engine.graph import Graph, Node
 from jetflow.engine.identity import check_name
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
@@ -22,6 +22,7 @@ from jetflow.engine.retries import Retry
 from jetflow.engine.schedules import Schedule
 from jetflow.errors import InvalidDeclaration, InvalidInput
 from jetflow.kinds import is_untyped, shown, takes
+from jetflow.limits import Limit, checked_limits
 from jetflow.signature import named_like
 from jetflow.step import RunsIn, Step, StepDecorator, checked_positive, checked_retry
 from jetflow.subscriptions import Subscription
@@ -48,6 +49,8 @@ class Workflow(Generic[I, O]):
     of its steps. ``deadline`` is how many seconds a run may take in all, its descendants included. Without ``input``
     and ``output`` the types come from the annotations of the first and last steps.
 
+    ``limits`` say how many of its runs, by keys, may be under way at once: see `Limit`.
+
     When a step fails, the steps beside it go on, and the run ends with the last of them. With ``fail_fast`` the first
     step that fails ends the run, and what is left of it is cancelled.
 
@@ -69,6 +72,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
+        limits: Iterable[Limit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -83,6 +87,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
+        limits: Iterable[Limit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -97,6 +102,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
+        limits: Iterable[Limit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -111,6 +117,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
+        limits: Iterable[Limit] = (),
     ) -> None: ...
     def __init__(
         self,
@@ -124,6 +131,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
+        limits: Iterable[Limit] = (),
     ) -> None:
         self.name: str = check_name("workflow name", name)
         self.fail_fast = fail_fast
@@ -134,6 +142,7 @@ class Workflow(Generic[I, O]):
             f"workflow {name!r}: schedule_timeout (seconds)", schedule_timeout
         )
         self.deadline: float | None = checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
+        self.limits: tuple[Limit, ...] = checked_limits(name, limits)
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
@@ -293,7 +302,7 @@ class Workflow(Generic[I, O]):
         on_failure = None if self.failure_step is None else self.failure_step.name
         if on_failure in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
-        graph = Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast)
+        graph = Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast, gated=bool(self.limits))
         self._give_input(graph.roots)
         return graph
 
@@ -339,12 +348,13 @@ class Workflow(Generic[I, O]):
             output=msgspec.Raw(self.output.schema),
             steps={step.name: step.declared for step in self.all_steps},
             on=tuple(one.declared for one in self.subscriptions),
+            limits=tuple(one.declared for one in self.limits),
         )
 
     @property
     def consumed_steps(self) -> list[str]:
         """The steps that workers pull tasks of, the implied start included."""
-        implied = [START] if self.graph.first == START else []
+        implied = list(self.graph.implied)
         after_all = [] if self.failure_step is None else [self.failure_step.name]
         return implied + [node.name for node in self.graph.nodes] + after_all
 
@@ -415,6 +425,7 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
+    limits: Iterable[Limit] = (),
 ) -> _WorkflowDecorator:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
@@ -438,6 +449,7 @@ def workflow(
             schedule_timeout=schedule_timeout,
             deadline=deadline,
             runs_in=runs_in,
+            limits=limits,
         )
         return made
 

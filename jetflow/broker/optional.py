@@ -25,6 +25,7 @@ from jetflow.broker.topology import (
 from jetflow.engine.output import KEPT_OF_STEP
 from jetflow.errors import BrokerError, BrokerRefused
 from jetflow.wire.events import EventNames
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.output import OutputNames
 from jetflow.wire.records import DeclaredEvent
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
@@ -52,7 +53,13 @@ _log = logging.getLogger("jetflow.broker")
 def optional_streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream that a namespace may do without, as it is made."""
     metadata = {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT}
-    streams = (_output(names, retention), _events(names, retention), _waits(names, retention))
+    streams = (
+        _output(names, retention),
+        _events(names, retention),
+        _waits(names, retention),
+        _gates(names, retention),
+        _limits(names, retention),
+    )
     return [stream | {"metadata": metadata} for stream in streams]
 
 
@@ -102,6 +109,38 @@ def _waits(names: Subjects, retention: Retention) -> dict[str, Any]:
         "max_age": int(retention.max_age * SECOND),
         "num_replicas": retention.replicas,
         "allow_direct": True,
+    }
+
+
+def _gates(names: Subjects, retention: Retention) -> dict[str, Any]:
+    limits = LimitNames(names)
+    return {
+        "name": limits.gates_stream,
+        "subjects": list(limits.all_of_gates),
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": 1,
+        "max_age": int(retention.max_age * SECOND),
+        "num_replicas": retention.replicas,
+        "allow_direct": True,
+        "duplicate_window": int(DUPLICATE_WINDOW * SECOND),
+    }
+
+
+def _limits(names: Subjects, retention: Retention) -> dict[str, Any]:
+    limits = LimitNames(names)
+    return {
+        "name": limits.limits_stream,
+        "subjects": [limits.all_settings],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "num_replicas": retention.replicas,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
     }
 
 

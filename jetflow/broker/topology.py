@@ -17,6 +17,7 @@ from jetflow.broker.connection import Connection
 from jetflow.broker.times import SECOND, seconds_of
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
 from jetflow.wire.events import EventNames
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.output import OutputNames
 from jetflow.wire.subjects import EDITION, EDITION_KEY, LAYOUT, LAYOUT_KEY, Subjects
 
@@ -260,8 +261,8 @@ def _holds(has: list[str] | None, needs: list[str] | None) -> bool:
 
 def optional_names(names: Subjects) -> tuple[str, ...]:
     """Return the names of the streams that a namespace may do without: see `jetflow.broker.optional`."""
-    events = EventNames(names)
-    return OutputNames(names).stream, events.stream, events.waits_stream
+    events, limits = EventNames(names), LimitNames(names)
+    return OutputNames(names).stream, events.stream, events.waits_stream, limits.gates_stream, limits.limits_stream
 
 
 async def delete_streams(connection: Connection, names: Subjects) -> None:

@@ -24,6 +24,7 @@ from jetflow.cli.doctor import doctor
 from jetflow.cli.failures import errors
 from jetflow.cli.graph import graph, workflows
 from jetflow.cli.health import health
+from jetflow.cli.limits import limits
 from jetflow.cli.logs import logs
 from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
@@ -69,6 +70,7 @@ app.command(top, usage="Usage: jetflow top [OPTIONS]")
 app.command(workflows, usage="Usage: jetflow workflows [OPTIONS]")
 app.command(graph, usage="Usage: jetflow graph WORKFLOW [OPTIONS]")
 app.command(schedules)
+app.command(limits)
 app.command(delayed, usage="Usage: jetflow delayed [WORKFLOW] [OPTIONS]")
 app.command(reschedule, usage="Usage: jetflow reschedule RUN [OPTIONS]")
 app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")

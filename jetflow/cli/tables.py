@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jetflow.engine.tasks import Failure
 from jetflow.runs.missing import told
-from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildRow, LargeValue, PlaceTrace, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
@@ -75,6 +75,7 @@ def _facts(trace: RunTrace) -> Table:
         ("root", None if trace.root == trace.id else trace.root),
         ("metadata", None if trace.metadata is None else value_text(trace.metadata)),
         ("input", _large(trace.large_input) or (None if trace.input is None else value_text(trace.input))),
+        ("places", Text("\n".join(map(place_text, trace.places)))),
         ("output", value_text(trace.output) if trace.status == "succeeded" else None),
         ("error", Text("\n".join(error_text(error, of_step=True) for error in trace.errors), "red")),
     ]
@@ -167,6 +168,16 @@ def error_text(error: Failure | None, *, of_step: bool = False) -> str:
         return ""
     where = f"{error.step}: " if of_step and error.step else ""
     return f"{where}{error.type}: {error.message}"
+
+
+def place_text(place: PlaceTrace) -> str:
+    """Return on one line how a run stands at a limit."""
+    of = f"limit {place.limit!r}" + ("" if place.key is None else f" (key {place.key!r})")
+    if place.admitted:
+        return f"{of}: has a place of {place.max}"
+    if place.before is None:
+        return f"{of}: not there yet"
+    return f"{of}: waits behind {place.before:,}, of which {place.max} may run"
 
 
 def value_text(value: Any, longest: int = LONGEST_VALUE) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.limits import Place
 from jetflow.engine.tasks import Attempt, Outcome, StepAddress, Task
 
 
@@ -180,6 +181,58 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     tried: int = 0
 
 
+class Enter(msgspec.Struct, frozen=True, gc=False):
+    """Store that a run stands at a gate, write-once, unless it has gone.
+
+    Result: False if it has gone, and nothing is stored.
+    """
+
+    task: Task
+    place: Place
+
+
+class LookAtGate(msgspec.Struct, frozen=True, gc=False):
+    """Read from the leader who stands at a gate, and wake those that are parked there and may begin.
+
+    Result: a Standing: how ``run`` stands there, if one is named.
+    """
+
+    place: Place
+    run: str = ""
+
+
+class EndRuns(msgspec.Struct, frozen=True, gc=False):
+    """Cancel runs that have to make room at a gate. Result: None."""
+
+    place: Place
+    runs: tuple[str, ...]
+
+
+class ReadOver(msgspec.Struct, frozen=True, gc=False):
+    """Read from the leader whether a run has ended, or is cancelled with its parent or its tree. Result: whether."""
+
+    task: Task
+
+
+class ReadPlaces(msgspec.Struct, frozen=True, gc=False):
+    """Read which places a run has asked for. Result: a tuple of Places; empty if it has not come so far."""
+
+    task: Task
+
+
+class StoreGone(msgspec.Struct, frozen=True, gc=False):
+    """Store that a run has gone, write-once: nobody enters a gate for it any more. Result: None."""
+
+    task: Task
+
+
+class RemoveEntry(msgspec.Struct, frozen=True, gc=False):
+    """Remove what says that a run stands at a gate. Result: None."""
+
+    task: Task
+    place: Place
+
+
 Effect: TypeAlias = (
     StoreRun
     | StoreMark
@@ -196,6 +249,13 @@ Effect: TypeAlias = (
     | ReadEnded
     | ReadSteps
     | Start
+    | Enter
+    | LookAtGate
+    | EndRuns
+    | ReadOver
+    | ReadPlaces
+    | StoreGone
+    | RemoveEntry
 )
 Procedure: TypeAlias = Generator[Effect, Any, None]
 """Yields effects, receives their results."""

@@ -19,6 +19,12 @@ from jetflow.errors import InvalidDeclaration
 START: Final = "_start"
 """The step that stands before several first steps, so that every run begins with one task."""
 
+ADMIT: Final = "_admit"
+"""The step that stands before the first ones of a workflow with limits: a run has its places before they begin."""
+
+IMPLIED: Final = (START, ADMIT)
+"""The steps of which one stands before the others, and that nobody declares."""
+
 END: Final = "_end"
 """The gate behind several last steps."""
 
@@ -34,16 +40,24 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """The steps of one workflow, each behind the steps that it comes after.
 
     ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
+    One that is ``gated`` has limits: its runs are admitted before their first steps begin.
     """
 
     workflow: str
     nodes: tuple[Node, ...]
     on_failure: str | None = None
     fail_fast: bool = False
+    gated: bool = False
 
     @classmethod
     def checked(
-        cls, workflow: str, nodes: Iterable[Node], on_failure: str | None = None, *, fail_fast: bool = False
+        cls,
+        workflow: str,
+        nodes: Iterable[Node],
+        on_failure: str | None = None,
+        *,
+        fail_fast: bool = False,
+        gated: bool = False,
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -63,7 +77,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
-        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast)
+        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast, gated)
 
     @cached_property
     def version(self) -> str:
@@ -96,7 +110,14 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     @cached_property
     def first(self) -> str:
         """The step whose task is a run's first message."""
+        if self.gated:
+            return ADMIT
         return self.roots[0] if len(self.roots) == 1 else START
+
+    @property
+    def implied(self) -> tuple[str, ...]:
+        """The steps that nobody has declared."""
+        return () if self.first in self.upstream else (self.first,)
 
     @cached_property
     def ancestors(self) -> dict[str, frozenset[str]]:

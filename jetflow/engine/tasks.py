@@ -33,7 +33,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     waited for by a join that may be decided before all have ended. A ``shared`` run is a child that several steps of
     its parent may spawn. ``value`` is the reference of an input that is too large for the message itself. ``tried`` is
     how many attempts were made in the turns before. A run with ``not_before`` (seconds since the epoch) is to begin at
-    that time: its first turn parks until then.
+    that time: its first turn parks until then. ``places`` are those of limits that the run has, ``held`` those that the
+    runs above it have, as `jetflow.engine.limits.written_places` writes them.
     """
 
     workflow: str
@@ -56,6 +57,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     value: str | None = None
     tried: int = 0
     not_before: float | None = None
+    places: str | None = None
+    held: str | None = None
 
     @property
     def join(self) -> StepAddress:

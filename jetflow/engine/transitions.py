@@ -40,6 +40,7 @@ from jetflow.engine.effects import (
     StoreStep,
 )
 from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
+from jetflow.engine.gates import leave, stand_at
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
 from jetflow.engine.tasks import LONGEST_CAUSE, NULL, Attempt, Failure, Outcome, StepAddress, Task
@@ -51,6 +52,7 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
         yield StoreMark(task, outcome)
     stored: Outcome = yield StoreRun(task, outcome)
     yield from count_up(task, well=stored.status == "succeeded")
+    yield from leave(task)
     if graph is not None and stored.status in FAILED:
         yield from after_failure(task, graph)
 
@@ -66,6 +68,7 @@ def after_failure(task: Task, graph: Graph) -> Procedure:
 def repeat_end(task: Task, graph: Graph | None, ended: Outcome) -> Procedure:
     """Repeat what follows the end of a run that is stored, for whoever ended it may have died before it was done."""
     yield from count_up(task)
+    yield from leave(task)
     if graph is not None and ended.status in FAILED:
         yield from after_failure(task, graph)
 
@@ -151,6 +154,8 @@ def await_wakers(task: Task, record: JoinRecord) -> Procedure:
         yield from wake(task, record.tried)
         if record.until is not None and not due:
             yield Disarm(task)
+    elif record.gate is not None:
+        yield from stand_at(task, record)
     elif record.counted:
         yield from count_seal(task, record)
 

@@ -72,6 +72,35 @@ class UnknownSchedule(JetflowError, LookupError):
         self.name = name
 
 
+class LimitKeyFailed(JetflowError, ValueError):
+    """The function that gives the key of a limit has raised, or has given no str. ``limit`` is its name."""
+
+    def __init__(self, limit: str, why: str) -> None:
+        super().__init__(f"the function key= of limit {limit!r} gives no key for this input: {why}")
+        self.limit = limit
+
+
+class PlaceHeld(JetflowError, RuntimeError):
+    """A child needs a place that a run above it holds, and would wait for it for ever."""
+
+    def __init__(self, workflow: str, limit: str, key: str) -> None:
+        of = f" (key {key!r})" if key else ""
+        super().__init__(
+            f"a run of {workflow!r} needs a place of limit {limit!r}{of} that a run above it holds, and would wait for "
+            "ever: give it another limit or key, or spawn it detached"
+        )
+        self.limit = limit
+        self.key = key
+
+
+class UnknownLimit(JetflowError, LookupError):
+    """There is no limit of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no limit {name!r} in this namespace: a worker declares it when it starts")
+        self.name = name
+
+
 class SleepTooLong(JetflowError, ValueError):
     """A step asked to sleep for longer than what is stored of its run is kept.
 

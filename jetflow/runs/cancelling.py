@@ -16,10 +16,12 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
+from jetflow.engine.gates import may_hold_places
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
 from jetflow.runs.keeping import KeptTask
+from jetflow.runs.leaving import leave_below
 from jetflow.runs.marks import ALONE, REST, TREE
 from jetflow.runs.tasks import count_children, find_first_task, task_of
 from jetflow.wire.records import decode_outcome, encode
@@ -32,14 +34,20 @@ CANCEL: Final = "_cancel"
 
 REMOVED: Final = "removed"
 
+REASON: Final = "reason"
+
 PURGES_AT_ONCE: Final = 32
 
 Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
 
 
-async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = True) -> bool:
+async def cancel_run(
+    session: Session, drive: Run, run: str, *, tree: bool = True, reason: Failure = CANCELLED
+) -> bool:
     """Cancel a run, and its descendants unless ``tree`` is false. Returns False if it had ended already.
+
+    ``reason`` is what its outcome says.
 
     Raises:
         UnknownRun: no run with this id is stored.
@@ -53,12 +61,16 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     stored = await store.leader_last(names.records_stream, names.run_of(first))
     if stored is not None and decode_outcome(stored.body).status != "cancelled":
         return False
+    if reason is not CANCELLED:  # whoever runs it hears of the mark, and may be the first to record how it ended
+        await session.publisher.store(names.once(StepAddress(first.root, run, CANCEL), REASON), encode(reason))
     # The mark first, so that nothing more is spawned; then the outcome, without which whoever waits would wait for ever
     # if this client died; the queued tasks last, for workers drop what they still receive of a marked run.
     parents = await _mark_tree(session, first) if tree else []
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
-    await drive(conclude(first, cancelled(first)))
+    if tree:  # before its outcome is stored: until then whoever asks for this asks for it again
+        await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
+    await drive(conclude(first, cancelled(first, reason=reason)))
     if tree:
         await _note_removed(session, first)
     await _remove_queued(session, first, parents)
@@ -81,15 +93,17 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     cancelled_ones = set(runs)
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
         await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
-    await _mark(session, join.root, await _parents_below(session, join.root, runs))
+    below = await _parents_below(session, join.root, runs)
+    await _mark(session, join.root, below)
+    await leave_below(session, drive, join.root, [*runs, *below])
 
 
-def cancelled(task: Task, worker: str = "") -> Outcome:
+def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> Outcome:
     """Return the outcome of a cancelled run."""
     now = time()
     return Outcome(
         status="cancelled",
-        error=CANCELLED,
+        error=reason,
         workflow=task.workflow,
         step=task.step,
         key=task.key,
@@ -97,6 +111,18 @@ def cancelled(task: Task, worker: str = "") -> Outcome:
         ended=now,
         worker=worker,
     )
+
+
+async def reason_of(session: Session, task: Task) -> Failure:
+    """Return why a run is cancelled: only one that may hold places of limits is for another reason than any."""
+    if not may_hold_places(task):
+        return CANCELLED
+    subject = session.names.once(StepAddress(task.root, task.run, CANCEL), REASON)
+    stored = await session.store.leader_last(session.names.records_stream, subject)
+    try:
+        return CANCELLED if stored is None else msgspec.json.decode(stored.body, type=Failure)
+    except msgspec.DecodeError:
+        return CANCELLED
 
 
 async def _mark_tree(session: Session, first: Task) -> list[str]:

@@ -23,6 +23,7 @@ from jetflow.runs.cancelling import purge
 from jetflow.runs.marks import DELETED
 from jetflow.runs.tasks import find_first_task
 from jetflow.wire.events import EventNames
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.output import OutputNames
 
 PURGED_AT_ONCE: Final = 5000
@@ -149,13 +150,14 @@ def _without_marks(found: list[Stored]) -> list[Stored]:
 def _beside(session: Session, run: str, streams: Sequence[str]) -> list[tuple[str, str]]:
     """Return where a tree may have left something beside its tasks and records, of some streams."""
     names = session.names
-    output, events = OutputNames(names), EventNames(names)
+    output, events, limits = OutputNames(names), EventNames(names), LimitNames(names)
     subjects = {
         names.counters_stream: [names.counters_of_tree(run)],
         names.values_stream: [names.values_of_tree(run)],
         names.timers_stream: [names.timers_of_tree(run)],
         output.stream: output.of_tree(run),
         events.waits_stream: [events.waits_of_tree(run)],
+        limits.gates_stream: limits.of_tree(run),
     }
     return [(stream, subject) for stream in streams for subject in subjects.get(stream, ())]
 

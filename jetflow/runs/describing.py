@@ -12,11 +12,13 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.gates import may_hold_places
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.delays import DelayedRun
 from jetflow.runs.located import Located
+from jetflow.runs.standing import read_places
 from jetflow.runs.step_traces import read_steps
 from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace
@@ -63,6 +65,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         digest=first.digest,
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
+        places=await read_places(session, first) if may_hold_places(first) and outcome is None else (),
         unattended=unattended(first.workflow, steps, ()),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jetflow.broker.session import Session
-from jetflow.engine.graph import START
 from jetflow.errors import MalformedRecord
 
 
@@ -22,8 +21,7 @@ async def steps_of(session: Session, workflow: str, version: str) -> tuple[str, 
         graph = None
     if graph is None:
         return ()
-    implied = (START,) if graph.first == START else ()
-    return (*implied, *(node.name for node in graph.nodes))
+    return (*graph.implied, *(node.name for node in graph.nodes))
 
 
 def told(workflows: Iterable[str]) -> str:

@@ -71,6 +71,16 @@ POINTS: Final = (
     "read_steps",
     "start",
     "start_turn",
+    # limits
+    "record_places",
+    "enter",
+    "look_at_gate",
+    "end_runs",
+    "read_over",
+    "read_places",
+    "store_gone",
+    "remove_entry",
+    "leave_below",
     # cancelling a tree
     "keep_first",
     "put_back",

@@ -74,6 +74,21 @@ class JoinTrace(msgspec.Struct, frozen=True, kw_only=True):
     waits: tuple[WaitTrace, ...] = ()
 
 
+class PlaceTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """A place of a limit that a run needs, which admits ``max`` runs of a key at once.
+
+    It is ``admitted``, or waits behind ``before`` others, ``since`` a time (seconds since the epoch). Both are None
+    where it has not come so far.
+    """
+
+    limit: str
+    key: str | None = None
+    max: int
+    before: int | None = None
+    since: float | None = None
+    admitted: bool = False
+
+
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one step stands. Times are seconds since the epoch.
 
@@ -166,6 +181,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     holds the errors of all steps that failed, and ``error`` the first of them. An input that is too large for its task
     is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started. ``digest``
     is that of the input; of a child without a key it is empty.
+    ``places`` are those of limits that it needs, while it goes on.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
     A ``scheduled`` one has not begun: nothing is known of it but what it was asked for with, and when it ``begins``.
     """
@@ -196,5 +212,6 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: str | None = None
     step_totals: tuple[StepTotals, ...] = ()
     workflow_totals: tuple[WorkflowTotals, ...] = ()
+    places: tuple[PlaceTrace, ...] = ()
     unattended: tuple[str, ...] = ()
     begins: float | None = None

@@ -16,6 +16,7 @@ from jetflow.context import check_bulk
 from jetflow.runs.delays import DelayedRun
 from jetflow.runs.storage import Storage
 from jetflow.runs.whens import When
+from jetflow.sync.limits import Limits
 from jetflow.sync.portal import Portal
 from jetflow.sync.questions import Questions
 from jetflow.sync.run import Run
@@ -50,6 +51,11 @@ class Client(Questions):
     def close(self) -> None:
         """Close the connection. Safe to call twice."""
         self._portal.close()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the namespace."""
+        return Limits(self._portal)
 
     @property
     def schedules(self) -> Schedules:

@@ -24,6 +24,8 @@ class Header:
     ATTEMPT: Final = "Jf-Attempt"
     NOT_BEFORE: Final = "Jf-Not-Before"
     FIRST: Final = "Jf-First"
+    PLACES: Final = "Jf-Places"
+    HELD: Final = "Jf-Held"
     TURN: Final = "Jf-Turn"
     DELIVERY: Final = "Jf-Delivery"
     INDEX: Final = "Jf-Index"

@@ -12,6 +12,7 @@ import msgspec
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.limits import WhenFull
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
 from jetflow.errors import MalformedRecord
@@ -64,6 +65,15 @@ class DeclaredEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     predicate: bool = False
 
 
+class DeclaredLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A limit of a workflow: how many runs of a key at once. Without ``keyed`` all its runs share one key."""
+
+    name: str
+    max: int
+    when_full: WhenFull = "queue"
+    keyed: bool = False
+
+
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A declared workflow as the registry bucket holds it. Schemas are JSON Schema.
 
@@ -77,6 +87,7 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     output: msgspec.Raw = msgspec.Raw(b"{}")
     steps: dict[str, DeclaredStep] = {}
     on: tuple[DeclaredEvent, ...] = ()
+    limits: tuple[DeclaredLimit, ...] = ()
 
 
 def _reader(what: str, kind: type[T]) -> Callable[[bytes | str], T]:
@@ -194,6 +205,10 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.VALUE] = task.value
     if task.not_before is not None:
         headers[Header.NOT_BEFORE] = f"{task.not_before:.3f}"
+    if task.places is not None:
+        headers[Header.PLACES] = task.places
+    if task.held is not None:
+        headers[Header.HELD] = task.held
     if task.tried:
         headers[Header.ATTEMPT] = str(task.tried)
     return headers
@@ -242,6 +257,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         eager=Header.EAGER in headers,
         shared=Header.SHARED in headers,
         value=headers.get(Header.VALUE),
+        places=headers.get(Header.PLACES),
+        held=headers.get(Header.HELD),
         tried=0 if tried is None else int(tried),
     )
 

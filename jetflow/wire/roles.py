@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from jetflow.wire.events import EventNames
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.output import KINDS, OutputNames
 from jetflow.wire.subjects import Subjects
 
@@ -57,6 +58,8 @@ def _streams(names: Subjects) -> tuple[str, ...]:
         OutputNames(names).stream,
         EventNames(names).stream,
         EventNames(names).waits_stream,
+        LimitNames(names).gates_stream,
+        LimitNames(names).limits_stream,
     )
 
 
@@ -68,7 +71,8 @@ def _there(names: Subjects) -> list[str]:
 def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
     events = EventNames(names)
-    optional = (OutputNames(names).stream, events.stream, events.waits_stream)
+    limits = LimitNames(names)
+    optional = (OutputNames(names).stream, events.stream, events.waits_stream, limits.gates_stream, limits.limits_stream)
     read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
@@ -95,6 +99,7 @@ def _removing(names: Subjects) -> list[str]:
         names.counters_stream,
         OutputNames(names).stream,
         EventNames(names).waits_stream,
+        LimitNames(names).gates_stream,
     )
     return [
         *(f"{_API}.STREAM.PURGE.{stream}" for stream in purged),
@@ -114,7 +119,7 @@ def _trigger(names: Subjects) -> list[str]:
 
 
 def _worker(names: Subjects) -> list[str]:
-    kinds = ("task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "live.run", "in.look")
+    kinds = ("task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "live.run", "in.look", "in.limit")
     events = EventNames(names)
     pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream, events.stream)
     return [
@@ -123,6 +128,8 @@ def _worker(names: Subjects) -> list[str]:
         *(f"{names.prefix}.{kind}.>" for kind in (*kinds, *KINDS)),
         events.all,
         events.all_waits,
+        *LimitNames(names).all_of_gates,
+        LimitNames(names).all_settings,
         events.notice,
         f"{_API}.CONSUMER.DELETE.{events.stream}.*",  # what was declared, and is not any more
         f"{names.prefix}.who.*",
@@ -149,6 +156,8 @@ def _operator(names: Subjects) -> list[str]:
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in kinds),
         EventNames(names).all,
+        *LimitNames(names).all_of_gates,
+        LimitNames(names).all_settings,
         names.all_counters,
         names.all_workflows,
         f"{_API}.CONSUMER.PAUSE.{names.tasks_stream}.*",

@@ -12,16 +12,17 @@ from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
-from jetflow.engine.graph import START, Graph
+from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
-from jetflow.errors import RunTimeout
+from jetflow.errors import InvalidInput, LimitKeyFailed, PlaceHeld, RunTimeout
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
 from jetflow.wire.records import MalformedTask
+from jetflow.worker.admitting import Admitting
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.body import Body
@@ -78,6 +79,7 @@ class Executor:
         self.bodies: Bodies = Bodies(
             session, performer, slots, counts, Lookout(session, workflows), options, pool, sharing
         )
+        self._admitting = Admitting(session, performer)
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
         performer.timers.may_hold = self._may_hold
@@ -132,6 +134,8 @@ class Executor:
             self._deliveries.ack(delivery)
         elif task.not_before is not None and task.turn == 0 and task.not_before > time():
             self.recorder.defer(work, task.not_before)
+        elif task.step == ADMIT:
+            await self._admit(work)
         elif task.step == START:
             self.recorder.drive(work, begin, task, graph)
         elif step is None:
@@ -160,6 +164,18 @@ class Executor:
         if task.version:  # without one it is the newest
             self._found[task.workflow, task.version, task.step] = found
         return found
+
+    async def _admit(self, work: Assignment) -> None:
+        """Have a run take the places that its limits ask for, or wait for them."""
+        try:
+            needed = await self._admitting.needed(work)
+        except (LimitKeyFailed, PlaceHeld, InvalidInput) as error:
+            self.recorder.end_run(work, error)
+            return
+        if (late := self._admitting.late(work, needed)) is not None:
+            self.recorder.end_run(work, late, "timed_out")
+        else:
+            self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")

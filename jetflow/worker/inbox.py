@@ -51,6 +51,8 @@ class Inbox:
                 await self._trigger(delivery, workflow)
             case ["look", root, run, step] if is_run_id(root) and is_run_id(run) and is_name(step):
                 await self._performer.run(settle(StepAddress(root, run, step)))
+            case ["limit", limit] if is_name(limit):
+                await self._performer.gates.look_at_all(limit)
             case _:
                 return self._answers.reject(delivery, "it asks for nothing that workers know")
         return ACK

@@ -28,7 +28,7 @@ class StepPullers:
         self,
         session: Session,
         workflows: Mapping[str, Workflow[Any, Any]],
-        fetcher_of: Callable[[Step[..., Any, Any] | None], Fetcher],
+        fetcher_of: Callable[[Step[..., Any, Any] | None, str], Fetcher],
         *,
         ack_wait: float,
         on_ack_wait: Callable[[float], None],
@@ -69,7 +69,7 @@ class StepPullers:
     async def _start(self, workflow: str, step: str) -> None:
         session = self._session
         declared = self._workflows[workflow].find_step(step)
-        fetcher = self._fetcher_of(declared)
+        fetcher = self._fetcher_of(declared, step)
 
         async def ensure() -> None:
             consumer = await ensure_step_consumer(

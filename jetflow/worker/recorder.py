@@ -29,7 +29,7 @@ from jetflow.errors import (
 )
 from jetflow.runs import points
 from jetflow.runs.announcing import one_line
-from jetflow.runs.cancelling import cancelled, note_removed
+from jetflow.runs.cancelling import cancelled, note_removed, reason_of
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LostValue
 from jetflow.wire.records import decode_outcome
@@ -225,7 +225,8 @@ class Recorder:
             points.after("store_cancelled_mark")
         if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
             await note_removed(self._session, task, len(work.body.spawner.owned()) // ID_BYTES)
-        self.drive(work, conclude, task, cancelled(task, self._worker))
+        reason = await reason_of(self._session, task)
+        self.drive(work, conclude, task, cancelled(task, self._worker, reason=reason))
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.
@@ -240,9 +241,11 @@ class Recorder:
         points.after("read_end")
         return stored
 
-    def end_run(self, work: Assignment, error: BaseException) -> None:
+    def end_run(
+        self, work: Assignment, error: BaseException, status: Literal["failed", "timed_out"] = "failed"
+    ) -> None:
         """End the run of a task that rests on what cannot be read, or leads to what the broker never takes."""
-        task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
+        task, outcome = work.task, self._without_output(work, self._failure_of(error, work), status)
         if work.is_sequel and work.graph is not None:
             self.drive(work, finish, task, work.graph, outcome)
         else:

@@ -14,9 +14,12 @@ from jetflow import hooks
 from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
+from jetflow.engine.graph import ADMIT
+from jetflow.limits import limits_of
 from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
+from jetflow.runs.limits import declare_limits
 from jetflow.runs.performer import Performer
 from jetflow.runs.schedules import declare
 from jetflow.telemetry.catalogue import RUNNING, SLOTS, TASKS, WAITING
@@ -29,6 +32,7 @@ from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
 from jetflow.worker.expecting import Expecting
 from jetflow.worker.fetching import Fetcher
+from jetflow.worker.gate_net import GateNet
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.history import History
@@ -47,6 +51,9 @@ from jetflow.workflow import Step, Workflow
 
 THREADS_GRACE: Final = 0.5
 """Seconds that steps in threads have behind the grace time, when ``ctx.cancelled`` has told them to end."""
+
+ADMITTED_AT_ONCE: Final = 256
+"""Runs of workflows with limits that a worker finds the places of at once."""
 
 LONG: Final = 1.0
 """Seconds for which a step in a process is thought to run before one has: none is fetched ahead."""
@@ -77,6 +84,7 @@ class Services:
         )
         slots = Slots(options.slots)
         places = places_of(workflows.values())
+        self._limits = limits_of((flow.name, flow.limits) for flow in workflows.values())
         self.pool: Pool | None = Pool(places, workflows, options.pool()) if places else None
         self.executor: Executor = Executor(
             session, self.performer, slots, self.deliveries, self.counts, workflows, options, name, self.pool, sharing
@@ -86,6 +94,9 @@ class Services:
         if places:  # their steps have slots of their own: so many are fetched as there are processes
             in_processes = Slots(options.pool().size, mean_duration=LONG)
             self.fetchers.append(Fetcher(session.connection, in_processes, self.deliveries, self.executor))
+        if self._limits:  # to be admitted takes no slot of a step
+            admitting = Slots(ADMITTED_AT_ONCE)
+            self.fetchers.append(Fetcher(session.connection, admitting, self.deliveries, self.executor))
         self.pullers: StepPullers = StepPullers(
             session,
             workflows,
@@ -97,13 +108,14 @@ class Services:
         self.heartbeat: Heartbeat = Heartbeat(session.connection, self.deliveries, self.executor.bodies.name_of)
         self._starting = Starting(session, self.performer, name)
         self._ticking = Ticking(session, self.counts)
+        self._gate_net = GateNet(session, self.performer, self.executor.cancellations, self.counts)
         self.sweeper: Sweeper = Sweeper(
             session,
             self.performer,
             self.executor.cancellations,
             self.counts,
             every=options.sweep_every,
-            beside=[self._ticking.look],
+            beside=[self._ticking.look, *([self._gate_net.look] if self._limits else [])],
         )
         self.history: History = History(session, options)
         self._slots = slots
@@ -132,8 +144,10 @@ class Services:
         _log.info("worker %s has no guard: another process cannot connect as this one does", self._name)
         return None
 
-    def _fetcher_of(self, step: Step[..., Any, Any] | None) -> Fetcher:
-        return self.fetchers[-1] if step is not None and step.in_process else self.fetcher
+    def _fetcher_of(self, step: Step[..., Any, Any] | None, name: str) -> Fetcher:
+        if name == ADMIT and self._limits:
+            return self.fetchers[-1]
+        return self.fetchers[1] if step is not None and step.in_process else self.fetcher
 
     @property
     def _pulling(self) -> list[Fetcher]:
@@ -191,6 +205,7 @@ class Services:
         for flow, none_now in zip(flows, takes_none_now, strict=True):
             if none_now:
                 await withdraw(self._session, flow.name)
+        await declare_limits(self._session, self._limits)
         await self._declare_schedules()
         await self.heartbeat.start()
         if self.guarding is not None:

@@ -396,6 +396,8 @@ def _common_headers(
         deadlines.append((begins or time()) + target.deadline)
     if deadlines:
         headers[Header.DEADLINE] = f"{min(deadlines):.3f}"
+    if task.places or task.held:
+        headers[Header.HELD] = " ".join(one for one in (task.held, task.places) if one)
     if begins is not None:
         headers[Header.NOT_BEFORE] = f"{begins:.3f}"
     if policy.early:

@@ -322,6 +322,7 @@ def check_joins(verdict: Verdict, streams: Streams, cancelled: set[str]) -> None
         moved = run in streams.ended or (run, step) in streams.steps
         if record["kind"] == "parked":
             moved = moved or (run, step, turn + 1) in streams.tasks
+            moved = moved or (run, step, turn) not in streams.tasks  # removed, with what had spawned it
         if not moved and root not in cancelled:
             verdict.stuck.append(f"the join of step {step}, turn {turn}, of run {run} is open ({record['kind']})")
 

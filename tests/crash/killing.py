@@ -200,6 +200,11 @@ class Killing:
         while left and monotonic() < until:
             await asyncio.sleep(0.1)
             left = await unsettled(raw, namespace)
+        while standing := await _standing(raw, namespace):  # who leaves does so behind the outcome
+            if monotonic() > until:
+                left.append(f"{standing} runs stand at gates")
+                break
+            await asyncio.sleep(0.1)
         streams = Streams(namespace)
         await streams.read(raw)
         verdict = Verdict(stuck=left)
@@ -216,6 +221,13 @@ class Killing:
             worker.kill()
         for worker in workers:
             worker.wait()
+
+
+async def _standing(raw: Client, namespace: str) -> int:
+    """Return how many runs stand at the gates of limits."""
+    request = json.dumps({"subjects_filter": f"jf.{namespace}.entry.>", "offset": 2**31}).encode()
+    answer = await raw.request(f"$JS.API.STREAM.INFO.JF_{namespace}_gates", request)
+    return int(json.loads(answer.data).get("total", 0))
 
 
 def _has_happened(marker: Path, workers: list[subprocess.Popen[bytes]]) -> bool:

@@ -20,6 +20,7 @@ from jetflow import (
     Context,
     Event,
     JoinPolicy,
+    Limit,
     NonRetryable,
     Retry,
     RetryAfter,
@@ -553,12 +554,69 @@ async def saying(number: Number, ctx: Context) -> int:
     return number.n
 
 
+# --- limiting: runs that wait at gates, take the places of others, and are cancelled there ------------------------
+
+
+@workflow("one-by-one", retry=AGAIN, limits=[Limit("one", max=1)])
+async def one_by_one(number: Number) -> int:
+    await asyncio.sleep(0.05)
+    return number.n
+
+
+two_limits = Workflow(
+    "two-limits",
+    input=Number,
+    retry=AGAIN,
+    limits=[Limit("one", max=1), Limit("other", key=lambda number: str(number.n % 2), max=1)],
+)
+
+
+@two_limits.step
+async def begins(number: Number) -> int:
+    return number.n
+
+
+@two_limits.step(after=begins)
+async def ends(number: Number, ctx: Context) -> int:
+    return ctx.output(begins)
+
+
+@workflow("waits-below", retry=AGAIN, limits=[Limit("below", max=1)])
+async def waits_below(number: Number) -> int:
+    await asyncio.sleep(3600)
+    return number.n
+
+
+@workflow("newest", retry=AGAIN, limits=[Limit("newest", max=1, when_full="cancel_running")])
+async def newest(number: Number, ctx: Context) -> int:
+    if number.n == 0:
+        await ctx.join(await ctx.spawn_workflows(waits_below, [Number(n) for n in range(3)]))
+    return number.n
+
+
+@workflow("limiting", retry=AGAIN)
+async def limiting(number: Number, ctx: Context) -> list[Any]:
+    """Has runs wait for places; has one replaced whose children wait, when those stand there."""
+    replaced = await ctx.spawn_workflow(newest, Number(0))
+    children = [
+        *await ctx.spawn_workflows(one_by_one, [Number(n) for n in range(number.n)]),
+        *await ctx.spawn_workflows(two_limits, [Number(n) for n in range(number.n)]),
+    ]
+    await ctx.sleep(1.0)
+    newer = await ctx.spawn_workflow(newest, Number(1))
+    results = await ctx.join([*children, newer])
+    (gone,) = await ctx.join([replaced], return_exceptions=True)
+    assert isinstance(gone, ChildFailed)
+    return [sum(results), gone.status]
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started),
+    *(one_by_one, two_limits, waits_below, newest, limiting),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -645,6 +703,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
+    "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
     "saying": Scenario(_trigger(saying, 3), 3),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

@@ -20,6 +20,7 @@ from jetflow import Client, Worker
 from jetflow.broker.store import collect
 from jetflow.engine.tasks import StepAddress
 from jetflow.server import NatsServer
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.records import decode_join
 from jetflow.wire.subjects import last_token
 from tests.leaks import check_nothing_left
@@ -32,6 +33,8 @@ class Leftovers:
     """Looks for what a test has left behind. Lists are empty when nothing is."""
 
     def __init__(self, client: Client) -> None:
+        self._client = client
+        self._limits = LimitNames(client._session.names)
         self._names = client._session.names
         self._store = client._session.store
         self._connection = client._session.connection
@@ -64,9 +67,21 @@ class Leftovers:
             record = decode_join(stored.body)
             join = StepAddress(*stored.subject.split(".")[3:6])
             goes_on = record.kind == "parked" and names.next_turn(record.task) in tasks
-            if not (goes_on or join.run in ended_runs or names.step(join) in ended_steps):
+            is_removed = record.task not in tasks  # with its tree
+            if not (goes_on or is_removed or join.run in ended_runs or names.step(join) in ended_steps):
                 open_joins.append(f"{record.kind} in turn {record.turn}: {record.task}")
         return open_joins
+
+    async def gates(self) -> list[str]:
+        """Runs that stand at the gates of limits. Waits for those that are leaving."""
+        if not await self._client.session.optional.is_there(self._limits.gates_stream):
+            return []
+        with contextlib.suppress(TimeoutError):
+            await until(self._nobody_stands, seconds=SETTLE)
+        return sorted(await self._subjects(self._limits.gates_stream, "entry"))
+
+    async def _nobody_stands(self) -> bool:
+        return not await self._subjects(self._limits.gates_stream, "entry")
 
     async def _subjects(self, stream: str, kind: str) -> set[str]:
         pages = self._store.leader_subjects(stream, f"{self._names.prefix}.{kind}.>")
@@ -89,6 +104,7 @@ async def jetflow_of_test(
         leftovers = Leftovers(client)
         assert await leftovers.tasks() == []
         assert await leftovers.joins() == []
+        assert await leftovers.gates() == []
     check_nothing_left(before, workers)
 
 

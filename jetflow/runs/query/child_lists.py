@@ -16,7 +16,7 @@ import msgspec
 from jetflow.broker.seeking import Landmarks, Place, Seeker
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.engine.graph import START
+from jetflow.engine.graph import IMPLIED
 from jetflow.runs.located import Located
 from jetflow.runs.query.child_rows import ChildRows
 from jetflow.runs.query.counting import Kept
@@ -64,7 +64,7 @@ class ChildQuestion(msgspec.Struct, frozen=True, kw_only=True):
     def is_of_every_step(self) -> bool:
         """Whether no other step than the one that is asked for can have spawned."""
         begun = {turn.task.step for turn in self.located.turns}
-        return self.step is None or begun <= {self.step, START}
+        return self.step is None or begun <= {self.step, *IMPLIED}
 
     def fits(self, row: ChildRow) -> bool:
         """Tell whether a row is asked for."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from jetflow.broker.session import Session
-from jetflow.engine.graph import START
+from jetflow.engine.graph import IMPLIED
 from jetflow.engine.joins import JoinRecord
 from jetflow.errors import MalformedRecord
 from jetflow.runs.cancelling import removed_children
@@ -61,7 +61,7 @@ async def read_shape(session: Session, declared: Declared, located: Located) -> 
             newest[message.subject.split(".")[5]] = decode_join(message.body)
         except MalformedRecord:
             continue
-    begun = dict.fromkeys(turn.task.step for turn in located.turns if turn.task.step != START)
+    begun = dict.fromkeys(turn.task.step for turn in located.turns if turn.task.step not in IMPLIED)
     done = {last_token(message.subject) for message in ended}
     well = {last_token(message.subject) for message in ended if decode_outcome(message.body).status == "succeeded"}
     if located.outcome is not None:

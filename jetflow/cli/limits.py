@@ -1,0 +1,137 @@
+"""`jetflow limits`: how many runs of a key at once, who is admitted, who waits; and changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from jetflow.cli import loop
+from jetflow.cli.console import print_rows, stdout
+from jetflow.cli.json_text import print_json
+from jetflow.cli.options import AsJson
+from jetflow.cli.place import Place
+from jetflow.cli.tables import clock, table_of
+from jetflow.client import Client
+from jetflow.runs.standing import LimitRow, StandingRow
+
+KEYS_SHOWN = 20
+"""Keys of a limit that are shown: those at which most stand."""
+
+limits: App = App(name="limits", help="Show limits, who waits for them, and change how many runs they admit.")
+
+Name = Annotated[str, Parameter(help="The limit's name.")]
+Key = Annotated[str | None, Parameter(help="Only this key.")]
+
+
+@limits.default
+def list_limits(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
+    """Show all limits: how many runs of a key they admit, how many are admitted, and how many wait.
+
+    ```
+    jetflow limits
+    jetflow limits show tenant --key acme
+    jetflow limits set tenant 10 --key acme
+    jetflow limits reset tenant --key acme
+    ```
+    """
+    rows = _ask(place, lambda client: client.limits.list())
+    if as_json:
+        print_rows(rows)
+    else:
+        stdout().print(limits_of(rows))
+    return 0
+
+
+@limits.command
+def show(name: Name, /, *, key: Key = None, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008
+    """Show one limit with its keys; or who stands at one key, in their order."""
+
+    async def ask(client: Client) -> tuple[LimitRow, list[StandingRow]]:
+        row = await client.limits.get(name)
+        has_no_keys = [one.key for one in row.keys] == [None]
+        return row, await client.limits.standing(name, key) if key is not None or has_no_keys else []
+
+    row, standing = _ask(place, ask)
+    if as_json:
+        print_json(msgspec.to_builtins(row) | {"standing": msgspec.to_builtins(standing)})
+    else:
+        stdout().print(Group(limits_of([row]), Text(), _standing_of(standing) if standing else _keys_of(row)))
+    return 0
+
+
+@limits.command(name="set")
+def change(
+    name: Name,
+    max: Annotated[int, Parameter(help="How many runs of a key at once.")],
+    /,
+    *,
+    key: Key = None,
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Admit at most so many runs of a key at once, of all keys or of one, whatever is declared. It counts at once."""
+    return _told(_ask(place, lambda client: client.limits.set(name, max, key=key)), as_json=as_json)
+
+
+@limits.command
+def reset(name: Name, /, *, key: Key = None, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008
+    """Have what is declared count again, for all keys or for one."""
+    return _told(_ask(place, lambda client: client.limits.reset(name, key=key)), as_json=as_json)
+
+
+def limits_of(rows: Sequence[LimitRow]) -> RenderableType:
+    """Return limits as a table."""
+    if not rows:
+        return Text("no limits", "dim")
+    table = table_of("limit", "max", "when full", "running", "waiting", "keys")
+    for row in rows:
+        chosen = "" if row.max == row.declared else f" (declared: {row.declared})"
+        table.add_row(
+            Text(row.name),
+            Text.assemble(f"{row.max}", (chosen, "dim")),
+            Text(row.when_full),
+            Text(f"{row.running:,}"),
+            Text(f"{row.waiting:,}", "yellow" if row.waiting else "dim"),
+            Text(f"{len(row.keys):,}", "dim"),
+        )
+    return table
+
+
+def _keys_of(row: LimitRow) -> RenderableType:
+    if not row.keys:
+        return Text("nobody stands there", "dim")
+    table = table_of("key", "max", "running", "waiting")
+    for key in row.keys[:KEYS_SHOWN]:
+        most = Text.assemble(f"{key.max}", (" (chosen)" if key.chosen else "", "dim"))
+        table.add_row(Text(key.key or ""), most, Text(f"{key.running:,}"), Text(f"{key.waiting:,}"))
+    left = len(row.keys) - KEYS_SHOWN
+    return Group(table, Text(f"and {left:,} more keys: --json", "dim")) if left > 0 else table
+
+
+def _standing_of(rows: Sequence[StandingRow]) -> RenderableType:
+    table = table_of("run", "workflow", "since", "status")
+    for row in rows:
+        status = Text("admitted", "cyan") if row.admitted else Text("waits", "yellow")
+        table.add_row(Text(row.run), Text(row.workflow), Text(clock(row.since)), status)
+    return table
+
+
+def _ask(place: Place, question: Callable[[Client], Awaitable[Any]]) -> Any:
+    async def ask() -> Any:
+        async with place.look() as client:
+            return await question(client)
+
+    return loop.run(ask())
+
+
+def _told(row: LimitRow, *, as_json: bool) -> int:
+    if as_json:
+        print_json(msgspec.to_builtins(row))
+    else:
+        stdout().print(Group(limits_of([row]), Text(), _keys_of(row)))
+    return 0

@@ -1,0 +1,274 @@
+"""The gates of limits as they are stored: entering, looking, waking and leaving, over one session.
+
+A look goes by what an earlier one of this process has seen: each of the first entries is asked for by its own subject,
+and only what stands behind them is searched. So it costs as many small reads as runs may be admitted, however many
+wait. Looks at a gate that are asked for while one is under way share the next one: never that one, for what they have
+stored may come behind what it has read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
+from jetflow.engine.effects import EndRuns, Enter, LookAtGate, ReadOver, ReadPlaces, RemoveEntry, StoreGone
+from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
+from jetflow.engine.tasks import Failure, Task
+from jetflow.errors import UnknownRun
+from jetflow.runs.cancelling import cancel_run
+from jetflow.runs.leaving import wake_parked
+from jetflow.runs.marks import ALONE, REST, rest_but
+from jetflow.wire.headers import Header
+from jetflow.wire.limits import Entry, LimitNames, Needed, Stands, decode_needed, decode_settings
+from jetflow.wire.records import encode, header_block
+
+GATES_KEPT: Final = 10_000
+"""Gates of which is remembered who stands there."""
+
+FOR_ALL: Final = 100_000
+"""Entries of a gate that are read where all of them count."""
+
+Drive: TypeAlias = Callable[[Generator[Any, Any, Any]], Awaitable[Any]]
+
+_log = logging.getLogger("jetflow.worker")
+
+
+class _Gate:
+    """What this process knows of one gate: who stands there, as a look has seen it, and whom it has woken."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[int, str]] = []
+        self.woken: set[str] = set()
+        self.running: asyncio.Task[tuple[list[str], LimitSettings | None]] | None = None
+        self.next: asyncio.Task[tuple[list[str], LimitSettings | None]] | None = None
+
+
+class Gates:
+    """Performs what the rules ask of gates. ``entering`` are the runs that this process is admitting."""
+
+    def __init__(self, session: Session, drive: Drive) -> None:
+        self._session = session
+        self._names = LimitNames(session.names)
+        self._drive = drive
+        self._gates: OrderedDict[Place, _Gate] = OrderedDict()
+        self._entering: set[str] = set()
+        session.connection.on_reconnect(self._gates.clear)  # a server that was away may have lost some
+
+    def performed(self) -> dict[type[Any], Callable[[Any], Any]]:
+        """Return what performs each kind of effect."""
+        return {
+            Enter: self.enter,
+            LookAtGate: self.look,
+            EndRuns: self.end_runs,
+            ReadOver: self.is_over,
+            ReadPlaces: self.places,
+            StoreGone: self.store_gone,
+            RemoveEntry: self.remove_entry,
+        }
+
+    @contextmanager
+    def entering(self, run: str) -> Generator[None]:
+        """Spare others the waking of a run that is being admitted here: it looks for itself."""
+        self._entering.add(run)
+        try:
+            yield
+        finally:
+            self._entering.discard(run)
+
+    # --- entering
+
+    async def enter(self, effect: Enter) -> bool:
+        """See `Enter`."""
+        session, names, task = self._session, self._names, effect.task
+        subject, gone = names.entry(effect.place, task), names.gone(task.root, task.run)
+        headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: gone})
+        body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown))
+        gate = self._gates.get(Place(effect.place.limit, effect.place.key))
+        if gate is not None and any(subject == known for _, known in gate.known):
+            return True  # or it has left meanwhile: then the look that follows does not find it
+        while True:
+            if (await session.publisher.store(subject, body, headers)).stored:
+                return True
+            if await session.store.leader_last(names.gates_stream, gone) is not None:
+                return False
+            if await session.store.leader_last(names.gates_stream, subject) is not None:
+                return True
+
+    async def is_over(self, effect: ReadOver) -> bool:
+        """See `ReadOver`."""
+        names, store, task = self._session.names, self._session.store, effect.task
+        ended, own, parents, roots = await asyncio.gather(
+            store.leader_last(names.records_stream, names.run_of_any_step(task)),
+            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.run)),
+            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.parent)),
+            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.root)),
+        )
+        if ended is not None or own is not None:
+            return True
+        return _covers(parents, task.parent_step) or _covers(roots, None)
+
+    # --- looking
+
+    async def look(self, effect: LookAtGate) -> Standing:
+        """See `LookAtGate`."""
+        order, settings = await self._looked(effect.place)
+        if settings is None:
+            return Standing(admitted=False)
+        return standing(effect.run, order, settings.max_of(effect.place.key), settings.when_full)
+
+    async def look_at_all(self, limit: str) -> None:
+        """Look at all gates of a limit at which anybody stands."""
+        places = set[Place]()
+        async for page in self._session.store.leader_subjects(self._names.gates_stream, self._names.entries(limit)):
+            places.update(stands.place for one in page if (stands := self._names.parse_entry(one)) is not None)
+        for place in sorted(places):
+            await self._looked(place)
+
+    async def first(self, place: Place, most: int) -> list[Stands]:
+        """Return the runs that may begin, at most so many, as the leader has them: nothing is remembered or woken."""
+        settings, found, after = await self.settings(place.limit), list[Stands](), 0
+        wanted = min(most, 0 if settings is None else settings.max_of(place.key))
+        while len(found) < wanted:
+            stored = await self._session.store.leader_next(
+                self._names.gates_stream, self._names.entries(place.limit, place.key), after
+            )
+            stands = None if stored is None else self._names.parse_entry(stored.subject)
+            if stored is None or stands is None:
+                break
+            found.append(stands)
+            after = stored.sequence
+        return found
+
+    async def _looked(self, place: Place) -> tuple[list[str], LimitSettings | None]:
+        gate = self._gate(place)
+        if gate.next is None:
+            gate.next = asyncio.get_running_loop().create_task(self._look_behind(place, gate, gate.running))
+        return await asyncio.shield(gate.next)
+
+    def _gate(self, place: Place) -> _Gate:
+        key = Place(place.limit, place.key)
+        gate = self._gates.setdefault(key, _Gate())
+        self._gates.move_to_end(key)
+        if len(self._gates) > GATES_KEPT:
+            oldest, kept = self._gates.popitem(last=False)
+            if kept.next is not None or kept.running is not None:  # somebody looks at it just now
+                self._gates[oldest] = kept
+        return gate
+
+    async def _look_behind(
+        self, place: Place, gate: _Gate, before: asyncio.Task[Any] | None
+    ) -> tuple[list[str], LimitSettings | None]:
+        if before is not None:
+            await asyncio.wait([before])
+        gate.running, gate.next = gate.next, None
+        try:
+            return await self._look(place, gate)
+        finally:
+            if gate.running is asyncio.current_task():
+                gate.running = None
+
+    async def _look(self, place: Place, gate: _Gate) -> tuple[list[str], LimitSettings | None]:
+        settings, known = await asyncio.gather(self.settings(place.limit), self._still_there(gate.known))
+        if settings is None:
+            _log.error("nobody has declared limit %r: runs wait at it until a worker does", place.limit)
+            return [], None
+        most = settings.max_of(place.key)
+        wanted = most if settings.when_full == "queue" else FOR_ALL
+        after = gate.known[-1][0] if gate.known else 0
+        while len(known) < wanted:
+            found = await self._session.store.leader_next(
+                self._names.gates_stream, self._names.entries(place.limit, place.key), after
+            )
+            if found is None:
+                break
+            known.append((found.sequence, found.subject))
+            after = found.sequence
+        gate.known = known
+        await self._wake([subject for _, subject in known[:most]], place, gate)
+        return [subject.rpartition(".")[2] for _, subject in known], settings
+
+    async def _still_there(self, known: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        stream, store = self._names.gates_stream, self._session.store
+        stored = await asyncio.gather(*(store.leader_last(stream, subject) for _, subject in known))
+        return [one for one, there in zip(known, stored, strict=True) if there is not None]
+
+    async def settings(self, limit: str) -> LimitSettings | None:
+        """Return what is stored of a limit."""
+        stored = await self._session.store.leader_last(self._names.limits_stream, self._names.settings(limit))
+        return None if stored is None else decode_settings(stored.body)
+
+    async def _wake(self, admitted: list[str], place: Place, gate: _Gate) -> None:
+        """Wake the runs that may begin and are parked, unless this process has done so, or is admitting them."""
+        gate.woken.intersection_update(admitted)
+        for subject in admitted:
+            stands = self._names.parse_entry(subject)
+            if stands is None or subject in gate.woken or stands.run in self._entering:
+                continue
+            await self.wake(stands.root, stands.run, place)
+            gate.woken.add(subject)
+
+    async def wake(self, root: str, run: str, place: Place) -> bool:
+        """Publish the next turn of a run that is parked at a gate. Returns False where it is not."""
+        gate = Place(place.limit, place.key).written
+        return await wake_parked(self._session, self._drive, root, run, gate)
+
+    # --- making room
+
+    async def end_runs(self, effect: EndRuns) -> None:
+        """See `EndRuns`."""
+        reason = Failure(
+            "LimitReached", f"limit {effect.place.limit!r} has its places for other runs of this key: a newer one came"
+        )
+        for run in effect.runs:
+            try:
+                await cancel_run(self._session, self._drive, run, reason=reason)
+            except UnknownRun:
+                continue
+
+    # --- leaving
+
+    async def places(self, effect: ReadPlaces) -> tuple[Place, ...]:
+        """See `ReadPlaces`."""
+        if effect.task.places is not None:
+            return places_of(effect.task.places)
+        needed = await self.needed(effect.task)
+        return () if needed is None else tuple(Place(*one) for one in needed.places)
+
+    async def needed(self, task: Task) -> Needed | None:
+        """Return what is recorded of the places that a run needs."""
+        subject = self._names.needed(task)
+        stored = await self._session.store.leader_last(self._session.names.records_stream, subject)
+        return None if stored is None else decode_needed(stored.body)
+
+    async def record(self, task: Task, needed: Needed) -> Needed:
+        """Record which places a run needs, write-once; return what is recorded."""
+        while not (await self._session.publisher.store(self._names.needed(task), encode(needed))).stored:
+            there = await self.needed(task)
+            if there is not None:
+                return there
+        return needed
+
+    async def store_gone(self, effect: StoreGone) -> None:
+        """See `StoreGone`."""
+        subject = self._names.gone(effect.task.root, effect.task.run)
+        while not (await self._session.publisher.store(subject, b"")).stored:
+            if await self._session.store.leader_last(self._names.gates_stream, subject) is not None:
+                return
+
+    async def remove_entry(self, effect: RemoveEntry) -> None:
+        """See `RemoveEntry`."""
+        subject = self._names.entry(effect.place, effect.task)
+        await self._session.connection.api(f"STREAM.PURGE.{self._names.gates_stream}", {"filter": subject})
+
+
+def _covers(mark: Stored | None, step: str | None) -> bool:
+    """Tell whether the mark of a parent or a root says that what the ``step`` has spawned is cancelled."""
+    if mark is None or mark.body == ALONE:
+        return False
+    return not mark.body.startswith(REST) or (step is not None and mark.body != rest_but(step))

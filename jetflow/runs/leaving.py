@@ -1,0 +1,86 @@
+"""Having those leave the gates of limits who cannot do it themselves: the descendants of a run that is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+from jetflow.broker.session import Session
+from jetflow.engine.effects import Procedure
+from jetflow.engine.gates import leave
+from jetflow.engine.graph import ADMIT
+from jetflow.engine.tasks import NONE, StepAddress, Task
+from jetflow.engine.transitions import wake, wake_early
+from jetflow.errors import MalformedRecord
+from jetflow.runs import points
+from jetflow.runs.tasks import task_of
+from jetflow.wire.limits import LimitNames
+from jetflow.wire.records import decode_join
+
+AT_ONCE: Final = 64
+"""Runs that leave at once."""
+
+Drive: TypeAlias = Callable[[Procedure], Awaitable[Any]]
+
+
+async def leave_below(session: Session, drive: Drive, root: str, parents: Iterable[str] | None = None) -> None:
+    """Have the descendants of a root run, or the children of some runs, leave all gates: they are cancelled."""
+    names = LimitNames(session.names)
+    if not await session.optional.is_there(names.gates_stream):
+        return
+    filters = [names.entries_below(root)] if parents is None else [names.entries_below(root, one) for one in parents]
+    standing_there = dict[str, list[str]]()
+    families = dict[str, str]()
+    for one in filters:
+        async for page in session.store.leader_subjects(names.gates_stream, one):
+            for subject in page:
+                if (stands := names.parse_entry(subject)) is not None:
+                    standing_there.setdefault(stands.run, []).append(stands.place.written)
+                    families[stands.run] = stands.parent
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def go(run: str, places: list[str]) -> None:
+        async with room:
+            points.before("leave_below")
+            await drive(leave(skeleton(root, families[run], run, " ".join(places))))
+            await wake_parked(session, drive, root, run)  # whoever is given its next turn drops it
+            points.after("leave_below")
+
+    await asyncio.gather(*(go(run, places) for run, places in standing_there.items()))
+
+
+async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate: str | None = None) -> bool:
+    """Publish the next turn of a run that is parked at a gate: at that one, if one is told. False if it is not."""
+    names, store = session.names, session.store
+    stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, ADMIT)))
+    try:
+        record = None if stored is None else decode_join(stored.body)
+    except MalformedRecord:
+        record = None
+    if record is None or record.gate is None or gate not in (None, record.gate):
+        return False  # it is being admitted, and looks for itself; or it waits elsewhere
+    stored = await store.leader_last(names.tasks_stream, record.task)
+    task = None if stored is None else task_of(stored)
+    if task is None:
+        return False
+    await drive(wake(task, record.tried) if record.until is None else wake_early(task, record.tried))
+    return True
+
+
+def skeleton(root: str, parent: str, run: str, places: str) -> Task:
+    """Return as much of a task as it takes to leave."""
+    return Task(
+        workflow="",
+        step=ADMIT,
+        root=root,
+        parent=parent,
+        run=run,
+        turn=0,
+        parent_step=NONE,
+        version="",
+        depth=0,
+        digest="",
+        input=b"",
+        places=places,
+    )

@@ -1,0 +1,635 @@
+"""Every history of runs that stand at the gates of limits: entering, beginning, ending, cancelled waiters, a new `max`.
+
+The rules that workers follow are the engine's own (`jetflow.engine.admission`, `gates`, `transitions`), driven one
+effect at a time; a look is taken apart into its single reads, so that others act between them, and goes by entries that
+an earlier look has remembered. A worker dies between any two effects, and its message is delivered again; or it is
+delivered again while the first one only was slow. Somebody cancels a run, at any moment, and dies in the middle, and
+does it again. Somebody changes how many may run. Checked is what is promised: never more are admitted and not ended
+than may be, every run ends, and no place stays taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from jetflow.engine.admission import admit
+from jetflow.engine.effects import (
+    EndRuns,
+    Ended,
+    Enter,
+    LookAtGate,
+    ReadEnded,
+    ReadOver,
+    ReadPlaces,
+    RemoveEntry,
+    Start,
+    StoreGone,
+    StoreJoin,
+    StoreMark,
+    StoreRun,
+)
+from jetflow.engine.graph import ADMIT, Graph, Node
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.limits import Place, Standing, WhenFull, places_of, standing, written_places
+from jetflow.engine.tasks import NONE, Outcome, Task
+from jetflow.engine.transitions import conclude, redelivered
+from tests.model.explorer import Report, Seen, say, walk
+
+GRAPH: Final = Graph("w", (Node("go"),), gated=True)
+WORKERS: Final = 2
+DONE: Final = Outcome(status="succeeded")
+CANCELLED: Final = Outcome(status="cancelled")
+
+Procedure = Generator[Any, Any, Any]
+
+
+class Message(NamedTuple):
+    """What is delivered: a turn of a run's admission, its step, or the request to look at all gates of a limit."""
+
+    kind: str
+    run: int = 0
+    turn: int = 0
+
+
+class Handling(NamedTuple):
+    """A worker, or who cancels a run, with what its effects have given it so far."""
+
+    message: Message
+    again: bool = False
+    results: tuple[Any, ...] = ()
+    parts: tuple[Any, ...] = ()
+
+
+class World(NamedTuple):
+    """What stands where. Entries are (gate, sequence, run); ``remembered`` is what looks at a gate know, by gate."""
+
+    most: tuple[int, ...]
+    highest: tuple[int, ...]
+    messages: frozenset[Message]
+    acked: frozenset[Message] = frozenset()
+    delivered: frozenset[Message] = frozenset()
+    handlings: tuple[Handling, ...] = ()
+    places: frozenset[tuple[int, str]] = frozenset()
+    entries: tuple[tuple[int, int, int], ...] = ()
+    stored: int = 0
+    gone: frozenset[int] = frozenset()
+    joins: frozenset[tuple[int, int, str]] = frozenset()
+    ended: frozenset[int] = frozenset()
+    remembered: tuple[tuple[int, int, int], ...] = ()
+    cancels: tuple[int, ...] = ()
+    changes: tuple[int, ...] = ()
+    crashes: int = 1
+    zombies: int = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """The gates that each run needs, how many may pass each at once, and what happens meanwhile.
+
+    The ``last`` run goes on until all others have ended.
+    """
+
+    name: str
+    needs: tuple[tuple[int, ...], ...]
+    most: tuple[int, ...] = (1,)
+    when_full: WhenFull = "queue"
+    cancels: tuple[int, ...] = ()
+    changes: tuple[int, ...] = ()
+    crashes: int = 0
+    zombies: int = 0
+    last: int | None = None
+
+
+ONE: Final = ((0,), (0,))
+"""Two runs that need the same place."""
+
+CASES: Final = (
+    Case("two runs and a place", ONE),
+    Case("a waiter is cancelled", ONE, cancels=(1,)),
+    Case("what is full refuses", ONE, when_full="reject"),
+    Case("the newest runs", ONE, when_full="cancel_running"),
+    Case("two runs, and a worker dies", ONE, crashes=1),
+    Case("two runs, and a message comes twice", ONE, zombies=1),
+    Case("a run is cancelled, and a worker or who cancels dies", ((0,),), cancels=(0,), crashes=1),
+    Case("two runs need two limits", ((0, 1), (0, 1)), most=(1, 1)),
+    Case("there are more places, and the first run goes on", ONE, changes=(2,), last=0),
+    Case("there are fewer places", ONE, most=(2,), changes=(1,)),
+    Case("three runs and a place", (*ONE, (0,))),
+)
+
+LARGE: Final = (
+    Case("three runs, and a worker dies", (*ONE, (0,)), crashes=1),
+    Case("a waiter is cancelled, and a worker or who cancels dies", ONE, cancels=(1,), crashes=1),
+    Case("a waiter is cancelled, and a message comes twice", ONE, cancels=(1,), zombies=1),
+    Case("two runs, a death and a message that comes twice", ONE, crashes=1, zombies=1),
+    Case("a run beside two others is cancelled", (*ONE, (0,)), cancels=(1,)),
+    Case("there are more places, and a worker dies", ONE, changes=(2,), crashes=1),
+    Case("two runs need two limits, and a worker dies", ((0, 1), (0, 1)), most=(1, 1), crashes=1),
+    Case("there are fewer places, then more", ONE, most=(2,), changes=(1, 2)),
+    Case("what is full refuses, and a worker dies", ONE, when_full="reject", crashes=1),
+    Case("the newest waits", (*ONE, (0,)), when_full="keep_newest"),
+    Case("the oldest waits", (*ONE, (0,)), when_full="keep_oldest"),
+    Case("the newest runs, and a worker dies", ONE, when_full="cancel_running", crashes=1),
+)
+"""Explored by `python -m tests.model.limits`, in some minutes."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How limits are kept. The right way is `RIGHT`; each other is a planted bug."""
+
+    keeps: Callable[[Procedure], Procedure] = lambda procedure: procedure
+    checks_gone: bool = True
+    acks_first: bool = False
+    ends_last: bool = False
+    verifies: bool = True
+    asks_after_change: bool = True
+    records_first: bool = True
+    one_too_many: bool = False
+    in_order: bool = True
+    wakes_newest: bool = True
+    reads_record: bool = True
+    zombie_repeats: bool = True
+
+
+def _without(*kinds: type[Any]) -> Callable[[Procedure], Procedure]:
+    """Return what leaves out effects of some kinds."""
+
+    def keeps(procedure: Procedure) -> Procedure:
+        result: Any = None
+        while True:
+            try:
+                effect = procedure.send(result)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(effect, kinds):
+                result = None
+            else:
+                result = yield effect
+
+    return keeps
+
+
+def _looks_no_more(procedure: Procedure) -> Procedure:
+    """Leave out the looks of those that leave."""
+    result: Any = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            return stop.value
+        result = None if isinstance(effect, LookAtGate) and not effect.run else (yield effect)
+
+
+def _looks_once(procedure: Procedure) -> Procedure:
+    """Leave out the look behind the join record."""
+    result: Any = None
+    parked = False
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(effect, LookAtGate) and effect.run and parked:
+            result = Standing(admitted=False)
+            continue
+        parked = parked or isinstance(effect, StoreJoin)
+        result = yield effect
+
+
+def _goes_last(procedure: Procedure) -> Procedure:
+    """Store that a run has gone behind the removal of its entries, not before it."""
+    result: Any = None
+    late: StoreGone | None = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(effect, StoreGone):
+            late, result = effect, None
+            continue
+        if late is not None and isinstance(effect, LookAtGate):
+            yield late
+            late = None
+        result = yield effect
+
+
+def _leaves_first(procedure: Procedure) -> Procedure:
+    """Leave before the outcome is stored."""
+    result: Any = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(effect, StoreRun):
+            places = yield ReadPlaces(effect.task)
+            yield StoreGone(effect.task)
+            for place in places:
+                yield RemoveEntry(effect.task, place)
+                yield LookAtGate(place)
+        result = yield effect
+
+
+RIGHT: Final = Rules()
+BUGS: Final = {
+    "who leaves does not look": Rules(keeps=_looks_no_more),
+    "a parked run does not look once more": Rules(keeps=_looks_once),
+    "a run enters that has gone": Rules(checks_gone=False),
+    "that a run has gone is not stored": Rules(keeps=_without(StoreGone)),
+    "that a run has gone is stored behind the removal": Rules(keeps=_goes_last),
+    "an entry is not removed": Rules(keeps=_without(RemoveEntry)),
+    "a run leaves before its outcome is stored": Rules(keeps=_leaves_first),
+    "a message is acknowledged before its run is parked": Rules(acks_first=True),
+    "one run more begins than may": Rules(one_too_many=True),
+    "what is remembered of a gate is not verified": Rules(verifies=False),
+    "nobody looks when there are more places": Rules(asks_after_change=False),
+    "a run enters before its places are recorded": Rules(records_first=False),
+    "who cancels does not read the places": Rules(reads_record=False),
+    "limits are entered in any order": Rules(in_order=False),
+    "a place wakes the first turn only": Rules(wakes_newest=False),
+    "a redelivery does not leave again": Rules(zombie_repeats=False),
+}
+
+
+def explore(rules: Rules = RIGHT, case: Case = CASES[0], *, stop_at_first: bool = False) -> Report:
+    """Explore all that can become of a case."""
+
+    def look(world: World) -> Seen[World]:
+        after = list(_next(world, case, rules))
+        return Seen(after, _wrong(world, case, is_final=not after), not after)
+
+    start = World(
+        most=case.most,
+        highest=case.most,
+        messages=frozenset(Message("admit", run) for run in range(len(case.needs))),
+        cancels=case.cancels,
+        changes=case.changes,
+        crashes=case.crashes,
+        zombies=case.zombies,
+    )
+    return walk(case.name, [start], look, stop_at_first=stop_at_first)
+
+
+def hunt(bug: Rules) -> Report | None:
+    """Return the search that caught a way to keep limits that is wrong."""
+    for case in CASES:
+        report = explore(bug, case, stop_at_first=True)
+        if report.violations:
+            return report
+    return None
+
+
+def _wrong(world: World, case: Case, *, is_final: bool) -> str:
+    begun = {message.run for message in world.messages if message.kind == "step"} - world.ended
+    for gate, most in enumerate(world.highest):
+        active = [run for run in begun if gate in case.needs[run]]
+        if len(active) > most:
+            return f"too many: runs {active} have a place of {most}: {world}"
+    if not is_final:
+        return ""
+    if waiting := set(range(len(case.needs))) - world.ended:
+        return f"stuck: runs {waiting} have not ended: {world}"
+    return f"taken: places stay taken: {world}" if world.entries else ""
+
+
+# --- what happens ------------------------------------------------------------------------------------------------
+
+
+def _next(world: World, case: Case, rules: Rules) -> Iterator[World]:
+    if len(world.handlings) < WORKERS:
+        yield from _delivered(world, case)
+    for handling in dict.fromkeys(world.handlings):
+        rest = _less(world.handlings, handling)
+        if world.crashes:
+            left = world._replace(handlings=rest, crashes=world.crashes - 1)
+            if handling.message.kind == "cancel":  # whoever cancels does it until it is done
+                left = left._replace(cancels=(*left.cancels, handling.message.run))
+            yield left
+        yield _go_on(world._replace(handlings=rest), handling, case, rules)
+    for run in world.cancels:
+        if len(world.handlings) < WORKERS:
+            cancels = tuple(one for one in world.cancels if one != run)
+            yield _with(world._replace(cancels=cancels), Handling(Message("cancel", run)))
+    if world.changes:
+        yield _changed(world, rules)
+
+
+def _delivered(world: World, case: Case) -> Iterator[World]:
+    others = set(range(len(case.needs))) - {case.last}
+    for message in world.messages - world.acked:
+        if message.kind == "step" and message.run == case.last and not world.ended.issuperset(others):
+            continue
+        held = any(one.message == message for one in world.handlings)
+        if held and not world.zombies:
+            continue
+        again = message in world.delivered
+        taken = world._replace(zombies=world.zombies - held, delivered=world.delivered | {message})
+        yield _with(taken, Handling(message, again))
+
+
+def _changed(world: World, rules: Rules) -> World:
+    most = (world.changes[0],)
+    asks = {Message("gates", turn=len(world.changes))} if rules.asks_after_change else set[Message]()
+    return world._replace(
+        most=most,
+        highest=tuple(map(max, most, world.highest)),
+        changes=world.changes[1:],
+        messages=world.messages | asks,
+    )
+
+
+def _with(world: World, handling: Handling) -> World:
+    return world._replace(handlings=tuple(sorted((*world.handlings, handling), key=repr)))
+
+
+def _less(handlings: tuple[Handling, ...], gone: Handling) -> tuple[Handling, ...]:
+    at = handlings.index(gone)
+    return (*handlings[:at], *handlings[at + 1 :])
+
+
+def _go_on(world: World, handling: Handling, case: Case, rules: Rules) -> World:
+    """Let a worker perform its next effect, or the next part of it; what it knows itself costs no step."""
+    while True:
+        effect = _next_effect(rules.keeps(_of(handling, case, rules)), handling.results, handling)
+        if effect is None:
+            return world._replace(acked=world.acked | {handling.message})
+        parts = _parts(effect, case, rules)
+        part = effect if parts is None else _next_effect(parts, handling.parts, handling)
+        if part is not None:
+            world, result = _perform(world, part, rules)
+            if rules.acks_first and isinstance(part, Enter):
+                world = world._replace(acked=world.acked | {handling.message})
+            if parts is None:
+                return _with(world, handling._replace(results=(*handling.results, result)))
+            handling = handling._replace(parts=(*handling.parts, result))
+        parts = _parts(effect, case, rules)
+        assert parts is not None, "an effect of parts"
+        if (ended := _ended(parts, handling)) is not None:
+            handling = handling._replace(results=(*handling.results, ended[0]), parts=())
+        if not (isinstance(part, tuple) and part[0] in _OWN):
+            return _with(world, handling)
+
+
+_OWN: Final = ("remembered", "remember")
+
+
+def _next_effect(procedure: Procedure, results: tuple[Any, ...], handling: Handling) -> Any:
+    """Return what a procedure asks for next, when it was given some results; None if it has ended."""
+    try:
+        effect = procedure.send(None)
+        for result in results:
+            effect = procedure.send(_read(result, handling))
+    except StopIteration:
+        return None
+    return effect
+
+
+def _ended(procedure: Procedure, handling: Handling) -> tuple[Any] | None:
+    """Return what a procedure returns, in a tuple, if it has ended with the parts that were done."""
+    try:
+        procedure.send(None)
+        for result in handling.parts:
+            procedure.send(_read(result, handling))
+    except StopIteration as stop:
+        return (stop.value,)
+    return None
+
+
+# --- what workers do ---------------------------------------------------------------------------------------------
+
+
+def _place(gate: int) -> Place:
+    return Place(f"l{gate}", "k")
+
+
+def _gate(place: Place) -> int:
+    return int(place.limit[1:])
+
+
+def _task(message: Message, case: Case) -> Task:
+    is_step = message.kind == "step"
+    run = str(message.run)
+    return Task(
+        workflow="w",
+        step="go" if is_step else ADMIT,
+        root=run,
+        parent=NONE,
+        run=run,
+        turn=message.turn,
+        parent_step=NONE,
+        version="",
+        depth=0,
+        digest="",
+        input=b"",
+        places=written_places(_places(message.run, case)) if is_step else None,
+    )
+
+
+def _places(run: int, case: Case) -> tuple[Place, ...]:
+    return tuple(map(_place, case.needs[run]))
+
+
+def _of(handling: Handling, case: Case, rules: Rules) -> Procedure:
+    message = handling.message
+    task = _task(message, case)
+    if message.kind == "gates":
+        return _looks_at_all(case)
+    if message.kind == "cancel":
+        return conclude(task, CANCELLED)
+    if message.kind == "step":
+        return _runs(task, handling, rules)
+    return _admits(task, message, handling, case, rules)
+
+
+def _looks_at_all(case: Case) -> Procedure:
+    yield LookAtGate(_place(0))
+
+
+def _runs(task: Task, handling: Handling, rules: Rules) -> Procedure:
+    if handling.again:
+        if not rules.zombie_repeats:
+            ended = yield ReadEnded(task)
+            if ended.run is not None:
+                return
+        elif (yield from redelivered(task, GRAPH)):
+            return
+    yield from conclude(task, DONE, GRAPH)
+
+
+def _admits(task: Task, message: Message, handling: Handling, case: Case, rules: Rules) -> Procedure:
+    if handling.again and (yield from redelivered(task, GRAPH)):
+        return
+    places = _places(message.run, case)
+    if not rules.in_order and message.run:
+        places = places[::-1]
+    if rules.records_first:
+        yield ("record", message.run, written_places(places))
+    elif (yield Enter(task, places[0])):
+        yield ("record", message.run, written_places(places))
+    yield from admit(task, GRAPH, places, f"w.{message.run}.{message.turn}", 0.0)
+
+
+def _parts(effect: Any, case: Case, rules: Rules) -> Procedure | None:
+    """Return what an effect consists of, if others may act in its middle."""
+    if isinstance(effect, LookAtGate):
+        return _look(effect, case, rules)
+    return _end_all(effect, case, rules) if isinstance(effect, EndRuns) else None
+
+
+def _end_all(effect: EndRuns, case: Case, rules: Rules) -> Procedure:
+    for run in effect.runs:
+        if not (yield ("has ended", int(run))):
+            yield from _flat(conclude(_task(Message("cancel", int(run)), case), CANCELLED), case, rules)
+
+
+def _flat(procedure: Procedure, case: Case, rules: Rules) -> Procedure:
+    result: Any = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration:
+            return
+        parts = _parts(effect, case, rules)
+        result = (yield effect) if parts is None else (yield from parts)
+
+
+def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
+    gate = _gate(effect.place)
+    most: int = yield ("max", gate)
+    known: tuple[tuple[int, int], ...] = yield ("remembered", gate)
+    still = list[tuple[int, int]]()
+    for sequence, run in known:
+        if not rules.verifies or (yield ("stands", gate, sequence)):
+            still.append((sequence, run))
+    after = known[-1][0] if known else 0
+    wanted = most + rules.one_too_many if case.when_full == "queue" else len(case.needs)
+    while len(still) < wanted:
+        found: tuple[int, int] | None = yield ("next", gate, after)
+        if found is None:
+            break
+        still.append(found)
+        after = found[0]
+    yield ("remember", gate, tuple(still))
+    admitted = [run for _, run in still[: most + rules.one_too_many]]
+    for run in admitted:
+        turn: int | None = yield ("parked", run, effect.place.written)
+        if turn is not None:
+            turn = turn if rules.wakes_newest else 0
+            yield Start(_task(Message("admit", run, turn), case), ADMIT, turn + 1)
+    order = [str(run) for _, run in still]
+    return standing(effect.run, order, most + rules.one_too_many, case.when_full)
+
+
+# --- what the broker does ----------------------------------------------------------------------------------------
+
+
+def _read(result: Any, handling: Handling) -> Any:
+    """Return a result as the procedure is given it."""
+    if isinstance(result, tuple) and result and result[0] == "ended":
+        _, run, gate = result
+        record = None if gate is None else _record(handling.message, gate)
+        return Ended(run=DONE if run else None, join=record)
+    if isinstance(result, tuple) and result and result[0] == "record":
+        return _record(handling.message, result[1])
+    if isinstance(result, tuple) and result and result[0] == "places":
+        return places_of(result[1])
+    if isinstance(result, tuple) and result and result[0] == "outcome":
+        return DONE
+    return result
+
+
+def _record(message: Message, gate: str) -> JoinRecord:
+    return JoinRecord(kind="parked", turn=message.turn, task="", needed=0, gate=gate)
+
+
+def _perform(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
+    match effect:
+        case StoreRun(task):
+            return world._replace(ended=world.ended | {int(task.run)}), ("outcome",)
+        case StoreMark():
+            return world, None
+        case ReadEnded(task):
+            gate = next((gate for run, turn, gate in world.joins if (run, turn) == (int(task.run), task.turn)), None)
+            return world, ("ended", int(task.run) in world.ended, gate if task.step == ADMIT else None)
+        case ReadOver(task):
+            return world, int(task.run) in world.ended
+        case ReadPlaces(task):
+            if task.places is None and not (rules.reads_record and int(task.run) in dict(world.places)):
+                return world, ("places", "")
+            return world, ("places", task.places or dict(world.places)[int(task.run)])
+        case StoreJoin(task, record):
+            return _joined(world, task, str(record.gate))
+        case Start(task, step, turn):
+            kind = "admit" if step == ADMIT else "step"
+            message = Message(kind, int(task.run), turn)
+            return world._replace(messages=world.messages | {message}), None
+        case _:
+            return _at_gate(world, effect, rules)
+
+
+def _joined(world: World, task: Task, gate: str) -> tuple[World, Any]:
+    run = int(task.run)
+    there = next((one for one in world.joins if one[:2] == (run, task.turn)), None)
+    if there is not None:
+        return world, ("record", there[2])
+    return world._replace(joins=world.joins | {(run, task.turn, gate)}), ("record", gate)
+
+
+def _at_gate(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
+    match effect:
+        case Enter(task, place):
+            return _entered(world, int(task.run), _gate(place), rules)
+        case StoreGone(task):
+            return world._replace(gone=world.gone | {int(task.run)}), None
+        case RemoveEntry(task, place):
+            gate, run = _gate(place), int(task.run)
+            entries = tuple(one for one in world.entries if (one[0], one[2]) != (gate, run))
+            return world._replace(entries=entries), None
+        case ("record", run, places):
+            return world._replace(places=world.places | {(run, places)}), None
+        case _:
+            return _looked(world, effect)
+
+
+def _entered(world: World, run: int, gate: int, rules: Rules) -> tuple[World, Any]:
+    if rules.checks_gone and run in world.gone:
+        return world, False
+    if any((one[0], one[2]) == (gate, run) for one in world.entries):
+        return world, True
+    entry = (gate, world.stored + 1, run)
+    return world._replace(entries=(*world.entries, entry), stored=world.stored + 1), True
+
+
+def _looked(world: World, effect: Any) -> tuple[World, Any]:
+    match effect:
+        case ("max", gate):
+            return world, world.most[gate]
+        case ("remembered", gate):
+            return world, tuple(one[1:] for one in world.remembered if one[0] == gate)
+        case ("remember", gate, known):
+            others = tuple(one for one in world.remembered if one[0] != gate)
+            return world._replace(remembered=tuple(sorted((*others, *((gate, *one) for one in known))))), None
+        case ("stands", gate, sequence):
+            return world, any(one[:2] == (gate, sequence) for one in world.entries)
+        case ("next", gate, after):
+            return world, next((one[1:] for one in world.entries if one[0] == gate and one[1] > after), None)
+        case ("parked", run, gate):
+            turns = [(turn, at) for one, turn, at in world.joins if one == run]
+            newest = max(turns, default=None)
+            return world, newest[0] if newest is not None and newest[1] == gate else None
+        case ("has ended", run):
+            return world, run in world.ended
+        case _:
+            raise AssertionError(f"nobody knows {effect}")
+
+
+if __name__ == "__main__":
+    for one in (*CASES, *LARGE):
+        found = explore(case=one)
+        say(f"{one.name}: {found.states} states, {found.violations} violations, {found.seconds:.0f} s {found.first}")

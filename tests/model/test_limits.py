@@ -1,0 +1,18 @@
+"""Limits hold what is promised, and the model would notice if they did not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model import limits
+
+
+@pytest.mark.parametrize("case", limits.CASES, ids=lambda case: case.name)
+def test_limits_hold(case: limits.Case) -> None:
+    report = limits.explore(case=case)
+    assert report.violations == 0, report.first
+
+
+@pytest.mark.parametrize("name", limits.BUGS)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    assert limits.hunt(limits.BUGS[name]) is not None
