@@ -61,12 +61,19 @@ from jetflow.errors.outcomes import (
     UnknownVersion,
     WaitTimeout,
 )
+from jetflow.errors.rerunning import (
+    AlreadyRerun,
+    InputLost,
+    NothingToRerun,
+    RunNotEnded,
+)
 from jetflow.errors.root import (
     JetflowError,
 )
 
 __all__ = [
     "AccessDenied",
+    "AlreadyRerun",
     "BrokerError",
     "BrokerRefused",
     "BrokerTimeout",
@@ -75,6 +82,7 @@ __all__ = [
     "ClientClosed",
     "DepthExceeded",
     "ForkedProcess",
+    "InputLost",
     "InvalidConnection",
     "InvalidDeclaration",
     "InvalidInput",
@@ -88,6 +96,7 @@ __all__ = [
     "MalformedRecord",
     "MissingExtra",
     "NonRetryable",
+    "NothingToRerun",
     "PayloadTooLarge",
     "PermissionDenied",
     "Poisoned",
@@ -99,6 +108,7 @@ __all__ = [
     "RunBegun",
     "RunCancelled",
     "RunFailed",
+    "RunNotEnded",
     "RunTimeout",
     "ScheduleExists",
     "ServerTooOld",

@@ -12,10 +12,12 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.elders import read_rerun
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.located import Located
+from jetflow.runs.rerunning import next_of
 from jetflow.runs.step_traces import read_steps
 from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import ChildRow, LargeValue, RunTrace, StepTrace
@@ -37,6 +39,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         return _without_tasks(located, ended, outcome)
     turns = [(turn.task, turn.message) for turn in located.turns]
     first, message = turns[0]
+    rerun = read_rerun(first.rerun)
     graph = await _graph(session, first)
     steps = () if graph is None else await read_steps(session, graph, turns, stored)
     return RunTrace(
@@ -62,6 +65,9 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
         unattended=unattended(first.workflow, steps, ()),
+        rerun_of=None if rerun is None else rerun.elder(first.workflow),
+        rerun_only=None if rerun is None else rerun.only,
+        rerun_as=None if outcome is None else await next_of(session, first),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
@@ -21,6 +22,7 @@ from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
 from jetflow.wire.records import MalformedTask
+from jetflow.worker.adopting import adopt_step
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.body import Body
@@ -133,6 +135,8 @@ class Executor:
             self.recorder.defer(work, task.not_before)
         elif task.step == START:
             self.recorder.drive(work, begin, task, work.known_graph)
+        elif task.elder is not None and task.turn == 0 and await self._adopts(work):
+            return
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
@@ -145,6 +149,16 @@ class Executor:
             await self._run(work, work.step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
+
+    async def _adopts(self, work: Assignment) -> bool:
+        """End a step of a rerun as its elder has ended, if that went well."""
+        found = await adopt_step(self._session, work.task, work.known_graph)
+        if found is None:
+            return False
+        self.counts.adopted += 1
+        subject = self._session.names.task_of(work.task)
+        self.recorder.drive(work, adopt, work.task, work.known_graph, subject, found.outcome, found.members)
+        return True
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")
