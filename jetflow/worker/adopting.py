@@ -67,17 +67,18 @@ class Adopting:
         Returns which of the batch were spawned before. Those that were adopted are counted.
         """
         points.before("read_elders")
-        found = await self._ended_well(target, batch) if self._at_spawn else {}
+        others = [await self._with_another_input(elder, target, batch) for elder in self._elders]
+        found = await self._ended_well(target, batch, others) if self._at_spawn else {}
         points.after("read_elders")
         spawned = [at for at, planned in enumerate(batch) if planned.id not in found]
-        items = [self._with_elders(target, batch[at]) for at in spawned]
+        items = [self._with_elders(target, batch[at], others) for at in spawned]
         existing, _ = await asyncio.gather(self._spawn(items), self._adopt(found))
         return [spawned[at] for at in existing]
 
     async def _spawn(self, items: list[Item]) -> list[int]:
         return await self._session.ingest.publish(items) if items else []
 
-    async def _adopt(self, found: dict[bytes, tuple[Elder, Outcome]]) -> None:
+    async def _adopt(self, found: dict[bytes, Outcome]) -> None:
         if not found:
             return
         task, names = self._task, self._session.names
@@ -85,7 +86,7 @@ class Adopting:
             self._session,
             [
                 Item(names.run(task.root, task.run, task.step, child.hex()), b"", encode(outcome))
-                for child, (_, outcome) in found.items()
+                for child, outcome in found.items()
             ],
             "adopt_children",
         )
@@ -96,30 +97,31 @@ class Adopting:
         keyed, by_digest = (child_ids(elder.run, workflow, keyed=is_keyed) for is_keyed in (True, False))
         return [by_digest(one.digest) if one.key is None else keyed(one.key) for one in batch]
 
-    def _with_elders(self, target: Target, planned: Planned) -> Item:
+    def _with_elders(self, target: Target, planned: Planned, others: list[set[bytes]]) -> Item:
         text = ",".join(
             str(Elder(elder.root, self._elder_ids(elder, target.workflow, [planned])[0].hex()))
-            for elder in self._elders
+            for elder, other in zip(self._elders, others, strict=True)
+            if planned.id not in other
         )
         if not text:
             return planned.item
         headers = planned.item.headers[:-2] + f"{Header.ELDER}: {text}\r\n\r\n".encode()
         return msgspec.structs.replace(planned.item, headers=headers)
 
-    async def _ended_well(self, target: Target, batch: Sequence[Planned]) -> dict[bytes, tuple[Elder, Outcome]]:
+    async def _ended_well(
+        self, target: Target, batch: Sequence[Planned], others: list[set[bytes]]
+    ) -> dict[bytes, Outcome]:
         """Return the outcomes of those children that have succeeded in an elder, with all that they hold."""
-        found: dict[bytes, tuple[Elder, Outcome]] = {}
-        for elder in self._elders:
-            left = [planned for planned in batch if planned.id not in found]
+        found: dict[bytes, Outcome] = {}
+        for elder, other in zip(self._elders, others, strict=True):
+            left = [planned for planned in batch if planned.id not in found and planned.id not in other]
             if not left:
-                break
+                continue
             ids = self._elder_ids(elder, target.workflow, left)
             ended = await self._of_elder(elder, ids)
-            wanted = {old: planned for old, planned in zip(ids, left, strict=True) if old in ended}
-            others = await self._with_another_input(elder, target, wanted)
-            for old, planned in wanted.items():
-                if old not in others and (whole := await self._taken(elder, ended[old])) is not None:
-                    found[planned.id] = elder, whole
+            for old, planned in zip(ids, left, strict=True):
+                if old in ended and (whole := await self._taken(elder, ended[old])) is not None:
+                    found[planned.id] = whole
         return found
 
     async def _of_elder(self, elder: Elder, ids: Iterable[bytes]) -> dict[bytes, Outcome]:
@@ -133,19 +135,26 @@ class Adopting:
                     found[old] = adopted(outcome, stored.subject)
         return found
 
-    async def _with_another_input(self, elder: Elder, target: Target, wanted: dict[bytes, Planned]) -> set[bytes]:
-        """Return those whose key stood for another input then. Where no task tells any more, the key alone counts."""
-        keyed = {old.hex(): planned for old, planned in wanted.items() if planned.key is not None}
+    async def _with_another_input(self, elder: Elder, target: Target, batch: Sequence[Planned]) -> set[bytes]:
+        """Return those whose key stood for another input then: it is no elder of theirs.
+
+        Where no task tells any more, for its tree was cancelled, the key alone counts.
+        """
+        keyed = [planned for planned in batch if planned.key is not None]
         if not keyed:
             return set()
         names, store = self._session.names, self._session.store
         before, after = names.child_tasks(target.workflow, target.first, elder.root, elder.run)
+        of_elder = {
+            old.hex(): planned
+            for old, planned in zip(self._elder_ids(elder, target.workflow, keyed), keyed, strict=True)
+        }
         others: set[bytes] = set()
-        async for page in store.many(names.tasks_stream, [f"{before}{old}{after}" for old in keyed]):
+        async for page in store.many(names.tasks_stream, [f"{before}{old}{after}" for old in of_elder]):
             for stored in page:
-                old = stored.subject[len(before) : -len(after)]
-                if stored.headers.get(Header.DIGEST, "") != keyed[old].digest:
-                    others.add(bytes.fromhex(old))
+                planned = of_elder[stored.subject[len(before) : -len(after)]]
+                if stored.headers.get(Header.DIGEST, "") != planned.digest:
+                    others.add(planned.id)
         return others
 
     async def _taken(self, elder: Elder, outcome: Outcome) -> Outcome | None:
