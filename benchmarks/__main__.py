@@ -25,6 +25,7 @@ from benchmarks.workloads import (
     latency,
     processes,
     recovery,
+    rerun,
     resume,
     retries,
     sdk,
@@ -39,6 +40,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     module.WORKLOAD.name: module.WORKLOAD
     for module in (
         fanout,
+        rerun,
         gather,
         boundary,
         latency,

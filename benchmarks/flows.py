@@ -16,6 +16,9 @@ import msgspec
 
 from jetflow import Context, Event, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
+BROKEN: Final = 37
+"""Children that fail in a run which is run again."""
+
 IDLE_STEPS = 20
 """Steps of the worker that is left idle."""
 
@@ -333,8 +336,50 @@ async def slowly(count: int, ctx: Context) -> int:
     )
 
 
+class Breaking(msgspec.Struct):
+    """The input of a fan-out of which each ``every``-th child fails, 37 at most, while the file ``broken`` is there."""
+
+    count: int
+    every: int
+    broken: str
+    bodies: str
+
+
+class Fragile(msgspec.Struct):
+    """The input of a child of it."""
+
+    index: int
+    broken: str
+    bodies: str
+
+
+@workflow("bench-fragile-leaf")
+async def fragile(item: Fragile) -> int:
+    """Note that its body runs, and fail if there is a file that says so."""
+    with Path(item.bodies).open("ab", buffering=0) as file:
+        file.write(b".")
+    if item.broken and Path(item.broken).exists():
+        raise NonRetryable("broken")
+    return item.index
+
+
+@workflow("bench-breaking")
+async def breaking(asked: Breaking, ctx: Context) -> int:
+    """Spawn, join and sum children of which some fail."""
+    children = (
+        Fragile(
+            index,
+            asked.broken if index % asked.every == 0 and index // asked.every < BROKEN else "",
+            asked.bodies,
+        )
+        for index in range(asked.count)
+    )
+    return sum(await ctx.join(await ctx.spawn_workflows(fragile, children)))
+
+
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
+    "rerun": [breaking, fragile],
     "gather": [fanout, gather, leaf],
     "boundary": [boundary, leaf],
     "latency": [one_step],

@@ -14,6 +14,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.errors import UnknownRun
 from jetflow.limiting import Limits
+from jetflow.rerunning import Rerunning
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.delays import forget
 from jetflow.runs.deleting import delete_tree
@@ -23,7 +24,7 @@ from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.scheduling import Schedules
 from jetflow.settings import value_of
-from jetflow.triggering import Run, Triggering
+from jetflow.triggering import Run
 from jetflow.wire.codec import ANY
 from jetflow.workflow import Workflow
 
@@ -34,7 +35,7 @@ O_co = TypeVar("O_co", covariant=True)
 _ENTERED: Final = "write `async with jetflow.connect(...) as client:`"
 
 
-class Client(Triggering, Publishing):
+class Client(Rerunning, Publishing):
     """Triggers runs, follows them, and answers what is asked about them (`Queries`). Made by `connect`.
 
     All methods raise `ClientClosed` after the end of its block, and `WrongEventLoop` where another event loop runs.

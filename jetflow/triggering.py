@@ -72,6 +72,10 @@ class Run(Hearing, Generic[O_co]):
         """Return the same run, followed through another client."""
         return Run(client.session, self.id, self._codec, self._task, created=self.created)
 
+    def like(self, task: Task, *, created: bool) -> Run[O_co]:
+        """Return another run whose output is of the same type."""
+        return Run(self._session, task.run, self._codec, task, created=created)
+
     async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
         """Send a signal to the run, for a step that waits for it: see `Client.signal`."""
         return await Publishing(self._session).signal(self.id, name, payload, id=id)

@@ -34,7 +34,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     its parent may spawn. ``value`` is the reference of an input that is too large for the message itself. ``tried`` is
     how many attempts were made in the turns before. A run with ``not_before`` (seconds since the epoch) is to begin at
     that time: its first turn parks until then. ``places`` are those of limits that the run has, ``held`` those that the
-    runs above it have, as `jetflow.engine.limits.written_places` writes them.
+    runs above it have, as `jetflow.engine.limits.written_places` writes them. Of a rerun, ``elder`` and ``rerun`` are as
+    they stand in the headers (see `jetflow.engine.adopting`).
     """
 
     workflow: str
@@ -59,6 +60,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     not_before: float | None = None
     places: str | None = None
     held: str | None = None
+    elder: str | None = None
+    rerun: str | None = None
 
     @property
     def join(self) -> StepAddress:
@@ -85,7 +88,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch.
 
     ``value`` is the reference of an output that is too large for the record itself. ``errors`` holds every error of a
-    run in which several steps failed, and ``error`` the first of them.
+    run in which several steps failed, and ``error`` the first of them. ``adopted`` is the subject of the outcome that
+    a rerun has taken over.
     """
 
     status: Status
@@ -100,6 +104,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     worker: str = ""
     value: str | None = None
     errors: tuple[Failure, ...] = ()
+    adopted: str = ""
 
     @property
     def failures(self) -> tuple[Failure, ...]:

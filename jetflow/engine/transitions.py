@@ -120,6 +120,7 @@ def settle(
         started=record.started,
         ended=record.ended,
         worker=record.worker,
+        adopted=record.adopted,
     )
     if not view.met:
         error = children_failed(join.step, record.total, view.failed)

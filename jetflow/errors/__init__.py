@@ -64,12 +64,19 @@ from jetflow.errors.outcomes import (
     UnknownVersion,
     WaitTimeout,
 )
+from jetflow.errors.rerunning import (
+    AlreadyRerun,
+    InputLost,
+    NothingToRerun,
+    RunNotEnded,
+)
 from jetflow.errors.root import (
     JetflowError,
 )
 
 __all__ = [
     "AccessDenied",
+    "AlreadyRerun",
     "BrokerError",
     "BrokerRefused",
     "BrokerTimeout",
@@ -78,6 +85,7 @@ __all__ = [
     "ClientClosed",
     "DepthExceeded",
     "ForkedProcess",
+    "InputLost",
     "InvalidConnection",
     "InvalidDeclaration",
     "InvalidInput",
@@ -92,6 +100,7 @@ __all__ = [
     "MalformedRecord",
     "MissingExtra",
     "NonRetryable",
+    "NothingToRerun",
     "PayloadTooLarge",
     "PermissionDenied",
     "PlaceHeld",
@@ -104,6 +113,7 @@ __all__ = [
     "RunBegun",
     "RunCancelled",
     "RunFailed",
+    "RunNotEnded",
     "RunTimeout",
     "ScheduleExists",
     "ServerTooOld",

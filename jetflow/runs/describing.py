@@ -12,12 +12,14 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.elders import read_rerun
 from jetflow.engine.gates import may_hold_places
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.delays import DelayedRun
 from jetflow.runs.located import Located
+from jetflow.runs.rerunning import next_of
 from jetflow.runs.standing import read_places
 from jetflow.runs.step_traces import read_steps
 from jetflow.runs.tasks import triggered_at
@@ -41,6 +43,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         return _without_tasks(located, ended, outcome)
     turns = [(turn.task, turn.message) for turn in located.turns]
     first, message = turns[0]
+    rerun = read_rerun(first.rerun)
     graph = await _graph(session, first)
     steps = () if graph is None else await read_steps(session, graph, turns, stored)
     return RunTrace(
@@ -67,6 +70,9 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         on_failure=None if graph is None else graph.on_failure,
         places=await read_places(session, first) if may_hold_places(first) and outcome is None else (),
         unattended=unattended(first.workflow, steps, ()),
+        rerun_of=None if rerun is None else rerun.elder(first.workflow),
+        rerun_only=None if rerun is None else rerun.only,
+        rerun_as=None if outcome is None else await next_of(session, first),
     )
 
 

@@ -48,6 +48,10 @@ POINTS: Final = (
     "read_once",
     "store_once",
     "cancel_open",
+    "read_elder",
+    "read_elders",
+    "adopt_children",
+    "adopt_step",
     "store_chunk",
     "say_last",
     # effects of procedures
@@ -88,6 +92,8 @@ POINTS: Final = (
     # the guard of a worker that has died
     "guard_record",
     "guard_nak",
+    # a run that is run again
+    "start_rerun",
     # a message from outside
     "inbox",
     "inbox_ack",

@@ -23,7 +23,7 @@ from jetflow.runs.trace import LOST, AttemptTrace, JoinTrace, LargeValue, State,
 from jetflow.runs.values import size_of
 from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
-from jetflow.wire.subjects import BEGUN, last_token
+from jetflow.wire.subjects import BEGUN, last_token, run_of_outcome
 
 Turn: TypeAlias = tuple[Task, Stored]
 """A task, and the message that it stands in."""
@@ -109,6 +109,7 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
     begun = records.begun.get(node.name, [])
     attempts = _attempts(status, outcome, record, turns, failed, begun)
     last = outcome or record
+    adopted = "" if outcome is None else outcome.adopted
     waits = status == "queued" and time() - turns[-1][1].time > WAITED
     return StepTrace(
         name=node.name,
@@ -126,10 +127,11 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         unattended=waits and await is_missed(session, turns[-1][0].workflow, turns[-1][0].version),
         again=again if status == "retrying" else None,
         sleeps_until=record.until if status == "waiting" and record is not None and not record.counted else None,
-        failures=_failures(failed, begun, attempts - (status != "retrying"), outcome),
+        failures=() if adopted else _failures(failed, begun, attempts - (status != "retrying"), outcome),
         join=None
         if record is None or (status == "retrying" and not record.counted)
         else _joined(record, records.joined_at.get(key)),
+        adopted=run_of_outcome(adopted) if adopted else None,
     )
 
 

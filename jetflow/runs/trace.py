@@ -97,7 +97,8 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     was begun, parked turns included; ``failures`` are the attempts that failed, or were lost with their workers, and
     were tried again. An output that is too large for its record is told by its ``large_output``, and not read. An
     ``unattended`` one has been queued for five seconds and more, and no worker runs it. ``declared`` is what the newest
-    declaration says of the step: how many attempts it has, its timeout, where its code is.
+    declaration says of the step: how many attempts it has, its timeout, where its code is. ``adopted`` is the run of
+    which a rerun has taken over the end of the step.
     """
 
     name: str
@@ -118,6 +119,7 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[AttemptTrace, ...] = ()
     join: JoinTrace | None = None
     declared: DeclaredStep | None = None
+    adopted: str | None = None
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +186,8 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     ``places`` are those of limits that it needs, while it goes on.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
     A ``scheduled`` one has not begun: nothing is known of it but what it was asked for with, and when it ``begins``.
+    ``rerun_of`` is the run that it was made of, of ``rerun_only`` what (``failed``, ``all``, ``from-`` a step), and
+    ``rerun_as`` the run that was made of it.
     """
 
     id: str
@@ -215,3 +219,6 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[PlaceTrace, ...] = ()
     unattended: tuple[str, ...] = ()
     begins: float | None = None
+    rerun_of: str | None = None
+    rerun_as: str | None = None
+    rerun_only: str | None = None

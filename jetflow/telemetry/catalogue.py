@@ -76,7 +76,7 @@ CATALOGUE: Final = (
         unit="{task}",
         labels=("event",),
         help="What became of tasks: executed, succeeded, failed, retried, parked, redelivered, handed_back, rejected, "
-        "swept.",
+        "swept, adopted.",
         live=True,
     ),
     Metric(name=SLOTS, kind="gauge", unit="{slot}", labels=(), help="Slots of the workers.", live=True),

@@ -19,6 +19,8 @@ class Header:
     RUN: Final = "Jf-Run"
     DEADLINE: Final = "Jf-Deadline"
     EAGER: Final = "Jf-Eager"
+    ELDER: Final = "Jf-Elder"
+    RERUN: Final = "Jf-Rerun"
     SHARED: Final = "Jf-Shared"
     VALUE: Final = "Jf-Value"
     ATTEMPT: Final = "Jf-Attempt"

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from jetflow.engine.elders import read_elders, read_rerun
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
@@ -209,6 +210,10 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.PLACES] = task.places
     if task.held is not None:
         headers[Header.HELD] = task.held
+    if task.elder is not None:
+        headers[Header.ELDER] = task.elder
+    if task.rerun is not None:
+        headers[Header.RERUN] = task.rerun
     if task.tried:
         headers[Header.ATTEMPT] = str(task.tried)
     return headers
@@ -237,6 +242,9 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     if tried is not None and not _NUMBER.fullmatch(tried):
         raise MalformedTask(f"header {Header.ATTEMPT} is {tried!r}, not a number")
     metadata = headers.get(Header.METADATA)
+    elder, rerun = headers.get(Header.ELDER), headers.get(Header.RERUN)
+    if elder is not None or rerun is not None:
+        _check_rerun(elder, rerun)
     return Task(
         workflow=workflow,
         step=step,
@@ -260,7 +268,22 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         places=headers.get(Header.PLACES),
         held=headers.get(Header.HELD),
         tried=0 if tried is None else int(tried),
+        elder=elder,
+        rerun=rerun,
     )
+
+
+def _check_rerun(elder: str | None, rerun: str | None) -> None:
+    """Refuse headers of a rerun that tell none.
+
+    Raises:
+        MalformedTask: they are such.
+    """
+    try:
+        read_elders(elder)
+        read_rerun(rerun)
+    except ValueError as error:
+        raise MalformedTask(f"header {Header.ELDER} or {Header.RERUN}: {error}") from None
 
 
 def read_time(headers: Mapping[str, str], name: str) -> float | None:

@@ -132,6 +132,10 @@ class Subjects(TimerSubjects):
         """How the run of a task ended, whichever step of its parent has spawned it."""
         return f"{self._run}.{task.root}.{task.parent}.*.{task.run}"
 
+    def run_of_tree(self, root: str, run: str) -> str:
+        """How one run of a tree ended."""
+        return f"{self._run}.{root}.*.*.{run}"
+
     def run_by_id(self, run: str) -> str:
         """How one run ended whose parent is not known."""
         return f"{self._run}.*.*.*.{run}"
@@ -344,6 +348,13 @@ def last_id(subject: str) -> bytes | None:
     """Return the run id in which a subject ends, packed; None if it ends in something else."""
     token = last_token(subject)
     return bytes.fromhex(token) if is_run_id(token) else None
+
+
+def run_of_outcome(subject: str) -> str | None:
+    """Return the run in the subject of an outcome, of it or of a step of it; None if it is the subject of neither."""
+    tokens = subject.split(".")
+    run = tokens[-1] if tokens[2:3] == ["run"] else tokens[-2] if len(tokens) > 1 else ""
+    return run if is_run_id(run) else None
 
 
 def run_of_task(subject: str) -> bytes | None:

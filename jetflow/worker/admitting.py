@@ -50,9 +50,7 @@ class Admitting:
         for place in places:
             if (place.limit, place.key) in held:
                 raise PlaceHeld(task.workflow, place.limit, place.shown)
-        needed = Needed(
-            places=tuple((place.limit, place.key, place.shown) for place in places), since=work.queued_at
-        )
+        needed = Needed(places=tuple((place.limit, place.key, place.shown) for place in places), since=work.queued_at)
         points.before("record_places")
         recorded = await self._gates.record(task, needed)
         points.after("record_places")

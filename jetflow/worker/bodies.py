@@ -24,6 +24,7 @@ from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.values import LARGEST
 from jetflow.wire.codec import Codec
+from jetflow.worker.adopting import Adopting
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
 from jetflow.worker.counts import Counts
@@ -100,6 +101,7 @@ class Bodies:
             errors=await self._inputs.errors(task) if work.is_sequel else (),
             voice=partial(self.voices.of, work),
             awaiting=self._performer.awaiting,
+            adopting=None if task.elder is None else Adopting(self._session, task, graph, self._performer.run),
         )
 
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:

@@ -17,3 +17,4 @@ class Counts(msgspec.Struct):
     handed_back: int = 0
     rejected: int = 0
     swept: int = 0
+    adopted: int = 0

@@ -42,6 +42,7 @@ from jetflow.runs.values import is_large, threshold, with_readable_output
 from jetflow.wire.codec import ANY
 from jetflow.wire.records import decode_outcome
 from jetflow.wire.subjects import last_id, last_token
+from jetflow.worker.adopting import Adopting
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
 from jetflow.worker.expectations import Expectations
@@ -61,7 +62,8 @@ CancelOpen: TypeAlias = Callable[[StepAddress, set[bytes]], Awaitable[None]]
 class Execution(Body):
     """One attempt of one turn of one step; the host of its context.
 
-    ``clean`` says that nothing of this step can have been stored before: the first delivery of the first turn.
+    ``clean`` says that nothing of this step can have been stored before: the first delivery of the first turn, but in
+    a rerun (``adopting``).
     ``telling`` is given if no other step can wait for this one's children.
     """
 
@@ -80,6 +82,7 @@ class Execution(Body):
         errors: Sequence[Failure],
         voice: Callable[[], Voice],
         awaiting: Awaiting,
+        adopting: Adopting | None,
     ) -> None:
         task, step = work.task, work.known_step
         super().__init__(task, work.delivery.running, is_interruptible=not step.in_thread)
@@ -96,15 +99,18 @@ class Execution(Body):
         self._loop = asyncio.get_running_loop()
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt: int = work.attempt
-        self.clean: bool = task.turn == 0 and not work.delivery.again
+        self._adopting = adopting
+        is_first = task.turn == 0 and not work.delivery.again
+        self.clean: bool = is_first and adopting is None  # what was adopted has no task by which it could be found
         self.spawner: Spawner = Spawner(
             session,
             task,
             limits=limits,
-            counted=self.clean,
+            counted=is_first,
             policy=step.join,
             shared=task.step not in work.known_graph.in_line,
             cancelled=lambda: self.cancelled,
+            adopting=adopting,
         )
         self._sleeps = SleepNames()
         self._sequel = work.known_graph.on_failure
@@ -288,6 +294,9 @@ class Execution(Body):
             names.records_stream, names.once(self._task.join, once_token(name))
         )
         points.after("read_once")
+        if stored is None and self._adopting is not None:
+            kept = await self._adopting.once(once_token(name), name)
+            return None if kept is None else await self.record(name, kept)
         return None if stored is None else stored.body
 
     async def record(self, name: str, body: bytes) -> bytes | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
 from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.tasks import Task
@@ -23,6 +24,7 @@ from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
 from jetflow.wire.records import MalformedTask
 from jetflow.worker.admitting import Admitting
+from jetflow.worker.adopting import adopt_step
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.body import Body
@@ -138,6 +140,8 @@ class Executor:
             await self._admit(work)
         elif task.step == START:
             self.recorder.drive(work, begin, task, graph)
+        elif task.elder is not None and task.turn == 0 and await self._adopts(work):
+            return
         elif step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
@@ -176,6 +180,16 @@ class Executor:
             self.recorder.end_run(work, late, "timed_out")
         else:
             self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
+
+    async def _adopts(self, work: Assignment) -> bool:
+        """End a step of a rerun as its elder has ended, if that went well."""
+        found = await adopt_step(self._session, work.task, work.known_graph)
+        if found is None:
+            return False
+        self.counts.adopted += 1
+        subject = self._session.names.task_of(work.task)
+        self.recorder.drive(work, adopt, work.task, work.known_graph, subject, found.outcome, found.members)
+        return True
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")

@@ -44,9 +44,7 @@ _log = logging.getLogger("jetflow.worker")
 class GateNet:
     """Looks at the entries of all gates, some in each sweep."""
 
-    def __init__(
-        self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts
-    ) -> None:
+    def __init__(self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts) -> None:
         self._session = session
         self._names = LimitNames(session.names)
         self._performer = performer

@@ -30,7 +30,9 @@ from jetflow.runs.values import SMALL, check_size, is_large, put
 from jetflow.telemetry.catalogue import SPAWNED
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block, shown_key
+from jetflow.worker.adopting import Adopting
 from jetflow.worker.pace import AT_ONCE, BATCH_BYTES, Pace, paced
+from jetflow.worker.planned import Planned
 from jetflow.workflow import Workflow
 
 BATCHES_UNDER_WAY: Final = 8
@@ -64,15 +66,6 @@ class Limits(NamedTuple):
 _body_of: Final = attrgetter("item.body")
 
 
-class Planned(msgspec.Struct, frozen=True, gc=False):
-    """One child that is about to be spawned."""
-
-    id: bytes
-    key: str | None
-    digest: str
-    item: Item
-
-
 class Spawner:
     """The children of one execution of one step. They are ``shared`` if another step of the run may spawn them too."""
 
@@ -86,6 +79,7 @@ class Spawner:
         policy: JoinPolicy,
         shared: bool,
         cancelled: Callable[[], bool],
+        adopting: Adopting | None,
     ) -> None:
         self._session = session
         self._ingest: Ingest = session.ingest
@@ -95,6 +89,7 @@ class Spawner:
         self._policy = policy
         self._shared = shared
         self._cancelled = cancelled
+        self._adopting = adopting
         self.groups: list[ChildGroup] = []
         self.borrowed: dict[bytes, str] = {}
         self.traces: deque[str] = deque(maxlen=TRACES)
@@ -161,6 +156,10 @@ class Spawner:
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
+        if self._adopting is not None:
+            if await self._adopting.send(target, [planned]):
+                await self._attach(target, [planned])
+            return self._add(target, bytearray(planned.id), keyed=key is not None)
         points.before("spawn_one")
         receipt = await self._session.publisher.store(planned.item.subject, planned.item.body, planned.item.headers)
         points.after("spawn_one")
@@ -174,7 +173,10 @@ class Spawner:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
         body = target.input.encode(value)
-        child = child_id(task.run, target.workflow, key=key, digest=target.input.digest(body))
+        digest = target.input.digest(body)
+        child = child_id(task.run, target.workflow, key=key, digest=digest)
+        if self._adopting is not None and (elder := await self._adopting.detached(target, key, digest)) is not None:
+            return ChildGroup(target.workflow, target.output, bytearray.fromhex(elder))
         root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=trace or task.trace)
         root = msgspec.structs.replace(root, depth=task.depth + 1, not_before=begins)
         if begins is not None and root.deadline is not None:
@@ -226,7 +228,7 @@ class Spawner:
                 size += (added := sum(map(len, map(_body_of, planned))))
                 nothing_more = len(values) < pace.at_once
                 if len(batch) > BATCH - AT_ONCE or size >= BATCH_BYTES or nothing_more:
-                    under_way.append(self._send(batch))
+                    under_way.append(self._send(target, batch))
                     batch, size = [], 0
                 pace.set(added, len(values))
                 if len(under_way) == BATCHES_UNDER_WAY:
@@ -234,16 +236,18 @@ class Spawner:
                 else:
                     await asyncio.sleep(0)
             if batch:
-                under_way.append(self._send(batch))
+                under_way.append(self._send(target, batch))
         finally:
             while under_way:
                 await self._confirm(target, group, *under_way.popleft())
 
-    def _send(self, batch: list[Planned]) -> tuple[list[Planned], asyncio.Future[list[int]]]:
+    def _send(self, target: Target, batch: list[Planned]) -> tuple[list[Planned], asyncio.Future[list[int]]]:
         """Send a batch, and return it with the future of its acknowledgement."""
         self._check_cancelled()
         self._check_tree()
         self._count(len(batch))
+        if self._adopting is not None:
+            return batch, asyncio.ensure_future(self._adopting.send(target, batch))
         points.before("spawn_batch_sent")
         stored = self._ingest.publish([planned.item for planned in batch])
         points.after("spawn_batch_sent")

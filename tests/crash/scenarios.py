@@ -542,6 +542,45 @@ async def started(payload: dict[str, int]) -> int:
 started.on("start.it", if_=[["n", ">", 0]])
 
 
+# --- rerunning: a run that fails is run again, and adopts what had succeeded ------------------------------------
+
+
+@workflow("mending", retry=AGAIN)
+async def mending(number: Number, ctx: Context) -> int:
+    """Fails, and succeeds when it is run again: what it has recorded is of another run then."""
+    if await ctx.once("run", lambda: ctx.run_id) == ctx.run_id:
+        raise NonRetryable("broken")
+    return number.n
+
+
+broken = Workflow("broken", input=Number, output=int)
+
+
+@broken.step(retry=AGAIN)
+async def holds(number: Number, ctx: Context) -> int:
+    await ctx.spawn_workflows(double, [Number(n) for n in range(number.n)])
+    return number.n
+
+
+@broken.step(after=[holds], retry=AGAIN)
+async def breaks(number: Number, ctx: Context) -> int:
+    numbers = [Number(n) for n in range(10, 10 + number.n)]
+    children = await ctx.spawn_workflows(double, numbers, key=lambda one: f"n{one.n}")
+    texts = await ctx.spawn_workflow(echo, "x" * LARGE)
+    mended = await ctx.spawn_workflow(mending, Number(1))
+    before = [child.output async for child in ctx.children(holds, double)]
+    return sum(before) + sum(await ctx.join(children)) + len(await texts.result()) - LARGE + await mended.result()
+
+
+@workflow("rerunning", retry=AGAIN)
+async def rerunning(number: Number) -> int:
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        run = await client.trigger(broken, number, key="broken")
+        with contextlib.suppress(RunFailed):
+            await run.result()
+        return await (await client.rerun(run)).result()
+
+
 # --- saying: chunks and progress while it runs -----------------------------------------------------------------
 
 
@@ -617,6 +656,7 @@ WORKFLOWS = [
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started),
     *(one_by_one, two_limits, waits_below, newest, limiting),
+    *(mending, broken, rerunning),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -705,5 +745,6 @@ SCENARIOS: dict[str, Scenario] = {
     "event": Scenario(by_event, 7),
     "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
     "saying": Scenario(_trigger(saying, 3), 3),
+    "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

@@ -32,7 +32,7 @@ from jetflow.engine.joins import ID_BYTES, JoinRecord, LookLedger, Tally
 from jetflow.engine.tasks import Outcome, StepAddress, Task
 from tests.model.checks import Checks, Violation
 from tests.model.procedures import Token
-from tests.model.shell import Ack, Await, Due, Spawn
+from tests.model.shell import ELDER, Ack, Adopt, Await, Due, ReadElder, Spawn
 from tests.model.state import DONE, READY, UNPUBLISHED, Draft, Ledgers, State, task_code
 from tests.model.universe import Universe
 
@@ -65,6 +65,8 @@ class Broker:
             CancelRest: self.nothing,
             Start: self.start,
             Spawn: self.spawn,
+            ReadElder: self.read_elder,
+            Adopt: self.adopt,
             Await: self.await_children,
             Ack: self.acknowledge,
         }
@@ -105,6 +107,8 @@ class Broker:
         """Return the ways in which an effect may be performed: one, but for a time that may have come already."""
         if isinstance(effect, Arm) and effect.record.until and self.universe.configuration.timers_fire:
             return (lambda draft: self.arm(effect, draft), lambda draft: self.time_has_come(effect.task, draft))
+        if isinstance(effect, ReadElder) and self.elder(effect) == "late":
+            return (lambda _: True, lambda _: False)
         return (lambda draft: self.perform(effect, draft),)
 
     def batched(self, token: Token) -> Token:
@@ -178,7 +182,24 @@ class Broker:
         draft.store(self.universe.time_slots[self.universe.task_number(task)], 1)
         return True
 
+    def elder(self, effect: ReadElder) -> str:
+        """Return what there is of what a rerun looks for."""
+        if effect.child is not None:
+            return self.universe.scripts[effect.child].elder
+        return self.universe.scripts[effect.task.run].elders.get(effect.task.step, "")
+
+    def read_elder(self, effect: ReadElder, draft: Draft) -> Token:
+        return self.elder(effect) == "succeeded"
+
+    def adopt(self, effect: Adopt, draft: Draft) -> Token:
+        self.checks.adopting(effect.child)
+        slot = self.universe.run_slots[effect.child]
+        draft.store(slot, self.universe.values.number(Outcome(status="succeeded", worker=ELDER, adopted=ELDER)))
+        draft.store(self.universe.adopted_slots[effect.child], self.universe.steps.index(effect.task.step))
+        return None
+
     def spawn(self, effect: Spawn, draft: Draft) -> Token:
+        self.checks.spawning(effect.task, effect.child)
         owner = self.universe.owner_slots[effect.child]
         if draft.publish(self.universe.first_task(effect.child)):
             draft.store(owner, self.universe.steps.index(effect.task.step))
@@ -264,7 +285,8 @@ class Broker:
             spawned = self.spawned(join, records)
             tally = self.tally(record, spawned)
             tally.add(outcomes)
-            return record.needed - (len(spawned) // ID_BYTES - tally.stored) - (len(record.borrowed) - borrowed)
+            open_ones = len(spawned) // ID_BYTES - tally.stored + len(record.borrowed) - borrowed
+            return min(record.needed - open_ones, tally.stored + borrowed)
         return tally.stored
 
     def count_in(self, tally: Tally, outcomes: bytes, record: JoinRecord, records: Sequence[int]) -> int:
@@ -278,7 +300,11 @@ class Broker:
     def outcomes(self, join: StepAddress, records: Sequence[int]) -> bytes:
         """The ids of the outcomes that are stored under a step, those that nobody spawned included."""
         slots = self.universe.run_slots
+        step = self.universe.steps.index(join.step)
         real = [run for run in self.owned(join, records) if records[slots[run]]]
+        adopted = self.universe.adopted_slots
+        children = self.universe.children.get(join.run, ())
+        real += [run for run in children if run in adopted and records[adopted[run]] == step and run not in real]
         forged = [
             run
             for run, parent, step in self.universe.forged

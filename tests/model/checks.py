@@ -27,6 +27,17 @@ class Checks:
         self._ends = [universe.run_slots[run] for run in universe.scripts]
         self._no_sequels = all(script.graph.on_failure is None for script in universe.scripts.values())
 
+    def adopting(self, child: str) -> None:
+        """Check that what is adopted of a child has ended well."""
+        if self._universe.scripts[child].elder not in ("succeeded", "late"):
+            raise Violation(f"wrong: {self._universe.names[child]} is adopted, and its elder has failed")
+
+    def spawning(self, task: Task, child: str) -> None:
+        """Check that a child is not run again whose elder has ended well, where it is looked for."""
+        universe = self._universe
+        if universe.scripts[child].elder == "succeeded" and task.step in universe.graph(task.run).in_line:
+            raise Violation(f"again: {universe.names[child]} is spawned, and its elder has succeeded")
+
     def run_ending(self, task: Task, outcome: Outcome, records: Sequence[int]) -> None:
         """Check the outcome of a run that is about to be stored."""
         universe, graph = self._universe, self._universe.graph(task.run)
@@ -72,6 +83,11 @@ class Checks:
         failed = outcome.status != "succeeded"
         if failed and (outcome.error is None or outcome.error.type != "ChildrenFailed"):
             return
+        if outcome.adopted:
+            self._adopted(task, outcome)
+            return
+        if universe.scripts[task.run].elders.get(outcome.step) == "succeeded" and outcome.step != self._sequel(task):
+            raise Violation(f"again: step {outcome.step} of {universe.names[task.run]} runs, its elder has succeeded")
         body = universe.body_of_tag(task.run, outcome.worker)
         endings = self._endings(body.spawns, records)
         what = f"step {outcome.step} of {universe.names[task.run]} (delivery {outcome.worker})"
@@ -86,6 +102,16 @@ class Checks:
             raise Violation(f"early: {what} ends before its children {', '.join(missing)} have")
         if failed != (verdict == "missed"):
             raise Violation(f"wrong: {what} ends as {outcome.status}, its failed children are {bad}")
+
+    def _sequel(self, task: Task) -> str | None:
+        return self._universe.graph(task.run).on_failure
+
+    def _adopted(self, task: Task, outcome: Outcome) -> None:
+        script = self._universe.scripts[task.run]
+        if script.elders.get(outcome.step) not in ("succeeded", "late"):
+            raise Violation(f"wrong: step {outcome.step} is adopted, and its elder has not succeeded")
+        if outcome.step == script.graph.on_failure:
+            raise Violation(f"wrong: step {outcome.step} is adopted, and this run has failed by itself")
 
     def starting(self, task: Task, step: str, turn: int, records: Sequence[int]) -> None:
         """Check a step's task that is about to be published."""

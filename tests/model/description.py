@@ -22,7 +22,7 @@ from jetflow.engine.effects import (
 from jetflow.engine.joins import SEAL, JoinRecord
 from jetflow.engine.tasks import Outcome, StepAddress, Task
 from tests.model.model import Model, Step
-from tests.model.shell import Ack, Await, Due, Spawn
+from tests.model.shell import Ack, Adopt, Await, Due, ReadElder, Spawn
 
 
 def describe(model: Model, step: Step) -> str:
@@ -85,6 +85,10 @@ def _effect(model: Model, effect: object) -> str:
             text = f"publish task {names[task.run]}/{step}/{turn}"
         case Spawn(_, child):
             text = f"spawn {names[child]}"
+        case Adopt(_, child):
+            text = f"adopt {names[child]}"
+        case ReadElder(task, child):
+            text = f"look for the elder of {_address(model, task.join) if child is None else names[child]}"
         case Await(children):
             text = f"wait warm for {', '.join(names[child] for child in children)}"
         case _:

@@ -25,6 +25,7 @@ from tests.model.explorer import Report, explore, say
 from tests.model.model import Rules
 from tests.model.planting import Bug, Edit
 from tests.model.procedures import Token
+from tests.model.reruns import BUGS_OF_RERUNS, RERUNS
 from tests.model.scenario import Body
 from tests.model.shell import Ack, Delivery, Shell, Spawn
 from tests.model.state import Draft
@@ -389,12 +390,12 @@ BUGS: Final = (
 )
 
 
-ALL_BUGS: Final = (*BUGS, *BUGS_OF_ENDINGS)
+ALL_BUGS: Final = (*BUGS, *BUGS_OF_ENDINGS, *BUGS_OF_RERUNS)
 
 
 def hunt(bug: Bug) -> Report | None:
     """Return the search that caught a bug, in the one configuration that has to: there, the right rules hold."""
-    configuration = next(one for one in (*CONFIGURATIONS, *LARGE) if one.name == bug.caught_in)
+    configuration = next(one for one in (*CONFIGURATIONS, *LARGE, *RERUNS) if one.name == bug.caught_in)
     with bug.planted() as rules:
         report = explore(configuration, rules, stop_at_first=True)
     return report if report.violations else None

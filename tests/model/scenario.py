@@ -41,13 +41,24 @@ Turns = tuple[tuple[Body, ...], ...]
 LEAF: Turns = ((Body(),),)
 
 
+Elder = Literal["", "succeeded", "failed", "late"]
+"""What a rerun finds of a run or a step in the run that it is made of: ``late`` is something now and nothing then, for
+it ends only now, is deleted meanwhile, or is read from a replica that lags."""
+
+
 @dataclass(frozen=True)
 class RunScript:
-    """One run that can exist: its graph, its parent, and the bodies of its steps. Unnamed steps just return."""
+    """One run that can exist: its graph, its parent, and the bodies of its steps. Unnamed steps just return.
+
+    In a ``rerun`` those that spawn this run find its ``elder``; ``elders`` are those of its steps.
+    """
 
     graph: Graph
     parent: str = ""
     bodies: Mapping[str, Turns] = field(default_factory=dict)
+    rerun: bool = False
+    elder: Elder = ""
+    elders: Mapping[str, Elder] = field(default_factory=dict)
 
 
 class Faults(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from jetflow.engine import transitions
+from jetflow.engine import adopting, transitions
 from jetflow.engine.effects import Effect, Ended, ReadEnded
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.joins import Borrowed, JoinRecord, failed_join, id_sum
@@ -27,11 +27,28 @@ from tests.model.checks import Violation
 from tests.model.scenario import Body
 from tests.model.universe import TIMER, Universe
 
+ELDER: Final = "elder"
+"""Stands for the worker of what was adopted."""
+
 Verdict: TypeAlias = Literal["ack", "nak"]
 
 
 class Spawn(msgspec.Struct, frozen=True):
     """Publish the first task of a child, write-once. Result: the step under which it is stored."""
+
+    task: Task
+    child: str
+
+
+class ReadElder(msgspec.Struct, frozen=True):
+    """Read what a rerun may adopt: the end of a step, or of a child. Result: whether there is something."""
+
+    task: Task
+    child: str | None = None
+
+
+class Adopt(msgspec.Struct, frozen=True):
+    """Store the outcome of a child as its elder has ended, write-once. Result: None."""
 
     task: Task
     child: str
@@ -76,6 +93,8 @@ class Shell:
         if task.step == START:
             yield from transitions.begin(task, graph)
             return "ack"
+        if self.may_adopt(task, graph) and (yield from self.adopt(task, graph)):
+            return "ack"
         return (yield from self.run(task, graph, attempt))
 
     def due(self, task: Task) -> Delivery:
@@ -106,12 +125,44 @@ class Shell:
             if isinstance(effect, ReadEnded):
                 ended = result
 
+    def may_adopt(self, task: Task, graph: Graph) -> bool:
+        """Tell whether a step looks at how its elder has ended: not the one that runs after a failure."""
+        return bool(self.universe.scripts[task.run].elders.get(task.step)) and task.step != graph.on_failure
+
+    def adopt(self, task: Task, graph: Graph) -> Generator[Any, Any, bool]:
+        """End a step as its elder has ended, if that went well."""
+        there = yield ReadElder(task)
+        if there:
+            outcome = Outcome(status="succeeded", step=task.step, worker=ELDER, adopted=ELDER)
+            yield from adopting.adopt(task, graph, str(self.universe.task_number(task)), outcome, b"")
+        return there
+
+    def adopts(self, task: Task, child: str) -> bool:
+        """Tell whether a step looks for the elder of a child: not of one that another step may spawn as well."""
+        return bool(self.universe.scripts[child].elder) and task.step in self.universe.graph(task.run).in_line
+
+    def spawn(self, task: Task, body: Body) -> Generator[Any, Any, dict[str, str]]:
+        """Spawn children, or adopt how their elders have ended; return the step under which each is stored."""
+        owners: dict[str, str] = {}
+        number = 0
+        for child in self.universe.spawned_ids(body):
+            there = False
+            if self.adopts(task, child):
+                there = yield ReadElder(task, child)
+            if there:
+                yield Adopt(task, child)
+                owners[child] = task.step
+                number += 1
+            else:
+                owners[child] = yield Spawn(task, child)
+        if number:
+            yield from adopting.count_adopted(task.join, number)
+        return owners
+
     def run(self, task: Task, graph: Graph, attempt: int) -> Delivery:
         """Run the body's script, and record how it ended."""
         body = self.universe.body(self.universe.task_number(task), attempt)
-        owners: dict[str, str] = {}
-        for child in self.universe.spawned_ids(body):
-            owners[child] = yield Spawn(task, child)
+        owners = yield from self.spawn(task, body)
         if body.waits:
             yield Await(tuple(owners))
         if body.ends == "retry":
@@ -133,10 +184,9 @@ class Shell:
             yield from transitions.seal(task, self.record(task, attempt, body, owners))
         return "ack"
 
-    @staticmethod
-    def clean(task: Task, attempt: int) -> bool:
-        """Tell whether nothing but this attempt can have spawned children before."""
-        return attempt == 1 and task.turn == 0
+    def clean(self, task: Task, attempt: int) -> bool:
+        """Tell whether nothing but this attempt can have spawned children before, and each has a task."""
+        return attempt == 1 and task.turn == 0 and not self.universe.scripts[task.run].rerun
 
     def may_finish(self, task: Task, attempt: int, body: Body, owners: dict[str, str]) -> bool:
         """Tell whether a body that returned is done without a join record."""

@@ -64,6 +64,7 @@ class Universe:
         self.run_slots: dict[str, int] = {}
         self.mark_slots: dict[str, int] = {}
         self.owner_slots: dict[str, int] = {}
+        self.adopted_slots: dict[str, int] = {}
         self.step_slots: dict[tuple[str, str], int] = {}
         self.join_slots: dict[int, int] = {}
         self.time_slots: dict[int, int] = {}
@@ -96,6 +97,8 @@ class Universe:
         self.run_slots[run] = self._slot()
         self.mark_slots[run] = self._slot()
         self.owner_slots[run] = self._slot()
+        if script.elder:
+            self.adopted_slots[run] = self._slot()
         self.children.setdefault(self.run_id(script.parent), []).append(run)
         if script.graph.first == START:
             self._add_task(run, START, 0)
