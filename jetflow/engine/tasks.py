@@ -34,8 +34,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     its parent may spawn. ``value`` is the reference of an input that is too large for the message itself. ``tried`` is
     how many attempts were made in the turns before. A run with ``not_before`` (seconds since the epoch) is to begin at
     that time: its first turn parks until then. ``places`` are those of limits that the run has, ``held`` those that the
-    runs above it have, as `jetflow.engine.limits.written_places` writes them. Of a rerun, ``elder`` and ``rerun`` are as
-    they stand in the headers (see `jetflow.engine.adopting`).
+    runs above it have, as `jetflow.engine.limits.written_places` writes them. Of a rerun, ``elder`` and ``rerun`` are
+    as they stand in the headers (see `jetflow.engine.adopting`).
     """
 
     workflow: str
