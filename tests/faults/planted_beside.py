@@ -81,7 +81,7 @@ PROCESSES: Final = (
     Fault(
         "the guard does not hear that a body begins",
         "worker/executor.py",
-        "        self._deliveries.begin_body(work.delivery)\n",
+        "        self._deliveries.begin_body(delivery, started)\n",
         "",
         (f"{GUARD}::test_a_task_whose_worker_dies_is_delivered_again_at_once",),
     ),
