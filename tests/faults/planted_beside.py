@@ -96,7 +96,7 @@ PROCESSES: Final = (
         "a supervisor leaves the ends of orphans where they are",
         "processes/supervisor.py",
         "os.waitpid(-1, os.WNOHANG)",
-        "os.waitpid(next((one.pid for one in self._workers if one.pid), -1), os.WNOHANG)",
+        "os.waitpid(next((one.pid for one in self._workers if one.pid), os.getpid()), os.WNOHANG)",
         (f"{SUPERVISOR}::test_the_first_process_of_a_container_takes_the_ends_of_orphans",),
     ),
     Fault(
