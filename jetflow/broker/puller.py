@@ -76,7 +76,7 @@ class Delivery:
     task of the event loop that runs it. ``place`` is where a guard reads that it is held, negative if nowhere.
     """
 
-    __slots__ = ("_tokens", "again", "body", "count", "message", "place", "reply", "running", "subject")
+    __slots__ = ("_at", "_tokens", "again", "body", "count", "message", "place", "reply", "running", "subject")
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
         self.message: Message = message
@@ -88,9 +88,12 @@ class Delivery:
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
         # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
         tokens = message.reply.split(".")
-        self._tokens = tokens = tokens[4:] if len(tokens) == 9 else tokens[6:]
-        self.count: int = int(tokens[0])
-        self.again: bool = self.count > 1 or int(tokens[3]) / SECOND < consumer_created
+        at = 4 if len(tokens) == 9 else 6
+        count = int(tokens[at])
+        self._tokens = tokens
+        self._at = at
+        self.count: int = count
+        self.again: bool = count > 1 or int(tokens[at + 3]) / SECOND < consumer_created
 
     @property
     def headers(self) -> dict[str, str]:
@@ -100,12 +103,12 @@ class Delivery:
     @property
     def sequence(self) -> int:
         """The message's place in its stream."""
-        return int(self._tokens[1])
+        return int(self._tokens[self._at + 1])
 
     @property
     def time(self) -> float:
         """When the message was stored, in seconds since the epoch."""
-        return int(self._tokens[3]) / SECOND
+        return int(self._tokens[self._at + 3]) / SECOND
 
 
 class Puller:

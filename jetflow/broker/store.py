@@ -72,12 +72,13 @@ class Store:
         self._connection = connection
         self._inbox = connection.new_inbox()
         self._next = 0
-        self._replies: dict[int, asyncio.Queue[Message | None]] = {}
+        self._replies: dict[int, tuple[str, asyncio.Queue[Message | PermissionDenied | None]]] = {}
 
     async def start(self) -> None:
         """Begin to listen for answers."""
         await self._connection.subscribe(f"{self._inbox}.*", self._on_reply)
         self._connection.on_reconnect(self._on_reconnect)
+        self._connection.on_denied(self._on_denied)
 
     # --- one message
 
@@ -323,15 +324,15 @@ class Store:
     async def _ask(self, stream: str, body: bytes) -> tuple[list[Stored], int] | None:
         """Ask for one batch; None if the connection broke before all of it was there."""
         self._next += 1
-        token = self._next
-        replies: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._replies[token] = replies
-        self._connection.send(
-            self._connection.api_subject(f"DIRECT.GET.{stream}"), body, reply=f"{self._inbox}.{token}"
-        )
+        token, subject = self._next, self._connection.api_subject(f"DIRECT.GET.{stream}")
+        replies: asyncio.Queue[Message | PermissionDenied | None] = asyncio.Queue()
+        self._replies[token] = subject, replies
+        self._connection.send(subject, body, reply=f"{self._inbox}.{token}")
         page: list[Stored] = []
         try:
             while (message := await replies.get()) is not None:
+                if isinstance(message, PermissionDenied):
+                    raise message
                 if _is_status(message):
                     return page, _left_behind(stream, message)
                 page.append(_from_replica(message))
@@ -340,14 +341,19 @@ class Store:
         return None
 
     def _on_reconnect(self) -> None:
-        for replies in self._replies.values():
+        for _, replies in self._replies.values():
             replies.put_nowait(None)
+
+    def _on_denied(self, subject: str) -> None:
+        for asked, replies in self._replies.values():
+            if asked.lower() == subject:
+                replies.put_nowait(PermissionDenied(asked))
 
     def _on_reply(self, message: Message) -> None:
         # The answers keep the subject they were stored on in a header; the inbox is the subject they come on.
-        replies = self._replies.get(int(message.subject.rpartition(".")[2]))
-        if replies is not None:
-            replies.put_nowait(message)
+        asked = self._replies.get(int(message.subject.rpartition(".")[2]))
+        if asked is not None:
+            asked[1].put_nowait(message)
 
 
 async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:

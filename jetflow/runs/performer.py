@@ -119,7 +119,7 @@ class Performer:
 
     def drive(self, procedure: AnyProcedure, done: Done) -> None:
         """Drive a procedure to its end, then call ``done`` with its result, or with the error that ended it."""
-        self._advance(points.watched(procedure), None, done)
+        self._advance(points.watched(procedure) if points.ARMED else procedure, None, done)
 
     async def run(self, procedure: AnyProcedure) -> Any:
         """Drive a procedure to its end, and return its result."""

@@ -133,7 +133,9 @@ WRITTEN_LATER: Final = frozenset(
 _FLUSHED: Final = 0.05
 """Seconds in which the write buffer is flushed."""
 
-_ARMED: Final = os.environ.get("JETFLOW_CRASH_POINT", "")
+ARMED: Final = os.environ.get("JETFLOW_CRASH_POINT", "")
+"""Which point is armed, if one is."""
+
 _MARKER: Final = os.environ.get("JETFLOW_CRASH_MARKER", "")
 
 
@@ -147,19 +149,15 @@ def _after(point: str) -> None:
 
 _nothing: Final[Callable[[str], None]] = dict[str, None]().get  # a call that costs half of what one of Python's does
 
-before: Final[Callable[[str], None]] = _before if _ARMED else _nothing
+before: Final[Callable[[str], None]] = _before if ARMED else _nothing
 """Stand before a point."""
 
-after: Final[Callable[[str], None]] = _after if _ARMED else _nothing
+after: Final[Callable[[str], None]] = _after if ARMED else _nothing
 """Stand behind a point."""
 
 
 def watched(procedure: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
-    """Return a procedure whose effects are points."""
-    return _watch(procedure) if _ARMED else procedure
-
-
-def _watch(procedure: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
+    """Drive a procedure whose effects are points."""
     result: Any = None
     try:
         while True:
@@ -186,9 +184,9 @@ def point_of(effect: Effect) -> str:
 
 
 def _reach(point: str, when: str) -> None:
-    if _ARMED == "record":
+    if ARMED == "record":
         _write_once(f"{_MARKER}.{point}:{when}")
-    elif f"{point}:{when}" == _ARMED and _write_once(_MARKER):
+    elif f"{point}:{when}" == ARMED and _write_once(_MARKER):
         if when == "after" and point in WRITTEN_LATER:
             asyncio.get_running_loop().call_later(_FLUSHED, _die)
         else:

@@ -310,7 +310,7 @@ class Executor:
 
 
 def _too_late(work: Assignment, step: Step[..., Any, Any]) -> RunTimeout | None:
-    if work.task.deadline is None and step.schedule_timeout is None:
+    if step.schedule_timeout is None and work.task.deadline is None:
         return None
     return too_late(work.delivery, work.task, step, is_first=work.attempt == 1 and work.is_fresh)
 

@@ -58,6 +58,7 @@ class Fetcher:
 
     def __init__(self, connection: Connection, slots: Slots, deliveries: Deliveries, executor: Executor) -> None:
         self._connection = connection
+        self._client = connection.client
         self._slots = slots
         self._deliveries = deliveries
         self._executor = executor
@@ -95,7 +96,8 @@ class Fetcher:
             delivery.again = True
         self._ready.append(delivery)
         self._ready_bytes += len(delivery.body)
-        self.dispatch()
+        if self._steps_wait or not (self._fresh and self._asking):  # else it would have nothing to do
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Have runners for what is ready, and ask for more."""
@@ -107,7 +109,7 @@ class Fetcher:
 
     def _may_start(self) -> bool:
         # A worker that cannot reach the broker starts nothing: what it holds may be somebody else's by now.
-        if self._stopping or not self._connection.is_connected:
+        if self._stopping or not self._client.is_connected:
             return False
         return self._recorder.held_bytes <= RECORDING_BYTES or self._recorder.has_room()
 

@@ -127,6 +127,13 @@ async def test_a_worker_that_may_not_count_does_not_start(guarded: Guarded) -> N
     await refused(guarded, "$KV.jf_default_counters.>")
 
 
+async def test_a_worker_that_may_not_read_many_at_once_does_not_start(guarded: Guarded) -> None:
+    """The server says so of a read that many messages answer, too: nobody waits for them."""
+    subject = f"$JS.API.DIRECT.GET.{guarded.stored.names.timers_stream}"
+    await guarded.deny(subject)
+    await refused(guarded, subject)
+
+
 @pytest.mark.parametrize("consumer", ["tasks.square=run", "inbox.workers", "timers.due"])
 async def test_a_worker_that_may_not_pull_does_not_start(guarded: Guarded, consumer: str) -> None:
     subject = f"$JS.API.CONSUMER.MSG.NEXT.JF_default_{consumer}"

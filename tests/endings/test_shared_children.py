@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -53,11 +53,17 @@ async def test_a_shared_child_whose_task_was_removed_ends_once(
         second.set()
         await until(lambda: stored.subjects(stored.names.records_stream, ended))
         first.set()
-        for one in children:
-            await asyncio.wait_for(services(one).executor._deliveries.drained(), PATIENCE)
+        await until(lambda: _all_recorded(children, 2))
         await client.cancel(run.id)
         outcomes = await stored.subjects(stored.names.records_stream, ended)
     assert [outcome.split(".")[-2] for outcome in outcomes] == ["other"]
+
+
+async def _all_recorded(workers: Sequence[Worker], bodies: int) -> bool:
+    """Tell whether so many bodies have succeeded, and all that they came to is recorded, or refused."""
+    executors = [services(one).executor for one in workers]
+    ended = sum(executor.counts.succeeded for executor in executors)
+    return ended == bodies and not any(executor.recorder.recording for executor in executors)
 
 
 async def test_only_what_may_be_shared_is_compared_with_other_steps(

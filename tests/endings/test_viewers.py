@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 import jetflow
-from jetflow import Context, Retry, Worker, WorkerOptions, workflow
+from jetflow import Client, Context, Retry, Worker, WorkerOptions, workflow
+from jetflow.broker.live_counts import LiveCounts
 from jetflow.errors import PermissionDenied, UnknownNamespace
 from jetflow.server import NatsServer, ServerOptions
 from jetflow.wire.roles import permissions_of
 from jetflow.wire.subjects import Subjects
-from tests.endings.stored import GRACE, PATIENCE
+from tests.endings.stored import GRACE, PATIENCE, Stored
 
 
 @workflow("leaf", retry=Retry(attempts=1))
@@ -79,9 +80,17 @@ async def test_a_viewer_reads_all_and_writes_nothing(tmp_path: Path, monkeypatch
         value = [chunk async for chunk in viewer.value(run.id, step.large_output.reference)]
         assert len(json.loads(b"".join(value))) == 300_000
         assert await viewer.run(run.id).status() == "succeeded"
+        assert await _counted(viewer, run.id) == 30
         for write in (viewer.trigger(leaf, 1), viewer.pause("leaf")):
             with pytest.raises(PermissionDenied):
                 await write
+
+
+async def _counted(viewer: Client, run: str) -> int:
+    """Count ended children as the first who looks at them does: this user may have no consumer count them."""
+    stored = Stored(viewer)
+    counts = LiveCounts(stored.session.connection, stored.session.store)
+    return await counts.count(stored.names.records_stream, stored.names.runs_of_parent(run, run))
 
 
 async def test_what_only_reads_makes_no_namespace(nats_server: NatsServer) -> None:

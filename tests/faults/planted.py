@@ -72,14 +72,14 @@ DELIVERIES: Final = (
     Fault(
         "what is delivered again begins without a record",
         "worker/executor.py",
-        "await self._deliveries.begin(work.delivery, work.task, work.attempt)",
+        "await self._deliveries.begin(delivery, task, work.attempt)",
         "pass",
         (f"{ATTEMPTS}::test_what_is_delivered_again_is_recorded_as_it_begins",),
     ),
     Fault(
         "what is delivered again while it runs here runs beside itself",
         "worker/deliveries.py",
-        "if here is None or here.sequence != delivery.sequence:",
+        "if here is delivery or here.sequence != delivery.sequence:",
         "if True:",
         (f"{ATTEMPTS}::test_what_is_delivered_again_while_it_runs_goes_on_under_the_new_delivery",),
     ),
@@ -93,7 +93,7 @@ DELIVERIES: Final = (
     Fault(
         "a task whose run was cancelled meanwhile starts",
         "worker/executor.py",
-        "if waited and self._is_cancelled(work):",
+        "if (delivery.again or step.context_name is not None) and self._is_cancelled(work):",
         "if False:",
         (f"{CANCELLING}::test_a_task_that_is_delivered_again_while_its_run_is_cancelled_does_not_start",),
     ),
@@ -142,7 +142,7 @@ DELIVERIES: Final = (
     Fault(
         "a task that kills its workers is run for ever",
         "worker/executor.py",
-        "elif work.attempt > work.step.retry.attempts:",
+        "elif work.attempt > step.retry.attempts:",
         "elif False:",
         (f"{FAILING}::test_a_task_that_kills_its_workers_is_poison",),
     ),

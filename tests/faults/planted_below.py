@@ -39,8 +39,8 @@ EFFECTS: Final = (
     Fault(
         "an outcome that was stored before is not read",
         "runs/performer.py",
-        "        else:\n            self._store_for_sure(_Write(group, item, item.subject, outcome), procedure, done)",
-        "        else:\n            self._advance(procedure, outcome, done)",
+        "            self._store_for_sure(write, procedure, done)",
+        "            self._advance(procedure, outcome, done)",
         (f"{NETS}::test_who_comes_second_goes_on_by_the_outcome_that_is_stored",),
     ),
     Fault(

@@ -81,7 +81,7 @@ PROCESSES: Final = (
     Fault(
         "the guard does not hear that a body begins",
         "worker/executor.py",
-        "        self._deliveries.begin_body(work.delivery)\n",
+        "        self._deliveries.begin_body(delivery, started)\n",
         "",
         (f"{GUARD}::test_a_task_whose_worker_dies_is_delivered_again_at_once",),
     ),
@@ -96,7 +96,7 @@ PROCESSES: Final = (
         "a supervisor leaves the ends of orphans where they are",
         "processes/supervisor.py",
         "os.waitpid(-1, os.WNOHANG)",
-        "os.waitpid(next((one.pid for one in self._workers if one.pid), -1), os.WNOHANG)",
+        "os.waitpid(next((one.pid for one in self._workers if one.pid), os.getpid()), os.WNOHANG)",
         (f"{SUPERVISOR}::test_the_first_process_of_a_container_takes_the_ends_of_orphans",),
     ),
     Fault(
