@@ -6,6 +6,7 @@ to the place, and a lifespan is no must.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 from types import TracebackType
@@ -85,7 +86,8 @@ class Dashboard:
         return client
 
     async def __aenter__(self) -> Self:
-        """Connect. A server that is away is no error: the next request asks again."""
+        """Connect, and pack the pages. A server that is away is no error: the next request asks again."""
+        await asyncio.to_thread(self._pages.prepare)
         try:
             await self.client()
         except UnknownNamespace:

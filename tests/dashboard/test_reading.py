@@ -324,3 +324,17 @@ async def test_what_is_not_there(api: httpx.AsyncClient) -> None:
     await refused(api, "nosuch", 404, "unknown-path")
     answer = await api.put("runs")
     assert (answer.status_code, answer.json()["type"]) == (405, "urn:jetflow:wrong-method")
+
+
+async def test_runs_that_wait_for_another_attempt_are_found(api: httpx.AsyncClient, world: World) -> None:
+    page = await got(api, "runs", status="retrying")
+    [row] = page["items"]
+    assert (row["id"], row["status"], row["error"]["type"]) == (world.patient, "running", "OSError")
+    assert row["again"] > time.time() + 600
+    assert page["searched"]["complete"]
+    assert page["searched"]["runs"] >= 2
+    assert (await got(api, "runs", status="retrying", workflow="idle"))["items"] == []
+    assert all(row["again"] is None for row in (await got(api, "runs"))["items"])
+    await refused(api, "runs?status=retrying&sort=took", 400, "invalid-query")
+    await refused(api, "runs?status=retrying,failed", 400, "invalid-query")
+    await refused(api, f"runs/{world.fan}/children?status=retrying", 400, "invalid-query")

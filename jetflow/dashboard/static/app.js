@@ -12,7 +12,8 @@ import { Help, Palette } from './parts/palette.js'
 
 const PAGES = [
   ['', 'overview', 'Overview'], ['runs', 'runs', 'Runs'], ['errors', 'errors', 'Errors'], ['workflows', 'workflows', 'Workflows'],
-  ['queues', 'queues', 'Queues'], ['workers', 'workers', 'Workers'], ['doctor', 'doctor', 'Doctor'],
+  ['queues', 'queues', 'Queues'], ['workers', 'workers', 'Workers'], ['schedules', 'schedules', 'Schedules'], ['events', 'events', 'Events'],
+  ['doctor', 'doctor', 'Doctor'],
 ]
 /** A view is loaded when it is first shown: by its file, and the name that it has there. */
 const VIEWS = {
@@ -24,6 +25,8 @@ const VIEWS = {
   workflow: [() => import('./views/workflow.js'), 'Workflow'],
   queues: [() => import('./views/queues.js'), 'Queues'],
   workers: [() => import('./views/workers.js'), 'Workers'],
+  schedules: [() => import('./views/schedules.js'), 'Schedules'],
+  events: [() => import('./views/events.js'), 'Events'],
   doctor: [() => import('./views/doctor.js'), 'Doctor'],
 }
 const loaded = new Map()

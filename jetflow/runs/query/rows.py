@@ -14,6 +14,7 @@ from jetflow.engine.tasks import Failure
 from jetflow.runs.trace import ChildRow, ChildState, RunState, StepTotals, Totals, WorkflowTotals
 
 __all__ = [
+    "RETRYING",
     "STATES",
     "Bucket",
     "Change",
@@ -42,6 +43,10 @@ T = TypeVar("T")
 
 STATES: tuple[str, ...] = ("open", "queued", "running", "succeeded", "failed", "cancelled", "timed_out")
 """What ``status`` may ask for, or several of them with commas between. Of root runs ``open`` is queued or running."""
+
+
+RETRYING = "retrying"
+"""What ``status`` may ask for of root runs besides: those of which a step waits for another attempt."""
 
 
 def statuses_of(text: str) -> tuple[str, ...]:
@@ -96,7 +101,11 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One root run in a list. ``error`` is the first of its errors, and ``worker`` who has ended it."""
+    """One root run in a list. ``error`` is the first of its errors, and ``worker`` who has ended it.
+
+    ``again`` is when the next attempt of a step is due, where it was asked for those that are to be tried again: then
+    ``error`` is that of the last attempt.
+    """
 
     id: str
     workflow: str
@@ -109,6 +118,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None = None
     worker: str | None = None
     error: Failure | None = None
+    again: float | None = None
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,9 +24,11 @@ from jetflow.runs.query.cursors import Cursor, question, read_cursor
 from jetflow.runs.query.declared import Declared
 from jetflow.runs.query.error_groups import read_errors
 from jetflow.runs.query.history import History
+from jetflow.runs.query.retrying import read_retrying
 from jetflow.runs.query.root_lists import RootLists, RootQuestion
 from jetflow.runs.query.root_tables import RootTable, check_order
 from jetflow.runs.query.rows import (
+    RETRYING,
     STATES,
     Bucket,
     ChildRow,
@@ -229,7 +231,14 @@ class StoredQueries:
         ``triggered``, ``ended``, ``took``, ``status``, ``workflow`` or ``key``, with ``-`` before it for the other
         direction. For either, and for several statuses (``failed,cancelled``), the runs of the last day are read into
         memory, and then kept: the newest 200,000.
+
+        ``status`` ``retrying`` finds those open ones of which a step waits for another attempt, among the newest 2,000
+        that are open; it goes with no other status, search or order.
         """
+        if status == RETRYING:
+            if search or sort is not None or after is not None:
+                raise InvalidQuery("status retrying goes with no search, sort or after")
+            return await self._retrying(workflow, since, until, key, metadata, limit)
         _check(workflow=workflow, status=status, limit=limit)
         check_order(sort)
         asked = question(
@@ -250,6 +259,31 @@ class StoredQueries:
         if search or sort is not None or len(statuses_of(status or "")) > 1:
             return await self._root_table().page(roots, search or "", sort or "-triggered", cursor, limit)
         return await self._root_lists.page(roots, cursor, limit)
+
+    async def _retrying(
+        self,
+        workflow: str | None,
+        since: float | None,
+        until: float | None,
+        key: str | None,
+        metadata: Mapping[str, Any] | None,
+        limit: int,
+    ) -> Page[RunRow]:
+        _check(workflow=workflow, limit=limit)
+
+        async def read_open(after: str | None) -> Page[RunRow]:
+            return await self.runs(
+                workflow=workflow,
+                status="open",
+                since=since,
+                until=until,
+                key=key,
+                metadata=metadata,
+                after=after,
+                limit=LARGEST_PAGE,
+            )
+
+        return await read_retrying(self._session.usable(), read_open, limit)
 
     async def summary(self, *, since: float) -> list[WorkflowSummary]:
         """Return what has become of the root runs that were asked for since a time, by workflow, with durations.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from jetflow import Context, JoinPolicy, NonRetryable, Retry, Workflow, workflow
+from jetflow import Context, Event, JoinPolicy, NonRetryable, Retry, Signal, Workflow, any_of, workflow
 
 CHILDREN = 400
 FAILED = 12
@@ -113,6 +113,43 @@ async def stuck(count: int, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(patient, range(count), key=lambda number: f"held-{number}")))
 
 
+@workflow("wavering", retry=Retry(attempts=3, initial=0.01))
+async def wavering(text: str, ctx: Context) -> str:
+    """Fail, each time otherwise."""
+    raise ConnectionError(f"{text}: the mirror {ctx.attempt} answered {500 + ctx.attempt}")
+
+
+@workflow("thank")
+async def thank(payload: dict[str, Any]) -> str:
+    """Begin by an event."""
+    return f"thanks for {payload['amount']}"
+
+
+thank.on("order.paid", if_=[["amount", ">", 10]])
+
+
+@workflow("sell")
+async def sell(order: str, ctx: Context) -> str:
+    """Wait for a customer."""
+    approved = Event("order.approved", key=order, if_=[["yes", "==", True]])
+    await ctx.wait_for(any_of(approved, Signal("stop")), timeout=3 * 86400)
+    return order
+
+
+@workflow("doze")
+async def doze(days: int, ctx: Context) -> None:
+    """Sleep in no worker."""
+    await ctx.sleep(days * 86400)
+
+
+@workflow("tick")
+async def tick(number: int) -> int:
+    """Begin by a schedule."""
+    if number < 0:
+        raise ValueError("nothing to report")
+    return number
+
+
 MANY_STEPS = 70
 """Steps beside each other, more than are told apart at a glance."""
 
@@ -134,4 +171,4 @@ for number in range(MANY_STEPS - 1):
     _beside(number)
 
 
-SERVED = [index_tree, index_file, level, patient, stubborn, large, stuck, many_steps]
+SERVED = [index_tree, index_file, level, patient, stubborn, large, stuck, many_steps, wavering, thank, sell, doze, tick]

@@ -13,6 +13,7 @@ import logging
 import socket
 import sys
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import uvicorn
 
@@ -20,6 +21,27 @@ import jetflow
 from jetflow import Client, Worker, WorkerOptions
 from jetflow.dashboard import Access, Dashboard
 from tests.dashboard.browser import flows
+
+
+async def schedule(client: Client) -> None:
+    """Make schedules of all kinds, two of which have had ticks."""
+    schedules = client.schedules
+    await schedules.create("report", flows.tick, 1, every=3600, catch_up="all")
+    await schedules.create("sums", flows.tick, -1, every=7200, overlap="skip")
+    await schedules.create("nightly", flows.tick, 2, cron="30 3 * * 1-5", tz="Europe/Berlin", jitter=60)
+    await schedules.create("held", flows.tick, 3, cron="0 9 1 * *")
+    await schedules.pause("held")
+    now = datetime.now(UTC)
+    runs = [run for name in ("report", "sums") for run in await schedules.backfill(name, now - timedelta(hours=6), now)]
+    await asyncio.gather(*(run.result(timeout=60) for run in runs), return_exceptions=True)
+
+
+async def publish(client: Client, run: str) -> None:
+    """Publish events, some of which start runs."""
+    await client.publish("order.seen", {"page": "/docs", "tags": [flows.HOSTILE]}, key="ann")
+    for amount in (5, 12, 700):
+        await client.publish("order.paid", {"amount": amount, "items": ["a", "b"]}, key=f"customer-{amount}")
+    await client.signal(run, "hurry", {"by": "ann"})
 
 
 async def fill(client: Client) -> dict[str, str]:
@@ -32,13 +54,18 @@ async def fill(client: Client) -> dict[str, str]:
     large = await client.trigger(flows.large, 2_000_000, key="large")
     hostile = await client.trigger(flows.index_tree, flows.Job(flows.HOSTILE, 1, "broken"), key=flows.HOSTILE)
     many = await client.trigger(flows.many_steps, 1, key="many")
-    ended = [site, broken, deep, large, hostile, many]
+    wavering = await client.trigger(flows.wavering, "docs", key="wavering")
+    ended = [site, broken, deep, large, hostile, many, wavering]
     waiting = [
+        await client.trigger(flows.sell, "o-17", key="sell"),
+        await client.trigger(flows.doze, 2, key="doze"),
         await client.trigger(flows.patient, 1, key="patient"),
         await client.trigger(flows.stubborn, "later", key="stubborn"),
         await client.trigger("unserved", 1, key="unserved"),
         await client.trigger(flows.stuck, 3, key="stuck"),
     ]
+    await schedule(client)
+    await publish(client, waiting[0].id)
     cancelled = await client.trigger(flows.patient, 2, key="cancelled")
     await client.cancel(cancelled.id)
     for run in (*ended, cancelled):

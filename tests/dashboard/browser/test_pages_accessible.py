@@ -35,6 +35,17 @@ PAGES = {
     "tree": ("runs/{deep}/tree", "level-3"),
     "values": ("runs/{site}/values", "400"),
     "messages": ("runs/{site}/messages", "index-tree"),
+    "lanes": ("runs/{stuck}/timeline?lanes=1", "held-0"),
+    "compared": ("runs/{site}/values?with={broken}", "differ"),
+    "retrying-runs": ("runs?status=retrying", "stubborn"),
+    "schedules": ("schedules", "on weekdays"),
+    "schedule": ("schedules?name=report", "All its runs"),
+    "events": ("events", "customer-700"),
+    "event": ("events?topic=order.paid&key=customer-12&event=3", "Started 1 run"),
+    "no-event": ("events?topic=nothing.at.all", "No event is like that"),
+    "waits": ("runs/{sell}?step=run", "Waits for one of"),
+    "sleeps": ("runs/{doze}", "sleeps, goes on"),
+    "attempts": ("runs/{wavering}?step=run", "What differs from attempt 1"),
 }
 
 SERIOUS = ("serious", "critical")

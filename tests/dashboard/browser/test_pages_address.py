@@ -128,3 +128,33 @@ def test_there_are_as_many_rows_as_children(visit: Visit, site: Site) -> None:
     page.keyboard.press("End")
     expect(table.locator(".row.on")).to_contain_text("/docs/399")
     assert table.locator(".row").count() <= 80
+
+
+def test_rows_that_cannot_be_read_are_asked_for_again_but_not_at_once(
+    visit: Visit, watched: Watched, site: Site
+) -> None:
+    watched.expected = ("503",)
+    page = visit("runs")
+    asked: list[str] = []
+    away = {
+        "type": "urn:jetflow:broker-away",
+        "title": "Broker away",
+        "status": 503,
+        "detail": "no answer",
+        "hint": "wait",
+    }
+
+    def refuse(route):  # type: ignore[no-untyped-def]
+        asked.append(route.request.url)
+        if len(asked) < 3:
+            route.fulfill(status=503, json=away, content_type="application/problem+json")
+        else:
+            route.continue_()
+
+    page.route("**/children?**", refuse)
+    page.goto(site.url + f"runs/{site.runs['site']}/children")
+    expect(page.get_by_text("no answer").first).to_be_visible()
+    page.wait_for_timeout(400)
+    assert len(asked) <= 2
+    expect(page.get_by_text("/docs/000")).to_be_visible()
+    assert 3 <= len(asked) <= 6

@@ -1,4 +1,4 @@
-// What differs between two JSON values: a line for each place, and no more than can be read.
+// What differs between two JSON values, a line for each place, and between two texts, line by line: no more than can be read.
 const MOST = 400
 
 const isTree = (value) => value !== null && typeof value === 'object'
@@ -29,4 +29,34 @@ export function diff(before, after) {
   }
   compare(before, after, '$')
   return { found, more }
+}
+
+const MOST_LINES = 600
+
+/** Lines of two texts: {kind: 'same' | 'removed' | 'added', text}, by their longest common part; null where they are too long. */
+export function lines(before, after) {
+  const [a, b] = [before.split('\n'), after.split('\n')]
+  if (a.length > MOST_LINES || b.length > MOST_LINES) return null
+  const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1))
+  for (let n = a.length - 1; n >= 0; n -= 1) {
+    for (let m = b.length - 1; m >= 0; m -= 1) {
+      common[n][m] = a[n] === b[m] ? common[n + 1][m + 1] + 1 : Math.max(common[n + 1][m], common[n][m + 1])
+    }
+  }
+  const found = []
+  let [n, m] = [0, 0]
+  while (n < a.length || m < b.length) {
+    if (n < a.length && m < b.length && a[n] === b[m]) {
+      found.push({ kind: 'same', text: a[n] })
+      n += 1
+      m += 1
+    } else if (m >= b.length || (n < a.length && common[n + 1][m] >= common[n][m + 1])) {
+      found.push({ kind: 'removed', text: a[n] })
+      n += 1
+    } else {
+      found.push({ kind: 'added', text: b[m] })
+      m += 1
+    }
+  }
+  return found
 }

@@ -79,6 +79,11 @@ export function clock(seconds, { date = false, ms = false } = {}) {
   }).format(seconds * 1000)
 }
 
+/** A time in a zone, with the day and the zone. */
+export const clockIn = (seconds, zone) => formatter(`zone ${zone}`, () => new Intl.DateTimeFormat(undefined, { weekday: 'short', month:
+  'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23', timeZone: zone, timeZoneName: 'short'
+})).format(seconds * 1000)
+
 /** "12 s ago" below an hour, the time of today, or the date. */
 export function when(seconds) {
   if (seconds === null || seconds === undefined) return '–'

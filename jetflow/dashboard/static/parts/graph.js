@@ -4,6 +4,7 @@ import { Bar, Status } from './status.js'
 import { Icon } from './icons.js'
 import { Took, Until } from './time.js'
 import { count, duration, percent } from './format.js'
+import { waitWords } from './waits.js'
 import { LARGE, Minimap, SMALLEST, Zoom } from './minimap.js'
 
 const WIDE = 232
@@ -69,7 +70,8 @@ function said(step) {
   const of = step.declared?.attempts
   const parts = []
   if (step.status === 'retrying' && step.again) parts.push(html`again <${Until} at=${step.again} />`)
-  if (step.sleeps_until) parts.push(html`sleeps until <${Until} at=${step.sleeps_until} />`)
+  const waits = waitWords(step)
+  if (waits) parts.push(waits)
   if (step.attempts > 1 || (step.status === 'failed' && of > 1)) parts.push(`attempt ${step.attempts}${of ? ` of ${of}` : ''}`)
   if (step.unattended) parts.push('no worker takes it')
   return parts

@@ -2,7 +2,8 @@
 import { Value, useLayoutEffect, useRef } from './html.js'
 import { go, href } from './router.js'
 
-export const GO = { o: '', r: 'runs', e: 'errors', w: 'workflows', q: 'queues', k: 'workers', d: 'doctor' }
+export const GO = { o: '', r: 'runs', e: 'errors', w: 'workflows', q: 'queues', k: 'workers', s: 'schedules', v: 'events', d:
+  'doctor' }
 export const layers = []
 const pressed = { prefix: '', timer: 0 }
 export const overlay = new Value(null)

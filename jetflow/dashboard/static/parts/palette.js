@@ -69,7 +69,7 @@ export function Palette({ pages, close }) {
 /** @type {[string, string[][]][]} */
 const KEYS = [
   ['Anywhere', [['Ctrl K', 'go to anything'], ['g o', 'overview'], ['g r', 'runs'], ['g e', 'errors'], ['g w', 'workflows'], ['g q',
-    'queues'], ['g k', 'workers'], ['g d', 'doctor'], ['/', 'filter'], ['t', 'light or dark'], ['p', 'pause live'], [',', 'copy link'],
+    'queues'], ['g k', 'workers'], ['g s', 'schedules'], ['g v', 'events'], ['g d', 'doctor'], ['/', 'filter'], ['t', 'light or dark'], ['p', 'pause live'], [',', 'copy link'],
       ['?', 'this']]],
   ['In lists', [['j k', 'next, previous row'], ['Enter', 'open'], ['Space', 'look inside'], ['x', 'choose'], ['Shift x', 'choose from there on'], ['Esc', 'back']]],
   ['In a run', [['1 – 8', 'tabs'], ['u', 'up to its parent'], ['[ ]', 'previous, next sibling'], ['.', 'copy id'], ['$', 'copy command'],

@@ -16,11 +16,12 @@ export function usePages(load, key, total) {
   const state = useRef(null)
   if (state.current?.key !== key) {
     state.current?.waiting.forEach((one) => one.abort())
-    state.current = { key, pages: new Map(), waiting: new Map(), problem: null, total: null, old: new Set() }
+    state.current = { key, pages: new Map(), waiting: new Map(), problem: null, total: null, old: new Set(), tries: 0,
+      again: 0 }
   }
   const s = state.current
   const want = async (number) => {
-    if (s.waiting.has(number)) return
+    if (s.waiting.has(number) || Date.now() < s.again) return
     const control = new AbortController()
     s.waiting.set(number, control)
     try {
@@ -32,13 +33,20 @@ export function usePages(load, key, total) {
       if (found.total !== null && found.total !== undefined) s.total = found.total
       else if (found.next === null) s.total = Math.max(s.total ?? 0, number * PAGE + found.items.length)
       s.problem = null
+      s.tries = 0
       s.told = found
       if (found.loaded < 1) { // an order or a search is being made: the rows come when it is whole
         s.old.add(number)
         setTimeout(() => draw((n) => n + 1), 400)
       }
     } catch (error) {
-      if (error.name !== 'AbortError') s.problem = error
+      if (error.name !== 'AbortError') { // a page that cannot be read is asked for again, but not at once
+        s.problem = error
+        s.tries += 1
+        const pause = Math.min(20_000, 500 * 2 ** s.tries) * (0.6 + Math.random() * 0.6)
+        s.again = Date.now() + pause
+        setTimeout(() => draw((n) => n + 1), pause + 1)
+      }
     }
     s.waiting.delete(number)
     if (state.current === s) draw((n) => n + 1)
@@ -58,6 +66,7 @@ export function usePages(load, key, total) {
     },
     /** Ask again for what is seen: rows have changed. */
     refresh() {
+      s.again = 0
       s.pages.forEach((_, number) => s.old.add(number))
       draw((n) => n + 1)
     },

@@ -11,6 +11,8 @@ import { Failure } from '../parts/trace.js'
 import { StoredValue } from '../parts/json.js'
 import { Took, Until, When } from '../parts/time.js'
 import { Note, Trouble } from '../parts/said.js'
+import { WaitFacts } from '../parts/waits.js'
+import { AttemptDiff } from './attempt-diff.js'
 import { StepRows } from './steps.js'
 
 /** The steps, with what only the workers know of those that go on: who holds one, since when, and whether it waits. */
@@ -72,6 +74,7 @@ function inWords(policy = {}) {
 
 export function StepDrawer({ id, step, fan, workflows, close }) {
   const runs = ['running', 'waiting'].includes(step.status)
+  const parked = step.status === 'waiting' && (step.sleeps_until || step.join?.waits.length > 0)
   const last = step.error || step.ended || step.started
   return html`<${Drawer} title=${`Step ${step.name}`} close=${close}
     head=${html`<div class="line wrap"><h2>${step.name}</h2><${Status} status=${step.status} pill /></div>`}>
@@ -101,19 +104,22 @@ export function StepDrawer({ id, step, fan, workflows, close }) {
       ${workflows.length > 1 && html`<dl class="facts">${workflows.map((one) =>
         html`<dt key=${one.workflow}>${one.workflow}</dt><dd>${count(one.spawned)}
           ${one.failed ? html` · <span class="st t-red">${count(one.failed)} failed</span>` : ''}</dd>`)}</dl>`}</section>`}
+    <${WaitFacts} step=${step} />
     ${step.unattended && html`<${Note} tone="orange" icon="errors">It has been queued for a while, and no worker takes it.</${Note}>`}
     ${(step.failures.length > 0 || last) && html`<section class="stack tight"><h3>Attempts</h3><ol class="attempts">
-      ${step.failures.map((one) => html`<li key=${one.attempt}><${Icon} name="failed" className="t-red st" /><div class="stack tight"><div>
+      ${step.failures.map((one, n) => html`<li key=${one.attempt}><${Icon} name="failed" className="t-red st" /><div class="stack tight"><div>
         <b>Attempt ${one.attempt}</b> <span class="dim">${one.worker && `on ${one.worker}, `}</span><${When} at=${one.started} full />
           ${one.started && one.ended && html`<span class="dim"> · ${duration(one.ended - one.started)}</span>`}</div>
-            ${one.error && html`<${Failure} error=${one.error} />`}</div></li>`)}
+            ${one.error && html`<${Failure} error=${one.error} />`}<${AttemptDiff} before=${step.failures[n - 1]} after=${one} />
+              </div></li>`)}
       ${step.started && !(step.status === 'retrying') &&
         html`<li key="last"><${Icon} name=${step.status} className=${`st ${tone(step.status)}`} /><div class="stack tight"><div>
           <b>Attempt ${Math.max(1, step.attempts)}</b> <span class="dim">${step.worker ? `on ${step.worker}, ` : ''}</span>
             <${When} at=${step.started} full /><span class="dim"> · <${Took} started=${step.started} ended=${step.ended} open=${runs} />
-              </span></div>${step.error && html`<${Failure} error=${step.error} />`}</div></li>`}
+              </span></div>${step.error && html`<${Failure} error=${step.error} />
+                <${AttemptDiff} before=${step.failures.at(-1)} after=${{ ...step, attempt: Math.max(1, step.attempts) }} />`}</div></li>`}
     </ol></section>`}
-    ${runs && may('stack') && html`<${Stack} id=${id} step=${step.name} />`}
+    ${runs && !parked && may('stack') && html`<${Stack} id=${id} step=${step.name} />`}
     ${step.status === 'succeeded' && html`<${StoredValue} path=${`runs/${id}/steps/${step.name}/output`} title="Output"
       absent="No output is stored." />`}</${Drawer}>`
 }

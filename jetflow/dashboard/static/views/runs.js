@@ -8,13 +8,13 @@ import { Icon } from '../parts/icons.js'
 import { Grid } from '../parts/grid.js'
 import { Chips } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
-import { Took, When } from '../parts/time.js'
+import { Took, Until, When } from '../parts/time.js'
 import { Bones, Empty, NoRerun, Searched, Spread, tell, Trouble } from '../parts/said.js'
 import { Bulk } from './bulk.js'
 import { SavedViews } from './saved-views.js'
 import { Start } from './start.js'
 
-const STATUSES = ['running', 'queued', 'succeeded', 'failed', 'timed_out', 'cancelled']
+const STATUSES = ['running', 'queued', 'retrying', 'succeeded', 'failed', 'timed_out', 'cancelled']
 const SPANS = [['', 'Any time'], ['15m', 'Last 15 minutes'], ['1h', 'Last hour'], ['24h', 'Last 24 hours'], ['7d', 'Last 7 days']]
 const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 }
 
@@ -40,7 +40,8 @@ export function useTotals(rows, beat) {
 }
 
 export const runColumns = (totals, { workflow = true } = {}) => [
-  { id: 'status', sort: 'status', label: 'Status', width: '112px', cell: (row) => html`<${Status} status=${row.status} />` },
+  { id: 'status', sort: 'status', label: 'Status', width: '112px', cell: (row) => html`<${Status}
+    status=${row.again ? 'retrying' : row.status} />` },
   { id: 'run', sort: workflow ? 'workflow' : 'key', label: workflow ? 'Workflow' : 'Run', width: 'minmax(150px, 1.3fr)', className:
     'first cut', cell: (row) =>
     html`<a class="name" href=${href(`runs/${row.id}`)} tabindex="-1">${workflow ? row.workflow : nameOf(row)}</a>` },
@@ -51,8 +52,9 @@ export const runColumns = (totals, { workflow = true } = {}) => [
     return told?.spawned ? html`<div class="meter"><${Bar} totals=${told} size="thin" live=${told.open > 0} /><span class="dim num">
       ${count(told.spawned)}</span></div>` : null
   } },
-  { id: 'error', label: 'Error or metadata', width: 'minmax(140px, 1.7fr)', className: 'cut whole', cell: (row) => row.error ?
-    html`<${ErrorLine} error=${row.error} status=${row.status} />` : row.metadata ?
+  { id: 'error', label: 'Error or metadata', width: 'minmax(140px, 1.7fr)', className: 'cut whole', cell: (row) => row.again ?
+    html`<span class="err soft cut">again <${Until} at=${row.again} />${row.error && html`: <b>${row.error.type}</b> ${row.error.message}`}
+      </span>` : row.error ? html`<${ErrorLine} error=${row.error} status=${row.status} />` : row.metadata ?
       html`<span class="tag cut">${preview(row.metadata)}</span>` : null },
   { id: 'took', sort: 'took', label: 'Took', width: '84px', num: true, className: 'push', cell: (row) =>
     html`<${Took} started=${row.triggered} ended=${row.ended} open=${!ended(row.status)} />` },
@@ -104,6 +106,12 @@ export function Runs() {
     const timer = setTimeout(again, 400)
     return () => clearTimeout(timer)
   }, [data])
+  useEffect(() => { // nobody tells when an attempt has begun
+    if (status !== 'retrying' || !data) return undefined
+    const due = Math.min(10, ...data.items.map((row) => row.again - now() + 0.5))
+    const timer = setTimeout(again, Math.max(1, due) * 1000)
+    return () => clearTimeout(timer)
+  }, [data, status])
   const columns = runColumns(totals)
   const chosen = rows.filter((row) => picked.has(row.id) && !ended(row.status))
   return html`<div class="page">
@@ -123,7 +131,8 @@ export function Runs() {
           html`<option value=${query.get('since')}>${clock(since)} – ${until ? clock(until) : 'now'}</option>`}</select>
         ${may('trigger') && html`<a class="btn" href=${href('workflows')}><${Icon} name="play" size=${14} />Trigger…</a>`}</div></div>
     <div class="line filters"><${Chips} label="Status" chosen=${status ? status.split(',') : []}
-      choose=${(several) => refine({ status: several.join(',') })}
+      choose=${(several) => refine(several.includes('retrying') ? { status: 'retrying', sort: null, q: null } : { status:
+        several.join(',') })}
       options=${[{ value: '', label: 'All' }, { value: 'open', label: html`<${Status} status="open">in flight</${Status}>` },
         ...STATUSES.map((value) => ({ value, label: html`<${Status} status=${value} />` }))]} />
       <span class="grow" /><${SavedViews} /></div>
@@ -138,7 +147,7 @@ export function Runs() {
           </div></div>`}
     ${loading ? html`<${Bones} />` : rows.length ?
       html`<${Grid} label="Runs" columns=${columns} rows=${rows} sort=${query.get('sort') ?? undefined}
-        onSort=${(id) => refine({ sort: id })} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh}
+        onSort=${status === 'retrying' ? undefined : (id) => refine({ sort: id })} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh}
         picked=${may('cancel') ? picked : undefined}
           onPick=${may('cancel') ? pick : undefined}
       foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span>

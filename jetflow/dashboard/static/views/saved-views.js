@@ -9,6 +9,7 @@ import { tell } from '../parts/said.js'
 
 const FOR_ALL = [
   ['In flight', 'status=open'],
+  ['Retrying', 'status=retrying'],
   ['Failed today', 'status=failed,timed_out&since=24h'],
   ['Slowest of today', 'sort=-took&since=24h'],
   ['Oldest in flight', 'status=open&sort=triggered'],

@@ -5,6 +5,7 @@ import { Bar, Status } from '../parts/status.js'
 import { Grid } from '../parts/grid.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, Until } from '../parts/time.js'
+import { WaitLine } from '../parts/waits.js'
 
 const open = (step) => ['running', 'waiting', 'retrying'].includes(step.status)
 
@@ -34,10 +35,10 @@ export function StepRows({ steps, totals = [], choose }) {
       html`<${Took} started=${step.started} ended=${step.ended} open=${open(step)} />` },
     ...(choose ? [{ id: 'worker', label: 'Worker', width: 'minmax(80px, 0.8fr)', className: 'cut dim wide', cell: (step) =>
       step.worker }] : []),
-    { id: 'error', label: choose ? 'Error' : '', hidden: 'Error', width: choose ? 'minmax(120px, 1.6fr)' : 'minmax(0, 0.6fr)', className:
+    { id: 'error', label: choose ? 'Error, or what it waits for' : '', hidden: 'Error', width: choose ? 'minmax(120px, 1.6fr)' : 'minmax(0, 0.6fr)', className:
       'cut whole', cell: (step) => step.error ? html`<${ErrorLine} error=${step.error} status=${step.status} />` : step.again ?
         html`<${Again} step=${step} />` : step.unattended ?
-          html`<span class="err soft"><b>no worker takes it</b></span>` : null },
+          html`<span class="err soft"><b>no worker takes it</b></span>` : html`<${WaitLine} step=${step} />` },
   ]
   return html`<${Grid} label="Steps" columns=${columns} rows=${steps} idOf=${(step) => `step:${step.name}`} keys=${Boolean(choose)}
     onSpace=${choose ? (step) => choose(step.name) : undefined} />`
