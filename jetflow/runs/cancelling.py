@@ -42,9 +42,7 @@ Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
 
 
-async def cancel_run(
-    session: Session, drive: Run, run: str, *, tree: bool = True, reason: Failure = CANCELLED
-) -> bool:
+async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = True, reason: Failure = CANCELLED) -> bool:
     """Cancel a run, and its descendants unless ``tree`` is false. Returns False if it had ended already.
 
     ``reason`` is what its outcome says.

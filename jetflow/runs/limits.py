@@ -34,7 +34,11 @@ async def declare_limits(session: Session, limits: Iterable[DeclaredLimit]) -> N
         before, after = await change_settings(session, limit.name, lambda there, limit=limit: _declared(limit, there))
         if before is not None and before != after:
             _log.warning(
-                "limit %r: max %d, %r replaces max %d, %r", limit.name, limit.max, limit.when_full, before.max,
+                "limit %r: max %d, %r replaces max %d, %r",
+                limit.name,
+                limit.max,
+                limit.when_full,
+                before.max,
                 before.when_full,
             )
             await ask_for_looks(session, limit.name)

@@ -72,7 +72,13 @@ def _reading(names: Subjects) -> list[str]:
     """Read all that is stored, and how the consumers of steps stand."""
     events = EventNames(names)
     limits = LimitNames(names)
-    optional = (OutputNames(names).stream, events.stream, events.waits_stream, limits.gates_stream, limits.limits_stream)
+    optional = (
+        OutputNames(names).stream,
+        events.stream,
+        events.waits_stream,
+        limits.gates_stream,
+        limits.limits_stream,
+    )
     read = (names.tasks_stream, names.records_stream, names.values_stream, names.workflows_stream, *optional)
     return [
         *_there(names),
@@ -119,7 +125,21 @@ def _trigger(names: Subjects) -> list[str]:
 
 
 def _worker(names: Subjects) -> list[str]:
-    kinds = ("task", "cancel", "run", "step", "join", "mark", "try", "once", "value", "timer", "live.run", "in.look", "in.limit")
+    kinds = (
+        "task",
+        "cancel",
+        "run",
+        "step",
+        "join",
+        "mark",
+        "try",
+        "once",
+        "value",
+        "timer",
+        "live.run",
+        "in.look",
+        "in.limit",
+    )
     events = EventNames(names)
     pulled = (names.tasks_stream, names.inbox_stream, names.timers_stream, events.stream)
     return [

@@ -12,7 +12,7 @@ from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
-from jetflow.engine.graph import ADMIT, START, Graph
+from jetflow.engine.graph import IMPLIED, START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
 from jetflow.errors import InvalidInput, LimitKeyFailed, PlaceHeld
@@ -134,10 +134,8 @@ class Executor:
             self._deliveries.ack(delivery)
         elif task.turn == 0 and task.not_before is not None and task.not_before > time():
             self.recorder.defer(work, task.not_before)
-        elif task.step == ADMIT:
-            await self._admit(work)
-        elif task.step == START:
-            self.recorder.drive(work, begin, task, work.known_graph)
+        elif task.step in IMPLIED:
+            await self._begin(work)
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
@@ -151,17 +149,17 @@ class Executor:
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 
-    async def _admit(self, work: Assignment) -> None:
-        """Have a run take the places that its limits ask for, or wait for them."""
+    async def _begin(self, work: Assignment) -> None:
+        """Begin the first steps of a run: where it has limits, when it has the places that they ask for."""
+        if work.task.step == START:
+            self.recorder.drive(work, begin, work.task, work.known_graph)
+            return
         try:
             needed = await self._admitting.needed(work)
         except (LimitKeyFailed, PlaceHeld, InvalidInput) as error:
             self.recorder.end_run(work, error)
             return
-        if (late := self._admitting.late(work, needed)) is not None:
-            self.recorder.end_run(work, late, "timed_out")
-        else:
-            self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
+        self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
 
     async def _read_graph(self, task: Task) -> Graph | None:
         points.before("read_graph")

@@ -44,9 +44,7 @@ _log = logging.getLogger("jetflow.worker")
 class GateNet:
     """Looks at the entries of all gates, some in each sweep."""
 
-    def __init__(
-        self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts
-    ) -> None:
+    def __init__(self, session: Session, performer: Performer, cancellations: Cancellations, counts: Counts) -> None:
         self._session = session
         self._names = LimitNames(session.names)
         self._performer = performer
@@ -129,9 +127,11 @@ class GateNet:
                 record = None if stored is None else decode_join(stored.body)
             except MalformedRecord:
                 record = None
-            if (
-                record is not None
-                and record.gate == place.written
-                and await store.leader_last(names.tasks_stream, names.next_turn(record.task)) is None
-            ):
+            if record is not None and record.gate == place.written and not await self._goes_on(stands, record.task):
                 yield stands
+
+    async def _goes_on(self, stands: Stands, parked: str) -> bool:
+        """Tell whether a parked run has another task than the one that was parked: its next turn, or a first step."""
+        names = self._session.names
+        newest = await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run(stands.root, stands.run))
+        return newest is None or newest.subject != parked
