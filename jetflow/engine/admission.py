@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from jetflow.engine.effects import Procedure, Start, StoreJoin
-from jetflow.engine.gates import come_to, leave
-from jetflow.engine.graph import START, Graph
+from jetflow.engine.effects import Procedure, StoreJoin
+from jetflow.engine.gates import begin_admitted, come_to, leave
+from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, written_places
-from jetflow.engine.tasks import Failure, Outcome, Task
+from jetflow.engine.tasks import Failure, Outcome, Status, Task
 from jetflow.engine.transitions import await_wakers, conclude
 
 
@@ -26,15 +24,20 @@ def admit(
 ) -> Procedure:
     """Take the places that a run needs, or park it before the first that is not free, ``until`` a time at most.
 
-    ``subject`` is that of the task.
+    ``subject`` is that of the task. Whether there is a place is asked first, and then whether the time is over: a timer
+    may fire for a run that was let through just before.
     """
+    held = written_places(places) or None
     for place in places:
         found = yield from come_to(task, place)
-        if found is None:  # it has ended, and has left; whoever ends it may not know all its places
+        if found is None:  # it has ended, and has left; whoever ended it may not have known all its places
             yield from leave(task)
             return
         if found.refused:
-            yield from conclude(task, full(task, place, now))
+            yield from conclude(task, _ended(task, "cancelled", full(place), now), graph)
+            return
+        if not found.admitted and until is not None and now >= until:
+            yield from conclude(task, _ended(task, "timed_out", late(place), now), graph)
             return
         if not found.admitted:
             record = JoinRecord(
@@ -43,26 +46,30 @@ def admit(
                 task=subject,
                 needed=0,
                 gate=place.written,
+                admits=held if place is places[-1] else None,
                 until=until,
                 started=now,
                 ended=now,
             )
             stored: JoinRecord = yield StoreJoin(task, record)
-            yield from await_wakers(task, stored)
+            yield from await_wakers(task, stored, graph)
             return
-    admitted = msgspec.structs.replace(task, places=written_places(places)) if places else task
-    for step in graph.downstream[START]:
-        yield Start(admitted, step, 0)
+    yield from begin_admitted(task, graph, held)
 
 
-def full(task: Task, place: Place, now: float) -> Outcome:
-    """Return the outcome of a run that finds no place, and may not wait for one."""
+def full(place: Place) -> Failure:
+    """Return why a run is refused that may not wait for a place."""
+    return Failure("LimitReached", f"limit {place.limit!r} has no place for another run of this key")
+
+
+def late(place: Place) -> Failure:
+    """Return why a run has ended that may wait no longer for a place."""
+    return Failure(
+        "RunTimeout", f"the time that the run had passed while it waited for a place of limit {place.limit!r}"
+    )
+
+
+def _ended(task: Task, status: Status, why: Failure, now: float) -> Outcome:
     return Outcome(
-        status="cancelled",
-        error=Failure("LimitReached", f"limit {place.limit!r} has no place for another run of this key"),
-        workflow=task.workflow,
-        step=task.step,
-        key=task.key,
-        started=now,
-        ended=now,
+        status=status, error=why, workflow=task.workflow, step=task.step, key=task.key, started=now, ended=now
     )

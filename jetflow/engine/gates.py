@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import msgspec
+
 from jetflow.engine.effects import (
     Disarm,
     Effect,
@@ -26,7 +28,7 @@ from jetflow.engine.effects import (
     Start,
     StoreGone,
 )
-from jetflow.engine.graph import ADMIT
+from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, Standing, places_of
 from jetflow.engine.tasks import Task
@@ -66,16 +68,35 @@ def look(task: Task, place: Place) -> Generator[Effect, Any, Standing]:
     return found
 
 
-def stand_at(task: Task, record: JoinRecord) -> Procedure:
-    """Look once more at the gate that a parked run stands at; if it may begin, it is woken at once.
+def stand_at(task: Task, record: JoinRecord, graph: Graph | None = None) -> Procedure:
+    """Look once more at the gate that a parked run stands at; if it may begin, it does at once.
 
     Whoever has ended the run meanwhile may not have seen its entry: then it leaves here.
     """
     for place in places_of(record.gate):
         found = yield from look(task, place)
         if found.admitted:
-            yield Start(task, task.step, task.turn + 1, record.tried)
-            if record.until is not None:
-                yield Disarm(task)
+            yield from let_through(task, record, graph)
         elif (yield ReadOver(task)):
             yield from leave(task)
+
+
+def let_through(task: Task, record: JoinRecord, graph: Graph | None) -> Procedure:
+    """Have a run go on that is parked at a gate where there is a place for it.
+
+    Where it needs no other place, and its graph is at hand, its first steps begin. Else its next turn does, which finds
+    what the run has.
+    """
+    if record.admits is None or graph is None:
+        yield Start(task, task.step, task.turn + 1, record.tried)
+    else:
+        yield from begin_admitted(task, graph, record.admits)
+    if record.until is not None:
+        yield Disarm(task)
+
+
+def begin_admitted(task: Task, graph: Graph, places: str | None) -> Procedure:
+    """Begin the first steps of a run, which has these places."""
+    admitted = msgspec.structs.replace(task, places=places)
+    for step in graph.downstream[START]:
+        yield Start(admitted, step, 0)

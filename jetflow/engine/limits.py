@@ -1,9 +1,10 @@
 """Limits: how many runs of a key may be admitted at once, and which of those that stand at its gate may begin.
 
 A run *enters* a gate, that of one limit and one key, by an entry, and *leaves* it when it has ended. Entries stand in
-the order in which the server stored them. **A run may begin when fewer than ``max`` entries stand before its own.** They
-only come at the end, and only leave: so a rank only falls, and a run that was once seen among the first stays there. A
-reading that is late or torn shows ranks too high, and never too low. So nobody needs a lock, a lease or a clock.
+the order in which the server stored them. **A run may begin when fewer than ``max`` entries stand before its own.**
+They only come at the end, and only leave: so a rank only falls, and a run that was once seen among the first stays
+there. A reading that is late or torn shows ranks too high, and never too low. So nobody needs a lock, a lease or a
+clock.
 """
 
 from __future__ import annotations

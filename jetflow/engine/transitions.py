@@ -148,7 +148,7 @@ def postpone(task: Task, delivery: int, tried: Attempt, record: JoinRecord) -> P
     yield from seal(task, record)
 
 
-def await_wakers(task: Task, record: JoinRecord) -> Procedure:
+def await_wakers(task: Task, record: JoinRecord, graph: Graph | None = None) -> Procedure:
     """Arm the timer of a step whose join record is stored, store its waits, and count its children."""
     due = record.until is not None and (yield Arm(task, record))
     if due or (record.waits and (yield Stand(task, record))):
@@ -156,7 +156,7 @@ def await_wakers(task: Task, record: JoinRecord) -> Procedure:
         if record.until is not None and not due:
             yield Disarm(task)
     elif record.gate is not None:
-        yield from stand_at(task, record)
+        yield from stand_at(task, record, graph)
     elif record.counted:
         yield from count_seal(task, record)
 
@@ -262,7 +262,7 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
             yield from advance(task, graph, task.step, ended.step)
             yield from wake_beside(task, graph)
     elif ended.join is not None:
-        yield from await_wakers(task, ended.join)
+        yield from await_wakers(task, ended.join, graph)
     else:
         return False
     return True

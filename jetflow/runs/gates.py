@@ -18,8 +18,10 @@ from typing import Any, Final, TypeAlias
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.effects import EndRuns, Enter, LookAtGate, ReadOver, ReadPlaces, RemoveEntry, StoreGone
+from jetflow.engine.gates import let_through
+from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
-from jetflow.engine.tasks import Failure, Task
+from jetflow.engine.tasks import NONE, Failure, Task
 from jetflow.errors import UnknownRun
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.leaving import wake_parked
@@ -30,6 +32,9 @@ from jetflow.wire.records import encode, header_block
 
 GATES_KEPT: Final = 10_000
 """Gates of which is remembered who stands there."""
+
+PARKED_INPUT: Final = 2048
+"""Bytes that the input of a run has at most which this process has parked, and remembers."""
 
 FOR_ALL: Final = 100_000
 """Entries of a gate that are read where all of them count."""
@@ -58,6 +63,7 @@ class Gates:
         self._drive = drive
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._entering: set[str] = set()
+        self._parked: OrderedDict[str, tuple[Task, JoinRecord]] = OrderedDict()
         session.connection.on_reconnect(self._gates.clear)  # a server that was away may have lost some
 
     def performed(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -103,15 +109,15 @@ class Gates:
     async def is_over(self, effect: ReadOver) -> bool:
         """See `ReadOver`."""
         names, store, task = self._session.names, self._session.store, effect.task
-        ended, own, parents, roots = await asyncio.gather(
+        runs = {task.run, task.root} | ({task.parent} if task.parent != NONE else set())
+        ended, *marks = await asyncio.gather(
             store.leader_last(names.records_stream, names.run_of_any_step(task)),
-            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.run)),
-            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.parent)),
-            store.leader_last(names.tasks_stream, names.cancelled(task.root, task.root)),
+            *(store.leader_last(names.tasks_stream, names.cancelled(task.root, run)) for run in runs),
         )
-        if ended is not None or own is not None:
+        of = dict(zip(runs, marks, strict=True))
+        if ended is not None or of[task.run] is not None:
             return True
-        return _covers(parents, task.parent_step) or _covers(roots, None)
+        return _covers(of.get(task.parent), task.parent_step) or _covers(of[task.root], None)
 
     # --- looking
 
@@ -206,17 +212,33 @@ class Gates:
     async def _wake(self, admitted: list[str], place: Place, gate: _Gate) -> None:
         """Wake the runs that may begin and are parked, unless this process has done so, or is admitting them."""
         gate.woken.intersection_update(admitted)
-        for subject in admitted:
-            stands = self._names.parse_entry(subject)
-            if stands is None or subject in gate.woken or stands.run in self._entering:
-                continue
-            await self.wake(stands.root, stands.run, place)
-            gate.woken.add(subject)
+        asleep = [subject for subject in admitted if subject not in gate.woken]
+        if asleep:
+            gate.woken.update(await self._woken(asleep, place))
+
+    async def _woken(self, subjects: list[str], place: Place) -> list[str]:
+        """Wake runs, and return those that need not be woken any more."""
+        found = [(one, stands) for one in subjects if (stands := self._names.parse_entry(one)) is not None]
+        found = [(one, stands) for one, stands in found if stands.run not in self._entering]
+        await asyncio.gather(*(self.wake(stands.root, stands.run, place) for _, stands in found))
+        return [one for one, _ in found]
 
     async def wake(self, root: str, run: str, place: Place) -> bool:
         """Publish the next turn of a run that is parked at a gate. Returns False where it is not."""
         gate = Place(place.limit, place.key).written
-        return await wake_parked(self._session, self._drive, root, run, gate)
+        task, record = self._parked.pop(run, (None, None))
+        if task is None or record is None or record.gate != gate:
+            return await wake_parked(self._session, self._drive, root, run, gate)
+        graph = self._session.registry.cached_graph(task.workflow, task.version)
+        await self._drive(let_through(task, record, graph))
+        return True
+
+    def note_parked(self, task: Task, record: JoinRecord) -> None:
+        """Note that this process has parked a run at a gate: to wake it then takes no reading."""
+        if len(task.input) <= PARKED_INPUT:
+            self._parked[task.run] = task, record
+            if len(self._parked) > GATES_KEPT:
+                self._parked.popitem(last=False)
 
     # --- making room
 

@@ -8,10 +8,9 @@ from typing import Any, Final, TypeAlias
 
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
-from jetflow.engine.gates import leave
+from jetflow.engine.gates import leave, let_through
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.tasks import NONE, StepAddress, Task
-from jetflow.engine.transitions import wake, wake_early
 from jetflow.errors import MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.tasks import task_of
@@ -51,7 +50,10 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
 
 
 async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate: str | None = None) -> bool:
-    """Publish the next turn of a run that is parked at a gate: at that one, if one is told. False if it is not."""
+    """Have a run go on that is parked at a gate: at that one, if one is told. Returns False if it is not.
+
+    One that has left its gate is given its next turn, and nothing begins.
+    """
     names, store = session.names, session.store
     stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, ADMIT)))
     try:
@@ -64,7 +66,8 @@ async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate:
     task = None if stored is None else task_of(stored)
     if task is None:
         return False
-    await drive(wake(task, record.tried) if record.until is None else wake_early(task, record.tried))
+    graph = session.registry.cached_graph(task.workflow, task.version)
+    await drive(let_through(task, record, graph if gate is not None else None))
     return True
 
 

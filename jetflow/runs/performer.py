@@ -275,6 +275,8 @@ class Performer:
         if receipt.error is not None:
             self._fail(procedure, receipt.error, done)
         elif receipt.stored:
+            if effect.record.gate is not None:
+                self.gates.note_parked(effect.task, effect.record)
             self._advance(procedure, effect.record, done)
         else:
             self._store_join_for_sure(effect, procedure, done)

@@ -14,7 +14,7 @@ from jetflow.engine.effects import Procedure
 from jetflow.engine.graph import Graph
 from jetflow.engine.limits import Place, places_of
 from jetflow.engine.tasks import Task
-from jetflow.errors import PlaceHeld, RunTimeout
+from jetflow.errors import PlaceHeld
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.wire.limits import Needed
@@ -64,15 +64,6 @@ class Admitting:
         body = task.input if task.value is None else await self._inputs.large(task.root, task.value)
         value = workflow.input.decode(body)
         return tuple(limit.place(value) for limit in workflow.limits)
-
-    def late(self, work: Assignment, needed: Needed) -> RunTimeout | None:
-        """Return why a run must not be admitted any more, if its time is over."""
-        if work.task.deadline is not None and time() >= work.task.deadline:
-            return RunTimeout("the deadline of the run passed before it was admitted")
-        until = self._queued_until(work, needed)
-        if until is not None and time() >= until:
-            return RunTimeout("the run waited for its places for longer than the schedule_timeout of its workflow")
-        return None
 
     def _queued_until(self, work: Assignment, needed: Needed) -> float | None:
         allowed = None if work.workflow is None else work.workflow.schedule_timeout

@@ -13,7 +13,7 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
-from jetflow.engine.graph import ADMIT, START, Graph
+from jetflow.engine.graph import IMPLIED, START, Graph
 from jetflow.engine.tasks import Task
 from jetflow.engine.transitions import begin, redelivered
 from jetflow.errors import InvalidInput, LimitKeyFailed, PlaceHeld, RunTimeout
@@ -136,10 +136,8 @@ class Executor:
             self._deliveries.ack(delivery)
         elif task.not_before is not None and task.turn == 0 and task.not_before > time():
             self.recorder.defer(work, task.not_before)
-        elif task.step == ADMIT:
-            await self._admit(work)
-        elif task.step == START:
-            self.recorder.drive(work, begin, task, graph)
+        elif task.step in IMPLIED:
+            await self._begin(work)
         elif task.elder is not None and task.turn == 0 and await self._adopts(work):
             return
         elif step is None:
@@ -169,17 +167,17 @@ class Executor:
             self._found[task.workflow, task.version, task.step] = found
         return found
 
-    async def _admit(self, work: Assignment) -> None:
-        """Have a run take the places that its limits ask for, or wait for them."""
+    async def _begin(self, work: Assignment) -> None:
+        """Begin the first steps of a run: where it has limits, when it has the places that they ask for."""
+        if work.task.step == START:
+            self.recorder.drive(work, begin, work.task, work.known_graph)
+            return
         try:
             needed = await self._admitting.needed(work)
         except (LimitKeyFailed, PlaceHeld, InvalidInput) as error:
             self.recorder.end_run(work, error)
             return
-        if (late := self._admitting.late(work, needed)) is not None:
-            self.recorder.end_run(work, late, "timed_out")
-        else:
-            self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
+        self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
 
     async def _adopts(self, work: Assignment) -> bool:
         """End a step of a rerun as its elder has ended, if that went well."""

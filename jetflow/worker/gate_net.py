@@ -127,9 +127,11 @@ class GateNet:
                 record = None if stored is None else decode_join(stored.body)
             except MalformedRecord:
                 record = None
-            if (
-                record is not None
-                and record.gate == place.written
-                and await store.leader_last(names.tasks_stream, names.next_turn(record.task)) is None
-            ):
+            if record is not None and record.gate == place.written and not await self._goes_on(stands, record.task):
                 yield stands
+
+    async def _goes_on(self, stands: Stands, parked: str) -> bool:
+        """Tell whether a parked run has another task than the one that was parked: its next turn, or a first step."""
+        names = self._session.names
+        newest = await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run(stands.root, stands.run))
+        return newest is None or newest.subject != parked

@@ -241,11 +241,9 @@ class Recorder:
         points.after("read_end")
         return stored
 
-    def end_run(
-        self, work: Assignment, error: BaseException, status: Literal["failed", "timed_out"] = "failed"
-    ) -> None:
+    def end_run(self, work: Assignment, error: BaseException) -> None:
         """End the run of a task that rests on what cannot be read, or leads to what the broker never takes."""
-        task, outcome = work.task, self._without_output(work, self._failure_of(error, work), status)
+        task, outcome = work.task, self._without_output(work, self._failure_of(error, work), "failed")
         if work.is_sequel and work.graph is not None:
             self.drive(work, finish, task, work.graph, outcome)
         else:

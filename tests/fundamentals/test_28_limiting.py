@@ -1,4 +1,4 @@
-"""Limits: how many runs of a key at once, over all workers; who waits and why; what becomes of those that do not fit."""
+"""Limits: how many runs of a key at once, over all workers; who waits, and what becomes of those that do not fit."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ async def test_the_newest_takes_the_place_of_what_runs(client: Client, worker: M
             await until(lambda n=n: meter.order[-1:] == [n])
         meter.gate.set()
         assert await outcomes(runs) == ["cancelled"] * 4 + ["succeeded"]
-        with pytest.raises(RunFailed, match="LimitReached: .*a newer one came"):
+        with pytest.raises(RunFailed, match=r"LimitReached: .*a newer one came"):
             await runs[0].result(timeout=PATIENCE)
         await nobody_stands(client, "one")
     assert meter.most["a"] == 1
@@ -302,9 +302,9 @@ async def test_a_key_that_is_none_fails_its_run_by_name_and_no_other(client: Cli
     flow = limited(Meter(), Limit("tenant", key=key, max=1))
     async with worker([flow]):
         bad, none, good = [await client.trigger(flow, Order(tenant)) for tenant in ("bad", "none", "good")]
-        with pytest.raises(RunFailed, match="LimitKeyFailed: .*'tenant' .*LookupError: nobody knows it"):
+        with pytest.raises(RunFailed, match=r"LimitKeyFailed: .*'tenant' .*LookupError: nobody knows it"):
             await bad.result(timeout=PATIENCE)
-        with pytest.raises(RunFailed, match="LimitKeyFailed: .*it gave None, and a key is a str"):
+        with pytest.raises(RunFailed, match=r"LimitKeyFailed: .*it gave None, and a key is a str"):
             await none.result(timeout=PATIENCE)
         assert await good.result(timeout=PATIENCE) == 0
 
@@ -323,7 +323,7 @@ async def test_a_child_that_needs_a_place_of_a_run_above_it_is_refused(client: C
         return await (await ctx.spawn_workflow(between, number)).result()
 
     async with worker([above, between, below]):
-        with pytest.raises(RunFailed, match="PlaceHeld: .*'below' needs a place of limit 'one'"):
+        with pytest.raises(RunFailed, match=r"PlaceHeld: .*'below' needs a place of limit 'one'"):
             await (await client.trigger(above, 1)).result(timeout=PATIENCE)
         assert await (await client.trigger(between, 2)).result(timeout=PATIENCE) == 2
         await nobody_stands(client, "one")

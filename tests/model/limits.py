@@ -14,12 +14,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from jetflow.engine.admission import admit
 from jetflow.engine.effects import (
-    EndRuns,
     Ended,
+    EndRuns,
     Enter,
     LookAtGate,
     ReadEnded,
@@ -32,6 +30,7 @@ from jetflow.engine.effects import (
     StoreMark,
     StoreRun,
 )
+from jetflow.engine.gates import let_through
 from jetflow.engine.graph import ADMIT, Graph, Node
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, Standing, WhenFull, places_of, standing, written_places
@@ -77,7 +76,7 @@ class World(NamedTuple):
     entries: tuple[tuple[int, int, int], ...] = ()
     stored: int = 0
     gone: frozenset[int] = frozenset()
-    joins: frozenset[tuple[int, int, str]] = frozenset()
+    joins: frozenset[tuple[int, int, str, str | None]] = frozenset()
     ended: frozenset[int] = frozenset()
     remembered: tuple[tuple[int, int, int], ...] = ()
     cancels: tuple[int, ...] = ()
@@ -468,9 +467,7 @@ def _admits(task: Task, message: Message, handling: Handling, case: Case, rules:
     places = _places(message.run, case)
     if not rules.in_order and message.run:
         places = places[::-1]
-    if rules.records_first:
-        yield ("record", message.run, written_places(places))
-    elif (yield Enter(task, places[0])):
+    if rules.records_first or (yield Enter(task, places[0])):
         yield ("record", message.run, written_places(places))
     yield from admit(task, GRAPH, places, f"w.{message.run}.{message.turn}", 0.0)
 
@@ -518,10 +515,11 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     yield ("remember", gate, tuple(still))
     admitted = [run for _, run in still[: most + rules.one_too_many]]
     for run in admitted:
-        turn: int | None = yield ("parked", run, effect.place.written)
-        if turn is not None:
-            turn = turn if rules.wakes_newest else 0
-            yield Start(_task(Message("admit", run, turn), case), ADMIT, turn + 1)
+        parked: tuple[int, str | None] | None = yield ("parked", run, effect.place.written)
+        if parked is not None:
+            turn = parked[0] if rules.wakes_newest else 0
+            task = _task(Message("admit", run, turn), case)
+            yield from let_through(task, _record(task, effect.place.written, parked[1]), GRAPH)
     order = [str(run) for _, run in still]
     return standing(effect.run, order, most + rules.one_too_many, case.when_full)
 
@@ -532,11 +530,11 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
 def _read(result: Any, handling: Handling) -> Any:
     """Return a result as the procedure is given it."""
     if isinstance(result, tuple) and result and result[0] == "ended":
-        _, run, gate = result
-        record = None if gate is None else _record(handling.message, gate)
+        _, run, parked = result
+        record = None if parked is None else _record(handling.message, *parked)
         return Ended(run=DONE if run else None, join=record)
     if isinstance(result, tuple) and result and result[0] == "record":
-        return _record(handling.message, result[1])
+        return _record(handling.message, *result[1:])
     if isinstance(result, tuple) and result and result[0] == "places":
         return places_of(result[1])
     if isinstance(result, tuple) and result and result[0] == "outcome":
@@ -544,41 +542,46 @@ def _read(result: Any, handling: Handling) -> Any:
     return result
 
 
-def _record(message: Message, gate: str) -> JoinRecord:
-    return JoinRecord(kind="parked", turn=message.turn, task="", needed=0, gate=gate)
+def _record(task: Message | Task, gate: str, admits: str | None) -> JoinRecord:
+    return JoinRecord(kind="parked", turn=task.turn, task="", needed=0, gate=gate, admits=admits)
 
 
 def _perform(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
+    if isinstance(effect, StoreJoin):
+        return _joined(world, effect.task, effect.record)
+    if isinstance(effect, Start):
+        message = Message("admit" if effect.step == ADMIT else "step", int(effect.task.run), effect.turn)
+        return world._replace(messages=world.messages | {message}), None
+    if isinstance(effect, StoreRun | StoreMark | ReadEnded | ReadOver | ReadPlaces):
+        return _of_records(world, effect, rules)
+    return _at_gate(world, effect, rules)
+
+
+def _of_records(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
+    task, run, result = effect.task, int(effect.task.run), None
     match effect:
-        case StoreRun(task):
-            return world._replace(ended=world.ended | {int(task.run)}), ("outcome",)
-        case StoreMark():
-            return world, None
-        case ReadEnded(task):
-            gate = next((gate for run, turn, gate in world.joins if (run, turn) == (int(task.run), task.turn)), None)
-            return world, ("ended", int(task.run) in world.ended, gate if task.step == ADMIT else None)
-        case ReadOver(task):
-            return world, int(task.run) in world.ended
-        case ReadPlaces(task):
-            if task.places is None and not (rules.reads_record and int(task.run) in dict(world.places)):
-                return world, ("places", "")
-            return world, ("places", task.places or dict(world.places)[int(task.run)])
-        case StoreJoin(task, record):
-            return _joined(world, task, str(record.gate))
-        case Start(task, step, turn):
-            kind = "admit" if step == ADMIT else "step"
-            message = Message(kind, int(task.run), turn)
-            return world._replace(messages=world.messages | {message}), None
+        case StoreRun():
+            world, result = world._replace(ended=world.ended | {run}), ("outcome",)
+        case ReadEnded():
+            parked = next((one[2:] for one in world.joins if one[:2] == (run, task.turn)), None)
+            result = ("ended", run in world.ended, parked if task.step == ADMIT else None)
+        case ReadOver():
+            result = run in world.ended
+        case ReadPlaces():
+            recorded = dict(world.places).get(run, "") if rules.reads_record else ""
+            result = ("places", task.places or recorded)
         case _:
-            return _at_gate(world, effect, rules)
+            pass
+    return world, result
 
 
-def _joined(world: World, task: Task, gate: str) -> tuple[World, Any]:
+def _joined(world: World, task: Task, record: JoinRecord) -> tuple[World, Any]:
     run = int(task.run)
     there = next((one for one in world.joins if one[:2] == (run, task.turn)), None)
     if there is not None:
-        return world, ("record", there[2])
-    return world._replace(joins=world.joins | {(run, task.turn, gate)}), ("record", gate)
+        return world, ("record", *there[2:])
+    parked = str(record.gate), record.admits
+    return world._replace(joins=world.joins | {(run, task.turn, *parked)}), ("record", *parked)
 
 
 def _at_gate(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
@@ -607,26 +610,27 @@ def _entered(world: World, run: int, gate: int, rules: Rules) -> tuple[World, An
 
 
 def _looked(world: World, effect: Any) -> tuple[World, Any]:
+    result: Any = None
     match effect:
         case ("max", gate):
-            return world, world.most[gate]
+            result = world.most[gate]
         case ("remembered", gate):
-            return world, tuple(one[1:] for one in world.remembered if one[0] == gate)
+            result = tuple(one[1:] for one in world.remembered if one[0] == gate)
         case ("remember", gate, known):
             others = tuple(one for one in world.remembered if one[0] != gate)
-            return world._replace(remembered=tuple(sorted((*others, *((gate, *one) for one in known))))), None
+            world = world._replace(remembered=tuple(sorted((*others, *((gate, *one) for one in known)))))
         case ("stands", gate, sequence):
-            return world, any(one[:2] == (gate, sequence) for one in world.entries)
+            result = any(one[:2] == (gate, sequence) for one in world.entries)
         case ("next", gate, after):
-            return world, next((one[1:] for one in world.entries if one[0] == gate and one[1] > after), None)
+            result = next((one[1:] for one in world.entries if one[0] == gate and one[1] > after), None)
         case ("parked", run, gate):
-            turns = [(turn, at) for one, turn, at in world.joins if one == run]
-            newest = max(turns, default=None)
-            return world, newest[0] if newest is not None and newest[1] == gate else None
+            newest = max((one for one in world.joins if one[0] == run), default=None)
+            result = (newest[1], newest[3]) if newest is not None and newest[2] == gate else None
         case ("has ended", run):
-            return world, run in world.ended
+            result = run in world.ended
         case _:
             raise AssertionError(f"nobody knows {effect}")
+    return world, result
 
 
 if __name__ == "__main__":
