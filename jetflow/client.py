@@ -13,8 +13,8 @@ from jetflow.broker.layout import Difference, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
 from jetflow.errors import UnknownRun
-from jetflow.runs.cancelling import cancel_run
 from jetflow.rerunning import Rerunning
+from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.delays import forget
 from jetflow.runs.deleting import delete_tree
 from jetflow.runs.performer import Performer

@@ -11,7 +11,7 @@ import msgspec
 from jetflow import hooks
 from jetflow.engine.elders import FAILED
 from jetflow.engine.identity import checked_key, keyed_root_id
-from jetflow.errors import AlreadyRerun, BrokerError, InvalidInput, JetflowError
+from jetflow.errors import AlreadyRerun, BrokerError, JetflowError
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.rerunning import asked, chain_of, newest_of, rerun
 from jetflow.step import Step
@@ -47,9 +47,13 @@ class Rerunning(Triggering):
     """The part of a client by which runs are run again."""
 
     @overload
-    async def rerun(self, run: Run[O], *, only: Only = FAILED, from_step: Step[..., Any, Any] | str | None = None) -> Run[O]: ...
+    async def rerun(
+        self, run: Run[O], *, only: Only = FAILED, from_step: Step[..., Any, Any] | str | None = None
+    ) -> Run[O]: ...
     @overload
-    async def rerun(self, run: str, *, only: Only = FAILED, from_step: Step[..., Any, Any] | str | None = None) -> Run[Any]: ...
+    async def rerun(
+        self, run: str, *, only: Only = FAILED, from_step: Step[..., Any, Any] | str | None = None
+    ) -> Run[Any]: ...
     async def rerun(
         self, run: Run[Any] | str, *, only: Only = FAILED, from_step: Step[..., Any, Any] | str | None = None
     ) -> Run[Any]:
@@ -85,7 +89,11 @@ class Rerunning(Triggering):
         if created and hooks.meters:
             hooks.add(TRIGGERED, 1, {"workflow": target.workflow})
         known = msgspec.structs.replace(task, input=b"")
-        return Run(session, task.run, ANY, known, created=created) if isinstance(run, str) else run.like(known, created=created)
+        return (
+            Run(session, task.run, ANY, known, created=created)
+            if isinstance(run, str)
+            else run.like(known, created=created)
+        )
 
     async def newest(self, run: Run[Any] | str) -> Run[Any]:
         """Return the newest run of the chain of reruns that a run is in: itself, if it was never run again.

@@ -55,7 +55,7 @@ def rerun(
     *,
     only: Annotated[Literal["failed", "all"], Parameter(help="Take over what has succeeded, or nothing.")] = "failed",
     from_step: Annotated[str | None, Parameter(help="Run this step again, and all behind it.")] = None,
-    many: Many = Many(),  # noqa: B008 - frozen
+    many: Many = Many(),
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
@@ -104,7 +104,9 @@ async def _many(
     created = sum(one.created for one in found)
     refused = sum(one.error is not None and one.rerun is None for one in found)
     if as_json:
-        print_json([{"run": one.run, "rerun": one.rerun, "created": one.created, "error": _of(one.error)} for one in found])
+        print_json(
+            [{"run": one.run, "rerun": one.rerun, "created": one.created, "error": _of(one.error)} for one in found]
+        )
     elif asked["dry_run"]:
         print(f"{len(found):,} would be run again", file=sys.stderr)
     else:

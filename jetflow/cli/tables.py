@@ -90,7 +90,9 @@ def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None)
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
             Text.assemble(step.name, (after, "dim")),
-            Text("adopted", "dim") if step.adopted else status_text(step.status, (workflow,) if step.unattended else ()),
+            Text("adopted", "dim")
+            if step.adopted
+            else status_text(step.status, (workflow,) if step.unattended else ()),
             Text(str(step.attempts or "")),
             Text(_offset(triggered, step.started)),
             Text(took(step.started, step.ended)),

@@ -1,4 +1,4 @@
-"""Cancelling, deleting or running again many runs: first they are found and counted, then, when told to, done one after the other.
+"""Cancelling, deleting or running again many runs: they are found and counted, and, when told to, done one by one.
 
 What was found is what is done: the ids are kept, so that no run that comes later is touched. A job lives in this
 process, and is forgotten an hour after it has ended, or was left alone.
@@ -44,9 +44,9 @@ GetClient: TypeAlias = Callable[[], Awaitable[Client]]
 
 
 class JobTold(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a job stands. ``found`` runs are what it is for; ``skipped`` had ended, or were gone;
-    of those that are run again, had nothing that failed, or were run again before.
+    """Where a job stands. ``found`` runs are what it is for; ``skipped`` had ended, or were gone.
 
+    Of runs that are run again, those were skipped that had nothing to be run again, or were run again before.
     ``at`` is when what it is for was settled. ``samples`` are rows of runs or of children, or ids where ids were given.
     """
 

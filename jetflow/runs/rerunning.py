@@ -18,8 +18,8 @@ from jetflow.engine.elders import ALL, FAILED, FROM, Elder, Rerun, next_elders, 
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import (
     AlreadyRerun,
-    InvalidInput,
     InputLost,
+    InvalidInput,
     NothingToRerun,
     RecentlyDeleted,
     RunNotEnded,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,14 +16,14 @@ import msgspec
 from jetflow.broker.atomic import Item
 from jetflow.broker.ingest import BATCH
 from jetflow.broker.session import Session
-from jetflow.broker.store import collect
+from jetflow.broker.store import Stored
 from jetflow.engine.adopting import count_adopted
 from jetflow.engine.effects import Procedure
 from jetflow.engine.elders import Elder, adopted, elders_of, twin_id
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import child_id, child_ids
 from jetflow.engine.joins import split_ids
-from jetflow.engine.tasks import NONE, Outcome, StepAddress, Task
+from jetflow.engine.tasks import Outcome, StepAddress, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.joins import counted_by, unpacked
@@ -162,7 +162,9 @@ class Adopting:
         if outcome.value is None:
             return outcome
         try:
-            return await by_reference(self._session, self._task.root, await with_output(self._session, elder.root, outcome))
+            return await by_reference(
+                self._session, self._task.root, await with_output(self._session, elder.root, outcome)
+            )
         except LostValue as error:
             _log.warning("run %s: what %s holds is not adopted: %s", self._task.run, outcome.adopted, error)
             return None
@@ -251,7 +253,9 @@ async def _children(session: Session, elder: Elder, task: Task) -> bytes:
             child = last_id(stored.subject)
             if child is None or not (stored.subject in subjects or ids is None or child in ids):
                 continue
-            outcome = await with_readable_output(session, elder.root, adopted(decode_outcome(stored.body), stored.subject))
+            outcome = await with_readable_output(
+                session, elder.root, adopted(decode_outcome(stored.body), stored.subject)
+            )
             outcome = await by_reference(session, task.root, outcome)
             twin = twin_id(task.run, task.step, child.hex())
             kept += bytes.fromhex(twin)
@@ -265,7 +269,7 @@ async def _children(session: Session, elder: Elder, task: Task) -> bytes:
     return bytes(kept)
 
 
-async def _both(first: Any, then: Any) -> Any:
+async def _both(first: AsyncIterator[list[Stored]], then: AsyncIterator[list[Stored]]) -> AsyncGenerator[list[Stored]]:
     async for page in first:
         yield page
     async for page in then:
@@ -275,9 +279,7 @@ async def _both(first: Any, then: Any) -> Any:
 def _ends_of(session: Session, task: Task, twin: str, outcome: Outcome) -> list[Item]:
     """Return the records of a child that is adopted with its step: its mark, if it has one, and its outcome."""
     names = session.names
-    child = msgspec.structs.replace(
-        task, workflow=outcome.workflow, parent=task.run, parent_step=task.step, run=twin
-    )
+    child = msgspec.structs.replace(task, workflow=outcome.workflow, parent=task.run, parent_step=task.step, run=twin)
     ended = Item(names.run_of(child), b"", encode(outcome))
     if outcome.status == "succeeded":
         return [ended]

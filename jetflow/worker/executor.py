@@ -135,8 +135,6 @@ class Executor:
             self.recorder.defer(work, task.not_before)
         elif task.step == START:
             self.recorder.drive(work, begin, task, work.known_graph)
-        elif task.elder is not None and task.turn == 0 and await self._adopts(work):
-            return
         elif work.step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
@@ -208,6 +206,8 @@ class Executor:
         self.recorder.end(work, poisoned(work.task, step))
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        if work.task.elder is not None and work.task.turn == 0 and await self._adopts(work):
+            return
         if work.delivery.again:
             await self._deliveries.begin(work.delivery, work.task, work.attempt)
         if step.context_name is None:

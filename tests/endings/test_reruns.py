@@ -14,6 +14,7 @@ from jetflow import Client, Context, JoinPolicy, NonRetryable, Run, RunFailed, W
 from jetflow.engine.elders import MOST_ELDERS, read_elders, read_rerun
 from jetflow.errors import AlreadyRerun, InputLost, InvalidInput, RecentlyDeleted, UnknownRun
 from jetflow.runs.cancelling import purge
+from tests.endings.stored import until
 
 PATIENCE = 20.0
 
@@ -126,16 +127,20 @@ async def test_a_parked_rerun_goes_on(
         world.mend()
         world.bodies["wait"] = 1
         again = await client.rerun(run)
-        async with asyncio.timeout(PATIENCE):
-            while (await client.describe(again.id)).steps[0].status != "waiting":
-                await asyncio.sleep(0.05)
+
+        async def waits() -> bool:
+            return (await client.describe(again.id)).steps[0].status == "waiting"
+
+        await until(waits)
         go.set()
         assert await again.result(PATIENCE) == 10
         assert world.bodies[2] == 1
         assert world.bodies[1] == 0
 
 
-async def test_large_values_stand_by_themselves(client: Client, worker: Callable[..., Worker], world: Breakable) -> None:
+async def test_large_values_stand_by_themselves(
+    client: Client, worker: Callable[..., Worker], world: Breakable
+) -> None:
     """Inputs and outputs that travel by reference are stored anew: the old run may be deleted."""
 
     @workflow("heavy")
@@ -435,7 +440,9 @@ async def test_many_ask_at_once_and_one_run_comes_of_it(
         assert sum(bool(one.created) for one in again) == 1
         assert await again[0].result(PATIENCE) == 1
         assert world.bodies == {1: 1}
-    mixed = await asyncio.gather(client.rerun(again[0], only="all"), client.rerun(run, only="all"), return_exceptions=True)
+    mixed = await asyncio.gather(
+        client.rerun(again[0], only="all"), client.rerun(run, only="all"), return_exceptions=True
+    )
     assert isinstance(mixed[1], AlreadyRerun)
     assert isinstance(mixed[0], Run)
     await client.cancel(mixed[0].id)

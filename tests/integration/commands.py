@@ -16,7 +16,21 @@ BOUND = 30.0
 """Seconds that a line of output, or the end of a command, may take."""
 
 CONNECTING = (
-    *("worker", "trigger", "show", "cancel", "rerun", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
+    *(
+        "worker",
+        "trigger",
+        "show",
+        "cancel",
+        "rerun",
+        "doctor",
+        "dev",
+        "watch",
+        "list",
+        "errors",
+        "queues",
+        "workers",
+        "top",
+    ),
     *("publish", "signal", "logs"),
     *("workflows", "graph", "pause", "resume", "setup", "dashboard"),
 )

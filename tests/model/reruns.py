@@ -10,8 +10,11 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from jetflow.engine import adopting
 from jetflow.engine.graph import Graph
+from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import Outcome, Task
 from tests.model.broker import Broker
 from tests.model.configurations import AB, CHAIN, DIAMOND, FAIL, PAIR, RETURN, SEQUEL, A, B
@@ -246,9 +249,8 @@ class StoresAdoptedStepsAlone(Shell):
                 return True
 
 
-def _needs_members(task: str, turn: int, outcome: Outcome, members: bytes) -> Any:
-    right = _adopted_join(task, turn, outcome, members)
-    return type(right)(**{name: getattr(right, name) for name in right.__struct_fields__} | {"needed": 1})
+def _needs_members(task: str, turn: int, outcome: Outcome, members: bytes) -> JoinRecord:
+    return msgspec.structs.replace(_adopted_join(task, turn, outcome, members), needed=1)
 
 
 _adopted_join = adopting.adopted_join
@@ -266,9 +268,15 @@ BUGS_OF_RERUNS: Final = (
     Bug("reruns: an attempt takes all that is stored for its own", RERUNS[6].name, rules=Rules(shell=IsCleanInReruns)),
     Bug("reruns: children that have succeeded run again", ADOPTS, rules=Rules(shell=RunsAgain)),
     Bug("reruns: steps that have succeeded run again", RERUNS[10].name, rules=Rules(shell=RunsStepsAgain)),
-    Bug("reruns: a child that is shared is adopted by its spawner", RERUNS[14].name, rules=Rules(shell=AdoptsSharedOnes)),
+    Bug(
+        "reruns: a child that is shared is adopted by its spawner", RERUNS[14].name, rules=Rules(shell=AdoptsSharedOnes)
+    ),
     Bug("reruns: the step after a failure is adopted", RERUNS[15].name, rules=Rules(shell=AdoptsTheSequel)),
-    Bug("reruns: an adopted step is stored, and nothing follows", RERUNS[10].name, rules=Rules(shell=StoresAdoptedStepsAlone)),
+    Bug(
+        "reruns: an adopted step is stored, and nothing follows",
+        RERUNS[10].name,
+        rules=Rules(shell=StoresAdoptedStepsAlone),
+    ),
     Bug(
         "reruns: an adopted step waits for children that nobody counts",
         RERUNS[10].name,
