@@ -40,11 +40,12 @@ class _Round(msgspec.Struct):
 
 async def run(options: Options) -> Report:
     """Measure."""
-    rounds: list[_Round] = []
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="jetflow-bench-") as scratch:
-        for number in range(1, options.rounds + 1):
-            rounds.append(await _round(options, f"round {number} of {options.rounds}", Path(scratch), samples))
+        rounds = [
+            await _round(options, f"round {number} of {options.rounds}", Path(scratch), samples)
+            for number in range(1, options.rounds + 1)
+        ]
     again, bodies = middle([one.again for one in rounds]), [one.bodies for one in rounds]
     per_s = options.n / again
     limit = AT_MOST * max(1.0, options.n / 10_000)

@@ -352,6 +352,7 @@ async def its_end_and_its_record_are_stored(lab: Lab) -> None:
 async def headers_are_kept(lab: Lab) -> None:
     """Every task of a run repeats its headers, byte for byte: non-ASCII keys and metadata too (Headers)."""
     headers = {"Jf-Key": '"schlüssel ☃"', "Jf-Metadata": '{"größe":"ñ"}', "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    headers |= {"Jf-Elder": f"{'e' * 32}.{'e' * 32}", "Jf-Rerun": f"{'e' * 32}.1.failed"}  # of a run that is not there
     given = {name.replace("-", "_"): value for name, value in headers.items()}
     run = await lab.trigger("fan", fan(lab, [1]), step="scatter", **given)
     await lab.expect(run, task(run.at("sum"), headers=headers | {"Jf-Digest": lambda text: text.startswith("2-")}))

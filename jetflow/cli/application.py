@@ -30,6 +30,7 @@ from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
 from jetflow.cli.publish import publish
 from jetflow.cli.queues import pause, queues, resume
+from jetflow.cli.rerun import rerun
 from jetflow.cli.runs import list_runs
 from jetflow.cli.schedules import delayed, reschedule, schedules
 from jetflow.cli.setup import setup
@@ -76,6 +77,7 @@ app.command(reschedule, usage="Usage: jetflow reschedule RUN [OPTIONS]")
 app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
+app.command(rerun, usage="Usage: jetflow rerun [RUN] [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
 app.command(health, usage="Usage: jetflow health [OPTIONS]")
 app.command(config, usage="Usage: jetflow config [OPTIONS]")

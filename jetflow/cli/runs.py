@@ -65,7 +65,7 @@ def list_runs(
     jetflow list --sort -took --limit 5
     ```
     """
-    metadata = dict(_pair(one) for one in meta) or None
+    metadata = dict(pair_of(one) for one in meta) or None
     moment = None if since is None else time() - age_of(since, "--since")
 
     async def read() -> Page[RunRow]:
@@ -103,7 +103,12 @@ def age_of(text: str, option: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair_of(text: str) -> tuple[str, str]:
+    """Return the name and the value that an option --meta says.
+
+    Raises:
+        UsageError: it says none.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"--meta is {text!r}: give NAME=VALUE")

@@ -72,6 +72,8 @@ def _facts(trace: RunTrace) -> Table:
         ("triggered", clock(trace.triggered)),
         ("key", trace.key),
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
+        ("rerun of", None if trace.rerun_of is None else f"{trace.rerun_of} ({trace.rerun_only})"),
+        ("rerun as", trace.rerun_as),
         ("root", None if trace.root == trace.id else trace.root),
         ("metadata", None if trace.metadata is None else value_text(trace.metadata)),
         ("input", _large(trace.large_input) or (None if trace.input is None else value_text(trace.input))),
@@ -91,7 +93,9 @@ def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None)
         after = f" after {', '.join(step.after)}" if step.after else ""
         table.add_row(
             Text.assemble(step.name, (after, "dim")),
-            status_text(step.status, (workflow,) if step.unattended else ()),
+            Text("adopted", "dim")
+            if step.adopted
+            else status_text(step.status, (workflow,) if step.unattended else ()),
             Text(str(step.attempts or "")),
             Text(_offset(triggered, step.started)),
             Text(took(step.started, step.ended)),

@@ -1,4 +1,4 @@
-"""Cancelling or deleting many runs: first they are found and counted, then, when told to, done one after the other.
+"""Cancelling, deleting or running again many runs: they are found and counted, and, when told to, done one by one.
 
 What was found is what is done: the ids are kept, so that no run that comes later is touched. A job lives in this
 process, and is forgotten an hour after it has ended, or was left alone.
@@ -17,7 +17,7 @@ import msgspec
 
 from jetflow.client import Client
 from jetflow.dashboard.problems import Problem, problem_of
-from jetflow.errors import BrokerError, JetflowError, UnknownRun
+from jetflow.errors import AlreadyRerun, BrokerError, JetflowError, NothingToRerun, UnknownRun
 
 MOST_RUNS: Final = 200_000
 """Runs that one job may be for."""
@@ -46,6 +46,7 @@ GetClient: TypeAlias = Callable[[], Awaitable[Client]]
 class JobTold(msgspec.Struct, frozen=True, kw_only=True):
     """Where a job stands. ``found`` runs are what it is for; ``skipped`` had ended, or were gone.
 
+    Of runs that are run again, those were skipped that had nothing to be run again, or were run again before.
     ``at`` is when what it is for was settled. ``samples`` are rows of runs or of children, or ids where ids were given.
     """
 
@@ -151,12 +152,8 @@ class Job:
 
     async def _one(self, client: Client, run_id: str) -> None:
         try:
-            if self.action == "cancel":
-                changed = await client.cancel(run_id)
-            else:
-                await client.delete(run_id)
-                changed = True
-        except UnknownRun:
+            changed = await self._done_to(client, run_id)
+        except (UnknownRun, AlreadyRerun, NothingToRerun):
             changed = False
         except BrokerError:
             raise
@@ -170,6 +167,15 @@ class Job:
         else:
             self._skipped += 1
         self.tell()
+
+    async def _done_to(self, client: Client, run_id: str) -> bool:
+        """Do it to one run, and tell whether that has changed anything."""
+        if self.action == "cancel":
+            return await client.cancel(run_id)
+        if self.action == "rerun":
+            return bool((await client.rerun(run_id)).created)
+        await client.delete(run_id)
+        return True
 
     async def abort(self) -> None:
         """Stop it. What is done stays done."""

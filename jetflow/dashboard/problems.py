@@ -10,15 +10,19 @@ import msgspec
 from starlette.responses import Response
 
 from jetflow.errors import (
+    AlreadyRerun,
     BrokerError,
+    InputLost,
     InvalidInput,
     InvalidName,
     InvalidQuery,
     JetflowError,
     KeyConflict,
+    NothingToRerun,
     PayloadTooLarge,
     PermissionDenied,
     RecentlyDeleted,
+    RunNotEnded,
     UnknownNamespace,
     UnknownRun,
     UnknownSchedule,
@@ -64,6 +68,9 @@ _KINDS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (PayloadTooLarge, 413, "too-large", "pass a reference to it"),
     (InvalidInput, 422, "invalid-input", "change what is named"),
     (RecentlyDeleted, 409, "recently-deleted", "use another key, or wait"),
+    (RunNotEnded, 409, "run-not-ended", "wait for its end, or cancel it"),
+    (NothingToRerun, 409, "nothing-to-rerun", "run all of it again, or from a step on"),
+    (InputLost, 410, "input-lost", "trigger a new run"),
     (LostValue, 410, "lost-value", "it was deleted with its run, or its stream was changed"),
     (PermissionDenied, 403, "broker-refused", "grant it to the NATS user that the dashboard connects as"),
     (UnknownNamespace, 503, "unknown-namespace", "start a worker there"),
@@ -82,6 +89,8 @@ def problem_of(error: Exception) -> Problem:
             stored_digest=error.stored_digest,
             given_digest=error.given_digest,
         )
+    if isinstance(error, AlreadyRerun):
+        return Problem(409, "already-rerun", str(error), "run the newest one again", run=error.newest)
     for kind, status, name, hint in _KINDS:
         if isinstance(error, kind):
             return Problem(status, name, str(error), hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from jetflow.broker.atomic import Item
 from jetflow.broker.ingest import BATCH
 from jetflow.broker.session import Session
+from jetflow.broker.store import Stored
 from jetflow.engine.adopting import count_adopted
 from jetflow.engine.effects import Procedure
 from jetflow.engine.elders import Elder, adopted, elders_of, twin_id
@@ -268,7 +269,7 @@ async def _children(session: Session, elder: Elder, task: Task) -> bytes:
     return bytes(kept)
 
 
-async def _both(first: Any, then: Any) -> Any:
+async def _both(first: AsyncIterator[list[Stored]], then: AsyncIterator[list[Stored]]) -> AsyncGenerator[list[Stored]]:
     async for page in first:
         yield page
     async for page in then:

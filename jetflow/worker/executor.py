@@ -138,8 +138,6 @@ class Executor:
             self.recorder.defer(work, task.not_before)
         elif task.step in IMPLIED:
             await self._begin(work)
-        elif task.elder is not None and task.turn == 0 and await self._adopts(work):
-            return
         elif step is None:
             await self.recorder.unknown(work, self._grace)
         elif work.may_run_elsewhere and await self._is_held(work):
@@ -238,6 +236,8 @@ class Executor:
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         task, delivery = work.task, work.delivery
+        if task.elder is not None and task.turn == 0 and await self._adopts(work):
+            return
         if delivery.again:
             await self._deliveries.begin(delivery, task, work.attempt)
         if step.context_name is None:

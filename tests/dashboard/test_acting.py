@@ -91,8 +91,44 @@ async def test_a_run_is_cancelled_and_deleted(place: Place) -> None:
     assert await acted(api, "DELETE", f"runs/{run.id}", status=202) == {"id": run.id, "changed": True}
     assert (await acted(api, "POST", f"runs/{run.id}/cancel", status=404))["type"] == "urn:jetflow:unknown-run"
     assert (await acted(api, "DELETE", f"runs/{'0' * 32}", status=404))["type"] == "urn:jetflow:unknown-run"
-    assert (await acted(api, "POST", f"runs/{run.id}/rerun", status=501))["type"] == "urn:jetflow:no-rerun"
     assert [one.subject for one in place.acted[:2]] == [{"id": run.id}] * 2
+
+
+async def test_a_run_is_run_again(place: Place) -> None:
+    api = await place.api(Access.full("ann"))
+    async with place.worker():
+        pass
+    run = await place.client.trigger("leaf", 4)
+    told = await acted(api, "POST", f"runs/{run.id}/rerun", status=409)
+    assert told["type"] == "urn:jetflow:run-not-ended"
+    await place.client.cancel(run.id)
+    again = await acted(api, "POST", f"runs/{run.id}/rerun", {"only": "failed"}, status=202)
+    assert again["changed"]
+    assert await acted(api, "POST", f"runs/{run.id}/rerun", status=202) == {"id": again["id"], "changed": False}
+    told = await acted(api, "POST", f"runs/{run.id}/rerun", {"only": "all"}, status=409)
+    assert (told["type"], told["run"]) == ("urn:jetflow:already-rerun", again["id"])
+    assert (await api.get(f"runs/{run.id}")).json()["run"]["rerun_as"] == again["id"]
+    async with place.worker():
+        await place.client.run(again["id"]).result(PATIENCE)
+    told = await acted(api, "POST", f"runs/{again['id']}/rerun", status=409)
+    assert told["type"] == "urn:jetflow:nothing-to-rerun"
+    assert (await acted(api, "POST", f"runs/{again['id']}/rerun", {"step": "no"}, status=422))["detail"]
+
+
+async def test_many_runs_are_run_again(place: Place) -> None:
+    api = await place.api(Access.full("ann"))
+    async with place.worker():
+        pass
+    runs = [await place.client.trigger("idle", number) for number in range(6)]
+    for run in runs:
+        await place.client.cancel(run.id)
+    await place.client.rerun(runs[0])
+    query = {"action": "rerun", "query": {"workflow": "idle", "status": "cancelled"}}
+    job = await acted(api, "POST", "bulk", query, status=202)
+    assert (job["state"], job["found"]) == ("ready", 6)
+    await acted(api, "POST", f"bulk/{job['job']}/start", status=202)
+    told = await ended(api, job["job"])
+    assert (told["state"], told["done"], told["skipped"], told["failed"]) == ("done", 5, 1, 0)
 
 
 async def test_a_queue_is_paused_and_resumed(place: Place) -> None:
@@ -298,7 +334,6 @@ async def test_a_job_is_stopped(place: Place) -> None:
         ({"action": "cancel", "ids": ["0" * 32], "query": {}}, 422, "ids or for a query"),
         ({"action": "cancel", "ids": []}, 422, "ids"),
         ({"action": "explode", "ids": ["0" * 32]}, 422, "explode"),
-        ({"action": "rerun", "ids": ["0" * 32]}, 501, "again"),
         ({"action": "cancel", "query": {"colour": "red"}}, 422, "colour"),
     ],
 )

@@ -14,6 +14,7 @@ from jetflow import Client, Context, JoinPolicy, NonRetryable, Run, RunFailed, W
 from jetflow.engine.elders import MOST_ELDERS, read_elders, read_rerun
 from jetflow.errors import AlreadyRerun, InputLost, InvalidInput, RecentlyDeleted, UnknownRun
 from jetflow.runs.cancelling import purge
+from tests.endings.stored import until
 
 PATIENCE = 20.0
 
@@ -126,9 +127,11 @@ async def test_a_parked_rerun_goes_on(
         world.mend()
         world.bodies["wait"] = 1
         again = await client.rerun(run)
-        async with asyncio.timeout(PATIENCE):
-            while (await client.describe(again.id)).steps[0].status != "waiting":
-                await asyncio.sleep(0.05)
+
+        async def waits() -> bool:
+            return (await client.describe(again.id)).steps[0].status == "waiting"
+
+        await until(waits)
         go.set()
         assert await again.result(PATIENCE) == 10
         assert world.bodies[2] == 1

@@ -16,8 +16,8 @@ BOUND = 30.0
 """Seconds that a line of output, or the end of a command, may take."""
 
 CONNECTING = (
-    *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
-    *("publish", "signal", "logs", "schedules", "delayed", "reschedule"),
+    *("worker", "trigger", "show", "cancel", "rerun", "doctor", "dev", "watch", "list", "errors", "queues", "workers"),
+    *("top", "publish", "signal", "logs", "schedules", "delayed", "reschedule"),
     *("workflows", "graph", "pause", "resume", "setup", "dashboard"),
 )
 """Commands that take a namespace."""

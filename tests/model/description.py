@@ -85,10 +85,9 @@ def _effect(model: Model, effect: object) -> str:
             text = f"publish task {names[task.run]}/{step}/{turn}"
         case Spawn(_, child):
             text = f"spawn {names[child]}"
-        case Adopt(_, child):
-            text = f"adopt {names[child]}"
-        case ReadElder(task, child):
-            text = f"look for the elder of {_address(model, task.join) if child is None else names[child]}"
+        case Adopt(task, child) | ReadElder(task, child):
+            what = _address(model, task.join) if child is None else names[child]
+            text = f"adopt {what}" if isinstance(effect, Adopt) else f"look for the elder of {what}"
         case Await(children):
             text = f"wait warm for {', '.join(names[child] for child in children)}"
         case _:

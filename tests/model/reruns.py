@@ -10,8 +10,11 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from jetflow.engine import adopting
 from jetflow.engine.graph import Graph
+from jetflow.engine.joins import JoinRecord
 from jetflow.engine.tasks import Outcome, Task
 from tests.model.broker import Broker
 from tests.model.configurations import AB, CHAIN, DIAMOND, FAIL, PAIR, RETURN, SEQUEL, A, B
@@ -246,9 +249,8 @@ class StoresAdoptedStepsAlone(Shell):
                 return True
 
 
-def _needs_members(task: str, turn: int, outcome: Outcome, members: bytes) -> Any:
-    right = _adopted_join(task, turn, outcome, members)
-    return type(right)(**{name: getattr(right, name) for name in right.__struct_fields__} | {"needed": 1})
+def _needs_members(task: str, turn: int, outcome: Outcome, members: bytes) -> JoinRecord:
+    return msgspec.structs.replace(_adopted_join(task, turn, outcome, members), needed=1)
 
 
 _adopted_join = adopting.adopted_join

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jetflow.dashboard.endpoints import Ask, Endpoints
-from jetflow.dashboard.problems import Problem
+from jetflow.rerunning import Only
 from jetflow.runs.query.rows import RunningRow
 
 ENDPOINTS = Endpoints()
@@ -15,6 +15,13 @@ class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
     """A run is cancelled with its descendants, unless ``tree`` is false."""
 
     tree: bool = True
+
+
+class RerunBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What is run again: what has failed, all of it, or a ``step`` with all behind it."""
+
+    only: Only = "failed"
+    step: str | None = None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +45,10 @@ async def delete(ask: Ask) -> Done:
 
 
 @ENDPOINTS.post("runs/{id}/rerun", "rerun", status=202)
-async def rerun(ask: Ask) -> Done:
-    """Begin a new run in the place of one that has ended: not possible yet."""
-    raise Problem(501, "no-rerun", "runs cannot be run again yet", "trigger a new one with the same input")
+async def rerun(ask: Ask, body: RerunBody) -> Done:
+    """Run one that has ended once more, as a new run, and tell its id; nothing is changed where it was before."""
+    again = await ask.client.rerun(ask.run, only=body.only, from_step=body.step)
+    return Done(id=again.id, changed=bool(again.created))
 
 
 @ENDPOINTS.get("runs/{id}/stack", "stack")

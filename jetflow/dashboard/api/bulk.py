@@ -51,8 +51,6 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
 async def plan(ask: Ask, body: BulkBody) -> JobTold:
     """Find and count the runs that an action is for. Nothing is done to them before the job is started."""
     _check_right(ask, body.action)
-    if body.action == "rerun":
-        raise Problem(501, "no-rerun", "runs cannot be run again yet", "trigger new ones with the same input")
     if (body.ids is None) == (body.query is None):
         raise Problem(422, "invalid-body", "a job is for ids or for a query, one of them", "give one")
     if body.query is None:

@@ -115,7 +115,7 @@ export const parentJoin = (task: Task): Join | undefined =>
 
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Not-Before",
-  "Jf-Eager", "Jf-Shared", "Jf-Value", "traceparent",
+  "Jf-Eager", "Jf-Shared", "Jf-Value", "Jf-Elder", "Jf-Rerun", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 

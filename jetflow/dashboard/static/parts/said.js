@@ -94,11 +94,6 @@ export function Spread({ took, loaded }) {
     html`<span>took ${duration(took.p50)} at the median, ${duration(took.p95)} at p95, ${duration(took.most)} at most</span>` : null
 }
 
-/** The place of an action that there is not yet: seen, and said to be none. */
-export const NO_RERUN = 'Runs cannot be run again yet: trigger a new one'
-export const NoRerun = ({ small = false }) =>
-  html`<button type="button" class=${small ? 'btn small' : 'btn'} disabled title=${NO_RERUN}>Rerun</button>`
-
 /** Announce a text to those who listen, politely, and at most every five seconds. */
 export function Announce({ text }) {
   const [said, say] = useState('')

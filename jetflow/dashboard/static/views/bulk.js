@@ -5,7 +5,8 @@ import { clock, count, plural, words } from '../parts/format.js'
 import { Dialog } from '../parts/dialog.js'
 import { Refused } from '../parts/said.js'
 
-const VERBS = { cancel: ['Cancel', 'cancelled'], delete: ['Delete', 'deleted'] }
+const VERBS = { cancel: ['Cancel', 'cancelled'], delete: ['Delete', 'deleted'], rerun: ['Rerun', 'begun again'] }
+const PASSED = { rerun: 'had nothing to be run again' }
 const SURE_FROM = 100
 
 function inWords(query, ids) {
@@ -49,7 +50,7 @@ export function Bulk({ action, ids, query, close }) {
       <div class="bar fat" role="progressbar" aria-valuenow=${job.done + job.skipped + job.failed} aria-valuemax=${job.found}
         aria-label="done"><span class="t-blue" style=${{ width: `${(100 * job.done) / Math.max(1, job.found)}%` }} />
           <span class="t-grey" style=${{ width: `${(100 * job.skipped) / Math.max(1, job.found)}%` }} /></div>
-      <p class="dim">${count(job.done)} ${done}, ${count(job.skipped)} had ended already${job.failed ?
+      <p class="dim">${count(job.done)} ${done}, ${count(job.skipped)} ${PASSED[action] ?? 'had ended already'}${job.failed ?
         `, ${count(job.failed)} could not be` : ''}${job.state === 'aborted' ? '. Stopped: what is done stays done.' : ''}</p></div>`}
     <div class="actions">${over ? html`<button type="button" class="btn main"
       onClick=${(e) => e.target.closest('dialog').close()}>Close</button>`

@@ -9,7 +9,7 @@ import { usePages, VirtualGrid } from '../parts/vgrid.js'
 import { Chips, Segments } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, When } from '../parts/time.js'
-import { Announce, Empty, NoRerun, Spread, Trouble } from '../parts/said.js'
+import { Announce, Empty, Spread, Trouble } from '../parts/said.js'
 import { Peek } from './peek.js'
 import { Bulk } from './bulk.js'
 
@@ -143,9 +143,14 @@ export function Children({ id, totals, workflow: parentWorkflow, live }) {
           onInput=${(e) => setText(e.target.value)} /><kbd>/</kbd></div>
       ${may('bulk') && may('cancel') && counts.open > 0 &&
         html`<button class="btn" onClick=${() => setBulk({ query: { parent: id, status: status || 'open', ...(step &&
-          { step }), ...(workflow && { workflow }), ...(q && { q }) } })}>Cancel these…</button>`}</div>
+          { step }), ...(workflow && { workflow }), ...(q && { q }) } })}>Cancel these…</button>`}
+      ${may('bulk') && may('rerun') && counts.failed > 0 && status === 'failed' &&
+        html`<button class="btn" onClick=${() => setBulk({ action: 'rerun', query: { parent: id, status, ...(step &&
+          { step }), ...(workflow && { workflow }), ...(q && { q }) } })}>Rerun these…</button>`}</div>
     ${picked.size > 0 && html`<div class="banner t-blue"><b>${plural(picked.size, 'child', 'children')} chosen</b><div class="end line">
-      <button class="btn small" onClick=${() => pick(new Map())}>Choose none</button><${NoRerun} small />
+      <button class="btn small" onClick=${() => pick(new Map())}>Choose none</button>
+      ${may('rerun') && may('bulk') &&
+        html`<button class="btn small" onClick=${() => setBulk({ action: 'rerun', ids: [...picked.keys()] })}>Rerun…</button>`}
       ${may('cancel') && html`<button class="btn small danger" onClick=${() => setBulk({ ids: [...picked.keys()] })}>Cancel…</button>`}
         </div></div>`}
     ${pages.problem && pages.total > 0 && html`<${Trouble} problem=${pages.problem} at=${Date.now() - 1000} again=${pages.refresh} />`}
@@ -156,7 +161,7 @@ export function Children({ id, totals, workflow: parentWorkflow, live }) {
       height=${narrow ? 52 : 28} above=${narrow ? 190 : 330}
       onAt=${(row) => refine({ at: row || null })} cursor=${cursor} onCursor=${setCursor} idOf=${(row) => row.id} onOpen=${open}
         onPeek=${(row, index) => setPeek({ row, index })}
-      onPick=${may('cancel') ? toggle : undefined} picked=${may('cancel') ? picked : undefined} empty=${none} />
+      onPick=${may('cancel') || may('rerun') ? toggle : undefined} picked=${may('cancel') || may('rerun') ? picked : undefined} empty=${none} />
     <${Announce}
       text=${totals ?
         `${count(totals.totals.spawned - totals.totals.open)} of ${count(totals.totals.spawned)} children have ended, ${count(totals.totals.failed)} failed` : ''} />

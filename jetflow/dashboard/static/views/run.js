@@ -8,7 +8,7 @@ import { Icon } from '../parts/icons.js'
 import { useKeys } from '../parts/keys.js'
 import { Tabs } from '../parts/tabs.js'
 import { Took, Until, When } from '../parts/time.js'
-import { Bones, copy, Empty, NO_RERUN, NoRerun, Note, tell, Trouble } from '../parts/said.js'
+import { Bones, copy, Empty, Note, tell, Trouble } from '../parts/said.js'
 import { Confirm, Menu } from '../parts/dialog.js'
 import { Children, trail } from './children.js'
 import { Steps } from './run-graph.js'
@@ -104,7 +104,7 @@ function Head({ run, lineage, again }) {
     u: up, '.': () => copy(run.id, 'Id copied'), $: () => copy(`jetflow show ${run.id}`, 'Command copied'),
     '[': () => sibling(parent, lineage, -1), ']': () => sibling(parent, lineage, 1),
     c: () => !over && may('cancel') && setAsking('cancel'),
-    r: () => tell(NO_RERUN),
+    r: () => over && may('rerun') && setAsking('rerun'),
     Escape: () => { up() },
   }
   useKeys(keys)
@@ -125,7 +125,8 @@ function Head({ run, lineage, again }) {
         <a class="btn" href=${upTo(parent, run)} title="Up to its parent (u)"><${Icon} name="level" size=${14} />Up</a>`}
         ${!over && may('cancel') && html`<button class="btn danger" onClick=${() => setAsking('cancel')}>
           <${Icon} name="stop" size=${14} />Cancel</button>`}
-        ${over && html`<${NoRerun} />`}
+        ${over && may('rerun') && html`<button class="btn" onClick=${() => setAsking('rerun')}>
+          <${Icon} name="play" size=${14} />Rerun</button>`}
         <${Menu} label="More" items=${[{ label: 'Copy id', icon: 'copy', key: '.', run: keys['.'] }, { label: 'Copy link', icon:
           'link', key: ',', run: () => copy(location.href, 'Link copied') },
           { label: 'Copy command', icon: 'copy', key: '$', run: keys.$ }, { label: 'Copy Python', icon: 'copy', run: () =>
@@ -137,8 +138,13 @@ function Head({ run, lineage, again }) {
         <${Took} started=${run.triggered} ended=${run.ended} open=${!over} /></span>
       ${run.deadline && !over && html`<span><span>Deadline</span><${Until} at=${run.deadline} /></span>`}<span title="Copy with .">
         <span>Id</span><code>${run.id}</code></span>
+      ${run.rerun_of && html`<span><span>Rerun of</span><a class="link" href=${href(`runs/${run.rerun_of}`)}>
+        <code>${shortId(run.rerun_of)}</code></a></span>`}
+      ${run.rerun_as && html`<span><span>Rerun as</span><a class="link" href=${href(`runs/${run.rerun_as}`)}>
+        <code>${shortId(run.rerun_as)}</code></a></span>`}
       ${run.metadata && html`<span class="cut"><span>Metadata</span><code>${JSON.stringify(run.metadata)}</code></span>`}</div>
     ${asking === 'cancel' && html`<${Cancel} run=${run} close=${() => setAsking(null)} again=${again} />`}
+    ${asking === 'rerun' && html`<${Rerun} run=${run} close=${() => setAsking(null)} />`}
     ${asking === 'delete' && html`<${Confirm} title="Delete this run?" verb="Delete it" danger word=${shortId(run.id)}
       close=${() => setAsking(null)} run=${async () => { await act('DELETE', `runs/${run.id}`); tell('Deleted'); go(href('runs')) }}>
         <p class="dim">All that is stored of it and of its descendants is gone for good.${over ? '' : ' It is cancelled first.'}</p>
@@ -152,6 +158,17 @@ const Cancel = ({ run, close, again }) => html`<${Confirm} title=${`Cancel ${nam
   <p class="dim">What runs is told to stop, and what is queued never begins. The outcome stands for ever.</p>
   <label class="toggle"><input type="radio" name="tree" value="tree" checked />With all its descendants</label><label class="toggle">
     <input type="radio" name="tree" value="alone" />This run alone</label></${Confirm}>`
+
+const Rerun = ({ run, close }) => html`<${Confirm} title=${`Run ${nameOf(run)} again?`} verb="Run it again" close=${close}
+  run=${async (form) => { const chosen = form.elements.only.value; const step = chosen.startsWith('from-') ? chosen.slice(5) : null
+    const { id, changed } = await act('POST', `runs/${run.id}/rerun`, step ? { step } : { only: chosen })
+    tell(changed ? 'Begun again' : 'It was run again before'); go(href(`runs/${id}`)) }}>
+  <p class="dim">A new run with the same input. This one stays as it is.</p>
+  <label class="toggle"><input type="radio" name="only" value="failed" checked=${run.status !== 'succeeded'}
+    disabled=${run.status === 'succeeded'} />Only what has failed: the rest is taken over</label>
+  <label class="toggle"><input type="radio" name="only" value="all" checked=${run.status === 'succeeded'} />All of it</label>
+  ${run.steps.length > 1 && run.steps.map((step) => html`<label class="toggle" key=${step.name}>
+    <input type="radio" name="only" value=${`from-${step.name}`} />From step ${step.name} on</label>`)}</${Confirm}>`
 
 /** Where "up" leads: into the list that one came from, at its row; or to the parent. */
 function upTo(parent, run) {

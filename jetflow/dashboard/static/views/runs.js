@@ -9,7 +9,7 @@ import { Grid } from '../parts/grid.js'
 import { Chips } from '../parts/tabs.js'
 import { ErrorLine } from '../parts/trace.js'
 import { Took, Until, When } from '../parts/time.js'
-import { Bones, Empty, NoRerun, Searched, Spread, tell, Trouble } from '../parts/said.js'
+import { Bones, Empty, Searched, Spread, tell, Trouble } from '../parts/said.js'
 import { Bulk } from './bulk.js'
 import { SavedViews } from './saved-views.js'
 import { Start } from './start.js'
@@ -114,6 +114,8 @@ export function Runs() {
   }, [data, status])
   const columns = runColumns(totals)
   const chosen = rows.filter((row) => picked.has(row.id) && !ended(row.status))
+  const again_ = rows.filter((row) => picked.has(row.id) && ended(row.status) && row.status !== 'succeeded')
+  const many = chosen.length + again_.length
   return html`<div class="page">
     <div class="pagehead"><h1>Runs</h1><span class="sub">
       ${data?.total ? `${count(data.total)} ${filtered ? 'found' : 'in all'}` : ''}</span>
@@ -140,16 +142,18 @@ export function Runs() {
       html`<button key=${name} class="chip" aria-label=${`Take the filter ${name} away`} onClick=${() => refine({ [name]: null })}>
         <span class="mono">${name.slice(5)} = ${value}</span><${Icon} name="close" size=${12} /></button>`)}</div>`}
     <${Trouble} problem=${problem} at=${at} again=${again} />
-    ${chosen.length > 0 && html`<div class="banner t-blue"><b>${count(chosen.length)} chosen</b><div class="end line">
+    ${many > 0 && html`<div class="banner t-blue"><b>${count(many)} chosen</b><div class="end line">
       <button class="btn small" onClick=${() => pick(new Set())}>Choose none</button>
-        <${NoRerun} small />
-        ${may('cancel') && may('bulk') && html`<button class="btn small danger" onClick=${() => ask_(chosen)}>Cancel…</button>`}
+        ${may('rerun') && may('bulk') && again_.length > 0 &&
+          html`<button class="btn small" onClick=${() => ask_({ action: 'rerun', ids: again_.map((row) => row.id) })}>Rerun…</button>`}
+        ${may('cancel') && may('bulk') && chosen.length > 0 &&
+          html`<button class="btn small danger" onClick=${() => ask_({ action: 'cancel', ids: chosen.map((row) => row.id) })}>Cancel…</button>`}
           </div></div>`}
     ${loading ? html`<${Bones} />` : rows.length ?
       html`<${Grid} label="Runs" columns=${columns} rows=${rows} sort=${query.get('sort') ?? undefined}
         onSort=${status === 'retrying' ? undefined : (id) => refine({ sort: id })} total=${data?.total} to=${(row) => href(`runs/${row.id}`)} fresh=${fresh}
-        picked=${may('cancel') ? picked : undefined}
-          onPick=${may('cancel') ? pick : undefined}
+        picked=${may('cancel') || may('rerun') ? picked : undefined}
+          onPick=${may('cancel') || may('rerun') ? pick : undefined}
       foot=${html`<span>${count(rows.length)} ${data?.total ? `of ${count(data.total)}` : 'shown'}</span>
         <${Spread} took=${data?.took} loaded=${data?.loaded} /><${Searched} searched=${data?.searched} />
           ${next && html`<span class="end"><button class="btn small" disabled=${busy} onClick=${load}>${busy ? 'Reading…' : 'Show more'}
@@ -161,7 +165,7 @@ export function Runs() {
           ${data.searched.complete ? 'All stored runs were looked through.' :
             html`The newest ${count(data.searched.runs)} runs were looked through: there may be more behind them.`}</${Empty}></div>` :
               html`<${Start} />`)}
-    ${asking && html`<${Bulk} action="cancel" ids=${asking.map((row) => row.id)}
+    ${asking && html`<${Bulk} ...${asking}
       close=${() => { ask_(null); pick(new Set()); again() }} />`}
   </div>`
 }

@@ -20,6 +20,8 @@ const (
 	hdrNotBefore  = "Jf-Not-Before"
 	hdrEager      = "Jf-Eager"
 	hdrShared     = "Jf-Shared"
+	hdrElder      = "Jf-Elder"
+	hdrRerun      = "Jf-Rerun"
 	hdrValue      = "Jf-Value"
 	hdrTrace      = "traceparent"
 	HdrAttempt    = "Jf-Attempt"
@@ -38,6 +40,7 @@ type Task struct {
 	Key, Metadata, Deadline           string
 	NotBefore                         string
 	Trace, Value                      string
+	Elder, Rerun                      string
 	Eager, Shared                     bool
 	Input                             []byte
 }
@@ -56,6 +59,7 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	t.Metadata, t.Deadline, t.NotBefore = headers.Get(hdrMetadata), headers.Get(hdrDeadline), headers.Get(hdrNotBefore)
 	t.Trace, t.Value, t.Eager = headers.Get(hdrTrace), headers.Get(hdrValue), headers.Get(hdrEager) == "1"
 	t.Shared = headers.Get(hdrShared) == "1"
+	t.Elder, t.Rerun = headers.Get(hdrElder), headers.Get(hdrRerun)
 	if step := headers.Get(hdrParentStep); step != "" {
 		t.ParentStep = step
 	}
@@ -116,6 +120,7 @@ func (t *Task) Headers(set func(name, value string)) {
 	optional := [...][2]string{
 		{hdrDigest, t.Digest}, {hdrKey, t.Key}, {hdrMetadata, t.Metadata}, {hdrDeadline, t.Deadline},
 		{hdrNotBefore, t.NotBefore}, {hdrValue, t.Value}, {hdrTrace, t.Trace},
+		{hdrElder, t.Elder}, {hdrRerun, t.Rerun},
 	}
 	for _, one := range optional {
 		if one[1] != "" {
