@@ -23,7 +23,14 @@ from jetflow.wire.subjects import EDITION, LAYOUT, RECORD_KINDS, Subjects
 from jetflow.worker.failures import FINAL
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
-STANDING_FOR_OTHERS: Final = {"MalformedOutcome", "MalformedAttempt", LostValue.__name__, NOT_RUN, "ChildFailed"}
+STANDING_FOR_OTHERS: Final = {
+    "MalformedOutcome",
+    "MalformedAttempt",
+    LostValue.__name__,
+    NOT_RUN,
+    "ChildFailed",
+    "LimitReached",
+}
 """Types of errors that are no exception of `jetflow.errors`, or are made elsewhere."""
 
 
