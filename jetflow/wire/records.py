@@ -206,17 +206,22 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.VALUE] = task.value
     if task.not_before is not None:
         headers[Header.NOT_BEFORE] = f"{task.not_before:.3f}"
-    if task.places is not None:
-        headers[Header.PLACES] = task.places
-    if task.held is not None:
-        headers[Header.HELD] = task.held
-    if task.elder is not None:
-        headers[Header.ELDER] = task.elder
-    if task.rerun is not None:
-        headers[Header.RERUN] = task.rerun
+    if task.places is not None or task.held is not None or task.elder is not None:
+        headers |= _headers_of_few(task)
     if task.tried:
         headers[Header.ATTEMPT] = str(task.tried)
     return headers
+
+
+def _headers_of_few(task: Task) -> dict[str, str]:
+    """Return the headers of a run that has limits, or is a rerun."""
+    told = {
+        Header.PLACES: task.places,
+        Header.HELD: task.held,
+        Header.ELDER: task.elder,
+        Header.RERUN: task.rerun,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Task:
