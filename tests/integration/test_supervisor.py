@@ -12,7 +12,7 @@ from pathlib import Path
 import jetflow.processes
 from tests.endings.stored import until
 from tests.integration.commands import Command, Start, one_line, run
-from tests.processes import children_of, lives
+from tests.processes import children_of, is_known, lives
 
 SUBREAPER = """
 import ctypes, runpy, sys
@@ -117,7 +117,7 @@ async def test_the_first_process_of_a_container_takes_the_ends_of_orphans(start:
 
 async def _are_taken(*pids: int) -> bool:
     """Tell whether processes have ended, and somebody has waited for them."""
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    return not any(map(is_known, pids))
 
 
 async def _started_by(pid: int) -> list[int]:
