@@ -22,6 +22,11 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
+def is_known(pid: int) -> bool:
+    """Tell whether a process runs, or has ended and is waited for."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def lives(pid: int) -> bool:
     """Tell whether a process runs, and is not only waited for."""
     try:
