@@ -74,40 +74,43 @@ def _add(directory: Path, name: str, modules: dict[str, str], above: list[str]) 
 
 def _made(name: str, text: str) -> str:
     """Return the body of the function that stands for a module. Its lines stay where they are."""
-    exported: list[tuple[str, str]] = []
 
     def take(match: re.Match[str]) -> str:
-        names, target = match[1], _beside(name, match[2])
-        if names.startswith("{"):
-            return f"const {{ {_pairs(names, ': ')} }} = need({target!r});" + "\n" * match[0].count("\n")
-        return f"const {{ default: {names} }} = need({target!r});"
+        names, need = match[1], _need(name, match[2])
+        if not names.startswith("{"):
+            return f"const {{ default: {names} }} = {need};"
+        taken = ", ".join(f"{outside}: {inside}" for outside, inside in _pairs(names))
+        return f"const {{ {taken} }} = {need};" + "\n" * match[0].count("\n")
 
     def pass_on(match: re.Match[str]) -> str:
-        need = f"need({_beside(name, match[2])!r})"
-        pairs = [one.partition(": ")[::2] for one in _pairs(match[1], ": ").split(", ")]
-        passed = ", ".join(f"{after or before}: {need}.{before}" for before, after in pairs)
+        need = _need(name, match[2])
+        passed = ", ".join(f"{outside}: {need}.{inside}" for inside, outside in _pairs(match[1]))
         return f"Object.assign(out, {{ {passed} }});"
 
     text = IMPORT.sub(take, text)
     text = PASSED_ON.sub(pass_on, text)
-    text = LATER.sub(lambda match: f"Promise.resolve().then(() => need({_beside(name, match[1])!r}))", text)
-    exported += [(found, found) for found in DECLARED.findall(text)]
+    text = LATER.sub(lambda match: f"Promise.resolve().then(() => {_need(name, match[1])})", text)
+    exported = [(found, found) for found in DECLARED.findall(text)]
     text = DECLARED.sub("", text)
     if (listed := LISTED.search(text)) is not None:
-        exported += [one.partition(": ")[::2] for one in _pairs(listed[1], ": ").split(", ")]
+        exported += _pairs(listed[1])
         text = text[: listed.start()] + ";"
     text = DEFAULT.sub("out.default = ", text)
     if (left := UNPACKED.search(text)) is not None:
         line = text.count("\n", 0, left.start()) + 1
         raise Unpackable(f"{name}:{line}: {left[0].strip()!r} is not written as others import and export")
-    told = ", ".join(f"{outside or inside}: {inside}" for inside, outside in exported)
+    told = ", ".join(f"{outside}: {inside}" for inside, outside in exported)
     return f"{text}\nObject.assign(out, {{ {told} }})" if told else text
 
 
-def _pairs(names: str, between: str) -> str:
-    """Return ``{ a, b as c }`` as ``a, b: c``."""
-    listed = [one.strip() for one in names.strip("{} \n").split(",")]
-    return ", ".join(re.sub(r"\s+as\s+", between, one) for one in listed if one)
+def _pairs(names: str) -> list[tuple[str, str]]:
+    """Return the names of ``{ a, b as c }``: what each is, and what it is called."""
+    found = [one.split() for one in names.strip("{} \n").split(",") if one.strip()]
+    return [(words[0], words[-1]) for words in found]
+
+
+def _need(name: str, target: str) -> str:
+    return f"need({_beside(name, target)!r})"
 
 
 def _beside(name: str, target: str) -> str:
