@@ -95,7 +95,8 @@ def test_refused_subjects(vector: dict[str, Any]) -> None:
 
 
 def written(task: Task) -> dict[str, Any]:
-    fields = {name: getattr(task, name) for name in task.__struct_fields__}
+    """Return a task as vectors have it: they say nothing of places, which only jetflow's own workers know so far."""
+    fields = {name: getattr(task, name) for name in task.__struct_fields__ if name not in ("places", "held")}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in fields.items()}
 
 
