@@ -109,7 +109,7 @@ class Gates:
     async def is_over(self, effect: ReadOver) -> bool:
         """See `ReadOver`."""
         names, store, task = self._session.names, self._session.store, effect.task
-        runs = {task.run, task.root} | ({task.parent} if task.parent != NONE else set())
+        runs = {run for run in (task.run, task.parent, task.root) if run != NONE}
         ended, *marks = await asyncio.gather(
             store.leader_last(names.records_stream, names.run_of_any_step(task)),
             *(store.leader_last(names.tasks_stream, names.cancelled(task.root, run)) for run in runs),
