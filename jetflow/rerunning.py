@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
@@ -10,14 +11,19 @@ import msgspec
 
 from jetflow import hooks
 from jetflow.engine.elders import FAILED
+from jetflow.engine.endings import FAILED as NOT_WELL
 from jetflow.engine.identity import checked_key, keyed_root_id
+from jetflow.engine.tasks import Task
 from jetflow.errors import AlreadyRerun, BrokerError, JetflowError
 from jetflow.runs.query.stored import check_id
+from jetflow.runs.targets import Target
+from jetflow.runs.whens import Begins
 from jetflow.runs.rerunning import asked, chain_of, newest_of, rerun
 from jetflow.step import Step
 from jetflow.telemetry.catalogue import TRIGGERED
 from jetflow.triggering import TRIGGER_TIMEOUT, Run, Triggering
 from jetflow.wire.codec import ANY
+from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow
 
 O = TypeVar("O")  # noqa: E741 - the output of a workflow
@@ -94,6 +100,20 @@ class Rerunning(Triggering):
             if isinstance(run, str)
             else run.like(known, created=created)
         )
+
+    async def _started(self, target: Target, task: Task, planned: Begins) -> Run[Any]:
+        """See `Triggering`. A run of a key that has failed is run again, where that is asked for."""
+        run = await super()._started(target, task, planned)
+        while planned.reruns and run.created is False:
+            session = self._session
+            newest = await newest_of(session, run.id)
+            stored = await session.store.leader_last(session.names.records_stream, session.names.run_by_id(newest))
+            known = msgspec.structs.replace(task, run=newest, root=newest, input=b"")
+            if stored is None or decode_outcome(stored.body).status not in NOT_WELL:
+                return run.like(known, created=False)
+            with contextlib.suppress(AlreadyRerun):
+                return await self.rerun(run.like(known, created=False))
+        return run
 
     async def newest(self, run: Run[Any] | str) -> Run[Any]:
         """Return the newest run of the chain of reruns that a run is in: itself, if it was never run again.

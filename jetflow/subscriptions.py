@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 from jetflow.engine.events import checked_pattern, is_of, key_token
+from jetflow.engine.holding import Hold, Unless
 from jetflow.engine.matching import Condition, Matching
 from jetflow.errors import InvalidDeclaration, InvalidInput
+from jetflow.runs.whens import checked_hold
 from jetflow.wire.records import DeclaredEvent
 
 Predicate: TypeAlias = Callable[[Any], bool]
@@ -20,7 +23,17 @@ class Subscription:
         InvalidDeclaration: the topic, the key or a condition is none.
     """
 
-    def __init__(self, workflow: str, topic: str, *, key: str | None, if_: Iterable[Condition] | None) -> None:
+    def __init__(
+        self,
+        workflow: str,
+        topic: str,
+        *,
+        key: str | None,
+        if_: Iterable[Condition] | None,
+        run_key: Callable[[Any], str] | None = None,
+        unless: Unless | None = None,
+        within: float | timedelta | None = None,
+    ) -> None:
         of = f"workflow {workflow!r}: on({topic!r})"
         self.topic: str = checked_pattern(of, topic)
         self.matching: Matching = Matching(of, if_)
@@ -28,6 +41,15 @@ class Subscription:
             self.key: str | None = None if key is None else key_token(key)
         except InvalidInput as error:
             raise InvalidDeclaration(f"{of}: {error}") from None
+        try:
+            self.hold: Hold | None = None if run_key is None else checked_hold(unless, within, "on")
+        except InvalidInput as error:
+            raise InvalidDeclaration(f"{of}: {error}") from None
+        if (run_key is None) != (unless is None and within is None) or (run_key is not None and not callable(run_key)):
+            raise InvalidDeclaration(
+                f"{of}: run_key= is a function of the payload, whose key stands for a run unless= or within= what is said"
+            )
+        self.run_key: Callable[[Any], str] | None = run_key
         self.predicate: Predicate | None = None
         self._of = of
 

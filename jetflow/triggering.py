@@ -14,6 +14,7 @@ from jetflow import hooks
 from jetflow.broker.session import Session
 from jetflow.children import errors_of
 from jetflow.context import check_bulk
+from jetflow.engine.holding import Hold
 from jetflow.engine.sleeping import seconds_of, timestamp_of
 from jetflow.engine.tasks import Status, Task
 from jetflow.errors import InvalidInput, RunFailed, UnknownRun
@@ -21,6 +22,7 @@ from jetflow.runs.delays import DelayedRun, debounce_root, is_delayed, read_dela
 from jetflow.runs.describing import read_trace
 from jetflow.runs.following import Following
 from jetflow.runs.hearing import Hearing
+from jetflow.runs.holding import start_held
 from jetflow.runs.located import locate
 from jetflow.runs.publishing import Publishing
 from jetflow.runs.query.queries import Queries
@@ -190,6 +192,8 @@ class Triggering(Queries):
     async def _started(self, target: Target, task: Task, planned: Begins) -> Run[Any]:
         if planned.debounce is not None:
             return await self._debounced(target, task, planned.debounce)
+        if planned.hold is not None:
+            return await self._held(target, task, planned.hold)
         if planned.at is not None and planned.at > time():
             created = await trigger_later(self._session, task, planned.at, timeout=TRIGGER_TIMEOUT)
         else:
@@ -198,6 +202,14 @@ class Triggering(Queries):
             hooks.add(TRIGGERED, 1, {"workflow": target.workflow})
         known = replace(task, input=b"")  # whoever follows it needs no input
         return Run(self._session, task.run, target.output, known, created=True if task.key is None else created)
+
+    async def _held(self, target: Target, task: Task, hold: Hold) -> Run[Any]:
+        """Start a run, unless its key stands for another one at this time."""
+        run, created = await start_held(self._session, task, task.key or "", hold, timeout=TRIGGER_TIMEOUT)
+        if hooks.meters and created:
+            hooks.add(TRIGGERED, 1, {"workflow": target.workflow})
+        known = replace(task, run=run, root=run, input=b"")
+        return Run(self._session, run, target.output, known, created=created)
 
     async def _debounced(self, target: Target, task: Task, by: Debounce) -> Run[Any]:
         run, _ = await debounce_root(
@@ -263,7 +275,7 @@ class Triggering(Queries):
         run spawn children. An error ends it, and what was triggered before stays: with keys, the same call once more
         finds those runs, and triggers the rest. It raises what `trigger` raises.
         """
-        planned = begins(when)
+        planned = begins(when, key)
         if planned.debounce is not None:
             raise InvalidInput("runs that are triggered together are not debounced: trigger one")
         check_bulk(inputs, key, call="trigger_many", for_one="trigger")

@@ -7,6 +7,7 @@ step, a cycle) is refused here, before anything reaches the broker.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
 from functools import cached_property
 from time import time
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
@@ -15,6 +16,7 @@ import msgspec
 
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.identity import check_name
+from jetflow.engine.holding import Unless
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -237,7 +239,16 @@ class Workflow(Generic[I, O]):
         self.failure_step = step
         return step
 
-    def on(self, topic: str, *, key: str | None = None, if_: Iterable[Condition] | None = None) -> Subscription:
+    def on(
+        self,
+        topic: str,
+        *,
+        key: str | None = None,
+        if_: Iterable[Condition] | None = None,
+        run_key: Callable[[Any], str] | None = None,
+        unless: Unless | None = None,
+        within: float | timedelta | None = None,
+    ) -> Subscription:
         """Have each event of a topic start one run, whose input is the event's payload.
 
         In ``topic``, ``*`` stands for any one of its names, and a last ``>`` for all that follow. With ``key``, only
@@ -245,11 +256,16 @@ class Workflow(Generic[I, O]):
         ``[["amount", ">", 10], ["user.country", "in", ["de", "fr"]]]``; as a decorator it takes a function of the
         payload that decides further. Several of one workflow start no second run for one event.
 
+        With ``run_key``, a function of the payload, an event starts no run while that key stands for one:
+        ``unless=Running`` until that has ended, or ``within`` a time since it was begun (seconds).
+
         Raises:
             InvalidDeclaration: the topic, the key or a condition is none, or the workflow is in use already.
         """
         self._check_open(f"on({topic!r})")
-        subscription = Subscription(self.name, topic, key=key, if_=if_)
+        subscription = Subscription(
+            self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within
+        )
         self.subscriptions.append(subscription)
         return subscription
 

@@ -94,6 +94,9 @@ POINTS: Final = (
     "guard_nak",
     # a run that is run again
     "start_rerun",
+    # a run whose key stands for it for a while
+    "claim_key",
+    "start_held",
     # a message from outside
     "inbox",
     "inbox_ack",

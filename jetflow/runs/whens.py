@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from time import time
-from typing import Final, TypedDict, cast
+from typing import Final, Literal, TypedDict, cast
 
 import msgspec
 
+from jetflow.engine.holding import Hold, Running, Unless
 from jetflow.engine.sleeping import seconds_of, timestamp_of
 from jetflow.errors import InvalidInput
 
@@ -21,6 +22,10 @@ class When(TypedDict, total=False):
     Durations are seconds, or timedeltas. A debounced run begins when nobody has asked for it for that long, under the
     same ``debounce_key``, and ``debounce_at_most`` after it was first asked for: ten times as long, if that is not
     said. It has the input that was given last.
+
+    A ``key`` stands for its run ``unless=Running`` only until that has ended, or ``within`` a time since it was begun;
+    then the next trigger begins another one. Meanwhile it finds that run, whatever its input is. With
+    ``if_failed="rerun"`` a run of the key that has failed is run again, of what has failed (`Client.rerun`).
     """
 
     at: datetime
@@ -28,6 +33,9 @@ class When(TypedDict, total=False):
     debounce: float | timedelta
     debounce_key: str
     debounce_at_most: float | timedelta
+    unless: Unless
+    within: float | timedelta
+    if_failed: Literal["rerun"]
 
 
 class Debounce(msgspec.Struct, frozen=True):
@@ -39,13 +47,23 @@ class Debounce(msgspec.Struct, frozen=True):
 
 
 class Begins(msgspec.Struct, frozen=True):
-    """When a run begins: ``at`` a time in seconds since the epoch, or as it is debounced; else at once."""
+    """When a run begins: ``at`` a time in seconds since the epoch, or as it is debounced; else at once.
+
+    Its key may ``hold`` for a while only, and a run of it that has failed may be one that ``reruns``.
+    """
 
     at: float | None = None
     debounce: Debounce | None = None
+    hold: Hold | None = None
+    reruns: bool = False
 
 
 AT_ONCE: Final = Begins()
+
+LONGEST_HOLD: Final = 30 * 86400.0
+"""Seconds for which a key may stand for its run: so long it is kept which one that is."""
+
+_OF_KEYS: Final = frozenset({"unless", "within", "if_failed"})
 
 
 def begins(when: When, key: object = None) -> Begins:
@@ -60,6 +78,8 @@ def begins(when: When, key: object = None) -> Begins:
     if unknown := when.keys() - When.__annotations__.keys():
         raise TypeError(f"trigger() got an unexpected keyword argument {min(unknown)!r}")
     said = {name: value for name, value in when.items() if value is not None}
+    if said.keys() & _OF_KEYS:
+        return _of_key(cast("When", said), key)
     if len(said.keys() & {"at", "delay", "debounce"}) > 1:
         raise InvalidInput("a run begins at= a time, after a delay=, or is debounced: give one of them")
     given = cast("When", said)
@@ -70,6 +90,32 @@ def begins(when: When, key: object = None) -> Begins:
     if "at" in given:
         return Begins(at=timestamp_of(given["at"], "trigger(at=...)"))
     return Begins(at=time() + seconds_of(given["delay"], "the delay of a run")) if "delay" in given else AT_ONCE
+
+
+def _of_key(when: When, key: object) -> Begins:
+    if key is None:
+        raise InvalidInput("unless=, within= and if_failed= say how long a key= stands for its run: give one")
+    if other := sorted(when.keys() - _OF_KEYS):
+        raise InvalidInput(f"{other[0]}= is for runs that begin later, or are put off: they are of their key for good")
+    if "if_failed" in when:
+        if len(when) > 1 or when["if_failed"] != "rerun":
+            raise InvalidInput('if_failed="rerun" is for a key without unless= and within=')
+        return Begins(reruns=True)
+    return Begins(hold=checked_hold(when.get("unless"), when.get("within"), "trigger"))
+
+
+def checked_hold(unless: object, within: float | timedelta | None, call: str) -> Hold:
+    """Return how long a key stands for its run.
+
+    Raises:
+        InvalidInput: it says nothing that makes sense.
+    """
+    if unless not in (None, Running):
+        raise InvalidInput(f"{call}(unless={unless!r}): there is unless=jetflow.Running")
+    seconds = None if within is None else seconds_of(within, "how long a key stands for its run")
+    if seconds is not None and not 0 < seconds <= LONGEST_HOLD:
+        raise InvalidInput(f"a key stands for its run for more than 0 s, and {LONGEST_HOLD / 86400:.0f} days at most")
+    return Hold(unless is Running, seconds)
 
 
 def _debounce(by: float | timedelta, when: When, key: object) -> Debounce:

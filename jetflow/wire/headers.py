@@ -35,6 +35,7 @@ class Header:
     TRIGGERED: Final = "Jf-Triggered"
     KEPT: Final = "Jf-Kept"
     TRACE: Final = "traceparent"
+    TTL: Final = "Nats-TTL"
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
     SCHEDULE_NEXT: Final = "Nats-Schedule-Next"

@@ -2,7 +2,7 @@
 
 Of what a timer is, its third token tells: ``wake`` a parked turn, ``run`` a run that begins later, ``debounce`` one
 that is put off while it is asked for again, ``tick`` the next time of a schedule; ``schedule`` is no timer, but what a
-schedule says. A ``run`` and a ``debounce`` become the same message.
+schedule says, and neither is ``key``: for which run a key stands. A ``run`` and a ``debounce`` become the same message.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ class TimerSubjects:
     def due_run(self, workflow: str, run: str) -> str:
         """What the timer of a root run becomes."""
         return f"{self.prefix}.due.run.{workflow}.{run}"
+
+    def holder_of_key(self, workflow: str, key: str) -> str:
+        """For which run a key stands for a while; ``key`` is a hash."""
+        return f"{self.prefix}.timer.key.{workflow}.{key}"
 
     # --- schedules
 

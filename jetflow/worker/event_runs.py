@@ -18,6 +18,8 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Consumer
 from jetflow.engine.events import event_id, run_of_event
+from jetflow.engine.holding import Hold
+from jetflow.engine.identity import checked_key
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.engine.transitions import conclude
 from jetflow.errors import (
@@ -31,6 +33,7 @@ from jetflow.errors import (
     RecentlyDeleted,
 )
 from jetflow.runs import points
+from jetflow.runs.holding import start_held
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
 from jetflow.wire.events import STARTED_BY, EventNames, PublishedEvent, read_event
@@ -123,35 +126,47 @@ class Starting:
             await self._fail(event_id(headers.get(Header.MESSAGE_ID), delivery.sequence, delivery.time), error)
             return ACK
         try:
-            starts = any(one.takes(event.payload) for one in wanted)
+            takes = next((one for one in wanted if one.takes(event.payload)), None)
+            held = None if takes is None or takes.run_key is None else checked_key("a run", takes.run_key(event.payload))
         except Exception as error:  # it is the user's code: its error is recorded once, as the end of the run
             await self._fail(event.id, PredicateFailed(f"{type(error).__name__}: {error}"))
             return ACK
-        if starts:
-            await self._start(event, delivery.body or b"null", headers.get(Header.TRACE))
+        if takes is not None:
+            hold = None if held is None or takes.hold is None else (held, takes.hold)
+            await self._start(event, delivery.body or b"null", headers.get(Header.TRACE), hold)
         return ACK
 
-    async def _start(self, event: PublishedEvent, body: bytes, trace: str | None) -> None:
+    async def _start(
+        self, event: PublishedEvent, body: bytes, trace: str | None, hold: tuple[str, Hold] | None
+    ) -> None:
         told = {"id": event.id, "topic": event.topic, "key": event.key, "sequence": event.sequence}
         metadata = msgspec.json.encode(event.metadata | {STARTED_BY: told})
         try:
             target = await resolve(self._session, self._workflow)
             written = target.input.encode(target.input.decode(body))
             run = run_of_event(self._workflow.name, event.id)
-            task = root_task(target, written, key=None, metadata=metadata, run=run, trace=trace)
+            key = None if hold is None else hold[0]
+            task = root_task(target, written, key=key, metadata=metadata, run=run, trace=trace)
             points.before("start_for_event")
-            await start_root(self._session, task, timeout=30)
+            if hold is None:
+                await start_root(self._session, task, timeout=30)
+            elif not await self._is_stored(run):  # else this event has started it before
+                await start_held(self._session, task, *hold, candidate=run, timeout=30)
             points.after("start_for_event")
         except (InvalidInput, PayloadTooLarge) as error:
             await self._fail(event.id, error)
         except (KeyConflict, RecentlyDeleted) as error:
             _log.warning("an event on topic %r has its run of %r: %s", event.topic, self._workflow.name, error)
 
+    async def _is_stored(self, run: str) -> bool:
+        names, store = self._session.names, self._session.store
+        return await store.leader_last(names.tasks_stream, names.tasks_of_run_id(run)) is not None
+
     async def _fail(self, event: str, error: JetflowError) -> None:
         """Record why an event has no run, as the end of the run that it would have."""
         session = self._session
         run = run_of_event(self._workflow.name, event)
-        if await session.store.leader_last(session.names.tasks_stream, session.names.tasks_of_run_id(run)) is not None:
+        if await self._is_stored(run):
             return
         _log.warning("event %s ends as run %s of %r: %s", event, run, self._workflow.name, error)
         now = time()
