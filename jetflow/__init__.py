@@ -26,11 +26,13 @@ from jetflow.errors import (
     RunBegun,
     RunFailed,
     StepFailed,
+    StepSkipped,
     UnknownRun,
     UnknownWorkflow,
     WaitTimeout,
 )
 from jetflow.server import local_server
+from jetflow.step import output_of
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Step, Workflow, workflow
@@ -70,6 +72,7 @@ __all__ = [
     "Signal",
     "Step",
     "StepFailed",
+    "StepSkipped",
     "UnknownRun",
     "UnknownWorkflow",
     "WaitTimeout",
@@ -80,6 +83,7 @@ __all__ = [
     "any_of",
     "connect",
     "local_server",
+    "output_of",
     "sleep",
     "workflow",
 ]

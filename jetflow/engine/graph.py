@@ -34,16 +34,24 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """The steps of one workflow, each behind the steps that it comes after.
 
     ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
+    ``conditional`` are the steps whose conditions decide whether they run: each is asked in its own task.
     """
 
     workflow: str
     nodes: tuple[Node, ...]
     on_failure: str | None = None
     fail_fast: bool = False
+    conditional: tuple[str, ...] = ()
 
     @classmethod
     def checked(
-        cls, workflow: str, nodes: Iterable[Node], on_failure: str | None = None, *, fail_fast: bool = False
+        cls,
+        workflow: str,
+        nodes: Iterable[Node],
+        on_failure: str | None = None,
+        *,
+        fail_fast: bool = False,
+        conditional: Iterable[str] = (),
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -63,7 +71,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
-        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast)
+        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast, tuple(conditional))
 
     @cached_property
     def version(self) -> str:

@@ -187,6 +187,7 @@ class Bodies:
             is_the_runs=_is_the_runs(work, step),
             metadata=task.metadata,
             outputs={} if host is None else host.outputs,
+            skipped=() if host is None else host.skipped,
             errors=() if host is None else host.errors,
             trace=None if hooks.tracer is None else hooks.tracer.current(),
         )

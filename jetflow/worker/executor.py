@@ -12,15 +12,18 @@ from jetflow import hooks, logs
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
+from jetflow.engine.conditions import Decided, Undecided
 from jetflow.engine.graph import START, Graph
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import begin, redelivered
+from jetflow.engine.transitions import begin, redelivered, seal
+from jetflow.errors import InvalidInput, PredicateFailed, SleepTooLong, UnknownStep
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
 from jetflow.wire.records import MalformedTask
+from jetflow.worker.admission import Admission
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.body import Body
@@ -78,6 +81,7 @@ class Executor:
         )
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
+        self._admission = Admission(session, performer.awaiting)
         performer.timers.may_hold = self._may_hold
 
     # --- the pipeline
@@ -196,6 +200,8 @@ class Executor:
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         if work.delivery.again:
             await self._deliveries.begin(work.delivery, work.task, work.attempt)
+        if work.task.step in work.known_graph.conditional and not await self._is_admitted(work):
+            return
         if step.context_name is None:
             body = Body(work.task, work.delivery.running, is_interruptible=not step.in_thread)
         else:
@@ -219,6 +225,22 @@ class Executor:
                 await self._record(work, body)
         finally:  # a runner goes on with the next task only where a step has left nothing in its context
             logs.current.reset(told)
+
+    async def _is_admitted(self, work: Assignment) -> bool:
+        """Tell whether a step with conditions may run. If it may not, or not yet, that is recorded."""
+        try:
+            found = await self._admission.decide(work)
+        except UnknownStep as error:
+            await self.recorder.unknown(work, self._grace, error)
+            return False
+        except (PredicateFailed, SleepTooLong, InvalidInput) as error:
+            self.recorder.end(work, failure_of(error, work.task.step))
+            return False
+        if isinstance(found, Undecided):
+            self.recorder.drive(work, seal, work.task, self._admission.parking(work, found, self._name))
+        elif found.verdict != "run":
+            self.recorder.left_out(work, found)
+        return isinstance(found, Decided) and found.verdict == "run"
 
     async def _record(self, work: Assignment, body: Body) -> None:
         """Record how a body has ended that did not succeed."""
