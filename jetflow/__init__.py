@@ -27,12 +27,14 @@ from jetflow.errors import (
     RunBegun,
     RunFailed,
     StepFailed,
+    StepSkipped,
     UnknownRun,
     UnknownWorkflow,
     WaitTimeout,
 )
 from jetflow.limits import Limit
 from jetflow.server import local_server
+from jetflow.step import output_of
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Step, Workflow, workflow
@@ -74,6 +76,7 @@ __all__ = [
     "Signal",
     "Step",
     "StepFailed",
+    "StepSkipped",
     "UnknownRun",
     "UnknownWorkflow",
     "WaitTimeout",
@@ -84,6 +87,7 @@ __all__ = [
     "any_of",
     "connect",
     "local_server",
+    "output_of",
     "sleep",
     "workflow",
 ]

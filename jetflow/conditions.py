@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar, overload
 
@@ -130,11 +130,24 @@ def sleep(duration: float | timedelta | None = None, *, until: datetime | None =
     return Sleep(checked.seconds, checked.until)
 
 
+class OutputOf:
+    """What a function says of the output of a step before, as a condition of a step. Made by `output_of`."""
+
+    def __init__(self, step: str, workflow: str | None, codec: Codec[Any], holds: Callable[[Any], Any]) -> None:
+        self.step: str = step
+        self.workflow: str | None = workflow
+        self.codec: Codec[Any] = codec
+        self.holds: Callable[[Any], Any] = holds
+
+    def __repr__(self) -> str:
+        return f"output_of({self.step!r})"
+
+
 class AnyOf:
     """Alternatives, of which the first that comes counts. Made by `any_of`."""
 
-    def __init__(self, members: tuple[Event[Any] | Signal[Any] | Sleep, ...]) -> None:
-        self.members: tuple[Event[Any] | Signal[Any] | Sleep, ...] = members
+    def __init__(self, members: tuple[Event[Any] | Signal[Any] | Sleep | OutputOf, ...]) -> None:
+        self.members: tuple[Event[Any] | Signal[Any] | Sleep | OutputOf, ...] = members
 
     def __repr__(self) -> str:
         return f"any_of({', '.join(map(repr, self.members))})"
@@ -143,29 +156,29 @@ class AnyOf:
 class AllOf:
     """Conditions that all have to come. Made by `all_of`."""
 
-    def __init__(self, members: tuple[Event[Any] | Signal[Any] | Sleep | AnyOf, ...]) -> None:
-        self.members: tuple[Event[Any] | Signal[Any] | Sleep | AnyOf, ...] = members
+    def __init__(self, members: tuple[Event[Any] | Signal[Any] | Sleep | OutputOf | AnyOf, ...]) -> None:
+        self.members: tuple[Event[Any] | Signal[Any] | Sleep | OutputOf | AnyOf, ...] = members
 
     def __repr__(self) -> str:
         return f"all_of({', '.join(map(repr, self.members))})"
 
 
-def any_of(*conditions: Event[Any] | Signal[Any] | Sleep) -> AnyOf:
+def any_of(*conditions: Event[Any] | Signal[Any] | Sleep | OutputOf) -> AnyOf:
     """Return alternatives: the first that comes counts. Of several times the nearest does.
 
     Raises:
-        InvalidInput: there is none, or one of them is no event, signal or sleep.
+        InvalidInput: there is none, or one of them is no event, signal, sleep or, of a step's conditions, `output_of`.
     """
-    return AnyOf(_checked("any_of", conditions, Event | Signal | Sleep))
+    return AnyOf(_checked("any_of", conditions, Event | Signal | Sleep | OutputOf))
 
 
-def all_of(*conditions: Event[Any] | Signal[Any] | Sleep | AnyOf) -> AllOf:
+def all_of(*conditions: Event[Any] | Signal[Any] | Sleep | OutputOf | AnyOf) -> AllOf:
     """Return conditions that all have to come, in whichever order.
 
     Raises:
-        InvalidInput: there is none, or one of them is no event, signal, sleep or ``any_of``.
+        InvalidInput: there is none, or one of them is none that `any_of` takes, and no ``any_of``.
     """
-    return AllOf(_checked("all_of", conditions, Event | Signal | Sleep | AnyOf))
+    return AllOf(_checked("all_of", conditions, Event | Signal | Sleep | OutputOf | AnyOf))
 
 
 class Happened(Generic[T]):
@@ -242,6 +255,13 @@ def _checked(of: str, given: tuple[Any, ...], kinds: Any) -> tuple[Any, ...]:
     return given
 
 
+def leaves_of(condition: Any) -> list[Any]:
+    """Return what a condition is made of, at whatever depth."""
+    if isinstance(condition, AnyOf | AllOf):
+        return [leaf for member in condition.members for leaf in leaves_of(member)]
+    return [condition]
+
+
 def asked_events(condition: Any, run: str, *, timeout: float | None, name: str | None) -> list[Asked]:
     """Return the groups of what is asked of `Context.wait_for`.
 
@@ -252,6 +272,8 @@ def asked_events(condition: Any, run: str, *, timeout: float | None, name: str |
         if isinstance(condition, Sleep):
             raise InvalidInput("ctx.wait_for waits for events: write ctx.sleep(...) to wait for a time alone")
         raise InvalidInput(f"ctx.wait_for takes Event, Signal, any_of(...) or all_of(...), not {condition!r}")
+    if any(isinstance(one, OutputOf) for one in leaves_of(condition)):
+        raise InvalidInput("ctx.wait_for takes no output_of(...), which is for conditions of steps: read ctx.output")
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"ctx.wait_for(timeout={timeout!r}): seconds from 0 on, or a timedelta")
     if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]

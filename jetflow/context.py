@@ -82,12 +82,20 @@ class Context:
         """Return the output of a step that comes before this one.
 
         Raises:
-            LookupError: ``step`` does not come before this one.
+            LookupError: ``step`` does not come before this one, or was skipped (`StepSkipped`).
             InvalidOutput: the stored output does not fit the step's type.
         """
         if isinstance(step, Step):
             return step.output.decode_output(self._host.output(step.name))
         return msgspec.json.decode(self._host.output(step))
+
+    def was_skipped(self, step: Step[..., Any, Any] | str) -> bool:
+        """Tell whether a step that comes before this one was skipped, so that it has no output.
+
+        Raises:
+            LookupError: ``step`` does not come before this one.
+        """
+        return self._host.was_skipped(step.name if isinstance(step, Step) else step)
 
     @overload
     def children(self, step: Step[..., Any, Any] | str, child: Workflow[Any, O]) -> ChildResults[O]: ...

@@ -72,6 +72,10 @@ class StepHost(Protocol):
         """The stored output of a step."""
         ...
 
+    def was_skipped(self, step: str) -> bool:
+        """Whether a step before was skipped."""
+        ...
+
     def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
         """Pages of how a step's children ended."""
         ...

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import iscoroutinefunction
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from jetflow.conditions import OutputOf
+from jetflow.deciding import Conditions, StepCondition
 from jetflow.dependencies import Provider, in_order
 from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.signature import Signature, first_paragraph, is_local, source_of
-from jetflow.wire.codec import Codec
+from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import DeclaredStep
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow
@@ -22,7 +25,12 @@ OUT = TypeVar("OUT")
 OUT_co = TypeVar("OUT_co", covariant=True)
 
 
-_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in")
+_CONDITIONS: Final = ("wait_for", "skip_if", "cancel_if")
+
+_OPTIONS: Final = (
+    *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in"),
+    *_CONDITIONS,
+)
 
 RunsIn: TypeAlias = Literal["process"]
 """Where a plain ``def`` may run, other than in a thread."""
@@ -48,6 +56,9 @@ class Step(Generic[P, R, OUT_co]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        wait_for: StepCondition | None = None,
+        skip_if: StepCondition | None = None,
+        cancel_if: StepCondition | None = None,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -59,6 +70,9 @@ class Step(Generic[P, R, OUT_co]):
         self.max_running: int | None = checked_positive(f"{what}: max_running", max_running)
         self.schedule_timeout: float | None = checked_positive(f"{what}: schedule_timeout (seconds)", schedule_timeout)
         self.join: JoinPolicy = join
+        self.conditions: Conditions = Conditions(
+            f"{what} of workflow {workflow!r}", skip_if=skip_if, cancel_if=cancel_if, wait_for=wait_for
+        )
         signature = Signature(function, f"{what} of workflow {workflow!r}")
         self.is_async: bool = signature.is_async
         self.wraps_async: bool = signature.wraps_async
@@ -88,6 +102,7 @@ class Step(Generic[P, R, OUT_co]):
             timeout=self.timeout,
             max_running=self.max_running,
             join=self.join,
+            conditions=self.conditions.said,
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -100,6 +115,28 @@ class Step(Generic[P, R, OUT_co]):
         if self.context_name is not None:
             arguments[self.context_name] = context
         return arguments
+
+
+@overload
+def output_of(step: Step[..., Any, OUT], holds: Callable[[OUT], bool]) -> OutputOf: ...
+@overload
+def output_of(step: str, holds: Callable[[Any], bool]) -> OutputOf: ...
+def output_of(step: Step[..., Any, Any] | str, holds: Callable[[Any], bool]) -> OutputOf:
+    """Return what a function says of the output of an earlier step, as a condition of a step.
+
+    It is asked once, when the steps before have ended, and what it says is recorded. Of a step that was skipped it is
+    not asked, and does not hold. If it raises an error, the step with the condition fails as ``PredicateFailed``.
+
+    Raises:
+        InvalidDeclaration: it is no step, or no function of its output.
+    """
+    if not isinstance(step, Step | str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+        raise InvalidDeclaration(f"output_of() takes a step, or the name of one, and not {step!r}")
+    if not callable(holds) or iscoroutinefunction(holds):
+        raise InvalidDeclaration(f"output_of({step!r}, ...) takes a plain function of the output, and not {holds!r}")
+    if isinstance(step, str):
+        return OutputOf(step, None, ANY.named(f"the output of step {step!r}"), holds)
+    return OutputOf(step.name, step.workflow, step.output, holds)
 
 
 class _TakesContext(Protocol):
@@ -120,6 +157,11 @@ class StepDecorator(Generic[I]):
     not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
     that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
     worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled.
+
+    When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
+    run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,
+    ``output_of(step, function)``, ``any_of`` or ``all_of`` of these, or a function of the input that returns one of
+    them, or true or false. Meanwhile it holds nothing. Of those that come at once the first named goes first.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -168,6 +210,9 @@ class StepDecorator(Generic[I]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        wait_for: StepCondition | None = None,
+        skip_if: StepCondition | None = None,
+        cancel_if: StepCondition | None = None,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""

@@ -47,7 +47,7 @@ class Subscription:
             raise InvalidDeclaration(f"{of}: {error}") from None
         if (run_key is None) != (unless is None and within is None) or (run_key is not None and not callable(run_key)):
             raise InvalidDeclaration(
-                f"{of}: run_key= is a function of the payload, whose key stands for a run unless= or within= what is said"
+                f"{of}: run_key= is a function of the payload; its key stands for a run as unless= or within= say"
             )
         self.run_key: Callable[[Any], str] | None = run_key
         self.predicate: Predicate | None = None

@@ -15,8 +15,8 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from jetflow.engine.graph import Graph, Node
-from jetflow.engine.identity import check_name
 from jetflow.engine.holding import Unless
+from jetflow.engine.identity import check_name
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -194,6 +194,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        **conditions: Any,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
             self.name,
@@ -206,6 +207,7 @@ class Workflow(Generic[I, O]):
             schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
             join=join,
             runs_in=runs_in,
+            **conditions,
         )
         self._add(step)
         return step
@@ -263,9 +265,7 @@ class Workflow(Generic[I, O]):
             InvalidDeclaration: the topic, the key or a condition is none, or the workflow is in use already.
         """
         self._check_open(f"on({topic!r})")
-        subscription = Subscription(
-            self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within
-        )
+        subscription = Subscription(self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within)
         self.subscriptions.append(subscription)
         return subscription
 
@@ -318,9 +318,49 @@ class Workflow(Generic[I, O]):
         on_failure = None if self.failure_step is None else self.failure_step.name
         if on_failure in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
-        graph = Graph.checked(self.name, self._nodes(), on_failure, fail_fast=self.fail_fast, gated=bool(self.limits))
+        conditional = sorted(name for name, step in self.steps.items() if step.conditions)
+        graph = Graph.checked(
+            self.name,
+            self._nodes(),
+            on_failure,
+            fail_fast=self.fail_fast,
+            gated=bool(self.limits),
+            conditional=conditional,
+        )
         self._give_input(graph.roots)
+        if conditional:
+            self._check_conditions(graph)
         return graph
+
+    def _check_conditions(self, graph: Graph) -> None:
+        """Refuse conditions on steps that do not come before, and an output that a run without one does not fit.
+
+        Raises:
+            InvalidDeclaration: there is one.
+        """
+        may_be_skipped: dict[str, bool] = {}
+        for node in graph.nodes:
+            step = self.steps[node.name]
+            for one in step.conditions.outputs:
+                if one.workflow not in (None, self.name) or one.step not in graph.ancestors[node.name]:
+                    raise InvalidDeclaration(
+                        f"step {node.name!r} of workflow {self.name!r} has a condition on the output of "
+                        f"{one.step!r}, which does not come before it: name it in after="
+                    )
+            # Of several before it, one is meant to run: they are branches.
+            with_it = len(node.after) == 1 and may_be_skipped[node.after[0]]
+            itself = with_it and not step.conditions.judges_skipped(node.after)
+            may_be_skipped[node.name] = step.conditions.may_skip or itself
+        if len(graph.sinks) == 1 and may_be_skipped[graph.sinks[0]]:
+            codec = self._output or self.steps[graph.sinks[0]].output
+            try:
+                codec.decode(b"null")
+            except InvalidInput:
+                last = f"the last step {graph.sinks[0]!r} of workflow {self.name!r}"
+                raise InvalidDeclaration(
+                    f"{last} may be skipped, and the run has no output then, but null: annotate the step with "
+                    f"-> {shown(codec.kind)} | None, or let a step follow that runs in any case"
+                ) from None
 
     def _give_input(self, roots: Iterable[str]) -> None:
         """Give all steps the one type that the input has: the workflow's, or that of its first step with a type.

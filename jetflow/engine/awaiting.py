@@ -7,7 +7,7 @@ taken once, and in order. What was taken is recorded write-once, and stays so in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,9 +28,19 @@ class Awaited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, ren
     since: float | None = None
 
     @property
+    def whole(self) -> str:
+        """All that it says: its conditions may hold lists, by which nothing can be looked up."""
+        return msgspec.json.encode(self).decode()
+
+    @property
     def same(self) -> str:
         """What two waits have in common of which the second goes on behind the first."""
         return msgspec.json.encode([self.topic, self.key, self.if_]).decode()
+
+
+def distinct(events: Iterable[Awaited]) -> tuple[Awaited, ...]:
+    """Return events that are waited for, each once."""
+    return tuple({event.whole: event for event in events}.values())
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

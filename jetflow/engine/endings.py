@@ -28,18 +28,18 @@ TEXT_OF_ERRORS: Final = 100_000
 """Characters of messages, and of tracebacks, that the outcome of a run keeps of all its errors together."""
 
 
-def decide(before: Iterable[Status]) -> Verdict:
+def decide(before: Iterable[Status], *, conditional: bool = False) -> Verdict:
     """Return what becomes of a step, by how the steps before it have ended: the rule of every gate.
 
     What did not end well cancels what stands behind it. A skipped step is no failure: what comes after it runs, unless
-    all before it were skipped.
+    all before it were skipped. A ``conditional`` one has its task then, too: its own conditions may say otherwise.
     """
     ended = set(before)
     if ended == {"succeeded"}:
         return "run"
     if ended & _NOT_WELL:
         return "cancel"
-    return "skip" if ended == {"skipped"} else "run"
+    return "skip" if ended == {"skipped"} and not conditional else "run"
 
 
 def left_out(task: Task, step: str, verdict: Verdict, before: Mapping[str, Outcome]) -> Outcome:
@@ -56,12 +56,31 @@ def left_out(task: Task, step: str, verdict: Verdict, before: Mapping[str, Outco
     return msgspec.structs.replace(outcome, status="cancelled", error=Failure(NOT_RUN, f"not run: {reasons}", step))
 
 
+def decided_against(task: Task, verdict: Verdict, reason: str, at: float, worker: str) -> Outcome:
+    """Return the outcome of a step that its conditions have skipped or cancelled."""
+    outcome = Outcome(
+        status="skipped",
+        workflow=task.workflow,
+        step=task.step,
+        key=task.key,
+        attempt=0,
+        started=at,
+        ended=at,
+        worker=worker,
+    )
+    if verdict == "skip":
+        return outcome
+    said = f"cancelled by its condition: {reason}"
+    return msgspec.structs.replace(outcome, status="cancelled", error=Failure(NOT_RUN, said, task.step))
+
+
 _ENDED: Final[dict[Status, str]] = {"failed": "failed", "timed_out": "timed out", "cancelled": "was cancelled"}
 
 
 def ending(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> Outcome:
     """Return how a run ends, by how its steps have ended: with an object of the outputs of its last steps by name.
 
+    Those that were skipped have none. Where there is only one, and it was, there is no output.
     Failed if any failed, timed out if that is all that happened, cancelled if any was. It tells the errors of all of
     these, in the order of the graph.
     """
@@ -89,7 +108,9 @@ def ending(task: Task, graph: Graph, outcomes: Mapping[str, Outcome]) -> Outcome
                 error=errors[0] if errors else None,
                 errors=errors if len(errors) > 1 else (),
             )
-    outputs = {name: outcome.output for name, outcome in last.items()}
+    if len(graph.sinks) == 1:
+        return made
+    outputs = {name: outcome.output for name, outcome in last.items() if outcome.status != "skipped"}
     return msgspec.structs.replace(made, output=msgspec.Raw(msgspec.json.encode(outputs)))
 
 

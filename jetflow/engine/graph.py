@@ -41,6 +41,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
     One that is ``gated`` has limits: its runs are admitted before their first steps begin.
+    ``conditional`` are the steps whose conditions decide whether they run: each is asked in its own task.
     """
 
     workflow: str
@@ -48,6 +49,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     on_failure: str | None = None
     fail_fast: bool = False
     gated: bool = False
+    conditional: tuple[str, ...] = ()
 
     @classmethod
     def checked(
@@ -58,6 +60,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         *,
         fail_fast: bool = False,
         gated: bool = False,
+        conditional: Iterable[str] = (),
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -77,7 +80,8 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
-        return cls(workflow, tuple(_in_order(workflow, declared)), on_failure, fail_fast, gated)
+        nodes = tuple(_in_order(workflow, declared))
+        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional))
 
     @cached_property
     def version(self) -> str:

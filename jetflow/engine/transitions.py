@@ -196,6 +196,12 @@ def finish(
             yield from wake_beside(task, graph, woken)
 
 
+def leave_out(task: Task, graph: Graph, outcome: Outcome) -> Procedure:
+    """End a step that its conditions have decided against. It is the run's end only by what follows, as at a gate."""
+    stored: Outcome = yield StoreStep(task, outcome)
+    yield from advance(task, graph, task.step, stored)
+
+
 def advance(task: Task, graph: Graph, step: str, ended: Outcome) -> Procedure:
     """Go on behind a step of a task's run whose outcome is stored: run, or leave out, what comes after it."""
     if graph.fail_fast and ended.status in FAILED:
@@ -206,7 +212,8 @@ def advance(task: Task, graph: Graph, step: str, ended: Outcome) -> Procedure:
         before = {step: ended} if len(upstream) == 1 else (yield from _gathered(task, upstream, following))
         if before is None:
             continue
-        verdict: Verdict = decide(outcome.status for outcome in before.values())
+        conditional = following in graph.conditional
+        verdict: Verdict = decide((outcome.status for outcome in before.values()), conditional=conditional)
         if verdict == "run":
             yield Start(task, following, 0)
         else:

@@ -151,7 +151,15 @@ class ProcessDied(JetflowError, RuntimeError):
 
 
 class PredicateFailed(JetflowError):
-    """The function that decides whether an event starts a run has raised an error."""
+    """The function that decides whether an event starts a run, or a condition of a step, has raised an error."""
+
+
+class StepSkipped(JetflowError, LookupError):
+    """A step whose output is asked for was skipped: it has none. `Context.was_skipped` tells."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f"step {step!r} was skipped, and has no output: ask ctx.was_skipped({step!r}) first")
+        self.step = step
 
 
 class WaitTimeout(JetflowError, TimeoutError):

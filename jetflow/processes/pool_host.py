@@ -26,7 +26,7 @@ from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
-from jetflow.errors import ForkedProcess, StepEnded
+from jetflow.errors import ForkedProcess, StepEnded, StepSkipped
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
 from jetflow.processes.pool_voice import PoolVoice
@@ -86,7 +86,15 @@ class PoolHost:
         """See `Context.output`."""
         if step not in self._call.outputs:
             raise LookupError(f"step {step!r} does not come before step {self._call.step!r}: name it in after=")
+        if step in self._call.skipped:
+            raise StepSkipped(step)
         return msgspec.Raw(self._call.outputs[step])
+
+    def was_skipped(self, step: str) -> bool:
+        """See `Context.was_skipped`."""
+        if step not in self._call.outputs:
+            raise LookupError(f"step {step!r} does not come before step {self._call.step!r}: name it in after=")
+        return step in self._call.skipped
 
     async def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
         """See `Context.children`."""

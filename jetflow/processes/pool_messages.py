@@ -44,6 +44,7 @@ class Call(msgspec.Struct, tag="call", frozen=True, kw_only=True):
     is_the_runs: bool
     metadata: bytes | None = None
     outputs: dict[str, bytes] = {}
+    skipped: tuple[str, ...] = ()
     errors: tuple[Failure, ...] = ()
     trace: str | None = None
 

@@ -107,6 +107,10 @@ POINTS: Final = (
     # an event that steps wait for
     "store_waits",
     "take_event",
+    # a step with conditions
+    "read_decided",
+    "store_armed",
+    "store_decided",
     "expected",
     "remove_waits",
     "expected_ack",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -71,6 +71,7 @@ def context(
     errors: Sequence[Failure | BaseException] = (),
     once: Mapping[str, Any] | None = None,
     events: Sequence[tuple[Any, ...]] = (),
+    skipped: Iterable[Step[..., Any, Any] | str] = (),
 ) -> TestedContext:
     """Return a context for calling one step, without a broker: ``await scan(Tree("."), jetflow.testing.context())``.
 
@@ -79,7 +80,7 @@ def context(
     - ``results``: how children end, by their workflow: a function of the input, called for each child, or else the
       output of all of them. What the function raises fails the child, and so does an exception in its place. A child
       that is waited for, and has no result here, is a LookupError.
-    - ``outputs``: the outputs of the steps before, for ``ctx.output``.
+    - ``outputs``: the outputs of the steps before, for ``ctx.output``; ``skipped``: those that have none.
     - ``children``: the outputs of children that an earlier step has spawned, for ``ctx.children``; an exception stands
       for one that failed.
     - ``metadata``, ``attempt``, ``run_id``, ``errors`` (of a step on failure): what the context tells of them.
@@ -104,6 +105,7 @@ def context(
             errors=errors,
             once=once or {},
             events=events,
+            skipped=skipped,
         )
     )
 

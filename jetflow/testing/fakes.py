@@ -33,7 +33,7 @@ from jetflow.engine.matching import Matching
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome
-from jetflow.errors import InvalidInput, KeyConflict
+from jetflow.errors import InvalidInput, KeyConflict, StepSkipped
 from jetflow.wire.codec import ANY, Codec, written
 from jetflow.workflow import Step, Workflow, checked_workflow
 
@@ -100,7 +100,9 @@ class FakeHost:
         errors: Sequence[Failure | BaseException],
         once: Mapping[str, Any],
         events: Sequence[tuple[Any, ...]] = (),
+        skipped: Iterable[Step[..., Any, Any] | str] = (),
     ) -> None:
+        self._skipped = {_step(step) for step in skipped}
         self._wait_names = WaitNames()
         self._events: list[tuple[str, str | None, bytes] | None] = [_event(run_id, *event) for event in events]
         self._results = results
@@ -130,8 +132,16 @@ class FakeHost:
         """See `Context.metadata`."""
         return MappingProxyType(msgspec.json.decode(self._metadata))
 
+    def was_skipped(self, step: str) -> bool:
+        """See `Context.was_skipped`."""
+        if step not in self._outputs and step not in self._skipped:
+            raise LookupError(f"step {step!r} has not ended in this test: give context(outputs={{{step}: ...}})")
+        return step in self._skipped
+
     def output(self, step: str) -> msgspec.Raw:
         """See `Context.output`."""
+        if step in self._skipped:
+            raise StepSkipped(step)
         if step not in self._outputs:
             raise LookupError(f"step {step!r} has no output in this test: give context(outputs={{{step}: ...}})")
         return msgspec.Raw(self._outputs[step])

@@ -47,12 +47,14 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """What is worth knowing of a step without its code. ``timeout`` is seconds; see `jetflow.Step` for the others.
 
     ``doc`` is the first paragraph of the function's documentation; ``source`` tells where it is declared.
+    ``conditions`` are those by which it is skipped, cancelled or run, as text.
     """
 
     attempts: int = 1
     timeout: float | None = None
     max_running: int | None = None
     join: JoinPolicy = ALL_SUCCEED
+    conditions: dict[str, str] = {}
     doc: str = ""
     source: str = ""
 

@@ -199,6 +199,7 @@ class Bodies:
             is_the_runs=work.known_graph.sinks == (step.name,),
             metadata=task.metadata,
             outputs={} if host is None else host.outputs,
+            skipped=() if host is None else host.skipped,
             errors=() if host is None else host.errors,
             trace=None if hooks.tracer is None else hooks.tracer.current(),
         )

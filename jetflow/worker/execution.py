@@ -32,7 +32,7 @@ from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_i
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
-from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded
+from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded, StepSkipped
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
 from jetflow.runs.awaiting import Awaiting
@@ -187,7 +187,20 @@ class Execution(Body):
         """See `Context.output`."""
         if step not in self._outputs:
             raise LookupError(f"step {step!r} does not come before step {self._task.step!r}: name it in after=")
+        if self.was_skipped(step):
+            raise StepSkipped(step)
         return self._outputs[step].output
+
+    def was_skipped(self, step: str) -> bool:
+        """See `Context.was_skipped`."""
+        if step not in self._outputs:
+            raise LookupError(f"step {step!r} does not come before step {self._task.step!r}: name it in after=")
+        return self._outputs[step].status == "skipped"
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The steps before this one that were skipped."""
+        return tuple(step for step, outcome in self._outputs.items() if outcome.status == "skipped")
 
     async def children(self, step: str) -> AsyncIterator[list[tuple[str, Outcome]]]:
         """See `Context.children`."""
@@ -398,9 +411,9 @@ class Execution(Body):
         """Return the record that parks the step at its waits."""
         need, until = self.waiting.need, None
         assert need is not None, "only a step that waits is parked"
-        if need.until is not None:  # a run whose time is over is woken to end by that
+        if need.until is not None or need.events:  # a run whose time is over is woken to end by that
             deadline = None if self._task.step == self._sequel else self._task.deadline
-            until = need.until if deadline is None else min(need.until, deadline)
+            until = min((one for one in (need.until, deadline) if one is not None), default=None)
         borrowed = {child: step for child, step in self.spawner.borrowed.items() if child in need.children}
         owned = self.spawner.owned()
         members = b"".join(child for child in split_ids(owned) if child in need.children)

@@ -13,10 +13,19 @@ from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
+from jetflow.engine.conditions import Decided, Undecided
 from jetflow.engine.graph import IMPLIED, START, Graph
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import begin, redelivered
-from jetflow.errors import InvalidInput, LimitKeyFailed, PlaceHeld, RunTimeout
+from jetflow.engine.transitions import begin, redelivered, seal
+from jetflow.errors import (
+    InvalidInput,
+    LimitKeyFailed,
+    PlaceHeld,
+    PredicateFailed,
+    RunTimeout,
+    SleepTooLong,
+    UnknownStep,
+)
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
@@ -30,6 +39,7 @@ from jetflow.worker.bodies import Bodies
 from jetflow.worker.body import Body
 from jetflow.worker.cancellation import Cancellations
 from jetflow.worker.counts import Counts
+from jetflow.worker.deciding import Deciding
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.execution import Execution
 from jetflow.worker.failures import failure_of, poisoned, too_late
@@ -84,6 +94,7 @@ class Executor:
         self._admitting = Admitting(session, performer)
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
+        self._deciding = Deciding(session, performer.awaiting)
         performer.timers.may_hold = self._may_hold
 
     # --- the pipeline
@@ -240,6 +251,8 @@ class Executor:
             return
         if delivery.again:
             await self._deliveries.begin(delivery, task, work.attempt)
+        if task.step in work.known_graph.conditional and not await self._is_decided(work):
+            return
         if step.context_name is None:
             body = Body(task, delivery.running, is_interruptible=not step.in_thread)
         else:
@@ -262,6 +275,22 @@ class Executor:
                 await self._record(work, body)
         finally:  # a runner goes on with the next task only where a step has left nothing in its context
             logs.current.reset(told)
+
+    async def _is_decided(self, work: Assignment) -> bool:
+        """Tell whether a step with conditions may run. If it may not, or not yet, that is recorded."""
+        try:
+            found = await self._deciding.decide(work)
+        except UnknownStep as error:
+            await self.recorder.unknown(work, self._grace, error)
+            return False
+        except (PredicateFailed, SleepTooLong, InvalidInput) as error:
+            self.recorder.end(work, failure_of(error, work.task.step))
+            return False
+        if isinstance(found, Undecided):
+            self.recorder.drive(work, seal, work.task, self._deciding.parking(work, found, self._name))
+        elif found.verdict != "run":
+            self.recorder.left_out(work, found)
+        return isinstance(found, Decided) and found.verdict == "run"
 
     async def _record(self, work: Assignment, body: Body) -> None:
         """Record how a body has ended that did not succeed."""

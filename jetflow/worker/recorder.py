@@ -13,12 +13,14 @@ from typing import Any, Final, Literal
 from jetflow.broker.permissions import is_recorded
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
+from jetflow.engine.conditions import Decided
 from jetflow.engine.effects import Procedure
+from jetflow.engine.endings import decided_against
 from jetflow.engine.failures import room_for
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import ID_BYTES, failed_join, parked_until
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import conclude, finish, postpone, repeat_end, seal
+from jetflow.engine.transitions import conclude, finish, leave_out, postpone, repeat_end, seal
 from jetflow.errors import (
     MalformedRecord,
     PermissionDenied,
@@ -128,6 +130,12 @@ class Recorder:
         until = until if task.deadline is None else min(until, task.deadline)
         record = parked_until(self._session.names.task_of(task), task.turn, until, worker=self._worker)
         self.drive(work, seal, task, record)
+
+    def left_out(self, work: Assignment, decided: Decided) -> None:
+        """Record that the conditions of a step have decided against it."""
+        task = work.task
+        outcome = decided_against(task, decided.verdict, decided.reason, time(), self._worker)
+        self.drive(work, leave_out, task, work.known_graph, outcome)
 
     def failed(self, work: Assignment, error: BaseException) -> None:
         """Record that an attempt failed: the step is tried again, or has failed."""
@@ -249,17 +257,18 @@ class Recorder:
         else:
             self.drive(work, conclude, task, outcome, work.graph)
 
-    async def unknown(self, work: Assignment, grace: float) -> None:
+    async def unknown(self, work: Assignment, grace: float, why: UnknownStep | None = None) -> None:
         """Leave a step that this worker does not know to others for ``grace`` seconds, then fail it by name.
 
         They begin when a worker first did not know the step: the task may have been queued for long before.
         """
         task, graph, delivery = work.task, work.graph, work.delivery
         unknown_version = None if graph is not None else UnknownVersion(task.workflow, task.version)
-        error = unknown_version or UnknownStep(
+        unknown_step = why or UnknownStep(
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
             "its code was changed or removed while the run was under way"
         )
+        error = unknown_version or unknown_step
         failure = failure_of(error, task.step)
         tried = await self._deliveries.tried(task) if delivery.count > 1 else []
         since = [

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from jetflow.engine.awaiting import Awaited
+from jetflow.engine.awaiting import Awaited, distinct
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome
 
@@ -75,7 +75,7 @@ def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
         len(union & ended.keys()) + min(left, default=0),
         waits[0].policy if len(waits) == 1 else None,
         min((wait.deadline for wait in waits if wait.deadline is not None), default=None),
-        tuple(dict.fromkeys(event for wait in waits for event in wait.events)),
+        distinct(event for wait in waits for event in wait.events),
     )
 
 

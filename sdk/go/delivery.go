@@ -146,6 +146,10 @@ func (h *held) process(t *wire.Task) {
 		h.drop(t, graph)
 		return
 	}
+	if graph.IsConditional(t.Step) { // whoever knows its conditions says whether it runs
+		h.unknown(t, graph, runs.Faultf("UnknownStep", "no worker knows the conditions of step %q of %q", t.Step, t.Workflow))
+		return
+	}
 	again := h.Count > 1 || h.Time.Before(h.consumer.Created)
 	if again && h.recover(t, graph) {
 		return

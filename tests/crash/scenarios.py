@@ -25,9 +25,12 @@ from jetflow import (
     Retry,
     RetryAfter,
     RunFailed,
+    Signal,
     UnknownRun,
     Workflow,
+    all_of,
     any_of,
+    output_of,
     sleep,
     workflow,
 )
@@ -487,7 +490,8 @@ async def scheduling(number: Number, ctx: Context) -> list[int]:
     """Makes a schedule and a run that begins later, in each attempt, and tells whether each tick has one run."""
     async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
         later = await client.trigger(scheduled, number, key="later", delay=0.6)
-        first = await ctx.once("first", lambda: float(int(time()) + 1))
+        # A schedule begins behind the moment in which it is made: by another worker, if this one dies before.
+        first = await ctx.once("first", lambda: float(int(time()) + 6))
         begin, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(first + 4, UTC)
         with contextlib.suppress(ScheduleExists):
             await client.schedules.create("s", scheduled, number, every=1, start=begin, end=end, catch_up="all")
@@ -581,6 +585,39 @@ async def rerunning(number: Number) -> int:
         return await (await client.rerun(run)).result()
 
 
+# --- deciding: steps that conditions skip, and have wait ---------------------------------------------------------
+
+deciding = Workflow("deciding", input=Number, retry=AGAIN)
+
+
+@deciding.step
+async def counts(number: Number) -> int:
+    return number.n
+
+
+@deciding.step
+async def rings(number: Number, ctx: Context) -> None:
+    """Sends a signal when a step may have been parked for it."""
+    await asyncio.sleep(1.6)
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        await client.signal(ctx.run_id, "go", number.n, id="go")
+
+
+@deciding.step(after=counts, skip_if=output_of(counts, lambda n: n > 0))
+async def left_aside(number: Number) -> None:
+    raise AssertionError("not reached")
+
+
+@deciding.step(after=counts, wait_for=all_of(sleep(1.1), output_of(counts, lambda n: n > 0)), skip_if=Signal("stop"))
+async def at_its_time(number: Number) -> int:
+    return number.n + 1
+
+
+@deciding.step(after=[left_aside, at_its_time], wait_for=Signal("go"), cancel_if=sleep(60))
+async def at_a_signal(number: Number, ctx: Context) -> list[int]:
+    return [ctx.output(at_its_time), int(ctx.was_skipped(left_aside))]
+
+
 # --- saying: chunks and progress while it runs -----------------------------------------------------------------
 
 
@@ -654,7 +691,7 @@ WORKFLOWS = [
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
-    *(expecting, ringing, started),
+    *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting),
     *(mending, broken, rerunning),
 ]
@@ -744,6 +781,7 @@ SCENARIOS: dict[str, Scenario] = {
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
     "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
+    "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "saying": Scenario(_trigger(saying, 3), 3),
     "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),

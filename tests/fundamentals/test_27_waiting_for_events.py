@@ -263,6 +263,31 @@ async def test_a_step_beside_other_work_waits_in_memory_and_goes_on(client: Clie
         assert await run.result(timeout=PATIENCE) == [2, 1, 3, "slept"]
 
 
+async def test_a_value_may_be_one_of_several(client: Client, worker: MakeWorker) -> None:
+    @workflow("chooses", retry=ONCE)
+    async def chooses(_: None, ctx: Context) -> Any:
+        return (await ctx.wait_for(Event("came", if_=[["from", "in", ["de", "fr"]]]))).payload
+
+    async with worker([chooses]):
+        run = await client.trigger(chooses)
+        await parked(run)
+        await client.publish("came", {"from": "it"})
+        await client.publish("came", {"from": "fr"})
+        assert await run.result(PATIENCE) == {"from": "fr"}
+
+
+async def test_a_run_whose_time_is_over_waits_no_more(client: Client, worker: MakeWorker) -> None:
+    @workflow("bounded", retry=ONCE, deadline=1.0)
+    async def bounded(_: None, ctx: Context) -> None:
+        await ctx.wait_for(Event("never"))
+
+    async with worker([bounded]):
+        run = await client.trigger(bounded)
+        with pytest.raises(RunFailed) as failed:
+            await run.result(PATIENCE)
+        assert failed.value.status == "timed_out"
+
+
 async def test_a_cancelled_run_waits_no_more(client: Client, worker: MakeWorker) -> None:
     async with worker([listens]):
         run = await client.trigger(listens, 1)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.model import attempts, keeping, schedules, sharing, waiting
+from tests.model import attempts, conditions, keeping, schedules, sharing, waiting
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.explorer import Report, explore, say
 from tests.model.reruns import RERUNS
@@ -24,8 +24,11 @@ def searches() -> dict[str, Callable[[], Report]]:
     """Return every search by the name of its configuration."""
     protocol = {one.name: partial(explore, one) for one in (*CONFIGURATIONS, *RERUNS)}
     waits = {f"{waiting.NAME} {n}": partial(waiting.explore, start=start) for n, start in enumerate(waiting.STARTS)}
+    decided = {
+        f"{conditions.NAME} {n}": partial(conditions.explore, start=one) for n, one in enumerate(conditions.STARTS)
+    }
     small = {one.NAME: one.explore for one in (attempts, keeping, sharing, schedules)}
-    return {**small, **waits, **protocol}
+    return {**small, **waits, **decided, **protocol}
 
 
 def main(wanted: str = "") -> int:

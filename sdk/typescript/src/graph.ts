@@ -15,6 +15,8 @@ export interface StoredGraph {
   readonly nodes: readonly Node[];
   readonly on_failure?: string | null;
   readonly fail_fast?: boolean;
+  /** Steps that conditions decide, which this SDK does not evaluate. */
+  readonly conditional?: readonly string[];
 }
 
 /** The steps of a workflow, and what each comes after. It never changes under its version. */
@@ -22,6 +24,7 @@ export class Graph {
   readonly nodes: readonly Node[];
   readonly onFailure: string | null;
   readonly failFast: boolean;
+  readonly conditional: ReadonlySet<string>;
   readonly firsts: readonly string[];
   readonly first: string;
   readonly lasts: readonly string[];
@@ -32,6 +35,7 @@ export class Graph {
     this.nodes = stored.nodes;
     this.onFailure = stored.on_failure ?? null;
     this.failFast = stored.fail_fast ?? false;
+    this.conditional = new Set(stored.conditional ?? []);
     this.byName = new Map(stored.nodes.map((node) => [node.name, node]));
     this.firsts = stored.nodes.filter((node) => node.after.length === 0).map((node) => node.name);
     this.first = this.firsts.length === 1 ? this.firsts[0]! : START;
@@ -66,10 +70,10 @@ const FAILED: readonly Status[] = ["failed", "timed_out"];
 
 export const hasFailed = (ended: Outcome): boolean => FAILED.includes(ended.status);
 
-/** Return what becomes of a step, by how the steps before it have ended. */
-export function decide(before: readonly Status[]): "run" | "cancel" | "skip" {
+/** Return what becomes of a step, by how the steps before it have ended. One with conditions has its task in any case. */
+export function decide(before: readonly Status[], conditional = false): "run" | "cancel" | "skip" {
   if (before.some((status) => FAILED.includes(status) || status === "cancelled")) return "cancel";
-  return before.every((status) => status === "skipped") ? "skip" : "run";
+  return !conditional && before.every((status) => status === "skipped") ? "skip" : "run";
 }
 
 const SAID: Partial<Record<Status, string>> = { failed: "failed", timed_out: "timed out", cancelled: "was cancelled" };
@@ -103,7 +107,8 @@ export function ending(task: Task, graph: Graph, steps: ReadonlyMap<string, Outc
     const [step, { attempt, worker }] = bad[0]!;
     return outcome(status, { ...of, step, attempt, worker, error: errors[0] ?? null, errors: errors.length > 1 ? errors : [] });
   }
-  const outputs = Object.fromEntries(graph.lasts.map((name) => [name, steps.get(name)!.output]));
+  if (graph.lasts.length === 1) return outcome("succeeded", of); // it was skipped: there is no output
+  const outputs = Object.fromEntries(lasts.filter(([, ended]) => ended.status !== "skipped").map(([name, ended]) => [name, ended.output]));
   return outcome("succeeded", { ...of, output: new Raw(canonical(outputs)) });
 }
 

@@ -109,7 +109,7 @@ export class Rules {
       const upstream = graph.after(following);
       const before = upstream.length === 1 ? new Map([[step, ended]]) : await this.gathered(task, following, upstream);
       if (before === undefined) continue;
-      const verdict = decide([...before.values()].map((one) => one.status));
+      const verdict = decide([...before.values()].map((one) => one.status), graph.conditional.has(following));
       if (verdict === "run") await this.start(task, following, 0);
       else await this.advance(task, graph, following, await this.storeStep(task, following, leftOut(task, following, verdict, before)));
     }

@@ -96,6 +96,7 @@ export class Runner {
   private stepOf(task: Task, graph: Graph | undefined): Step | undefined {
     const workflow = this.worker.workflows.get(task.workflow);
     if (graph === undefined || workflow === undefined || !graph.has(task.step)) return undefined;
+    if (graph.conditional.has(task.step)) return undefined; // whoever knows its conditions says whether it runs
     return task.step === graph.onFailure ? workflow.failureStep : workflow.steps.find((one) => one.name === task.step);
   }
 
@@ -262,7 +263,7 @@ export class Runner {
     const { unknownStepGraceMs } = this.worker.settings;
     const why = graph === undefined
       ? failure("UnknownVersion", `version '${task.version}' of workflow '${task.workflow}' is not stored`, task.step)
-      : failure("UnknownStep", `no worker knows step '${task.step}' of '${task.workflow}'`, task.step);
+      : failure("UnknownStep", `no worker knows ${graph.conditional.has(task.step) ? "the conditions of " : ""}step '${task.step}' of '${task.workflow}'`, task.step);
     const tried = count > 1 ? [...(await this.tried(task)).values()] : [];
     const since = Math.min(now(), ...tried.filter((one) => one.error?.type === why.type && one.started > 0).map((one) => one.started));
     if (now() - since < unknownStepGraceMs / 1000) return this.handBack(delivery, { error: why }, Math.min(1000, unknownStepGraceMs));

@@ -136,7 +136,7 @@ test("graphs", () => {
 });
 
 test("what becomes of a step, and of a join", () => {
-  for (const { before, verdict: wanted } of load<{ before: Status[]; verdict: string }[]>("vectors/decide.json")) assert.equal(decide(before), wanted);
+  for (const { before, conditional, verdict: wanted } of load<{ before: Status[]; conditional?: boolean; verdict: string }[]>("vectors/decide.json")) assert.equal(decide(before, conditional), wanted);
   for (const one of load<{ policy: Policy; total: number; succeeded: number; ended: number; verdict: string; missing: number }[]>("vectors/policies.json")) {
     assert.equal(verdict(one.policy, one.total, one.succeeded, one.ended), one.verdict, JSON.stringify(one));
     assert.equal(missing(one.policy, one.total, one.succeeded, one.ended), one.missing, JSON.stringify(one));

@@ -159,7 +159,7 @@ func (o *Op) begin(t *wire.Task, g *wire.Graph, step string, before map[string]*
 	next := t.At(step)
 	out := Ending(next, wire.Skipped, nil)
 	out.Attempt, out.Started, out.Ended = 0, ended, ended
-	switch wire.Decide(how) {
+	switch wire.Decide(how, g.IsConditional(step)) {
 	case "run":
 		o.Publish(next)
 		return
@@ -183,13 +183,16 @@ func (o *Op) conclude(t *wire.Task, g *wire.Graph, lasts []string) {
 		if outcome == nil {
 			return // it is carried on by who stores that
 		}
+		if outcome.Status == wire.Skipped {
+			continue
+		}
 		outputs[step] = o.Output(t.Root, outcome)
 		if fault := o.Fault(); fault != nil {
 			outcome.Status, outcome.Error = wire.Failed, fault.Failure(step)
 		}
 	}
 	outcome := ending(t, g, ended)
-	if outcome.Status == wire.Succeeded {
+	if outcome.Status == wire.Succeeded && len(lasts) > 1 { // an only one that does not end its run was skipped
 		outcome.Output, _ = json.Marshal(outputs)
 		o.Pack(t.Root, outcome)
 		if fault := o.Fault(); fault != nil {

@@ -20,6 +20,8 @@ type Graph struct {
 	Nodes     []Node  `json:"nodes"`
 	OnFailure *string `json:"on_failure,omitempty"`
 	FailFast  bool    `json:"fail_fast,omitempty"`
+	// Conditional are the steps that conditions decide, which this SDK does not evaluate.
+	Conditional []string `json:"conditional,omitempty"`
 }
 
 // DecodeGraph reads a graph.
@@ -124,14 +126,18 @@ func (g *Graph) IsShared(step string) bool {
 	return slices.ContainsFunc(g.Beside(step), func(other string) bool { return slices.Contains(g.Beside(other), step) })
 }
 
-// Decide returns what becomes of a step, by how those before it have ended: run, cancel or skip.
-func Decide(before []string) string {
+// IsConditional tells whether conditions decide whether a step runs.
+func (g *Graph) IsConditional(step string) bool { return slices.Contains(g.Conditional, step) }
+
+// Decide returns what becomes of a step, by how those before it have ended: run, cancel or skip. One with conditions
+// has its task, though all before it were skipped: they decide.
+func Decide(before []string, conditional bool) string {
 	other := func(status string) bool { return status != Skipped }
 	bad := func(status string) bool { return other(status) && status != Succeeded }
 	switch {
 	case slices.ContainsFunc(before, bad):
 		return "cancel"
-	case len(before) > 0 && !slices.ContainsFunc(before, other):
+	case !conditional && len(before) > 0 && !slices.ContainsFunc(before, other):
 		return "skip"
 	}
 	return "run"

@@ -311,12 +311,13 @@ func TestGraphsAndPolicies(t *testing.T) {
 		}
 	}
 	var decisions []struct {
-		Before  []string
-		Verdict string
+		Before      []string
+		Conditional bool
+		Verdict     string
 	}
 	load(t, "vectors/decide.json", &decisions)
 	for _, one := range decisions {
-		if got := Decide(one.Before); got != one.Verdict {
+		if got := Decide(one.Before, one.Conditional); got != one.Verdict {
 			t.Errorf("%v: %s, not %s", one.Before, got, one.Verdict)
 		}
 	}
