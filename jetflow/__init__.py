@@ -2,7 +2,7 @@
 
 from jetflow.broker.auth import Auth
 from jetflow.broker.topology import Placement
-from jetflow.children import Child, Children, ChildResult, JoinResult
+from jetflow.children import Child, Children, ChildResult, JoinResult, Streamed
 from jetflow.client import Client, Run, connect
 from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, all_of, any_of, sleep
 from jetflow.context import Context
@@ -25,6 +25,7 @@ from jetflow.errors import (
     RetryAfter,
     RunBegun,
     RunFailed,
+    SourceChanged,
     StepFailed,
     UnknownRun,
     UnknownWorkflow,
@@ -68,8 +69,10 @@ __all__ = [
     "RunBegun",
     "RunFailed",
     "Signal",
+    "SourceChanged",
     "Step",
     "StepFailed",
+    "Streamed",
     "UnknownRun",
     "UnknownWorkflow",
     "WaitTimeout",

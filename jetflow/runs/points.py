@@ -48,6 +48,9 @@ POINTS: Final = (
     "read_once",
     "store_once",
     "cancel_open",
+    "read_page",
+    "store_page",
+    "read_tree_size",
     "store_chunk",
     "say_last",
     # effects of procedures

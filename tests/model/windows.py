@@ -95,7 +95,7 @@ def explore(spawning: Spawning = RIGHT, *, stop_at_first: bool = False) -> Repor
         after = list(_next(world, spawning))
         return Seen(after, _wrong(world, is_final=not after), not after)
 
-    return walk(NAME, [World(size) for size in (1, 2)], look, stop_at_first=stop_at_first)
+    return walk(NAME, [World(size) for size in (2, 1)], look, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Spawning) -> Report | None:
