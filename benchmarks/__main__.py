@@ -32,6 +32,7 @@ from benchmarks.workloads import (
     timers,
     tree,
     waking,
+    window,
 )
 from benchmarks.workloads.workload import Workload
 
@@ -40,6 +41,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     for module in (
         fanout,
         gather,
+        window,
         boundary,
         latency,
         resume,

@@ -61,6 +61,11 @@ class ChildStream(Protocol):
         ...
 
     @property
+    def last(self) -> str:
+        """The id of the last child that was spawned."""
+        ...
+
+    @property
     def position(self) -> bytes:
         """Behind which position to go on, as JSON."""
         ...
@@ -80,10 +85,6 @@ class ChildStream(Protocol):
 
     async def check(self, value: Any, key: str | None) -> None:
         """Refuse an input that is not the last that was taken before."""
-        ...
-
-    def lost(self, given: int) -> Exception:
-        """Return the error of a source that has fewer inputs than were taken before."""
         ...
 
     async def finish(self) -> Streamed:

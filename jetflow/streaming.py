@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from jetflow.children import ChildGroup, Streamed
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.windows import StreamNames, checked_stream
-from jetflow.errors import InvalidInput
+from jetflow.errors import InvalidInput, SourceChanged
 from jetflow.host import ChildStream, StepHost
 from jetflow.wire.codec import ANY
 from jetflow.workflow import Workflow, checked_workflow
@@ -78,7 +78,7 @@ async def _skip(stream: ChildStream, inputs: Inputs, key: Callable[[Any], str] |
     while left:
         values = await inputs.take(min(left, SKIPPED_AT_ONCE))
         if not values:
-            raise stream.lost(stream.spawned - left)
+            raise SourceChanged(stream.workflow, stream.spawned, stream.last, None, stream.spawned - left)
         left -= len(values)
         last = values[-1]
         await asyncio.sleep(0)

@@ -64,6 +64,7 @@ class ChildStream:
         self._window: Window
         self._wait: Wait
         self._found_below = 0
+        self._is_closed = False
 
     async def open(self, workflow: Workflow[Any, Any] | str) -> None:
         """Go on from the newest page that is stored, or begin."""
@@ -89,6 +90,11 @@ class ChildStream:
     def spawned(self) -> int:
         """How many were spawned."""
         return self._window.spawned
+
+    @property
+    def last(self) -> str:
+        """The id of the last of them."""
+        return self._window.last
 
     @property
     def position(self) -> bytes:
@@ -154,10 +160,6 @@ class ChildStream:
         if planned.id.hex() != self._window.last:
             raise SourceChanged(self.workflow, self.spawned, self._window.last, planned.id.hex())
 
-    def lost(self, given: int) -> SourceChanged:
-        """Return the error of a source that has fewer inputs than were taken before."""
-        return SourceChanged(self.workflow, self.spawned, self._window.last, None, given)
-
     async def finish(self) -> Streamed:
         """Wait until all children have ended; those of a stream that a failure has stopped are cancelled."""
         window = self._window
@@ -181,8 +183,10 @@ class ChildStream:
         )
 
     def close(self) -> None:
-        """Wait for nothing more."""
-        self._waiting.close_stream(self._wait)
+        """Wait for nothing more. Safe to call twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._waiting.close_stream(self._wait)
 
     async def _take(self, parks_for: int) -> None:
         """Wait until some have ended."""
