@@ -376,9 +376,8 @@ class Context:
             ids = list(split_ids(bytes(failed.ids)))
             outcomes = await self._host.wait_for(ids)
             errors = [child_failed(id.hex(), one) for id, one in zip(ids, outcomes, strict=True)]
-            raise ChildrenFailed(
-                f"{streamed.failed} of {streamed.spawned} children failed, first {str(errors[0])[:LONGEST_CAUSE]}", errors
-            )
+            first = str(errors[0])[:LONGEST_CAUSE]
+            raise ChildrenFailed(f"{streamed.failed} of {streamed.spawned} children failed, first {first}", errors)
         return streamed
 
     # --- joining

@@ -30,11 +30,11 @@ FAILURES: Final = 20
 """Children that failed whose ids are kept, the first."""
 
 Stopped: TypeAlias = Literal["", "source", "budget", "failure"]
-"""Why a stream spawns nothing more: its source has ended, its tree is full, or a child has failed; ``""``: it goes on."""
+"""Why a stream spawns nothing more: its source has ended, its tree is full, a child has failed; ``""``: it goes on."""
 
 
 class AskedStream(msgspec.Struct, frozen=True):
-    """What is asked of a stream: its name, how many children may be open, and how many descendants its tree may have."""
+    """What is asked of a stream: how many children may be open, and how many descendants its tree may have."""
 
     name: str
     window: int

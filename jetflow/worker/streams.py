@@ -173,11 +173,11 @@ class ChildStream:
             points.before("cancel_open")
             await self._cancel_open(set(window.open))
             points.after("cancel_open")
-        met = window.stopped != "failure" and policy.verdict(window.spawned, window.spawned - window.failed, window.spawned)
+        verdict = policy.verdict(window.spawned, window.spawned - window.failed, window.spawned)
         return Streamed(
             spawned=window.spawned,
             failed=window.failed,
-            met=met == "met",
+            met=verdict == "met" and window.stopped != "failure",
             stopped=window.stopped or "source",
             failures=tuple(window.failures),
         )

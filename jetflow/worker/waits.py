@@ -69,7 +69,11 @@ def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
     time alone needs no child.
     """
     union = frozenset[bytes]().union(*(wait.children for wait in waits))
-    left = (1 if wait.policy is not None and wait.policy.early else wait.parks_for or wait.left for wait in waits if wait.children)
+    left = (
+        1 if wait.policy is not None and wait.policy.early else wait.parks_for or wait.left
+        for wait in waits
+        if wait.children
+    )
     return Need(
         union,
         len(union & ended.keys()) + min(left, default=0),
@@ -87,7 +91,18 @@ class Wait:
     has to wait for; those that ended meanwhile are in ``arrived``.
     """
 
-    __slots__ = ("arrived", "began", "children", "deadline", "events", "left", "moved", "parks_for", "policy", "takes_each")
+    __slots__ = (
+        "arrived",
+        "began",
+        "children",
+        "deadline",
+        "events",
+        "left",
+        "moved",
+        "parks_for",
+        "policy",
+        "takes_each",
+    )
 
     def __init__(
         self, children: set[bytes], left: int, policy: JoinPolicy | None = None, deadline: float | None = None

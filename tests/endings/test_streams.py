@@ -1,4 +1,4 @@
-"""Children that are spawned in a window: sources that change, workers that leave, windows that hold, ends of all kinds."""
+"""Children that are spawned in a window: sources that change, workers that leave, windows that hold, ends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every history of a step that spawns three children in a window of one or two, one of which fails.
 
-The rule is the engine's own, `jetflow.engine.windows`. A body takes the inputs in their order, spawns while there is room,
+The rule is the engine's own, `jetflow.engine.windows`. A body takes the inputs in order, spawns while there is room,
 hears of children that end, or finds them when it looks, and stores pages. It is parked while it waits, or its worker
 dies, or it is cut off and goes on beside its successor; a child that is about to be stored when its worker dies may be
 stored, or not. Whoever begins goes on from the newest page. Checked is what is promised: never more are open than the
