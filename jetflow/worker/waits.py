@@ -87,8 +87,8 @@ class Wait:
     """One wait: ``left`` is how many more children must end before it is worth going on.
 
     Under an early ``policy`` one that did not end well is worth it, too. At its ``deadline`` (seconds since the epoch)
-    it is over. ``began`` is the event loop's time. One that is parked may ask for more children (``parks_for``). One that takes its children as they end begins anew for each that it
-    has to wait for; those that ended meanwhile are in ``arrived``.
+    it is over. ``began`` is the event loop's time. One that takes its children as they end begins anew for each that it
+    has to wait for; those that ended meanwhile are in ``arrived``. If it is parked, ``parks_for`` of them are worth it.
     """
 
     __slots__ = (
