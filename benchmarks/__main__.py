@@ -33,6 +33,7 @@ from benchmarks.workloads import (
     timers,
     tree,
     waking,
+    window,
 )
 from benchmarks.workloads.workload import Workload
 
@@ -42,6 +43,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         fanout,
         rerun,
         gather,
+        window,
         boundary,
         latency,
         resume,

@@ -44,6 +44,9 @@ SHORTEST_TIMER = 1.0
 """Seconds from which on a step waits for a timer of the broker, and not in a worker's memory."""
 
 
+WINDOW: Final = 1000
+"""Children that are open at most, where they are spawned in a window."""
+
 COMPUTED: Final = 1_500_000
 """Rounds of a loop that take about a tenth of a second."""
 
@@ -117,6 +120,12 @@ async def gather(count: int, ctx: Context) -> int:
     """Spawn, wait for each child in a place of its own, and sum."""
     children = await ctx.spawn_workflows(leaf, leaves(count))
     return sum(await asyncio.gather(*(child.result() for child in children)))
+
+
+@workflow("bench-windowed")
+async def windowed(count: int, ctx: Context) -> int:
+    """Spawn in a window."""
+    return (await ctx.spawn_stream(leaf, leaves(count), window=WINDOW)).succeeded
 
 
 boundary: Workflow[int, int] = Workflow("bench-boundary", input=int, output=int)
@@ -390,6 +399,7 @@ async def breaking(asked: Breaking, ctx: Context) -> int:
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "rerun": [breaking, fragile],
+    "window": [boundary, windowed, leaf],
     "gather": [fanout, gather, leaf],
     "boundary": [boundary, leaf],
     "latency": [one_step],

@@ -2,7 +2,7 @@
 
 from jetflow.broker.auth import Auth
 from jetflow.broker.topology import Placement
-from jetflow.children import Child, Children, ChildResult, JoinResult
+from jetflow.children import Child, Children, ChildResult, JoinResult, Streamed
 from jetflow.client import Client, Run, connect
 from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, all_of, any_of, sleep
 from jetflow.context import Context
@@ -26,6 +26,7 @@ from jetflow.errors import (
     RetryAfter,
     RunBegun,
     RunFailed,
+    SourceChanged,
     StepFailed,
     StepSkipped,
     UnknownRun,
@@ -74,9 +75,11 @@ __all__ = [
     "RunFailed",
     "Running",
     "Signal",
+    "SourceChanged",
     "Step",
     "StepFailed",
     "StepSkipped",
+    "Streamed",
     "UnknownRun",
     "UnknownWorkflow",
     "WaitTimeout",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+import msgspec
 
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.tasks import Failure, Outcome, Status
@@ -170,7 +172,7 @@ class ChildResult(Generic[O_co]):
         """
         outcome = self._read()
         if outcome.status != "succeeded":
-            raise _child_failed(self.id, outcome)
+            raise child_failed(self.id, outcome)
         return self._output
 
 
@@ -224,6 +226,25 @@ class JoinResult(Generic[O_co]):
         return [child.output for child in self.succeeded]
 
 
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a stream of children: how many were spawned, and how many of them ``failed``.
+
+    ``stopped`` tells why there were no more: the ``source`` had ended, the ``budget`` was used up, or a ``failure``
+    has decided. ``met`` tells whether the policy was. ``failures`` holds the ids of the first children that failed.
+    """
+
+    spawned: int
+    failed: int = 0
+    met: bool = True
+    stopped: Literal["source", "budget", "failure"] = "source"
+    failures: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> int:
+        """How many succeeded."""
+        return self.spawned - self.failed
+
+
 class ChildResults(Generic[O_co]):
     """The children of an earlier step, in the order in which they ended.
 
@@ -256,11 +277,12 @@ def output_of(child: str, outcome: Outcome, codec: Codec[Any]) -> Any:
         try:
             return codec.decode_output(outcome.output)
         except InvalidOutput as error:
-            raise _child_failed(child, outcome.unreadable("InvalidOutput", str(error))) from error
-    raise _child_failed(child, outcome)
+            raise child_failed(child, outcome.unreadable("InvalidOutput", str(error))) from error
+    raise child_failed(child, outcome)
 
 
-def _child_failed(child: str, outcome: Outcome) -> ChildFailed:
+def child_failed(child: str, outcome: Outcome) -> ChildFailed:
+    """Return the error of a child that ended without an output."""
     return ChildFailed(child, outcome.workflow, status=outcome.status, errors=errors_of(outcome), key=outcome.key)
 
 

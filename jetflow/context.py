@@ -22,6 +22,8 @@ from jetflow.children import (
     ChildResult,
     ChildResults,
     JoinResult,
+    Streamed,
+    child_failed,
     groups_of,
     output_of,
 )
@@ -30,8 +32,10 @@ from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, checked_sleep, seconds_of, timestamp_of
 from jetflow.engine.tasks import LONGEST_CAUSE, Failure
+from jetflow.engine.windows import StreamNames
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeout
 from jetflow.host import StepHost
+from jetflow.streaming import spawn_stream
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
@@ -53,6 +57,7 @@ class Context:
 
     def __init__(self, host: StepHost) -> None:
         self._host = host
+        self._streams = StreamNames()
 
     @property
     def run_id(self) -> str:
@@ -320,6 +325,81 @@ class Context:
         check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
         later = None if delay is None else seconds_of(delay, "the delay of children")
         return Children(self._host, await self._host.spawn(child, inputs, key, later))
+
+    @overload
+    async def spawn_stream(
+        self,
+        child: Workflow[I, Any],
+        source: Iterable[I] | AsyncIterable[I] | Callable[[Any], Iterable[I] | AsyncIterable[I]],
+        *,
+        window: int,
+        key: Callable[[I], str] | None = None,
+        position: Callable[[I], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> Streamed: ...
+    @overload
+    async def spawn_stream(
+        self,
+        child: str,
+        source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
+        *,
+        window: int,
+        key: Callable[[Any], str] | None = None,
+        position: Callable[[Any], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> Streamed: ...
+    async def spawn_stream(
+        self,
+        child: Workflow[Any, Any] | str,
+        source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
+        *,
+        window: int,
+        key: Callable[[Any], str] | None = None,
+        position: Callable[[Any], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> Streamed:
+        """Spawn a child run for each input of a source, with at most ``window`` of them open, and wait for all.
+
+        An input is taken when there is room for its child, and nothing is kept of one that has ended, so a source may
+        be endless. A retry, or a later turn, goes on where the stream was: what a list or a generator has given before
+        is skipped, so it must give the same each time; a source that is a function is called with the ``position`` of
+        the last input that was taken (None at first), which is JSON. ``budget`` ends the stream when the tree of the
+        run has so many descendants, by about as much as others spawn meanwhile. Streams of a step are told apart by
+        their workflow and their order, or by ``name``. Equal inputs are one child; they count as often as they come.
+
+        Without a policy a child that failed is raised at the end; with one, `Streamed` tells. Under ``fail_fast()`` the
+        first failure ends the stream, and what is open is cancelled.
+
+        Raises:
+            ChildrenFailed: children failed; it holds the first ones.
+            SourceChanged: the source gave other inputs to an attempt before.
+            InvalidInput: an input does not fit the child's type; or what is asked for cannot be done.
+        """
+        streamed, failed = await spawn_stream(
+            self._host,
+            self._streams,
+            child,
+            source,
+            window=window,
+            key=key,
+            position=position,
+            budget=budget,
+            policy=policy,
+            name=name,
+        )
+        if streamed.failed and policy is None:
+            ids = list(split_ids(bytes(failed.ids)))
+            outcomes = await self._host.wait_for(ids)
+            errors = [child_failed(id.hex(), one) for id, one in zip(ids, outcomes, strict=True)]
+            first = str(errors[0])[:LONGEST_CAUSE]
+            raise ChildrenFailed(f"{streamed.failed} of {streamed.spawned} children failed, first {first}", errors)
+        return streamed
 
     # --- joining
 

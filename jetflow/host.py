@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jetflow.children import ChildGroup, Decided
+from jetflow.children import ChildGroup, Decided, Streamed
 from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
+from jetflow.engine.windows import AskedStream
+from jetflow.wire.codec import Codec
 from jetflow.workflow import Workflow
 
 
@@ -37,6 +39,60 @@ class Voice(Protocol):
 
     def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
         """Keep a line of its log."""
+        ...
+
+
+class ChildStream(Protocol):
+    """A stream of children, as the worker spawns it. `close` it at the end."""
+
+    @property
+    def workflow(self) -> str:
+        """The children's workflow."""
+        ...
+
+    @property
+    def codec(self) -> Codec[Any]:
+        """How their outputs are read."""
+        ...
+
+    @property
+    def spawned(self) -> int:
+        """How many were spawned, also by attempts before."""
+        ...
+
+    @property
+    def last(self) -> str:
+        """The id of the last child that was spawned."""
+        ...
+
+    @property
+    def position(self) -> bytes:
+        """Behind which position to go on, as JSON."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is spawned."""
+        ...
+
+    async def places(self) -> int:
+        """Wait until children may be spawned, and return how many; 0 if none may ever."""
+        ...
+
+    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
+        """Spawn children, for which there are places."""
+        ...
+
+    async def check(self, value: Any, key: str | None) -> None:
+        """Refuse an input that is not the last that was taken before."""
+        ...
+
+    async def finish(self) -> Streamed:
+        """Wait until all have ended."""
+        ...
+
+    def close(self) -> None:
+        """Wait for nothing more."""
         ...
 
 
@@ -94,6 +150,10 @@ class StepHost(Protocol):
         self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
     ) -> ChildGroup:
         """Spawn one child."""
+        ...
+
+    async def open_stream(self, workflow: Workflow[Any, Any] | str, asked: AskedStream) -> ChildStream:
+        """Begin to spawn a stream, or go on with it."""
         ...
 
     def spawned(self) -> list[ChildGroup]:

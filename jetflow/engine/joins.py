@@ -44,6 +44,9 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     where nothing else can be stored). A record that is too large for a message is kept as a value, and ``whole`` is
     its reference.
 
+    A step that has ``streamed`` children names no more of them than it waits for: when its children are read, all count
+    that are stored under it.
+
     A parked step goes on when an event comes that it ``waits`` for, and at ``until`` (seconds since the epoch),
     whatever has ended by then; its next turn counts ``tried`` attempts as made. A run that stands at the ``gate`` of a
     limit (its name and key) goes on when there is a place; if it ``admits``, its first steps begin then, with these
@@ -71,6 +74,7 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     waits: tuple[Awaited, ...] = ()
     gate: str | None = None
     admits: str | None = None
+    streamed: bool = False
     tried: int = 0
     attempt: int = 1
     started: float = 0.0

@@ -160,6 +160,21 @@ class KeyConflict(JetflowError, ValueError):
         self.given_digest = given
 
 
+class SourceChanged(JetflowError, ValueError):
+    """The source of a stream of children does not give the inputs that it gave an attempt before, in their order."""
+
+    def __init__(self, workflow: str, taken: int, stored: str, given: str | None, inputs: int | None = None) -> None:
+        now = f"it is {given} now" if inputs is None else f"it has only {inputs:,} inputs now"
+        super().__init__(
+            f"child {taken:,} of a stream of {workflow!r} is run {stored}, and {now}: have the source give the same "
+            "inputs in the same order each time, or be a function of the position to go on behind (position=)"
+        )
+        self.workflow = workflow
+        self.taken = taken
+        self.stored_child = stored
+        self.given_child = given
+
+
 class RecentlyDeleted(JetflowError, ValueError):
     """The key names a run that was deleted, and what may still be under way of it is refused for an hour."""
 

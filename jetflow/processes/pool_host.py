@@ -26,9 +26,11 @@ from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
+from jetflow.engine.windows import AskedStream
 from jetflow.errors import ForkedProcess, StepEnded, StepSkipped
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
+from jetflow.processes.pool_streams import Opened, PoolStream
 from jetflow.processes.pool_voice import PoolVoice
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import decode_outcome
@@ -126,6 +128,12 @@ class PoolHost:
         if not detached:
             self._groups.append(group)
         return group
+
+    async def open_stream(self, workflow: Workflow[Any, Any] | str, asked: AskedStream) -> PoolStream:
+        """See `Context.spawn_stream`."""
+        name, input_codec, output_codec = _known(workflow)
+        opened = msgspec.convert(await self._ask("stream_open", name, msgspec.to_builtins(asked)), Opened)
+        return PoolStream(self._ask, opened, name, input_codec, output_codec)
 
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""

@@ -19,6 +19,7 @@ from jetflow.errors import JetflowError
 from jetflow.host import StepHost
 from jetflow.processes.pool_errors import crossed
 from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
+from jetflow.processes.pool_streams import HostedStreams
 from jetflow.wire.records import encode
 from jetflow.workflow import Workflow
 
@@ -75,6 +76,7 @@ class Hosting:
         self._send = send
         self._answering: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, AsyncIterator[Any]] = {}
+        self._hosted = HostedStreams(host, self._value)
         self._context = copy_context()  # that of the step, which spans and log records go by
         self._numbers = count(1)
         self._answers: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -90,7 +92,8 @@ class Hosting:
             "shut": self._shut,
             "chunk": self._chunk,
             "events": self._events,
-        }
+            "stream_open": self._open_stream,
+        } | self._hosted.answers()
 
     def ask(self, asked: Ask) -> None:
         """Begin to answer a question."""
@@ -122,6 +125,7 @@ class Hosting:
         await asyncio.gather(*tasks, return_exceptions=True)
         for stream in self._streams.values():
             await _shut(stream)
+        self._hosted.close()
 
     async def _answer(self, asked: Ask) -> None:
         try:
@@ -141,6 +145,9 @@ class Hosting:
         target = self._workflows.get(workflow, workflow)
         group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay)
         return bytes(group.ids)
+
+    async def _open_stream(self, workflow: str, asked: dict[str, Any]) -> dict[str, Any]:
+        return await self._hosted.open(self._workflows.get(workflow, workflow), asked)
 
     async def _spawn_one(
         self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None

@@ -68,6 +68,8 @@ async def counted_by(session: Session, join: StepAddress, record: JoinRecord | N
     ``record`` is the last that the step left. It is none, or one of a turn before, if it waited for all of them: then
     those count that were spawned.
     """
+    if record is not None and record.streamed and record.kind == "sealed":
+        return None
     if record is None or record.kind == "parked":
         return await spawned_by(session, join)
     if record.members is not None:

@@ -39,6 +39,12 @@ COUNT_FIRST: Final = 1000
 SCAN_FROM: Final = 100_000
 """Children from which on their ids are scanned first: the leader lists that many at once, and counts all each time."""
 
+NAMED: Final = 10_000
+"""Children of a stream that are looked for one by one, at most: those that a parked step names."""
+
+READS_AT_ONCE: Final = 200
+"""Records that are asked of the leader at a time."""
+
 _log = logging.getLogger("jetflow.worker")
 
 
@@ -80,6 +86,12 @@ class Looks:
         except BaseException:
             self._decided.pop((join, turn), None)
             raise
+
+    def woken(self, join: StepAddress, turn: int) -> None:
+        """Note that the turn behind a parked one is stored: what ends from now on wakes it no more."""
+        self._decided[join, turn] = None
+        if len(self._decided) > JOINS_KEPT:
+            self._decided.popitem(last=False)
 
     async def look(self, effect: Look) -> JoinView | Broken | None:
         """Return what the next turn begins with, if the children that a join needs have ended.
@@ -182,7 +194,10 @@ class Looks:
         tally = Tally(record, members)
         many = record.needed > SCAN_FROM
         read = self._store.ids if many else self._store.leader_ids
-        seen = await self._count_in(tally, read(self._names.records_stream, outcomes))
+        pages = read(self._names.records_stream, outcomes)
+        if record.streamed and members is not None and len(members) <= NAMED * ID_BYTES:
+            pages, many = self._ended_of(join, members), False
+        seen = await self._count_in(tally, pages)
         if many and (tally.missing > len(record.borrowed) or tally.disputed):  # a replica may not have all of them
             tally = Tally(record, members)
             seen = await self._count_in(tally, self._store.leader_ids(self._names.records_stream, outcomes))
@@ -202,6 +217,19 @@ class Looks:
             return min(record.needed - open_ones, tally.stored + borrowed), members
         # Of a clean join exactly those count that were seen: what is stored from now on is nobody's.
         return tally.stored, seen if members is None and not tally.missing else members
+
+    async def _ended_of(self, join: StepAddress, members: bytes) -> AsyncIterator[bytes]:
+        """Yield those of some children that have ended, where very many others may have: each is read by its name."""
+        names = self._names
+        left = {names.run(join.root, join.run, join.step, child.hex()): child for child in split_ids(members)}
+        async for page in self._store.many(names.records_stream, list(left)):
+            yield b"".join(left.pop(stored.subject) for stored in page)
+        late = list(left)  # a replica may lag behind the leader
+        for at in range(0, len(late), READS_AT_ONCE):
+            some = late[at : at + READS_AT_ONCE]
+            read = [self._store.leader_last(names.records_stream, subject) for subject in some]
+            found = await asyncio.gather(*read)
+            yield b"".join(left[stored.subject] for stored in found if stored is not None)
 
     @staticmethod
     async def _count_in(tally: Tally, pages: AsyncIterator[bytes]) -> bytes:

@@ -308,7 +308,15 @@ class Performer:
         if task.tried != effect.tried:
             task = msgspec.structs.replace(task, tried=effect.tried)
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
+        if effect.turn:
+            done = partial(self._woken, effect, done)
         self._publish(self._session.tasks, Item(subject, header_block(headers), task.input), procedure, done)
+
+    def _woken(self, effect: Start, done: Done, result: Any, error: BaseException | None) -> None:
+        """Spare further looks at a parked turn whose next one is stored."""
+        if error is None:
+            self._looks.woken(StepAddress(effect.task.root, effect.task.run, effect.step), effect.turn - 1)
+        done(result, error)
 
     async def _store_by_reference(self, effect: StoreRun | StoreStep) -> Outcome | None:
         task = effect.task

@@ -52,6 +52,9 @@ POINTS: Final = (
     "read_elders",
     "adopt_children",
     "adopt_step",
+    "read_page",
+    "store_page",
+    "read_tree_size",
     "store_chunk",
     "say_last",
     # effects of procedures

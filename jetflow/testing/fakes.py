@@ -17,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from time import time
 from types import MappingProxyType
 from typing import Any
@@ -24,15 +25,16 @@ from uuid import uuid4
 
 import msgspec
 
-from jetflow.children import ChildGroup
+from jetflow.children import ChildGroup, Streamed
 from jetflow.conditions import Signal
 from jetflow.engine.awaiting import Group, Taken, WaitNames
 from jetflow.engine.events import checked_topic, key_token
 from jetflow.engine.identity import checked_key, child_id
 from jetflow.engine.matching import Matching
-from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome
+from jetflow.engine.windows import AskedStream, Page, Window
 from jetflow.errors import InvalidInput, KeyConflict, StepSkipped
 from jetflow.wire.codec import ANY, Codec, written
 from jetflow.workflow import Step, Workflow, checked_workflow
@@ -83,6 +85,69 @@ class FakeVoice:
     def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
         """See `Context.log`."""
         self.lines.append(message)
+
+
+class FakeStream:
+    """See `jetflow.host.ChildStream`. Each child ends before the next is spawned."""
+
+    def __init__(
+        self,
+        workflow: str,
+        codec: Codec[Any],
+        asked: AskedStream,
+        put: Callable[[Any, str | None], Awaitable[tuple[bytes, bool]]],
+    ) -> None:
+        self._asked = asked
+        self._put = put
+        self._window = Window(asked.window, Page())
+        self.workflow: str = workflow
+        self.codec: Codec[Any] = codec
+        self.position: bytes = b"null"
+        self.is_over: bool = False
+
+    @property
+    def spawned(self) -> int:
+        """How many were spawned."""
+        return self._window.spawned
+
+    @property
+    def last(self) -> str:
+        """The id of the last of them."""
+        return self._window.last
+
+    async def places(self) -> int:
+        """See `ChildStream.places`."""
+        window, asked = self._window, self._asked
+        if asked.policy is not None and asked.policy.early and window.failed > asked.policy.tolerated:
+            window.stopped = "failure"
+        elif asked.budget is not None and window.spawned >= asked.budget:
+            window.stopped = "budget"
+        return 0 if window.stopped else 1
+
+    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
+        """See `ChildStream.put`."""
+        for number, value in enumerate(values):
+            child, well = await self._put(value, None if keys is None else keys[number])
+            self._window.spawn([child])
+            self._window.end(child, well=well)
+
+    async def check(self, value: Any, key: str | None) -> None:
+        """See `ChildStream.check`. Nothing was taken before."""
+
+    async def finish(self) -> Streamed:
+        """See `ChildStream.finish`."""
+        window, policy = self._window, self._asked.policy or ALL_SUCCEED
+        verdict = policy.verdict(window.spawned, window.spawned - window.failed, window.spawned)
+        return Streamed(
+            spawned=window.spawned,
+            failed=window.failed,
+            met=verdict == "met" and window.stopped != "failure",
+            stopped=window.stopped or "source",
+            failures=tuple(window.failures),
+        )
+
+    def close(self) -> None:
+        """See `ChildStream.close`."""
 
 
 class FakeHost:
@@ -198,6 +263,15 @@ class FakeHost:
         spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, id=child)
         self.children_spawned.setdefault(child, spawned)
         return bytes.fromhex(child)
+
+    async def open_stream(self, workflow: Workflow[Any, Any] | str, asked: AskedStream) -> FakeStream:
+        """See `Context.spawn_stream`."""
+        name, _, output = _known(workflow)
+        return FakeStream(name, output, asked, partial(self._put, workflow))
+
+    async def _put(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> tuple[bytes, bool]:
+        child = self._add(workflow, value, key)
+        return child, (await self._end(child.hex())).status == "succeeded"
 
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""

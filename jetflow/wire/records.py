@@ -16,6 +16,7 @@ from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import WhenFull
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
+from jetflow.engine.windows import Page
 from jetflow.errors import MalformedRecord
 from jetflow.wire.headers import Header
 
@@ -111,6 +112,7 @@ decode_declaration: Callable[[bytes | str], Declaration] = _reader("declaration"
 decode_graph: Callable[[bytes | str], Graph] = _reader("graph", Graph)
 _read_outcome: Callable[[bytes | str], Outcome] = _reader("outcome", Outcome)
 _read_attempt: Callable[[bytes | str], Attempt] = _reader("attempt", Attempt)
+_read_page: Callable[[bytes | str], Page] = _reader("page of a stream", Page)
 _read_mark: Callable[[bytes | str], Mark] = _reader("mark", Mark)
 
 
@@ -120,6 +122,15 @@ def decode_outcome(body: bytes | str) -> Outcome:
         return _read_outcome(body)
     except MalformedRecord as error:
         return Outcome(status="failed", error=Failure("MalformedOutcome", str(error)))
+
+
+def decode_page(body: bytes | str) -> Page:
+    """Return the page of a stream that a record holds.
+
+    Raises:
+        MalformedRecord: it cannot be read.
+    """
+    return _read_page(body)
 
 
 def decode_attempt(body: bytes | str) -> Attempt:

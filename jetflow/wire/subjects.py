@@ -216,6 +216,10 @@ class Subjects(TimerSubjects):
         """A value that a step computes once."""
         return f"{self.prefix}.once.{join.root}.{join.run}.{join.step}.{name}"
 
+    def page(self, join: StepAddress, stream: str, spawned: int | str) -> str:
+        """A page of a stream of children: how far it was when so many were spawned; ``*`` for all of them."""
+        return f"{self.once(join, stream)}.{spawned}"
+
     def cancelled(self, root: str, run: str) -> str:
         """The mark that a run is cancelled; where it is the root, its whole tree."""
         return f"{self.prefix}.cancel.{root}.{run}"

@@ -79,7 +79,7 @@ class Assignment(msgspec.Struct, eq=False):
         """Whether its body has spawned children, or an earlier attempt may have."""
         if self.step is not None and self.step.context_name is None:
             return False
-        has_spawned = self.body is not None and bool(self.body.spawned())
+        has_spawned = self.body is not None and self.body.has_spawned
         return has_spawned or self.delivery.again or self.task.turn > 0
 
     def give_back_slot(self) -> None:

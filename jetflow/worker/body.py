@@ -40,6 +40,11 @@ class Body:
         """What the step has spawned."""
         return []
 
+    @property
+    def has_spawned(self) -> bool:
+        """Whether it has spawned anything."""
+        return bool(self.spawned())
+
     def cancel(self) -> None:
         """Tell the step that its run is cancelled: one in a thread by a flag, any other by CancelledError."""
         if not self.cancelled:

@@ -21,15 +21,19 @@ class ChildRecords:
         self._waits = waits
         self._counter_seen: bytes | None = None
 
-    async def look(self) -> None:
-        """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them."""
+    async def look(self, unheard: set[bytes]) -> None:
+        """Read the missing outcomes if the counter has moved, or if it is not the counter of all of them.
+
+        Those that are ``unheard`` may have been counted before anybody listened.
+        """
         stored = await self._store.last(self._names.counters_stream, self._names.counter("join", self._task.join))
         counter, missing = b"" if stored is None else stored.body, set(self._waits.open)
         if self._counter_seen != counter:
             await self.read(missing, in_pages=False)
             self._counter_seen = counter  # not before: what could not be read is looked for again
         else:
-            await self.read({child for child in missing if self._owner_of(child) != self._task.step}, in_pages=False)
+            elsewhere = {child for child in missing if self._owner_of(child) != self._task.step}
+            await self.read(elsewhere | (missing & unheard), in_pages=False)
 
     async def read(self, children: set[bytes], *, in_pages: bool) -> None:
         """Tell the waits of those children that have ended; with ``in_pages``, of all that the step has spawned."""

@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from functools import partial
 from sys import maxsize
 from time import time
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_i
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
 from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
+from jetflow.engine.windows import AskedStream
 from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded, StepSkipped
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
@@ -49,6 +51,7 @@ from jetflow.worker.expectations import Expectations
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
+from jetflow.worker.streams import ChildStream
 from jetflow.worker.voice import Voice
 from jetflow.worker.waiting import Waiting
 from jetflow.worker.waits import Crowd, Decision
@@ -255,6 +258,26 @@ class Execution(Body):
         self._lookout.spawned(self._task, group.workflow, len(group.ids) // ID_BYTES, self._watched)
         return group
 
+    async def open_stream(self, workflow: Workflow[Any, Any] | str, asked: AskedStream) -> ChildStream:
+        """See `Context.spawn_stream`."""
+        self._check_open()
+        stream = ChildStream(
+            self._session,
+            self._task,
+            self.spawner,
+            self.waiting,
+            asked,
+            partial(self._cancel_open, self._task.join),
+            look_out=lambda name, children: self._lookout.spawned(self._task, name, children, self._watched),
+        )
+        await stream.open(workflow)
+        return stream
+
+    @property
+    def has_spawned(self) -> bool:
+        """See `Body.has_spawned`."""
+        return bool(self.spawner.groups) or self.spawner.streamed > 0
+
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""
         return self.spawner.groups
@@ -378,17 +401,20 @@ class Execution(Body):
         a child that an earlier attempt spawned, whose end must be seen here.
         """
         alone = len(work.known_graph.nodes) == 1
-        if not self.spawner.groups and (alone or self.clean):
+        streamed = self.spawner.streamed > 0
+        if not self.spawner.groups and (alone or (self.clean and not streamed)):
             return None
         owned = self.spawner.owned()
         borrowed = self._borrowed(self.spawner.borrowed)
         joined = self.waiting.joined
         waited = all(child in joined for child in split_ids(owned)) and joined.issuperset(self.spawner.borrowed)
-        if waited and (alone or (self.clean and not borrowed)):
+        if waited and (alone or (self.clean and not borrowed and not streamed)):
             return None
         policy = ALL_SUCCEED if waited else self._policy  # what it has waited for, it has dealt with
+        if waited and streamed:  # all have ended, and nobody names them
+            owned = b""
         total = len(owned) // 16 + len(borrowed)
-        clean = self.clean and not policy.early
+        clean = self.clean and not policy.early and not streamed
         return JoinRecord(
             kind="sealed",
             turn=self._task.turn,
@@ -396,9 +422,10 @@ class Execution(Body):
             needed=policy.threshold(total),
             total=total,
             policy=policy,
-            members=None if clean else owned,
+            members=None if clean or (streamed and waited and not borrowed) else owned,
             id_sum=f"{id_sum(owned):032x}" if clean else "",
             borrowed=borrowed,
+            streamed=streamed,
             excused=tuple(sorted(self.waiting.excused)),
             output=work.output,
             attempt=work.attempt,
@@ -415,11 +442,15 @@ class Execution(Body):
             deadline = None if self._task.step == self._sequel else self._task.deadline
             until = min((one for one in (need.until, deadline) if one is not None), default=None)
         borrowed = {child: step for child, step in self.spawner.borrowed.items() if child in need.children}
-        owned = self.spawner.owned()
-        members = b"".join(child for child in split_ids(owned) if child in need.children)
+        owned, streamed = self.spawner.owned(), self.spawner.streamed > 0
+        if streamed:
+            members = b"".join(sorted(child for child in need.children if child not in self.spawner.borrowed))
+        else:
+            members = b"".join(child for child in split_ids(owned) if child in need.children)
         everything = (
             bool(need.children)
             and self.clean
+            and not streamed
             and members == owned
             and need.policy is None
             and need.at_least == len(need.children)
@@ -436,6 +467,7 @@ class Execution(Body):
             borrowed=self._borrowed(borrowed),
             until=until,
             waits=need.events,
+            streamed=streamed,
             output=NULL,
         )
 

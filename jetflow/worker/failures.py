@@ -36,6 +36,7 @@ from jetflow.errors import (
     RetryAfter,
     RunTimeout,
     SleepTooLong,
+    SourceChanged,
     TreeTooLarge,
     WaitTimeout,
 )
@@ -68,6 +69,7 @@ FINAL: Final = (
     DepthExceeded,
     TreeTooLarge,
     SleepTooLong,
+    SourceChanged,
     WaitTimeout,
 )
 """Errors that another attempt would only repeat."""

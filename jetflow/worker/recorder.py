@@ -103,7 +103,7 @@ class Recorder:
             if record is not None:
                 self.drive(work, seal, work.task, record)
                 return
-            if body.spawned():
+            if body.has_spawned:
                 rule = _finish_spawning
         task = work.task
         outcome = Outcome(
@@ -232,7 +232,8 @@ class Recorder:
             await self._session.publisher.store(mark, b"", timeout=30)
             points.after("store_cancelled_mark")
         if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
-            await note_removed(self._session, task, len(work.body.spawner.owned()) // ID_BYTES)
+            spawner = work.body.spawner
+            await note_removed(self._session, task, len(spawner.owned()) // ID_BYTES + spawner.streamed)
         reason = await reason_of(self._session, task)
         self.drive(work, conclude, task, cancelled(task, self._worker, reason=reason))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from operator import attrgetter
 from time import time
 from typing import Any, Final, NamedTuple
@@ -66,6 +66,12 @@ class Limits(NamedTuple):
 _body_of: Final = attrgetter("item.body")
 
 
+class _Counter(msgspec.Struct):
+    """What the message of a counter holds."""
+
+    val: str = "0"
+
+
 class Spawner:
     """The children of one execution of one step. They are ``shared`` if another step of the run may spawn them too."""
 
@@ -85,12 +91,13 @@ class Spawner:
         self._ingest: Ingest = session.ingest
         self._task = task
         self._limits = limits
-        self._counted = counted
+        self.counted: bool = counted
         self._policy = policy
         self._shared = shared
         self._cancelled = cancelled
         self._adopting = adopting
         self.groups: list[ChildGroup] = []
+        self.streamed: int = 0
         self.borrowed: dict[bytes, str] = {}
         self.traces: deque[str] = deque(maxlen=TRACES)
 
@@ -208,6 +215,50 @@ class Spawner:
                     hooks.add(SPAWNED, opened.children, {"workflow": target.workflow})
         return group
 
+    async def by_pages(self, workflow: Workflow[Any, Any] | str, *, keyed: bool) -> SpawnedPages:
+        """Return what spawns children of a stream page by page. Their ids are not kept here."""
+        target = await self._resolve(workflow)
+        return SpawnedPages(self, target, self._planner(target, None, keyed=keyed))
+
+    async def store_page(self, target: Target, page: list[Planned]) -> list[Planned]:
+        """Store the tasks of some children, and return those that were there before."""
+        self._check_cancelled()
+        self._check_tree()
+        points.before("spawn_batch_sent")
+        stored = self._ingest.publish([planned.item for planned in page])
+        points.after("spawn_batch_sent")
+        points.before("spawn_batch")
+        existing = [page[at] for at in await stored]
+        points.after("spawn_batch")
+        if existing:
+            await self._attach(target, existing)
+        self.streamed += len(page)
+        if hooks.meters:
+            hooks.add(SPAWNED, len(page), {"workflow": target.workflow})
+        return existing
+
+    async def tree_size(self, added: int) -> int | None:
+        """Count children in their tree, and return how many descendants it has; None if nobody knows."""
+        subject = self._tree_counter()
+        if added:
+            receipt: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+            def on_size(counted: Receipt) -> None:
+                self._on_tree_size(counted)
+                if not receipt.done():
+                    receipt.set_result(counted.value)
+
+            self._session.publisher.count(subject, added, on_size)
+            return await receipt
+        points.before("read_tree_size")
+        stored = await self._session.store.leader_last(self._session.names.counters_stream, subject)
+        points.after("read_tree_size")
+        return 0 if stored is None else int(msgspec.json.decode(stored.body, type=_Counter).val)
+
+    def _tree_counter(self) -> str:
+        root = self._task.root
+        return self._session.names.counter("tree", StepAddress(root, root, TREE))
+
     async def _spawn_all(
         self,
         target: Target,
@@ -277,10 +328,13 @@ class Spawner:
 
     def _count(self, spawned: int) -> None:
         """Count children in their tree. A later attempt, which finds most of them spawned, is not counted again."""
-        if self._counted:
-            names, root = self._session.names, self._task.root
-            subject = names.counter("tree", StepAddress(root, root, TREE))
-            self._session.publisher.count(subject, spawned, self._on_tree_size)
+        if self.counted:
+            self.count_in_tree(spawned)
+
+    def count_in_tree(self, added: int) -> None:
+        """Count children that were not there before."""
+        if added:
+            self._session.publisher.count(self._tree_counter(), added, self._on_tree_size)
 
     def _on_tree_size(self, receipt: Receipt) -> None:
         if receipt.value is not None and receipt.value > self._limits.max_descendants:
@@ -333,6 +387,25 @@ class Spawner:
         points.after("attach")
         if conflict is not None:  # raised last: a step that goes on after it waits for the others where they count
             raise conflict
+
+
+class SpawnedPages:
+    """Spawns the children of one stream. Those that were there before belong to it as well."""
+
+    def __init__(self, spawner: Spawner, target: Target, planner: _Planner) -> None:
+        self._spawner = spawner
+        self._planner = planner
+        self.target = target
+
+    async def plan(self, values: Sequence[Any], keys: Sequence[str] | None) -> list[Planned]:
+        """Return the messages that spawn children."""
+        given = keys if keys is not None else [None] * len(values)
+        planned = [self._planner.plan(value, key) for value, key in zip(values, given, strict=True)]
+        return [await self._planner.settled(one) for one in planned] if self._planner.large else planned
+
+    async def store(self, page: list[Planned]) -> list[Planned]:
+        """Store the tasks of some children, and return those that were there before."""
+        return await self._spawner.store_page(self.target, page)
 
 
 class _Planner:

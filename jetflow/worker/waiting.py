@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from time import time
 from typing import Any, Final
@@ -72,6 +72,8 @@ class Waiting:
         self._ended = self._waits.ended
         self._records = ChildRecords(session, task, owner_of, self._waits)
         self._unread = set[bytes]()
+        self._unheard = set[bytes]()
+        self._streams = 0
         self._is_reading = False
         self._arriving = 0
         self._scanned = False
@@ -225,6 +227,43 @@ class Waiting:
         finally:
             self._waits.unwatch(wait)
 
+    async def open_stream(self) -> Wait:
+        """Begin to wait for children that are told by and by: `widen` it before they are spawned."""
+        self._check_goes_on()
+        self._streams += 1
+        if self._subscription is None and not self._cold:
+            points.before("listen")
+            await self._listen()
+            points.after("listen")
+        return Wait.for_each(set(), ())
+
+    def widen(self, wait: Wait, children: Iterable[bytes], *, unread: bool) -> None:
+        """Wait for more children of a stream. Some may have ended, and are ``unread``.
+
+        Of the others nobody hears who were spawned before, and recognised: they are read in the next silence.
+        """
+        self._waits.widen(wait, children)
+        (self._unread if unread else self._unheard).update(wait.children.intersection(children))
+
+    async def some_of(self, wait: Wait, parks_for: int) -> list[tuple[bytes, str]]:
+        """Wait until at least one child of a stream has ended, and return which have, and how.
+
+        A step that is parked goes on when ``parks_for`` of them have.
+        """
+        self._check_goes_on()
+        if not wait.arrived and wait.children:
+            wait.parks_for = parks_for
+            self._waits.renew(wait)
+            await self._wait(wait)
+        handed = self._waits.hand_over(wait)
+        self._unheard.difference_update([child for child, _ in handed])
+        return [(child, decode_outcome(body or await self._records.body(child)).status) for child, body in handed]
+
+    def close_stream(self, wait: Wait) -> None:
+        """Wait no more for the children of a stream."""
+        self._streams -= 1
+        self._waits.unwatch(wait)
+
     def park(self) -> None:
         """Unwind the step where it waits; or at its next wait, if it does not.
 
@@ -351,7 +390,8 @@ class Waiting:
             return
         if now - max(self._last_arrival, self._last_check) >= self._silence():
             self._last_check = now
-            self._in_background(self._records.look())
+            unheard, self._unheard = self._unheard, set[bytes]()
+            self._in_background(self._records.look(unheard))
         self._set_timer()
 
     # --- outcomes
@@ -396,7 +436,7 @@ class Waiting:
                 points.after("listen")
             unread, self._unread = self._unread, set[bytes]()
             points.before("read_ended_children")
-            in_pages = len(unread) >= READ_ALL_FROM and (self._cold or not self._scanned)
+            in_pages = not self._streams and len(unread) >= READ_ALL_FROM and (self._cold or not self._scanned)
             await self._try(self._records.read(unread, in_pages=in_pages))
             points.after("read_ended_children")
             self._scanned = self._scanned or in_pages

@@ -69,7 +69,11 @@ def need_of(waits: Sequence[Wait], ended: Mapping[bytes, bytes]) -> Need:
     time alone needs no child.
     """
     union = frozenset[bytes]().union(*(wait.children for wait in waits))
-    left = (1 if wait.policy is not None and wait.policy.early else wait.left for wait in waits if wait.children)
+    left = (
+        1 if wait.policy is not None and wait.policy.early else wait.parks_for or wait.left
+        for wait in waits
+        if wait.children
+    )
     return Need(
         union,
         len(union & ended.keys()) + min(left, default=0),
@@ -84,10 +88,21 @@ class Wait:
 
     Under an early ``policy`` one that did not end well is worth it, too. At its ``deadline`` (seconds since the epoch)
     it is over. ``began`` is the event loop's time. One that takes its children as they end begins anew for each that it
-    has to wait for; those that ended meanwhile are in ``arrived``.
+    has to wait for; those that ended meanwhile are in ``arrived``. If it is parked, ``parks_for`` of them are worth it.
     """
 
-    __slots__ = ("arrived", "began", "children", "deadline", "events", "left", "moved", "policy", "takes_each")
+    __slots__ = (
+        "arrived",
+        "began",
+        "children",
+        "deadline",
+        "events",
+        "left",
+        "moved",
+        "parks_for",
+        "policy",
+        "takes_each",
+    )
 
     def __init__(
         self, children: set[bytes], left: int, policy: JoinPolicy | None = None, deadline: float | None = None
@@ -101,6 +116,7 @@ class Wait:
         self.policy: JoinPolicy | None = policy
         self.arrived: deque[bytes] = _NOBODY
         self.takes_each: bool = False
+        self.parks_for: int = 0
         self.events: tuple[Awaited, ...] = ()
 
     @classmethod
@@ -181,6 +197,28 @@ class Waits:
         else:
             for child in missing:
                 waiting[child] = waiting.get(child, ()) + alone
+
+    def widen(self, wait: Wait, children: Iterable[bytes]) -> None:
+        """Tell a wait of more children that end from now on."""
+        for child in children:
+            if child not in wait.children:
+                wait.children.add(child)
+                if child in self.ended:
+                    wait.arrived.append(child)
+                else:
+                    self._open[child] = (*self._open.get(child, ()), wait)
+
+    def hand_over(self, wait: Wait) -> list[tuple[bytes, bytes]]:
+        """Return the children that have ended of one that takes each, with their records, and keep nothing of them."""
+        handed: list[tuple[bytes, bytes]] = []
+        while wait.arrived:
+            child = wait.arrived.popleft()
+            body = self.ended.pop(child, b"")
+            if len(body) > LARGE:
+                self._kept -= len(body)
+            wait.children.discard(child)
+            handed.append((child, body))
+        return handed
 
     def unwatch(self, wait: Wait) -> None:
         """Tell a wait of nothing more."""

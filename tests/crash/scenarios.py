@@ -254,6 +254,14 @@ async def detaching(number: Number, ctx: Context) -> int:
     return number.n
 
 
+@workflow("in-a-window", retry=AGAIN, max_running=1)
+async def in_a_window(number: Number, ctx: Context) -> int:
+    """Spawns in a window, and is parked whenever that is full."""
+    inputs = (Number(n) for n in range(number.n))
+    streamed = await ctx.spawn_stream(double, inputs, window=3, budget=1000)
+    return 10 * streamed.spawned + streamed.failed
+
+
 # --- policies: what is not needed is cancelled -----------------------------------------------------------------
 
 
@@ -689,7 +697,7 @@ async def limiting(number: Number, ctx: Context) -> list[Any]:
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
-    *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
+    *(only_once, large, large_boundary, detaching, in_a_window, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting),
@@ -767,6 +775,7 @@ SCENARIOS: dict[str, Scenario] = {
     "once": Scenario(_trigger(only_once, 1), 6),
     "large": Scenario(_trigger(large, 1), 2 * LARGE),
     "detached": Scenario(_trigger(detaching, 5), 5),
+    "window": Scenario(_trigger(in_a_window, 10), 100),
     "policy": Scenario(_trigger(first_wins, 2), 2),
     "policy-boundary": Scenario(_trigger(first_wins_later, 2), 2),
     "outside": Scenario(from_outside, 8),

@@ -364,6 +364,25 @@ def sockets_here() -> set[str]:
     return {link for link in links if link.startswith("socket:")}
 
 
+@workflow("tick-off", retry=AT_ONCE)
+async def tick_off(pair: Pair) -> int:
+    return pair.left
+
+
+@workflow("stream-apart", runs_in="process", retry=AT_ONCE)
+def stream_apart(count: int, ctx: Context) -> list[int]:
+    """Has a source that fails in the first attempt, behind a page."""
+
+    def read(after: int | None) -> Any:
+        for number in range(0 if after is None else after + 1, count):
+            if ctx.attempt == 1 and number == count - 10:
+                raise OSError("the source fails")
+            yield Pair(number)
+
+    streamed = ctx.block_on(ctx.spawn_stream(tick_off, read, window=50, position=lambda pair: pair.left))
+    return [streamed.spawned, streamed.failed]
+
+
 FLOWS = [one for one in list(globals().values()) if isinstance(one, Workflow)]
 
 if __name__ == "__main__":

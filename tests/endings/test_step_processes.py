@@ -123,6 +123,11 @@ async def test_all_that_a_context_can_be_asked(client: Client, worker: MakeWorke
     assert told["children"] == [*squares, 10_000]
 
 
+async def test_a_stream_whose_source_is_read_in_a_process(client: Client, worker: MakeWorker) -> None:
+    async with worker(FLOWS, options=TWO):
+        assert await (await client.trigger(steps.stream_apart, 700)).result(PATIENCE) == [700, 0]
+
+
 async def test_a_context_that_outlives_its_step_says_so(client: Client, worker: MakeWorker) -> None:
     async with worker(FLOWS, options=WorkerOptions(processes=1)):
         assert await (await client.trigger(steps.outlived, 0)).result(PATIENCE) == ""

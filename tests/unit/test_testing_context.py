@@ -167,3 +167,14 @@ def test_a_plain_step_blocks() -> None:
 
     with pytest.raises(RuntimeError, match="plain def steps"):
         asyncio.run(on_a_loop())
+
+
+async def test_a_stream_is_spawned_child_by_child() -> None:
+    @workflow("stream-sizes")
+    async def stream_sizes(paths: list[str], ctx: Context) -> int:
+        streamed = await ctx.spawn_stream(size, (Source(path) for path in paths), window=10)
+        return streamed.succeeded
+
+    ctx = jetflow.testing.context(results={size: lambda source: len(source.path)})
+    assert await stream_sizes(["a", "bb"], ctx) == 2
+    assert [child.input for child in ctx.spawned] == [Source("a"), Source("bb")]
