@@ -7,13 +7,14 @@ from difflib import get_close_matches
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from jetflow.dependencies import Provider, in_order
+from jetflow.engine.batching import Batch
 from jetflow.engine.identity import check_name
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.signature import Signature, first_paragraph, is_local, source_of
 from jetflow.wire.codec import Codec
-from jetflow.wire.records import DeclaredStep
+from jetflow.wire.records import DeclaredBatch, DeclaredStep
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow
 P = ParamSpec("P")
@@ -22,7 +23,7 @@ OUT = TypeVar("OUT")
 OUT_co = TypeVar("OUT_co", covariant=True)
 
 
-_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in")
+_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch")
 
 RunsIn: TypeAlias = Literal["process"]
 """Where a plain ``def`` may run, other than in a thread."""
@@ -32,7 +33,8 @@ class Step(Generic[P, R, OUT_co]):
     """One function of a workflow. Calling it runs the function, and nothing else.
 
     ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers. ``in_process``
-    and ``in_thread`` say where it runs if not on the worker's event loop.
+    and ``in_thread`` say where it runs if not on the worker's event loop. With a ``batch``, one call of its function is
+    for many runs, and its input and output are those of each.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Step(Generic[P, R, OUT_co]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        batch: Batch | None = None,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -63,14 +66,18 @@ class Step(Generic[P, R, OUT_co]):
         self.is_async: bool = signature.is_async
         self.wraps_async: bool = signature.wraps_async
         self.in_process: bool = _checked_place(f"{what} of workflow {workflow!r}", runs_in, signature, function)
-        self.in_thread: bool = not (self.is_async or self.in_process)
+        self.in_thread: bool = not (self.is_async or self.in_process or batch)
         self.input_name: str | None = signature.input_name
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
         self.dependencies: dict[str, Provider] = signature.dependencies
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
-        self.input: Codec[Any] = signature.input(f"input of workflow {workflow!r}")
-        self.output: Codec[Any] = signature.output(f"output of {what} of workflow {workflow!r}")
+        self.batch: Batch | None = _checked_batch(f"{what} of workflow {workflow!r}", batch, self)
+        taken, given = f"input of workflow {workflow!r}", f"output of {what} of workflow {workflow!r}"
+        self.input: Codec[Any] = signature.input(taken) if batch is None else signature.batch_input(taken)
+        self.output: Codec[Any] = (
+            signature.output(given) if batch is None else signature.batch_output(given, broadcast=batch.broadcast)
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -87,6 +94,7 @@ class Step(Generic[P, R, OUT_co]):
             timeout=self.timeout,
             max_running=self.max_running,
             join=self.join,
+            batch=None if self.batch is None else declared_batch(self.batch),
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -109,6 +117,19 @@ class _TakesContext(Protocol):
 C = TypeVar("C", bound=_TakesContext)
 
 
+class BatchDecorator(Protocol):
+    """Declares functions of many inputs as steps, as ``@flow.step(batch=Batch(...))``."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, list[OUT]]], /
+    ) -> Step[P, Coroutine[Any, Any, list[OUT]], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, list[OUT]], /) -> Step[P, list[OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R, Any]: ...
+
+
 class StepDecorator(Generic[I]):
     """Declares functions as steps of one workflow, as ``@flow.step`` or ``@flow.step(after=[...])``.
 
@@ -118,7 +139,9 @@ class StepDecorator(Generic[I]):
     step is called like the function. ``timeout`` is seconds that the function may run, time spent waiting for children
     not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
     that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
-    worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled.
+    worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled. With ``batch`` the
+    function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
+    `Batch`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -154,6 +177,19 @@ class StepDecorator(Generic[I]):
     ) -> Step[[C, I], Coroutine[Any, Any, OUT], OUT]: ...
     @overload
     def __call__(self, function: Callable[[C, I], OUT], /) -> Step[[C, I], OUT, OUT]: ...
+    @overload
+    def __call__(
+        self,
+        function: None = None,
+        *,
+        batch: Batch,
+        name: str | None = None,
+        after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
+    ) -> BatchDecorator: ...
     @overload
     def __call__(
         self,
@@ -197,6 +233,36 @@ def _check_dependencies(what: str, signature: Signature) -> None:
             f"{what}: the dependency {opened[0].name!r} is opened per attempt, and would be closed before the "
             "coroutine is awaited that the decorator hands over: make the decorator's function an async def"
         )
+
+
+def _checked_batch(what: str, batch: Any, step: Step[..., Any, Any]) -> Batch | None:
+    """Return how tasks are gathered, if that and the step's other options fit.
+
+    Raises:
+        InvalidDeclaration: they do not.
+    """
+    if batch is None:
+        return None
+    if not isinstance(batch, Batch):
+        raise InvalidDeclaration(f"{what}: batch is {batch!r}: write batch=Batch(size={batch!r})")
+    if step.in_process:
+        raise InvalidDeclaration(f'{what} runs in a process, which takes one task at a time: leave out runs_in="process"')
+    if step.max_running is not None:
+        raise InvalidDeclaration(
+            f"{what} has batch= and max_running=, which counts tasks, and not calls: so few would be gathered that a "
+            "batch is never full. Leave out max_running= (a batch takes one of its worker's slots)"
+        )
+    for one in in_order(step.dependencies.values()):
+        if one.context_name is not None:
+            raise InvalidDeclaration(
+                f"{what}: the dependency {one.name!r} takes the context of a run, and a batch is of many runs"
+            )
+    return batch
+
+
+def declared_batch(batch: Batch) -> DeclaredBatch:
+    """Return what the registry bucket says of a batch."""
+    return DeclaredBatch(size=batch.size, wait=batch.wait, max_bytes=batch.max_bytes, keyed=batch.key is not None)
 
 
 def checked_positive(what: str, value: Any) -> Any:

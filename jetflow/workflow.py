@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 
 import msgspec
 
+from jetflow.engine.batching import Batch
 from jetflow.engine.graph import START, Graph, Node
 from jetflow.engine.identity import check_name
 from jetflow.engine.matching import Condition
@@ -183,6 +184,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        batch: Batch | None = None,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
             self.name,
@@ -195,6 +197,7 @@ class Workflow(Generic[I, O]):
             schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
             join=join,
             runs_in=runs_in,
+            batch=batch,
         )
         self._add(step)
         return step
@@ -363,10 +366,18 @@ class Workflow(Generic[I, O]):
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
     """A workflow of one function. Calling it runs the function, and nothing else."""
 
-    def __init__(self, name: str, function: Callable[P, R], *, runs_in: RunsIn | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[P, R],
+        *,
+        runs_in: RunsIn | None = None,
+        batch: Batch | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(name, **options)
         self.function = function
-        self.step(name=ONE_STEP, runs_in=runs_in)(function)
+        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -406,6 +417,32 @@ def _several(after: Any) -> Iterable[Any]:
     return [after] if isinstance(after, Step | str) or callable(after) else after
 
 
+class _BatchWorkflowDecorator(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], Coroutine[Any, Any, list[O]]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], Coroutine[Any, Any, list[O]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], list[O]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], list[O]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], R], /
+    ) -> FunctionWorkflow[I, Any, Concatenate[list[I], P], R]: ...
+
+
+@overload
+def workflow(
+    name: str,
+    *,
+    batch: Batch,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    schedule_timeout: float | None = None,
+    deadline: float | None = None,
+) -> _BatchWorkflowDecorator: ...
+@overload
 def workflow(
     name: str,
     *,
@@ -415,10 +452,22 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
-) -> _WorkflowDecorator:
+) -> _WorkflowDecorator: ...
+def workflow(
+    name: str,
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    max_running: int | None = None,
+    schedule_timeout: float | None = None,
+    deadline: float | None = None,
+    runs_in: RunsIn | None = None,
+    batch: Batch | None = None,
+) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
-    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`.
+    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call handles many
+    runs; see `Batch`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -438,6 +487,7 @@ def workflow(
             schedule_timeout=schedule_timeout,
             deadline=deadline,
             runs_in=runs_in,
+            batch=batch,
         )
         return made
 

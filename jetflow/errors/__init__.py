@@ -42,6 +42,7 @@ from jetflow.errors.broker import (
     WrongEventLoop,
 )
 from jetflow.errors.outcomes import (
+    BatchKeyFailed,
     ChildFailed,
     ChildrenFailed,
     MalformedRecord,
@@ -59,6 +60,7 @@ from jetflow.errors.outcomes import (
     StepTimeout,
     UnknownStep,
     UnknownVersion,
+    WaitInBatch,
     WaitTimeout,
 )
 from jetflow.errors.root import (
@@ -67,6 +69,7 @@ from jetflow.errors.root import (
 
 __all__ = [
     "AccessDenied",
+    "BatchKeyFailed",
     "BrokerError",
     "BrokerRefused",
     "BrokerTimeout",
@@ -114,6 +117,7 @@ __all__ = [
     "UnknownStep",
     "UnknownVersion",
     "UnknownWorkflow",
+    "WaitInBatch",
     "WaitTimeout",
     "WrongEventLoop",
 ]

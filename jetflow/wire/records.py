@@ -41,6 +41,15 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     key: str | None = None
 
 
+class DeclaredBatch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How tasks of a step are gathered for one call. ``wait`` is seconds; ``keyed`` says that some are never together."""
+
+    size: int
+    wait: float
+    max_bytes: int
+    keyed: bool = False
+
+
 class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is worth knowing of a step without its code. ``timeout`` is seconds; see `jetflow.Step` for the others.
 
@@ -51,6 +60,7 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     timeout: float | None = None
     max_running: int | None = None
     join: JoinPolicy = ALL_SUCCEED
+    batch: DeclaredBatch | None = None
     doc: str = ""
     source: str = ""
 

@@ -141,6 +141,8 @@ class Executor:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
             await self._give_up(work, work.step)
+        elif work.step.batch is not None:
+            await self._run_in_batch(work, work.step)
         elif not work.step.in_thread or self.bodies.has_threads():
             await self._run(work, work.step)
         else:
@@ -219,6 +221,22 @@ class Executor:
                 await self._record(work, body)
         finally:  # a runner goes on with the next task only where a step has left nothing in its context
             logs.current.reset(told)
+
+    async def _run_in_batch(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        """Run a task when others have come that one call of its step's function handles together with it."""
+        if not (step.is_async or self.bodies.has_threads()):
+            await self._deliveries.hand_back(work.delivery, work.task, delay=NO_THREADS_DELAY)
+            return
+        batches = self.bodies.batches.of(step)
+        try:
+            if await batches.begins(work):
+                await self._run(work, step)
+            elif self._is_cancelled(work):
+                await self.recorder.drop(work)
+            else:
+                await self._deliveries.hand_back(work.delivery, work.task)
+        finally:
+            batches.leave(work)
 
     async def _record(self, work: Assignment, body: Body) -> None:
         """Record how a body has ended that did not succeed."""

@@ -17,6 +17,7 @@ from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.engine.retries import Retry
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
+    BatchKeyFailed,
     BrokerError,
     BrokerRefused,
     BrokerTimeout,
@@ -37,6 +38,7 @@ from jetflow.errors import (
     RunTimeout,
     SleepTooLong,
     TreeTooLarge,
+    WaitInBatch,
     WaitTimeout,
 )
 from jetflow.processes.pool_errors import RaisedThere
@@ -69,6 +71,8 @@ FINAL: Final = (
     TreeTooLarge,
     SleepTooLong,
     WaitTimeout,
+    BatchKeyFailed,
+    WaitInBatch,
 )
 """Errors that another attempt would only repeat."""
 

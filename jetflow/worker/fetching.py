@@ -204,3 +204,10 @@ class Fetcher:
             task = self._loop.create_task(self._executor.dismiss(delivery))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
+
+
+class BatchFetcher(Fetcher):
+    """Fetches for a step whose tasks are gathered: as many as there are places for, and none ahead."""
+
+    def _ahead(self) -> int:
+        return 0

@@ -28,7 +28,7 @@ from jetflow.worker.errands import Errands
 from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
 from jetflow.worker.expecting import Expecting
-from jetflow.worker.fetching import Fetcher
+from jetflow.worker.fetching import BatchFetcher, Fetcher
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
 from jetflow.worker.history import History
@@ -86,6 +86,13 @@ class Services:
         if places:  # their steps have slots of their own: so many are fetched as there are processes
             in_processes = Slots(options.pool().size, mean_duration=LONG)
             self.fetchers.append(Fetcher(session.connection, in_processes, self.deliveries, self.executor))
+        self._in_batches: dict[tuple[str, str], Fetcher] = {}
+        for step in (one for flow in workflows.values() for one in flow.all_steps):
+            if step.batch is not None:  # their tasks hold no slot while they are gathered, and one in a call of many
+                gathered = self.executor.bodies.batches.places(step, step.batch)
+                fetcher = BatchFetcher(session.connection, gathered, self.deliveries, self.executor)
+                self._in_batches[step.workflow, step.name] = fetcher
+        self.fetchers += self._in_batches.values()
         self.pullers: StepPullers = StepPullers(
             session,
             workflows,
@@ -133,7 +140,11 @@ class Services:
         return None
 
     def _fetcher_of(self, step: Step[..., Any, Any] | None) -> Fetcher:
-        return self.fetchers[-1] if step is not None and step.in_process else self.fetcher
+        if step is None:
+            return self.fetcher
+        if step.batch is not None:
+            return self._in_batches[step.workflow, step.name]
+        return self.fetchers[1] if step.in_process else self.fetcher
 
     @property
     def _pulling(self) -> list[Fetcher]:
