@@ -208,6 +208,7 @@ class _Gatherer:
             self._away(seat)
             if was_full:
                 self.places.on_free()
+                self._relieve()
 
     def _away(self, seat: _Seat) -> None:
         self._gathering.remove(seat)
@@ -248,8 +249,8 @@ class _Gatherer:
         self._set_timer()
 
     def _relieve(self) -> None:
-        """Let the oldest batch begin where no more tasks may come, and none ends that would make room."""
-        if self.places.is_full and not self._calls and len(self._gathering):
+        """Let the oldest batch begin where no more tasks may come, and all that have are gathered: none makes room."""
+        if self.places.is_full and not self._calls and 0 < self.places.used == len(self._gathering):
             self._begin(self._gathering.take_oldest())
 
     def _begin(self, seats: list[_Seat]) -> None:

@@ -154,7 +154,7 @@ class Fetcher:
 
     def _ask(self) -> None:
         self._asking = False
-        if self._stopping or not self._recorder.has_room():
+        if self._stopping or not self.pullers or not self._recorder.has_room():
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
