@@ -46,9 +46,13 @@ def element_of(kind: Any) -> Any:
 
 def without_errors(kind: Any) -> Any:
     """Return a type without the exceptions that it is a union with."""
-    parts = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
-    left = tuple(one for one in parts if not (isinstance(one, type) and issubclass(one, BaseException)))
+    parts: tuple[Any, ...] = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
+    left = tuple(one for one in parts if not _is_error(one))
     return kind if len(left) == len(parts) else Union[left] if left else type(None)  # noqa: UP007 - of what is left
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def shown(kind: Any) -> str:

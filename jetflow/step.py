@@ -122,6 +122,12 @@ class BatchDecorator(Protocol):
 
     @overload
     def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, list[OUT | Exception]]], /
+    ) -> Step[P, Coroutine[Any, Any, list[OUT | Exception]], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, list[OUT | Exception]], /) -> Step[P, list[OUT | Exception], OUT]: ...
+    @overload
+    def __call__(
         self, function: Callable[P, Coroutine[Any, Any, list[OUT]]], /
     ) -> Step[P, Coroutine[Any, Any, list[OUT]], OUT]: ...
     @overload
@@ -246,7 +252,9 @@ def _checked_batch(what: str, batch: Any, step: Step[..., Any, Any]) -> Batch | 
     if not isinstance(batch, Batch):
         raise InvalidDeclaration(f"{what}: batch is {batch!r}: write batch=Batch(size={batch!r})")
     if step.in_process:
-        raise InvalidDeclaration(f'{what} runs in a process, which takes one task at a time: leave out runs_in="process"')
+        raise InvalidDeclaration(
+            f'{what} runs in a process, which takes one task at a time: leave out runs_in="process"'
+        )
     if step.max_running is not None:
         raise InvalidDeclaration(
             f"{what} has batch= and max_running=, which counts tasks, and not calls: so few would be gathered that a "

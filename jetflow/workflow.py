@@ -420,6 +420,14 @@ def _several(after: Any) -> Iterable[Any]:
 class _BatchWorkflowDecorator(Protocol):
     @overload
     def __call__(
+        self, function: Callable[Concatenate[list[I], P], Coroutine[Any, Any, list[O | Exception]]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], Coroutine[Any, Any, list[O | Exception]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], list[O | Exception]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], list[O | Exception]]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[list[I], P], Coroutine[Any, Any, list[O]]], /
     ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], Coroutine[Any, Any, list[O]]]: ...
     @overload
@@ -466,7 +474,7 @@ def workflow(
 ) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
-    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call handles many
+    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call is for many
     runs; see `Batch`.
 
     Raises:

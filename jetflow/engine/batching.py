@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf, nan
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -156,7 +156,7 @@ def results_of(step: str, returned: Any, members: int, *, broadcast: bool) -> Se
             f"step {step!r} was called with {members} inputs and returned {what}: it has to return a list with one "
             "output, or one exception, for each (or say Batch(broadcast=True): one output for all)"
         )
-    results: Sequence[Any] = returned  # pyright: ignore[reportUnknownVariableType] - it comes from the user
+    results = cast("Sequence[Any]", returned)
     if len(results) != members:
         raise InvalidOutput(
             f"step {step!r} was called with {members} inputs and returned {len(results)} outputs: it has to return one "

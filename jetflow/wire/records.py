@@ -42,7 +42,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class DeclaredBatch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """How tasks of a step are gathered for one call. ``wait`` is seconds; ``keyed`` says that some are never together."""
+    """How tasks of a step are gathered for one call. ``wait`` is seconds; ``keyed``: by keys of their inputs."""
 
     size: int
     wait: float

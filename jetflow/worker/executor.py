@@ -141,10 +141,9 @@ class Executor:
             self.recorder.end(work, failure_of(late, task.step), "timed_out")
         elif work.attempt > work.step.retry.attempts:
             await self._give_up(work, work.step)
-        elif work.step.batch is not None:
-            await self._run_in_batch(work, work.step)
         elif not work.step.in_thread or self.bodies.has_threads():
-            await self._run(work, work.step)
+            run = self._run if work.step.batch is None else self._run_in_batch
+            await run(work, work.step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 

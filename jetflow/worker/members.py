@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Any
 
 from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.policies import JoinPolicy

@@ -15,6 +15,7 @@ import msgspec
 
 import jetflow
 from jetflow import (
+    Batch,
     ChildFailed,
     Client,
     Context,
@@ -553,12 +554,27 @@ async def saying(number: Number, ctx: Context) -> int:
     return number.n
 
 
+# --- batches: one call for several runs, each of which spawns, and is waited for by its own parent -----------------
+
+
+@workflow("batched", retry=AGAIN, batch=Batch(size=3, wait=0.2, key=lambda number: str(number.n % 2)))
+async def batched(numbers: list[Number], ctxs: list[Context]) -> list[int]:
+    for number, ctx in zip(numbers, ctxs, strict=True):
+        await ctx.spawn_workflow(double, number)
+    return [number.n for number in numbers]
+
+
+@workflow("batching", retry=AGAIN)
+async def batching(number: Number, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(batched, [Number(n) for n in range(number.n)])))
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
-    *(expecting, ringing, started),
+    *(expecting, ringing, started, batched, batching),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -645,6 +661,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
+    "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

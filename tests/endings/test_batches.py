@@ -1,4 +1,4 @@
-"""Batches in trouble: whatever happens to one run of a call, or to the call, each run ends as it has to, and no other."""
+"""Batches in trouble: whatever happens to one run of a call, or to the call, each run ends as it has to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 import pytest_asyncio
 
-from jetflow import Batch, Client, Context, Depends, Retry, RunFailed, Worker, WorkerOptions, Workflow, workflow
+from jetflow import Batch, Client, Context, Depends, Retry, RunFailed, Worker, Workflow, workflow
 from jetflow.server import NatsServer
 from jetflow.worker import batches
 from tests.endings import batching_worker
@@ -82,10 +82,12 @@ async def test_an_input_that_cannot_be_read_is_in_no_call(client: Client, worker
         good = await triggered(client, reading, 1, 2)
         assert [await run.result(PATIENCE) for run in good] == [1, 2]
         assert (await failure_of(client.run(bad))).error_type == "InvalidInput"
-    assert sorted(sum(calls, [])) == [1, 2]
+    assert sorted(number for call in calls for number in call) == [1, 2]
 
 
-@pytest.mark.parametrize(("key", "told"), [(lambda n: 1 // n, "raised ZeroDivisionError"), (lambda n: n or None, "None")])
+@pytest.mark.parametrize(
+    ("key", "told"), [(lambda n: 1 // n, "raised ZeroDivisionError"), (lambda n: n or None, "returned None")]
+)
 async def test_a_key_that_is_none_fails_that_run_by_name(
     client: Client, worker: MakeWorker, key: Callable[[int], Any], told: str
 ) -> None:
@@ -406,9 +408,7 @@ async def test_a_batch_has_what_it_depends_on_once(client: Client, worker: MakeW
 
 
 @pytest_asyncio.fixture
-async def process(
-    nats_server: NatsServer, namespace: str, client: Client
-) -> AsyncGenerator[Callable[[], Any]]:
+async def process(nats_server: NatsServer, namespace: str, client: Client) -> AsyncGenerator[Callable[[], Any]]:
     started: list[asyncio.subprocess.Process] = []
 
     async def start() -> asyncio.subprocess.Process:
@@ -446,6 +446,7 @@ async def test_a_run_of_a_batch_is_told_like_any_other(client: Client, worker: M
         for run in runs:
             await run.result(PATIENCE)
         batch = (await client.session.registry.find("told")).steps["run"].batch
-        assert batch is not None and (batch.size, batch.wait, batch.keyed) == (2, NEVER, False)
+        assert batch is not None
+        assert (batch.size, batch.wait, batch.keyed) == (2, NEVER, False)
         [step] = (await client.describe(runs[0].id)).steps
         assert step.status == "succeeded"
