@@ -9,6 +9,8 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protoco
 from jetflow.dependencies import Provider, in_order
 from jetflow.engine.batching import Batch
 from jetflow.engine.identity import check_name
+from jetflow.engine.labels import Requires, requirements
+from jetflow.engine.matching import Matching
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
@@ -23,7 +25,9 @@ OUT = TypeVar("OUT")
 OUT_co = TypeVar("OUT_co", covariant=True)
 
 
-_OPTIONS: Final = ("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch")
+_OPTIONS: Final = (
+    *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch", "requires"),
+)
 
 RunsIn: TypeAlias = Literal["process"]
 """Where a plain ``def`` may run, other than in a thread."""
@@ -51,6 +55,7 @@ class Step(Generic[P, R, OUT_co]):
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
         batch: Batch | None = None,
+        requires: Requires | None = None,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -62,6 +67,7 @@ class Step(Generic[P, R, OUT_co]):
         self.max_running: int | None = checked_positive(f"{what}: max_running", max_running)
         self.schedule_timeout: float | None = checked_positive(f"{what}: schedule_timeout (seconds)", schedule_timeout)
         self.join: JoinPolicy = join
+        self.requires: Matching | None = requirements(f"{what} of workflow {workflow!r}", requires)
         signature = Signature(function, f"{what} of workflow {workflow!r}")
         self.is_async: bool = signature.is_async
         self.wraps_async: bool = signature.wraps_async
@@ -95,6 +101,7 @@ class Step(Generic[P, R, OUT_co]):
             max_running=self.max_running,
             join=self.join,
             batch=None if self.batch is None else declared_batch(self.batch),
+            requires=() if self.requires is None else self.requires.conditions,
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -147,7 +154,8 @@ class StepDecorator(Generic[I]):
     that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
     worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled. With ``batch`` the
     function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
-    `Batch`.
+    `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
+    as those of `Workflow.on`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -195,6 +203,7 @@ class StepDecorator(Generic[I]):
         timeout: float | None = None,
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
+        requires: Requires | None = None,
     ) -> BatchDecorator: ...
     @overload
     def __call__(
@@ -209,6 +218,7 @@ class StepDecorator(Generic[I]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        requires: Requires | None = None,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""

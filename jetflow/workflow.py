@@ -16,6 +16,7 @@ import msgspec
 from jetflow.engine.batching import Batch
 from jetflow.engine.graph import START, Graph, Node
 from jetflow.engine.identity import check_name
+from jetflow.engine.labels import Requires
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -185,6 +186,7 @@ class Workflow(Generic[I, O]):
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
         batch: Batch | None = None,
+        requires: Requires | None = None,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
             self.name,
@@ -198,6 +200,7 @@ class Workflow(Generic[I, O]):
             join=join,
             runs_in=runs_in,
             batch=batch,
+            requires=requires,
         )
         self._add(step)
         return step
@@ -373,11 +376,12 @@ class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
         *,
         runs_in: RunsIn | None = None,
         batch: Batch | None = None,
+        requires: Requires | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, **options)
         self.function = function
-        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch)
+        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch, requires=requires)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -449,6 +453,7 @@ def workflow(
     timeout: float | None = None,
     schedule_timeout: float | None = None,
     deadline: float | None = None,
+    requires: Requires | None = None,
 ) -> _BatchWorkflowDecorator: ...
 @overload
 def workflow(
@@ -460,6 +465,7 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
+    requires: Requires | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(
     name: str,
@@ -471,11 +477,12 @@ def workflow(
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
     batch: Batch | None = None,
+    requires: Requires | None = None,
 ) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
     ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call is for many
-    runs; see `Batch`.
+    runs; see `Batch`. ``requires`` is what the labels of its workers have to say.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -496,6 +503,7 @@ def workflow(
             deadline=deadline,
             runs_in=runs_in,
             batch=batch,
+            requires=requires,
         )
         return made
 

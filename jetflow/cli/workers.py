@@ -50,7 +50,8 @@ def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
     """Return workers as a table."""
     if not rows:
         return Text("no worker answers: start one with `jetflow worker MODULE`", "dim")
-    table = table_of("worker", "up", "slots", "waiting", "done", "failed", "retried", "lag", "version", "workflows")
+    counts = ("waiting", "done", "failed", "retried")
+    table = table_of("worker", "up", "slots", *counts, "lag", "version", "labels", "workflows")
     now = time()
     for row in rows:
         table.add_row(
@@ -63,9 +64,14 @@ def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
             Text(f"{row.retried:,}"),
             Text(f"{row.lag * 1000:.0f} ms", "red" if row.lag > 0.5 else ""),
             Text(printable(row.version)),
+            Text(printable(", ".join(_label(*one) for one in row.labels.items()))),
             Text(", ".join(row.workflows)),
         )
     return table
+
+
+def _label(name: str, value: object) -> str:
+    return name if value is True else f"{name}={str(value).lower() if value is False else value}"
 
 
 def running_of(rows: Sequence[RunningRow]) -> RenderableType:

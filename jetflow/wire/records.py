@@ -61,6 +61,7 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     max_running: int | None = None
     join: JoinPolicy = ALL_SUCCEED
     batch: DeclaredBatch | None = None
+    requires: tuple[tuple[str, str, Any], ...] = ()
     doc: str = ""
     source: str = ""
 

@@ -14,6 +14,7 @@ from jetflow import hooks
 from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
+from jetflow.engine.labels import checked_labels
 from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
@@ -93,10 +94,12 @@ class Services:
                 fetcher = BatchFetcher(session.connection, gathered, self.deliveries, self.executor)
                 self._in_batches[step.workflow, step.name] = fetcher
         self.fetchers += self._in_batches.values()
+        labels = checked_labels(options.labels)
         self.pullers: StepPullers = StepPullers(
             session,
             workflows,
             self._fetcher_of,
+            labels=labels,
             ack_wait=options.ack_wait,
             on_ack_wait=self.deliveries.keep_within,
             on_lost=self.deliveries.on_consumer_lost,
@@ -115,7 +118,7 @@ class Services:
         self.history: History = History(session, options)
         self._slots = slots
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
-        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots)
+        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots, labels)
         connection = session.connection
         self.health: Health = Health(options, lambda: connection.is_connected, lambda: connection.ended is not None)
         self.discovery: Discovery | None = (
