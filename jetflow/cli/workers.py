@@ -12,6 +12,7 @@ from rich.text import Text
 
 from jetflow.cli import loop
 from jetflow.cli.console import print_rows, printable, stdout
+from jetflow.cli.json_text import print_json
 from jetflow.cli.options import FLAG, AsJson
 from jetflow.cli.place import Place
 from jetflow.cli.tables import table_of, took
@@ -43,6 +44,32 @@ def workers(
     if running:
         parts += [Text(), running_of([one for row in rows for one in row.running])]
     stdout().print(Group(*parts))
+    return 0
+
+
+def drain(
+    worker: Annotated[str, Parameter(help="The worker's name, as `jetflow workers` tells it.")],
+    /,
+    *,
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Tell a worker to take no more tasks. What it runs goes on, and it stays until it is stopped.
+
+    ```
+    jetflow drain build-7-4711
+    ```
+    """
+
+    async def tell() -> int:
+        async with place.look() as client:
+            return await client.drain(worker)
+
+    told = loop.run(tell())
+    if as_json:
+        print_json({"worker": worker, "told": told})
+    else:
+        print(f"{printable(worker)} takes no more tasks{'' if told == 1 else f' ({told} workers of that name)'}")
     return 0
 
 

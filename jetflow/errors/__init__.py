@@ -21,6 +21,7 @@ from jetflow.errors.asking import (
     SleepTooLong,
     UnknownRun,
     UnknownSchedule,
+    UnknownWorker,
     UnknownWorkflow,
 )
 from jetflow.errors.broker import (
@@ -116,6 +117,7 @@ __all__ = [
     "UnknownSchedule",
     "UnknownStep",
     "UnknownVersion",
+    "UnknownWorker",
     "UnknownWorkflow",
     "WaitInBatch",
     "WaitTimeout",

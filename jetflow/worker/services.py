@@ -25,6 +25,7 @@ from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.discovery import Discovery
+from jetflow.worker.draining import Draining
 from jetflow.worker.errands import Errands
 from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
@@ -119,6 +120,7 @@ class Services:
         self._slots = slots
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots, labels)
+        self.draining: Draining = Draining(session, name, self.drain)
         connection = session.connection
         self.health: Health = Health(options, lambda: connection.is_connected, lambda: connection.ended is not None)
         self.discovery: Discovery | None = (
@@ -220,6 +222,7 @@ class Services:
         await self.history.start()
         await self.presence.start()
         await self.answering.start()
+        await self.draining.start()
         for fetcher in self._pulling:
             fetcher.begin()
         if self.discovery is not None:
@@ -249,21 +252,25 @@ class Services:
             if puller.denied is not None:
                 raise puller.denied
 
+    async def drain(self) -> None:
+        """Stop pulling, hand back what has not started, and park the waiting; what runs goes on. Safe to call twice."""
+        self.presence.leave()
+        self.answering.leave()
+        self.health.leave()
+        await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
+        for errands in self.errands:
+            await errands.stop()
+        await self.expecting.stop()
+        self.executor.stop()
+
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.
 
         ``hurry`` ends the grace time.
         """
-        self.presence.leave()
-        self.answering.leave()
-        self.health.leave()
-        await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
+        await self.drain()
         await self.sweeper.stop()
         await self.history.stop()
-        for errands in self.errands:
-            await errands.stop()
-        await self.expecting.stop()
-        self.executor.stop()
         await self._finish_running(hurry)
         if self.pool is not None:
             await self.pool.close()
@@ -274,6 +281,7 @@ class Services:
         await self.pullers.stop()
         await self.presence.stop()
         await self.answering.stop()
+        await self.draining.stop()
         if self.discovery is not None:
             await self.discovery.stop()
         await self._leave_threads()

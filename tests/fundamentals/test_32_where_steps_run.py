@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from patience import PATIENCE, until
 
 from jetflow import Client, InvalidDeclaration, Worker, WorkerOptions, Workflow
+from jetflow.errors import UnknownWorker
+from jetflow.runs.query.rows import WorkerRow
 
 
 def labelled(labels: str | dict[str, object]) -> WorkerOptions:
@@ -57,8 +60,53 @@ async def test_workers_tell_their_labels(client: Client, worker: Callable[..., W
     flow = Workflow("any")
     flow.step(name="step")(lambda: None)
     async with worker([flow], options=labelled("gpu,memory=64,zone=a,spot=false")):
-        [row] = await client.workers()
-        assert row.labels == {"gpu": True, "memory": 64, "zone": "a", "spot": False}
+        rows: list[WorkerRow] = []
+
+        async def answers() -> bool:
+            rows[:] = await client.workers()
+            return bool(rows)
+
+        await until(answers)
+        assert rows[0].labels == {"gpu": True, "memory": 64, "zone": "a", "spot": False}
+
+
+async def test_a_worker_is_drained_by_its_name(client: Client, worker: Callable[..., Worker]) -> None:
+    """It ends what it runs, and takes no more; others do. What it had not begun is theirs at once."""
+    let_go, begun = asyncio.Event(), asyncio.Event()
+    flow = Workflow("slow", input=int, output=str)
+
+    @flow.step
+    async def slow(_: int) -> str:
+        begun.set()
+        await let_go.wait()
+        return "the first"
+
+    other = Workflow("slow", input=int, output=str)
+
+    @other.step(name="slow")
+    async def fast(_: int) -> str:
+        return "the second"
+
+    async with worker([flow], slots=1) as drained:
+        first = await client.trigger(flow, 1)
+        await begun.wait()
+        queued = await client.trigger(flow, 2)
+        assert await client.drain(drained.name) == 1
+        assert await client.drain(drained.name) == 1  # which changes nothing
+
+        async def is_leaving() -> bool:
+            return [row.leaving for row in await client.workers()] == [True]
+
+        await until(is_leaving)
+        second = worker([other])
+        second.name = "another"
+        async with second:
+            assert await queued.result(PATIENCE) == "the second"
+            let_go.set()
+            assert await first.result(PATIENCE) == "the first"
+            assert await (await client.trigger(flow, 3)).result(PATIENCE) == "the second"
+    with pytest.raises(UnknownWorker, match="no worker 'nobody' answers"):
+        await client.drain("nobody")
 
 
 @pytest.mark.parametrize("requires", ["gpu", 7, [["gpu"]], [["gpu", "~", 1]], {"a.b": 1}, {"": 1}, {"gpu": object()}])
