@@ -7,6 +7,7 @@ from jetflow.client import Client, Run, connect
 from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, all_of, any_of, sleep
 from jetflow.context import Context
 from jetflow.dependencies import Depends
+from jetflow.engine.batching import Batch
 from jetflow.engine.holding import Running
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.retries import Retry
@@ -44,6 +45,7 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "Auth",
+    "Batch",
     "Child",
     "ChildFailed",
     "ChildResult",

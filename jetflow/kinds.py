@@ -6,10 +6,12 @@ A type checker says it better; this is for those who run none. What cannot be to
 from __future__ import annotations
 
 import types
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 _UNIONS: Final = (Union, types.UnionType)
 _ALL: Final = (Any, object)
+_LISTS: Final = (list, tuple, Sequence, Collection, Iterable)
 
 
 def is_untyped(kind: Any) -> bool:
@@ -29,6 +31,28 @@ def takes(parameter: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return all(takes(parameter, type(one)) for one in get_args(kind)) or _is_part(kind, parameter)
     return _takes_class(parameter, kind)
+
+
+def element_of(kind: Any) -> Any:
+    """Return of what a type is a list, which is Any if it does not say; None if it is no list."""
+    kind = _meant(kind)
+    if is_untyped(kind):
+        return Any
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    if outer not in _LISTS or (outer is tuple and inner[1:] != (...,)):
+        return None
+    return inner[0] if inner else Any
+
+
+def without_errors(kind: Any) -> Any:
+    """Return a type without the exceptions that it is a union with."""
+    parts: tuple[Any, ...] = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
+    left = tuple(one for one in parts if not _is_error(one))
+    return kind if len(left) == len(parts) else Union[left] if left else type(None)  # noqa: UP007 - of what is left
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def shown(kind: Any) -> str:

@@ -74,6 +74,7 @@ SETTINGS: Final = (
     Setting("max_bytes", int, "JETFLOW_MAX_BYTES", "bytes of each stream that refuses what is new, when it is made"),
     Setting("health_port", int, "JETFLOW_HEALTH_PORT", "where a worker answers /livez, /readyz and /metrics"),
     Setting("health_host", str, "JETFLOW_HEALTH_HOST", "the address that it listens on for them", "127.0.0.1"),
+    Setting("labels", str, "JETFLOW_LABELS", "what a worker has, for steps that require it: gpu,memory=64"),
     Setting("log_format", str, "JETFLOW_LOG_FORMAT", "how lines of the log are written: text or json", "text"),
     Setting("log_level", str, "JETFLOW_LOG_LEVEL", "what commands log: debug, info, warning or error", "info"),
 )

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from jetflow.dependencies import CONTEXT_MARK, Provider, asked_for, provider_of
 from jetflow.errors import InvalidDeclaration
+from jetflow.kinds import element_of, shown, without_errors
 from jetflow.wire.codec import Codec
 
 DOC_LIMIT: Final = 500
@@ -88,6 +89,43 @@ class Signature:
     def output(self, where: str) -> Codec[Any]:
         """Return what reads and writes the output."""
         return Codec(self._hints.get("return", Any), where)
+
+    def batch_input(self, where: str) -> Codec[Any]:
+        """Return what reads and writes one of the inputs of a function that takes a list of them.
+
+        Raises:
+            InvalidDeclaration: it takes something else, or one context for all.
+        """
+        hint = self._hints.get(self._input_hint or "", Any)
+        kind = element_of(hint)
+        if self.input_name is None or kind is None:
+            taken = "no input" if self.input_name is None else shown(hint)
+            raise InvalidDeclaration(
+                f"{self._where} takes {taken}, and one with batch= is called with a list of inputs: write "
+                f"inputs: list[{'...' if self.input_name is None else shown(hint)}]"
+            )
+        context = self._hints.get(self.context_name or "", Any)
+        if element_of(context) is None:
+            raise InvalidDeclaration(
+                f"{self._where} takes one context, and one with batch= handles many runs: write ctxs: list[Context], "
+                "which has one for each input"
+            )
+        return Codec(kind, where)
+
+    def batch_output(self, where: str, *, broadcast: bool) -> Codec[Any]:
+        """Return what reads and writes one of the outputs of a function that returns a list of them.
+
+        Raises:
+            InvalidDeclaration: it returns something else.
+        """
+        hint = self._hints.get("return", Any)
+        kind = hint if broadcast else element_of(hint)
+        if kind is None:
+            raise InvalidDeclaration(
+                f"{self._where} returns {shown(hint)}, and one with batch= returns a list with one output for each "
+                "input (or say Batch(broadcast=True): one output for all)"
+            )
+        return Codec(without_errors(kind), where)
 
 
 def _parameters(function: Any, where: str) -> list[tuple[str, inspect.Parameter]]:

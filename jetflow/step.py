@@ -10,13 +10,16 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protoco
 from jetflow.conditions import OutputOf
 from jetflow.deciding import Conditions, StepCondition
 from jetflow.dependencies import Provider, in_order
+from jetflow.engine.batching import Batch
 from jetflow.engine.identity import check_name
+from jetflow.engine.labels import Requires, requirements
+from jetflow.engine.matching import Matching
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
 from jetflow.signature import Signature, first_paragraph, is_local, source_of
 from jetflow.wire.codec import ANY, Codec
-from jetflow.wire.records import DeclaredStep
+from jetflow.wire.records import DeclaredBatch, DeclaredStep
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow
 P = ParamSpec("P")
@@ -28,7 +31,7 @@ OUT_co = TypeVar("OUT_co", covariant=True)
 _CONDITIONS: Final = ("wait_for", "skip_if", "cancel_if")
 
 _OPTIONS: Final = (
-    *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in"),
+    *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch", "requires"),
     *_CONDITIONS,
 )
 
@@ -41,6 +44,7 @@ class Step(Generic[P, R, OUT_co]):
 
     ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers. ``in_process``
     and ``in_thread`` say where it runs if not on the worker's event loop. To run one that ``is_plain`` is to await it.
+    With a ``batch``, one call of its function is for many runs, and its input and output are those of each.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class Step(Generic[P, R, OUT_co]):
         wait_for: StepCondition | None = None,
         skip_if: StepCondition | None = None,
         cancel_if: StepCondition | None = None,
+        batch: Batch | None = None,
+        requires: Requires | None = None,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -73,19 +79,24 @@ class Step(Generic[P, R, OUT_co]):
         self.conditions: Conditions = Conditions(
             f"{what} of workflow {workflow!r}", skip_if=skip_if, cancel_if=cancel_if, wait_for=wait_for
         )
+        self.requires: Matching | None = requirements(f"{what} of workflow {workflow!r}", requires)
         signature = Signature(function, f"{what} of workflow {workflow!r}")
         self.is_async: bool = signature.is_async
         self.wraps_async: bool = signature.wraps_async
         self.in_process: bool = _checked_place(f"{what} of workflow {workflow!r}", runs_in, signature, function)
-        self.in_thread: bool = not (self.is_async or self.in_process)
+        self.in_thread: bool = not (self.is_async or self.in_process or batch)
         self.input_name: str | None = signature.input_name
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
         self.dependencies: dict[str, Provider] = signature.dependencies
         self.is_plain: bool = self.is_async and not self.dependencies and self.timeout is None
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
-        self.input: Codec[Any] = signature.input(f"input of workflow {workflow!r}")
-        self.output: Codec[Any] = signature.output(f"output of {what} of workflow {workflow!r}")
+        self.batch: Batch | None = _checked_batch(f"{what} of workflow {workflow!r}", batch, self)
+        taken, given = f"input of workflow {workflow!r}", f"output of {what} of workflow {workflow!r}"
+        self.input: Codec[Any] = signature.input(taken) if batch is None else signature.batch_input(taken)
+        self.output: Codec[Any] = (
+            signature.output(given) if batch is None else signature.batch_output(given, broadcast=batch.broadcast)
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -103,6 +114,8 @@ class Step(Generic[P, R, OUT_co]):
             max_running=self.max_running,
             join=self.join,
             conditions=self.conditions.said,
+            batch=None if self.batch is None else declared_batch(self.batch),
+            requires=() if self.requires is None else self.requires.conditions,
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -147,6 +160,25 @@ class _TakesContext(Protocol):
 C = TypeVar("C", bound=_TakesContext)
 
 
+class BatchDecorator(Protocol):
+    """Declares functions of many inputs as steps, as ``@flow.step(batch=Batch(...))``."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, list[OUT | Exception]]], /
+    ) -> Step[P, Coroutine[Any, Any, list[OUT | Exception]], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, list[OUT | Exception]], /) -> Step[P, list[OUT | Exception], OUT]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, list[OUT]]], /
+    ) -> Step[P, Coroutine[Any, Any, list[OUT]], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, list[OUT]], /) -> Step[P, list[OUT], OUT]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R, Any]: ...
+
+
 class StepDecorator(Generic[I]):
     """Declares functions as steps of one workflow, as ``@flow.step`` or ``@flow.step(after=[...])``.
 
@@ -156,7 +188,10 @@ class StepDecorator(Generic[I]):
     step is called like the function. ``timeout`` is seconds that the function may run, time spent waiting for children
     not counted; ``schedule_timeout`` is seconds that a task may wait in the queue. ``join`` decides over the children
     that the step spawns and does not join itself. With ``runs_in="process"`` a plain ``def`` runs in a process of the
-    worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled.
+    worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled. With ``batch`` the
+    function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
+    `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
+    as those of `Workflow.on`.
 
     When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
     run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,
@@ -202,6 +237,20 @@ class StepDecorator(Generic[I]):
         self,
         function: None = None,
         *,
+        batch: Batch,
+        name: str | None = None,
+        after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        join: JoinPolicy = ALL_SUCCEED,
+        requires: Requires | None = None,
+    ) -> BatchDecorator: ...
+    @overload
+    def __call__(
+        self,
+        function: None = None,
+        *,
         name: str | None = None,
         after: Iterable[Step[..., Any, Any] | str] | Step[..., Any, Any] | str = (),
         retry: Retry | None = None,
@@ -213,6 +262,7 @@ class StepDecorator(Generic[I]):
         wait_for: StepCondition | None = None,
         skip_if: StepCondition | None = None,
         cancel_if: StepCondition | None = None,
+        requires: Requires | None = None,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""
@@ -243,6 +293,38 @@ def _check_dependencies(what: str, signature: Signature) -> None:
             f"{what}: the dependency {opened[0].name!r} is opened per attempt, and would be closed before the "
             "coroutine is awaited that the decorator hands over: make the decorator's function an async def"
         )
+
+
+def _checked_batch(what: str, batch: Any, step: Step[..., Any, Any]) -> Batch | None:
+    """Return how tasks are gathered, if that and the step's other options fit.
+
+    Raises:
+        InvalidDeclaration: they do not.
+    """
+    if batch is None:
+        return None
+    if not isinstance(batch, Batch):
+        raise InvalidDeclaration(f"{what}: batch is {batch!r}: write batch=Batch(size={batch!r})")
+    if step.in_process:
+        raise InvalidDeclaration(
+            f'{what} runs in a process, which takes one task at a time: leave out runs_in="process"'
+        )
+    if step.max_running is not None:
+        raise InvalidDeclaration(
+            f"{what} has batch= and max_running=, which counts tasks, and not calls: so few would be gathered that a "
+            "batch is never full. Leave out max_running= (a batch takes one of its worker's slots)"
+        )
+    for one in in_order(step.dependencies.values()):
+        if one.context_name is not None:
+            raise InvalidDeclaration(
+                f"{what}: the dependency {one.name!r} takes the context of a run, and a batch is of many runs"
+            )
+    return batch
+
+
+def declared_batch(batch: Batch) -> DeclaredBatch:
+    """Return what the registry bucket says of a batch."""
+    return DeclaredBatch(size=batch.size, wait=batch.wait, max_bytes=batch.max_bytes, keyed=batch.key is not None)
 
 
 def checked_positive(what: str, value: Any) -> Any:

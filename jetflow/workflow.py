@@ -14,9 +14,11 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 
 import msgspec
 
+from jetflow.engine.batching import Batch
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.holding import Unless
 from jetflow.engine.identity import check_name
+from jetflow.engine.labels import Requires
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -194,6 +196,8 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         join: JoinPolicy = ALL_SUCCEED,
         runs_in: RunsIn | None = None,
+        batch: Batch | None = None,
+        requires: Requires | None = None,
         **conditions: Any,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
@@ -207,6 +211,8 @@ class Workflow(Generic[I, O]):
             schedule_timeout=schedule_timeout if schedule_timeout is not None else self.schedule_timeout,
             join=join,
             runs_in=runs_in,
+            batch=batch,
+            requires=requires,
             **conditions,
         )
         self._add(step)
@@ -429,10 +435,19 @@ class Workflow(Generic[I, O]):
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
     """A workflow of one function. Calling it runs the function, and nothing else."""
 
-    def __init__(self, name: str, function: Callable[P, R], *, runs_in: RunsIn | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[P, R],
+        *,
+        runs_in: RunsIn | None = None,
+        batch: Batch | None = None,
+        requires: Requires | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(name, **options)
         self.function = function
-        self.step(name=ONE_STEP, runs_in=runs_in)(function)
+        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch, requires=requires)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -472,6 +487,41 @@ def _several(after: Any) -> Iterable[Any]:
     return [after] if isinstance(after, Step | str) or callable(after) else after
 
 
+class _BatchWorkflowDecorator(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], Coroutine[Any, Any, list[O | Exception]]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], Coroutine[Any, Any, list[O | Exception]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], list[O | Exception]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], list[O | Exception]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], Coroutine[Any, Any, list[O]]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], Coroutine[Any, Any, list[O]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], list[O]], /
+    ) -> FunctionWorkflow[I, O, Concatenate[list[I], P], list[O]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[list[I], P], R], /
+    ) -> FunctionWorkflow[I, Any, Concatenate[list[I], P], R]: ...
+
+
+@overload
+def workflow(
+    name: str,
+    *,
+    batch: Batch,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    schedule_timeout: float | None = None,
+    deadline: float | None = None,
+    requires: Requires | None = None,
+) -> _BatchWorkflowDecorator: ...
+@overload
 def workflow(
     name: str,
     *,
@@ -482,10 +532,25 @@ def workflow(
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
     limits: Iterable[Limit] = (),
-) -> _WorkflowDecorator:
+    requires: Requires | None = None,
+) -> _WorkflowDecorator: ...
+def workflow(
+    name: str,
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    max_running: int | None = None,
+    schedule_timeout: float | None = None,
+    deadline: float | None = None,
+    runs_in: RunsIn | None = None,
+    limits: Iterable[Limit] = (),
+    batch: Batch | None = None,
+    requires: Requires | None = None,
+) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
-    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`.
+    ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call is for many
+    runs; see `Batch`. ``requires`` is what the labels of its workers have to say.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -506,6 +571,8 @@ def workflow(
             deadline=deadline,
             runs_in=runs_in,
             limits=limits,
+            batch=batch,
+            requires=requires,
         )
         return made
 

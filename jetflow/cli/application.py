@@ -41,7 +41,7 @@ from jetflow.cli.trigger import trigger
 from jetflow.cli.users import users
 from jetflow.cli.watch import ENDED, watch
 from jetflow.cli.worker import worker
-from jetflow.cli.workers import workers
+from jetflow.cli.workers import drain, workers
 from jetflow.errors import InvalidQuery, InvalidSetting, JetflowError, RunFailed
 
 FAILED: Final = 1
@@ -76,6 +76,7 @@ app.command(delayed, usage="Usage: jetflow delayed [WORKFLOW] [OPTIONS]")
 app.command(reschedule, usage="Usage: jetflow reschedule RUN [OPTIONS]")
 app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
+app.command(drain, usage="Usage: jetflow drain WORKER [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
 app.command(rerun, usage="Usage: jetflow rerun [RUN] [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")

@@ -129,6 +129,8 @@ def _told(step: DeclaredStep) -> str:
         f"{step.attempts} attempts" if step.attempts != 1 else "",
         "" if step.timeout is None else f"timeout {step.timeout:g} s",
         "" if step.max_running is None else f"at most {step.max_running} at once",
+        *(f"{name} {operator} {value}" for name, operator, value in step.requires),
+        "" if step.batch is None else f"batches of {step.batch.size}, within {step.batch.wait:g} s",
     ]
     return "".join(f"  [{fact}]" for fact in facts if fact)
 

@@ -82,6 +82,7 @@ class WorkerFlags:
     health_host: Annotated[
         str | None, default_of("health_host"), Parameter(help="The address that it listens on; 0.0.0.0 for probes.")
     ] = None
+    labels: Annotated[str | None, Parameter(help="What it has, for steps that require some: gpu,memory=64.")] = None
     log_format: Annotated[
         Literal["text", "json"] | None, default_of("log_format"), Parameter(help="How lines of the log are written.")
     ] = None

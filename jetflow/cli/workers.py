@@ -12,6 +12,7 @@ from rich.text import Text
 
 from jetflow.cli import loop
 from jetflow.cli.console import print_rows, printable, stdout
+from jetflow.cli.json_text import print_json
 from jetflow.cli.options import FLAG, AsJson
 from jetflow.cli.place import Place
 from jetflow.cli.tables import table_of, took
@@ -46,11 +47,38 @@ def workers(
     return 0
 
 
+def drain(
+    worker: Annotated[str, Parameter(help="The worker's name, as `jetflow workers` tells it.")],
+    /,
+    *,
+    as_json: AsJson = False,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> int:
+    """Tell a worker to take no more tasks. What it runs goes on, and it stays until it is stopped.
+
+    ```
+    jetflow drain build-7-4711
+    ```
+    """
+
+    async def tell() -> int:
+        async with place.look() as client:
+            return await client.drain(worker)
+
+    told = loop.run(tell())
+    if as_json:
+        print_json({"worker": worker, "told": told})
+    else:
+        print(f"{printable(worker)} takes no more tasks{'' if told == 1 else f' ({told} workers of that name)'}")
+    return 0
+
+
 def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
     """Return workers as a table."""
     if not rows:
         return Text("no worker answers: start one with `jetflow worker MODULE`", "dim")
-    table = table_of("worker", "up", "slots", "waiting", "done", "failed", "retried", "lag", "version", "workflows")
+    counts = ("waiting", "done", "failed", "retried")
+    table = table_of("worker", "up", "slots", *counts, "lag", "version", "labels", "workflows")
     now = time()
     for row in rows:
         table.add_row(
@@ -63,9 +91,14 @@ def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
             Text(f"{row.retried:,}"),
             Text(f"{row.lag * 1000:.0f} ms", "red" if row.lag > 0.5 else ""),
             Text(printable(row.version)),
+            Text(printable(", ".join(_label(*one) for one in row.labels.items()))),
             Text(", ".join(row.workflows)),
         )
     return table
+
+
+def _label(name: str, value: object) -> str:
+    return name if value is True else f"{name}={str(value).lower() if value is False else value}"
 
 
 def running_of(rows: Sequence[RunningRow]) -> RenderableType:

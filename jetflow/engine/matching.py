@@ -67,18 +67,20 @@ EXISTS: Final = "exists"
 
 
 class Matching:
-    """A filter that was checked. ``conditions`` are what it was made of, for the wire.
+    """A filter that was checked. ``conditions`` are what it was made of, for the wire; ``named`` is how errors call it.
 
     Raises:
         InvalidDeclaration: a condition is none; the message says which, and why.
     """
 
-    def __init__(self, of: str, conditions: Iterable[Condition] | None) -> None:
+    def __init__(self, of: str, conditions: Iterable[Condition] | None, *, named: str = "if_") -> None:
         given = [] if conditions is None else list(conditions)
         if len(given) > MOST_CONDITIONS:
-            raise InvalidDeclaration(f"{of}: if_ has {len(given)} conditions, and {MOST_CONDITIONS} at most are taken")
+            raise InvalidDeclaration(
+                f"{of}: {named} has {len(given)} conditions, and {MOST_CONDITIONS} at most are taken"
+            )
         self.conditions: tuple[tuple[str, str, Any], ...] = tuple(
-            _checked(f"{of}: condition {n} of if_", one) for n, one in enumerate(given, 1)
+            _checked(f"{of}: condition {n} of {named}", one) for n, one in enumerate(given, 1)
         )
         self._tests = [(path.split(".") if path else [], operator, value) for path, operator, value in self.conditions]
 

@@ -25,6 +25,7 @@ from jetflow.errors.asking import (
     UnknownLimit,
     UnknownRun,
     UnknownSchedule,
+    UnknownWorker,
     UnknownWorkflow,
 )
 from jetflow.errors.broker import (
@@ -46,6 +47,7 @@ from jetflow.errors.broker import (
     WrongEventLoop,
 )
 from jetflow.errors.outcomes import (
+    BatchKeyFailed,
     ChildFailed,
     ChildrenFailed,
     MalformedRecord,
@@ -64,6 +66,7 @@ from jetflow.errors.outcomes import (
     StepTimeout,
     UnknownStep,
     UnknownVersion,
+    WaitInBatch,
     WaitTimeout,
 )
 from jetflow.errors.rerunning import (
@@ -79,6 +82,7 @@ from jetflow.errors.root import (
 __all__ = [
     "AccessDenied",
     "AlreadyRerun",
+    "BatchKeyFailed",
     "BrokerError",
     "BrokerRefused",
     "BrokerTimeout",
@@ -133,7 +137,9 @@ __all__ = [
     "UnknownSchedule",
     "UnknownStep",
     "UnknownVersion",
+    "UnknownWorker",
     "UnknownWorkflow",
+    "WaitInBatch",
     "WaitTimeout",
     "WrongEventLoop",
 ]

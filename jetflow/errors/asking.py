@@ -101,6 +101,14 @@ class UnknownLimit(JetflowError, LookupError):
         self.name = name
 
 
+class UnknownWorker(JetflowError, LookupError):
+    """No worker of this name answers."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"no worker {worker!r} answers: `client.workers()` and `jetflow workers` tell their names")
+        self.worker = worker
+
+
 class SleepTooLong(JetflowError, ValueError):
     """A step asked to sleep for longer than what is stored of its run is kept.
 

@@ -172,6 +172,25 @@ class WaitTimeout(JetflowError, TimeoutError):
         self.seconds = seconds
 
 
+class BatchKeyFailed(JetflowError, ValueError):
+    """The function that tells with which other inputs one is handled has raised an error, or gave no string."""
+
+    def __init__(self, step: str, what: str) -> None:
+        super().__init__(f"the function key= of the batches of step {step!r} {what}")
+        self.step = step
+
+
+class WaitInBatch(JetflowError, RuntimeError):
+    """A batch asked to wait for something of one of its runs, which all the others would have to wait for, too."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(
+            f"step {step!r} handles many runs in one call, and none of them can wait in it: let it return, and wait in "
+            "a step after it (children that it has spawned are waited for before that begins)"
+        )
+        self.step = step
+
+
 class StepEnded(JetflowError):
     """A step's context was used after the step had ended: what it spawned then would belong to nobody."""
 

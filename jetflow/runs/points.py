@@ -25,6 +25,7 @@ POINTS: Final = (
     "read_outputs_before",
     "read_errors",
     "read_input",
+    "gather",
     "body",
     "stop_listening",
     "read_end",

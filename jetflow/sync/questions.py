@@ -211,6 +211,10 @@ class Questions:
         """Return the workers that answer within a second, with what they run."""
         return self._portal.call(lambda here: here.workers())
 
+    def drain(self, worker: str) -> int:
+        """Tell a worker, by its name, to take no more tasks; return how many of that name have heard it."""
+        return self._portal.call(lambda here: here.drain(worker))
+
     def running(self, run_id: str, *, stack: bool = False) -> list[RunningRow]:
         """Return which steps of a run are held by workers at this moment, since when, and by whom."""
         return self._portal.call(lambda here: here.running(run_id, stack=stack))

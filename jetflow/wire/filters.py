@@ -74,6 +74,10 @@ class Filters:
         """Asks every worker who it is and what it does."""
         return f"{self._prefix}.ask.workers"
 
+    def drain(self) -> str:
+        """Tells the worker that the body names to take no more tasks."""
+        return f"{self._prefix}.tell.drain"
+
     def ask_run(self, run: str) -> str:
         """Asks who holds a step of one run what it does."""
         return f"{self._prefix}.ask.run.{run}"

@@ -44,6 +44,15 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     key: str | None = None
 
 
+class DeclaredBatch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How tasks of a step are gathered for one call. ``wait`` is seconds; ``keyed``: by keys of their inputs."""
+
+    size: int
+    wait: float
+    max_bytes: int
+    keyed: bool = False
+
+
 class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is worth knowing of a step without its code. ``timeout`` is seconds; see `jetflow.Step` for the others.
 
@@ -56,6 +65,8 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     max_running: int | None = None
     join: JoinPolicy = ALL_SUCCEED
     conditions: dict[str, str] = {}
+    batch: DeclaredBatch | None = None
+    requires: tuple[tuple[str, str, Any], ...] = ()
     doc: str = ""
     source: str = ""
 

@@ -181,6 +181,7 @@ def _operator(names: Subjects) -> list[str]:
         names.all_counters,
         names.all_workflows,
         f"{_API}.CONSUMER.PAUSE.{names.tasks_stream}.*",
+        f"{names.prefix}.tell.>",
     ]
 
 
@@ -203,7 +204,7 @@ _PUBLISHED: Final[dict[RoleName, Callable[[Subjects], list[str]]]] = {
 
 _HEARD: Final[dict[RoleName, Callable[[Subjects], list[str]]]] = {
     "trigger": lambda names: [names.live_root_by_id("*")],
-    "worker": lambda names: [f"{names.prefix}.{kind}" for kind in ("live.>", "who.*", "ask.>")] + ["$SRV.>"],
+    "worker": lambda names: [f"{names.prefix}.{kind}" for kind in ("live.>", "who.*", "ask.>", "tell.>")] + ["$SRV.>"],
     "viewer": lambda names: [f"{names.prefix}.live.>"],
     "operator": lambda names: [f"{names.prefix}.live.>"],
 }

@@ -19,6 +19,7 @@ import msgspec
 from jetflow.broker.connection import Listening
 from jetflow.broker.parser import Message
 from jetflow.broker.session import Session
+from jetflow.engine.labels import Label
 from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.wire.filters import Filters
 from jetflow.wire.records import encode
@@ -46,12 +47,21 @@ class Asked(msgspec.Struct, frozen=True):
 class Answering:
     """Answers for one worker. `start` and `stop` it; both are safe to call twice."""
 
-    def __init__(self, session: Session, name: str, workflows: Mapping[str, Any], bodies: Bodies, slots: Slots) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        workflows: Mapping[str, Any],
+        bodies: Bodies,
+        slots: Slots,
+        labels: Mapping[str, Label],
+    ) -> None:
         self._session = session
         self._name = name
         self._workflows = tuple(sorted(workflows))
         self._bodies = bodies
         self._slots = slots
+        self._labels = labels
         self._counts: Counts = bodies.counts
         self._started = time()
         self._subscriptions: list[Listening] = []
@@ -89,6 +99,7 @@ class Answering:
             python=platform.python_version(),
             started=self._started,
             workflows=self._workflows,
+            labels=self._labels,
             slots=self._slots.count,
             used=self._slots.used,
             waiting=self._bodies.waiting,

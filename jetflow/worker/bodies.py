@@ -26,11 +26,13 @@ from jetflow.runs.values import LARGEST
 from jetflow.wire.codec import Codec
 from jetflow.worker.adopting import Adopting
 from jetflow.worker.assignment import Assignment
+from jetflow.worker.batches import Batches
 from jetflow.worker.body import Body
 from jetflow.worker.counts import Counts
 from jetflow.worker.execution import Execution
 from jetflow.worker.inputs import Inputs
 from jetflow.worker.lookout import Lookout
+from jetflow.worker.members import Member
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
@@ -69,6 +71,7 @@ class Bodies:
         self.counts: Counts = counts
         self.lookout: Lookout = lookout
         self._inputs = Inputs(session)
+        self.batches: Batches = Batches(slots, self._inputs, self._called)
         self._limits = Limits(options.max_depth, options.max_descendants, set())
         self._max_waiting = options.max_waiting
         self.voices: Voices = Voices(session, keeps_logs=options.keep_logs)
@@ -88,7 +91,8 @@ class Bodies:
     async def execution(self, work: Assignment) -> Execution:
         """Return the body of a step that has a context, with what it is given."""
         task, step, graph = work.task, work.known_step, work.known_graph
-        return Execution(
+        made = Execution if step.batch is None else Member
+        return made(
             self._session,
             work,
             slots=work.slots or self._slots,
@@ -106,6 +110,7 @@ class Bodies:
 
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
         """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
+        called = self._called if step.batch is None else self.batches.called
         task, work.body = work.task, body
         context = Context(body) if isinstance(body, Execution) else None
         self.running[work] = body
@@ -123,9 +128,9 @@ class Bodies:
                 if step.is_plain and task.deadline is None:
                     result = await step.function(**arguments)
                 elif step.timeout is None and task.deadline is None:
-                    result = await self._called(step, body, arguments, context)
+                    result = await called(step, body, arguments, context)
                 else:
-                    call = partial(self._called, step, body, arguments, context)
+                    call = partial(called, step, body, arguments, context)
                     result = await self._in_time(step, body, task, call)
                 points.after("body")
                 output = _codec(work, step).encode_output(result)
@@ -246,10 +251,12 @@ class Bodies:
         for work, body in list(self.running.items()):
             if is_cancelled(work):
                 body.cancel()
+        self.batches.cancel(is_cancelled)
 
     def park(self) -> None:
         """Park every step that waits, and every one that is about to: the worker stops."""
         self.stopping = True
+        self.batches.stop()
         for body in list(self.running.values()):
             body.park()
 

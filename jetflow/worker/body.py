@@ -14,12 +14,13 @@ class Body:
     """One run of a step's function. This one has no context: it neither spawns nor waits.
 
     ``cancelled`` says that its run is; ``is_void`` that whatever it comes to cannot count any more. ``call`` is its
-    call in a thread.
+    call in a thread, ``timeout`` what ends it when its time is over.
     """
 
     cancelled: bool = False
     is_void: bool = False
     call: Call | None = None
+    timeout: asyncio.Timeout | None = None
 
     def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_interruptible: bool) -> None:
         self.task = task
@@ -66,6 +67,7 @@ class Body:
 
     def bound(self, timeout: asyncio.Timeout) -> None:
         """Take note of a timeout that has to stand still while the step waits."""
+        self.timeout = timeout
 
     async def close(self) -> None:
         """Stop listening for children."""

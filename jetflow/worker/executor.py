@@ -158,7 +158,8 @@ class Executor:
         elif work.attempt > step.retry.attempts:
             await self._give_up(work, step)
         elif not step.in_thread or self.bodies.has_threads():
-            await self._run(work, step)
+            run = self._run if step.batch is None else self._run_in_batch
+            await run(work, step)
         else:
             await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 
@@ -291,6 +292,22 @@ class Executor:
         elif found.verdict != "run":
             self.recorder.left_out(work, found)
         return isinstance(found, Decided) and found.verdict == "run"
+
+    async def _run_in_batch(self, work: Assignment, step: Step[..., Any, Any]) -> None:
+        """Run a task when others have come that one call of its step's function handles together with it."""
+        if not (step.is_async or self.bodies.has_threads()):
+            await self._deliveries.hand_back(work.delivery, work.task, delay=NO_THREADS_DELAY)
+            return
+        batches = self.bodies.batches.of(step)
+        try:
+            if await batches.begins(work):
+                await self._run(work, step)
+            elif self._is_cancelled(work):
+                await self.recorder.drop(work)
+            else:
+                await self._deliveries.hand_back(work.delivery, work.task)
+        finally:
+            batches.leave(work)
 
     async def _record(self, work: Assignment, body: Body) -> None:
         """Record how a body has ended that did not succeed."""

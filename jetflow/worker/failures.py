@@ -17,6 +17,7 @@ from jetflow.engine.refusals import Refusal, refusal_of
 from jetflow.engine.retries import Retry
 from jetflow.engine.tasks import Failure, Task
 from jetflow.errors import (
+    BatchKeyFailed,
     BrokerError,
     BrokerRefused,
     BrokerTimeout,
@@ -38,6 +39,7 @@ from jetflow.errors import (
     SleepTooLong,
     SourceChanged,
     TreeTooLarge,
+    WaitInBatch,
     WaitTimeout,
 )
 from jetflow.processes.pool_errors import RaisedThere
@@ -71,6 +73,8 @@ FINAL: Final = (
     SleepTooLong,
     SourceChanged,
     WaitTimeout,
+    BatchKeyFailed,
+    WaitInBatch,
 )
 """Errors that another attempt would only repeat."""
 

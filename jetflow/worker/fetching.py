@@ -157,7 +157,7 @@ class Fetcher:
 
     def _ask(self) -> None:
         self._asking = False
-        if self._stopping or not self._recorder.has_room():
+        if self._stopping or not self.pullers or not self._recorder.has_room():
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
@@ -207,3 +207,10 @@ class Fetcher:
             task = self._loop.create_task(self._executor.dismiss(delivery))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
+
+
+class BatchFetcher(Fetcher):
+    """Fetches for a step whose tasks are gathered: as many as there are places for, and none ahead."""
+
+    def _ahead(self) -> int:
+        return 0

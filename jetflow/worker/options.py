@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from jetflow.broker.topology import Placement, Retention
+from jetflow.engine.labels import Label, checked_labels
 from jetflow.errors import InvalidSetting
 from jetflow.processes.pool import PoolOptions, cores
 from jetflow.settings import settings_of
@@ -14,6 +16,7 @@ from jetflow.settings import settings_of
 OPTIONS: Final = {
     **{name: name for name in ("slots", "ack_wait", "park_after", "max_waiting", "keep", "keep_failed", "keep_runs")},
     **{name: name for name in ("grace", "durable", "keep_logs", "replicas", "max_bytes", "health_port", "health_host")},
+    "labels": "labels",
     "step_processes": "processes",
 }
 """Settings of a worker, and what they are called in `WorkerOptions`."""
@@ -54,6 +57,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     - ``processes``: steps with ``runs_in="process"`` that run at once, each in a process; None is as many as there are
       cores that this process may use.
     - ``steps_per_process``: steps after which such a process is replaced by a new one.
+    - ``labels``: what this worker has, for steps that require some: by name, or as ``"gpu,memory=64"``.
     - ``mb_per_process``: memory, in MB, above which it is replaced when its step has ended; None is no limit.
 
     Raises:
@@ -86,6 +90,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     processes: int | None = None
     steps_per_process: int = 1000
     mb_per_process: float | None = None
+    labels: Mapping[str, Label] | str | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -112,6 +117,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"WorkerOptions({name}={getattr(self, name)!r}): not below 0")
         if not 0 <= (self._number("health_port") or 0) <= LAST_PORT:
             raise ValueError(f"WorkerOptions(health_port={self.health_port!r}): from 0 to {LAST_PORT}")
+        try:
+            checked_labels(self.labels)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"WorkerOptions(labels={self.labels!r}): such as gpu,memory=64 ({error})") from None
 
     def _number(self, name: str) -> float | None:
         value: Any = getattr(self, name)  # it comes from the user

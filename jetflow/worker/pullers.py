@@ -10,6 +10,7 @@ from typing import Any
 from jetflow.broker.puller import Puller
 from jetflow.broker.session import Session
 from jetflow.broker.topology import consumers_of, ensure_step_consumer
+from jetflow.engine.labels import Label
 from jetflow.errors import BrokerError
 from jetflow.worker.fetching import Fetcher
 from jetflow.workflow import Step, Workflow
@@ -20,6 +21,7 @@ _log = logging.getLogger("jetflow.worker")
 class StepPullers:
     """Starts the pullers of all steps that a worker runs, each for the fetcher that ``fetcher_of`` tells for its step.
 
+    A step that requires other ``labels`` than this worker has is left to others: it has a consumer, and no puller here.
     ``ack_wait`` is what this worker asks for, in seconds; what each consumer has is told to ``on_ack_wait``,
     and that one is gone to ``on_lost``.
     """
@@ -30,6 +32,7 @@ class StepPullers:
         workflows: Mapping[str, Workflow[Any, Any]],
         fetcher_of: Callable[[Step[..., Any, Any] | None, str], Fetcher],
         *,
+        labels: Mapping[str, Label],
         ack_wait: float,
         on_ack_wait: Callable[[float], None],
         on_lost: Callable[[], None],
@@ -37,6 +40,7 @@ class StepPullers:
         self._session = session
         self._workflows = workflows
         self._fetcher_of = fetcher_of
+        self._labels = labels
         self._ack_wait = ack_wait
         self._on_ack_wait = on_ack_wait
         self._on_lost = on_lost
@@ -99,6 +103,9 @@ class StepPullers:
             lambda: self._in_background(repair()),
         )
         await ensure()
+        if declared is not None and declared.requires is not None and not declared.requires.fits(self._labels):
+            _log.info("step %r of %r is left to others: it requires what this worker has not", step, workflow)
+            return
         await puller.start()
         fetcher.pullers.append(puller)
 

@@ -15,6 +15,7 @@ from jetflow.broker.permissions import check_may_publish, recorded
 from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
 from jetflow.engine.graph import ADMIT
+from jetflow.engine.labels import checked_labels
 from jetflow.limits import limits_of
 from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
@@ -27,11 +28,12 @@ from jetflow.worker.answering import Answering
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.discovery import Discovery
+from jetflow.worker.draining import Draining
 from jetflow.worker.errands import Errands
 from jetflow.worker.event_runs import errands_of, withdraw
 from jetflow.worker.executor import Executor
 from jetflow.worker.expecting import Expecting
-from jetflow.worker.fetching import Fetcher
+from jetflow.worker.fetching import BatchFetcher, Fetcher
 from jetflow.worker.gate_net import GateNet
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
@@ -94,6 +96,14 @@ class Services:
         if places:  # their steps have slots of their own: so many are fetched as there are processes
             in_processes = Slots(options.pool().size, mean_duration=LONG)
             self.fetchers.append(Fetcher(session.connection, in_processes, self.deliveries, self.executor))
+        self._in_batches: dict[tuple[str, str], Fetcher] = {}
+        for step in (one for flow in workflows.values() for one in flow.all_steps):
+            if step.batch is not None:  # their tasks hold no slot while they are gathered, and one in a call of many
+                gathered = self.executor.bodies.batches.places(step, step.batch)
+                fetcher = BatchFetcher(session.connection, gathered, self.deliveries, self.executor)
+                self._in_batches[step.workflow, step.name] = fetcher
+        self.fetchers += self._in_batches.values()
+        labels = checked_labels(options.labels)
         if self._limits:  # to be admitted takes no slot of a step
             admitting = Slots(ADMITTED_AT_ONCE)
             self.fetchers.append(Fetcher(session.connection, admitting, self.deliveries, self.executor))
@@ -101,6 +111,7 @@ class Services:
             session,
             workflows,
             self._fetcher_of,
+            labels=labels,
             ack_wait=options.ack_wait,
             on_ack_wait=self.deliveries.keep_within,
             on_lost=self.deliveries.on_consumer_lost,
@@ -120,7 +131,8 @@ class Services:
         self.history: History = History(session, options)
         self._slots = slots
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
-        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots)
+        self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots, labels)
+        self.draining: Draining = Draining(session, name, self.drain)
         connection = session.connection
         self.health: Health = Health(options, lambda: connection.is_connected, lambda: connection.ended is not None)
         self.discovery: Discovery | None = (
@@ -147,7 +159,11 @@ class Services:
     def _fetcher_of(self, step: Step[..., Any, Any] | None, name: str) -> Fetcher:
         if name == ADMIT and self._limits:
             return self.fetchers[-1]
-        return self.fetchers[1] if step is not None and step.in_process else self.fetcher
+        if step is None:
+            return self.fetcher
+        if step.batch is not None:
+            return self._in_batches[step.workflow, step.name]
+        return self.fetchers[1] if step.in_process else self.fetcher
 
     @property
     def _pulling(self) -> list[Fetcher]:
@@ -221,6 +237,7 @@ class Services:
         await self.history.start()
         await self.presence.start()
         await self.answering.start()
+        await self.draining.start()
         for fetcher in self._pulling:
             fetcher.begin()
         if self.discovery is not None:
@@ -250,21 +267,25 @@ class Services:
             if puller.denied is not None:
                 raise puller.denied
 
+    async def drain(self) -> None:
+        """Stop pulling, hand back what has not started, and park the waiting; what runs goes on. Safe to call twice."""
+        self.presence.leave()
+        self.answering.leave()
+        self.health.leave()
+        await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
+        for errands in self.errands:
+            await errands.stop()
+        await self.expecting.stop()
+        self.executor.stop()
+
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop pulling, park the waiting, let running steps finish within the grace time, hand back the rest.
 
         ``hurry`` ends the grace time.
         """
-        self.presence.leave()
-        self.answering.leave()
-        self.health.leave()
-        await asyncio.gather(*(fetcher.stop() for fetcher in self.fetchers))
+        await self.drain()
         await self.sweeper.stop()
         await self.history.stop()
-        for errands in self.errands:
-            await errands.stop()
-        await self.expecting.stop()
-        self.executor.stop()
         await self._finish_running(hurry)
         if self.pool is not None:
             await self.pool.close()
@@ -275,6 +296,7 @@ class Services:
         await self.pullers.stop()
         await self.presence.stop()
         await self.answering.stop()
+        await self.draining.stop()
         if self.discovery is not None:
             await self.discovery.stop()
         await self._leave_threads()

@@ -15,6 +15,7 @@ import msgspec
 
 import jetflow
 from jetflow import (
+    Batch,
     ChildFailed,
     Client,
     Context,
@@ -694,6 +695,21 @@ async def limiting(number: Number, ctx: Context) -> list[Any]:
     return [sum(results), gone.status]
 
 
+# --- batches: one call for several runs, each of which spawns, and is waited for by its own parent -----------------
+
+
+@workflow("batched", retry=AGAIN, batch=Batch(size=3, wait=0.2, key=lambda number: str(number.n % 2)))
+async def batched(numbers: list[Number], ctxs: list[Context]) -> list[int]:
+    for number, ctx in zip(numbers, ctxs, strict=True):
+        await ctx.spawn_workflow(double, number)
+    return [number.n for number in numbers]
+
+
+@workflow("batching", retry=AGAIN)
+async def batching(number: Number, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(batched, [Number(n) for n in range(number.n)])))
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
@@ -701,7 +717,7 @@ WORKFLOWS = [
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting),
-    *(mending, broken, rerunning),
+    *(mending, broken, rerunning, batched, batching),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -791,6 +807,7 @@ SCENARIOS: dict[str, Scenario] = {
     "event": Scenario(by_event, 7),
     "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
+    "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
     "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),

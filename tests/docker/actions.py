@@ -84,6 +84,7 @@ WORK: Final = [
     Action("remove records", **_api("STREAM.PURGE.JF_acme_records", {"filter": "jf.acme.run.none.>"})),
     Action("remove one task", **_api("STREAM.MSG.DELETE.JF_acme_tasks", {"seq": 999_999})),
     Action("pause a step", **_api("CONSUMER.PAUSE.JF_acme_tasks.echo=run", {})),
+    Action("drain a worker", "jf.acme.tell.drain", b"nobody"),
     Action("store a task", "jf.acme.task.echo.run.{fresh}.-.{fresh}.0", b"1"),
     Action("declare a workflow", "$KV.jf_acme_workflows.forged{fresh}", b"{}"),
     Action("pull tasks of a step", **_api("CONSUMER.MSG.NEXT.JF_acme_tasks.echo=run", {"no_wait": True})),

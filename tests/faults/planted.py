@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
+from tests.faults.planted_in_batches import BATCHES
 from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_events import IN_EVENTS
 from tests.faults.planted_in_processes import IN_PROCESSES
@@ -366,4 +367,4 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_TIME, *IN_EVENTS)
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES)

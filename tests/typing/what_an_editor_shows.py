@@ -14,6 +14,7 @@ import msgspec
 
 import jetflow.sync
 from jetflow import (
+    Batch,
     Child,
     ChildFailed,
     Children,
@@ -55,6 +56,16 @@ def count(source: Source, ctx: Context) -> int:
     return ctx.attempt
 
 
+@workflow("measure", batch=Batch(size=10, key=lambda source: source.path))
+async def measure(sources: list[Source], ctxs: list[Context]) -> list[int | Exception]:
+    return [len(source.path) for source in sources]
+
+
+@workflow("measure-beside", batch=Batch())
+def measure_beside(sources: list[Source]) -> list[str]:
+    return [source.path for source in sources]
+
+
 @workflow("answer")
 async def answer() -> int:
     return 42
@@ -90,6 +101,17 @@ assert_type(only_output, Workflow[Any, Report])
 @index_tree.step
 async def scan(tree: Tree, ctx: Context) -> int:
     return len(tree.root)
+
+
+@index_tree.step(batch=Batch(size=3), after=scan)
+async def rate(trees: list[Tree]) -> list[float | Exception]:
+    return [1.0 for _ in trees]
+
+
+def batches_are_of_one_run() -> None:
+    assert_type(rate([]), Coroutine[Any, Any, list[float | Exception]])
+    assert_type(ctx_of_test().output(rate), float)
+    index_tree.step(batch=Batch(), max_running=3)  # pyright: ignore[reportCallIssue]
 
 
 @index_tree.step
@@ -264,6 +286,9 @@ async def triggered() -> None:
         assert_type(run.id, str)
         assert_type(await run.result(timeout=5), Report)
         assert_type(await client.trigger(index_file, Source("a")), Run[dict[str, int]])
+        assert_type(await client.trigger(measure, Source("a")), Run[int])
+        assert_type(await client.trigger(measure_beside, Source("a")), Run[str])
+        await client.trigger(measure, [Source("a")])  # pyright: ignore[reportCallIssue, reportArgumentType]
         assert_type(await client.trigger("index-tree", {"root": "/"}), Run[Any])
         await client.trigger(index_tree)  # pyright: ignore[reportCallIssue, reportArgumentType]
         assert_type(await client.trigger(answer), Run[int])

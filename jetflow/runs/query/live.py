@@ -67,6 +67,17 @@ class LiveQueries(StoredQueries):
         """Return the workers that answer within a second, with what they run. One that is cut off is not among them."""
         return await presence.read_workers(self._session.usable())
 
+    async def drain(self, worker: str) -> int:
+        """Tell a worker, by its name, to take no more tasks; return how many of that name have heard it.
+
+        What it runs goes on to its end, steps that wait there are parked, and what has not started is handed back. The
+        worker stays, idle, until it is stopped; to take tasks again it has to be started again.
+
+        Raises:
+            UnknownWorker: none of this name answers.
+        """
+        return await presence.drain(self._session.usable(), worker)
+
     async def running(self, run_id: str, *, stack: bool = False) -> list[RunningRow]:
         """Return which steps of a run are held by workers at this moment, since when, and by whom.
 

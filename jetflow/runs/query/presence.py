@@ -8,6 +8,7 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.broker.survey import survey
+from jetflow.errors import UnknownWorker
 from jetflow.runs.query.rows import RunningRow, WorkerRow
 from jetflow.wire.filters import Filters
 
@@ -40,3 +41,15 @@ async def read_running(session: Session, run: str, *, stack: bool) -> list[Runni
         except msgspec.DecodeError:
             continue
     return sorted(rows, key=lambda row: (row.step, row.turn, row.worker))
+
+
+async def drain(session: Session, worker: str) -> int:
+    """Tell a worker to take no more tasks; return how many of that name have heard it.
+
+    Raises:
+        UnknownWorker: none has.
+    """
+    answers = await survey(session.connection, Filters(session.names).drain(), worker.encode(errors="replace"))
+    if not answers:
+        raise UnknownWorker(worker)
+    return len(answers)

@@ -5,7 +5,7 @@ These Structs are what REST and ``--json`` show, field by field: a field may joi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -263,6 +263,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     python: str = ""
     started: float = 0.0
     workflows: tuple[str, ...] = ()
+    labels: Mapping[str, Any] = {}
     slots: int = 0
     used: int = 0
     waiting: int = 0

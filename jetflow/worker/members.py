@@ -1,0 +1,46 @@
+"""One run among those that a batch handles: its context spawns, says and remembers, and waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+
+from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.policies import JoinPolicy
+from jetflow.engine.sleeping import Sleep
+from jetflow.engine.tasks import Outcome
+from jetflow.errors import WaitInBatch
+from jetflow.worker.execution import Execution
+from jetflow.worker.waits import Decision
+
+
+class Member(Execution):
+    """See `Execution`. What would wait, and so hold up or unwind the call for all the others, is refused by name."""
+
+    def bound(self, timeout: asyncio.Timeout) -> None:
+        """See `Body.bound`: it is the batch that lets it stand still."""
+        self.timeout = timeout
+
+    def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
+        """See `Context.join`."""
+        raise self._no_wait()
+
+    async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
+        """See `Context.join`."""
+        raise self._no_wait()
+
+    async def sleep(self, sleep: Sleep) -> None:
+        """See `Context.sleep`."""
+        raise self._no_wait()
+
+    async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
+        """See `Context.wait_for`."""
+        raise self._no_wait()
+
+    async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:
+        """See `Context.as_completed`."""
+        raise self._no_wait()
+        yield b""  # which makes it a generator, as is asked for
+
+    def _no_wait(self) -> WaitInBatch:
+        return WaitInBatch(self.task.step)
