@@ -89,9 +89,10 @@ class Step(Generic[P, R, OUT_co]):
         self.context_name: str | None = signature.context_name
         self.asks_for_json: bool = signature.asks_for_json
         self.dependencies: dict[str, Provider] = signature.dependencies
-        self.is_plain: bool = self.is_async and not self.dependencies and self.timeout is None
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
         self.batch: Batch | None = _checked_batch(f"{what} of workflow {workflow!r}", batch, self)
+        is_bare = self.is_async and not self.dependencies and self.batch is None
+        self.is_plain: bool = is_bare and self.timeout is None
         taken, given = f"input of workflow {workflow!r}", f"output of {what} of workflow {workflow!r}"
         self.input: Codec[Any] = signature.input(taken) if batch is None else signature.batch_input(taken)
         self.output: Codec[Any] = (

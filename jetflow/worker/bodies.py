@@ -110,7 +110,6 @@ class Bodies:
 
     async def run(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
         """Run the body of an assignment. Its output or its error is left in the assignment, and the slot is free."""
-        called = self._called if step.batch is None else self.batches.called
         task, work.body = work.task, body
         context = Context(body) if isinstance(body, Execution) else None
         self.running[work] = body
@@ -127,11 +126,11 @@ class Bodies:
                 points.before("body")
                 if step.is_plain and task.deadline is None:
                     result = await step.function(**arguments)
-                elif step.timeout is None and task.deadline is None:
-                    result = await called(step, body, arguments, context)
                 else:
+                    called = self._called if step.batch is None else self.batches.called
                     call = partial(called, step, body, arguments, context)
-                    result = await self._in_time(step, body, task, call)
+                    is_timed = step.timeout is not None or task.deadline is not None
+                    result = await (self._in_time(step, body, task, call) if is_timed else call())
                 points.after("body")
                 output = _codec(work, step).encode_output(result)
             size = len(output)
