@@ -219,12 +219,18 @@ async def test_what_has_not_left_is_not_sent_again(monkeypatch: pytest.MonkeyPat
     async with NatsServer() as server, await Session.open(server.url, "n") as session:
         names, connection = session.names, session.connection
         publisher = session.ingest if in_batches else session.publisher
-        sent, checked, send, check = 0, 0, connection.send, publisher._check
+        sent, checked, check = 0, 0, publisher._check
+        send, send_written = connection.send, connection.send_written
 
         def counted(subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> None:
             nonlocal sent
             sent += 1
             send(subject, body, reply=reply, headers=headers)
+
+        def counted_pieces(written: list[bytes]) -> None:
+            nonlocal sent
+            sent += sum(piece.startswith((b"PUB ", b"HPUB ")) for piece in written)
+            send_written(written)
 
         def noted() -> None:
             nonlocal checked
@@ -232,6 +238,7 @@ async def test_what_has_not_left_is_not_sent_again(monkeypatch: pytest.MonkeyPat
             check()
 
         monkeypatch.setattr(connection, "send", counted)
+        monkeypatch.setattr(connection, "send_written", counted_pieces)
         monkeypatch.setattr(publisher, "_check", noted)
         runs = [names.run(JOIN.root, JOIN.run, JOIN.step, secrets.token_hex(16)) for _ in range(100)]
         assert server.pid is not None
