@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jetflow.engine.tasks import Failure
 from jetflow.runs.missing import told
-from jetflow.runs.trace import ChildRow, LargeValue, PlaceTrace, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildRow, ConditionTrace, LargeValue, PlaceTrace, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
@@ -118,6 +118,8 @@ def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None)
 def _came_of(step: StepTrace) -> Text:
     if step.error is not None:
         return Text(error_text(step.error), "red")
+    if step.condition is not None and step.status in ("waiting", "skipped"):
+        return Text(_of_condition(step.condition), "yellow" if step.status == "waiting" else "dim")
     if step.sleeps_until is not None:
         return Text(f"sleeps until {clock(step.sleeps_until)}", "yellow")
     if step.again is not None:
@@ -125,6 +127,13 @@ def _came_of(step: StepTrace) -> Text:
     return Text(
         _large(step.large_output) or ("" if step.output is None else value_text(step.output, SHORT_VALUE)), "dim"
     )
+
+
+def _of_condition(condition: ConditionTrace) -> str:
+    if condition.verdict is not None:
+        return condition.reason
+    waits = {"run when": condition.run, "cancel if": condition.cancel, "skip if": condition.skip}
+    return "; ".join(f"{name} {told}" for name, told in waits.items() if told)
 
 
 def _children(children: tuple[ChildRow, ...]) -> Table:

@@ -58,6 +58,11 @@ class Armed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return distinct(term.event for group in groups for term in group if term.event is not None)
 
 
+def told(groups: Groups) -> str:
+    """Return groups as a text."""
+    return " and ".join(" or ".join(term.said for term in group) for group in groups)
+
+
 class Decided(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the conditions of a step have come to, for which ``reason``, and ``at`` which time."""
 

@@ -10,16 +10,26 @@ import msgspec
 
 from jetflow.broker.attendance import WAITED
 from jetflow.broker.session import Session
-from jetflow.broker.store import Stored
+from jetflow.broker.store import Stored, collect
 from jetflow.engine.awaiting import Awaited
+from jetflow.engine.conditions import ARMED, DECIDED, Armed, Decided, told
 from jetflow.engine.events import NO_KEY
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import JoinRecord
-from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, Task
+from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
 from jetflow.runs.missing import is_missed
 from jetflow.runs.tasks import triggered_at
-from jetflow.runs.trace import LOST, AttemptTrace, JoinTrace, LargeValue, State, StepTrace, WaitTrace
+from jetflow.runs.trace import (
+    LOST,
+    AttemptTrace,
+    ConditionTrace,
+    JoinTrace,
+    LargeValue,
+    State,
+    StepTrace,
+    WaitTrace,
+)
 from jetflow.runs.values import size_of
 from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
@@ -41,6 +51,18 @@ class StepRecords:
         self.attempts: dict[str, list[Attempt]] = {}
         self.begun: dict[str, list[Attempt]] = {}
         self.again: dict[tuple[str, int], float] = {}
+        self.conditions: dict[str, ConditionTrace] = {}
+
+    async def read_conditions(self, session: Session, root: str, run: str, steps: tuple[str, ...]) -> None:
+        """Read what is recorded of the conditions of steps that have some."""
+        names, store = session.names, session.store
+        joins = {step: StepAddress(root, run, step) for step in steps}
+        subjects = {names.once(join, name): step for step, join in joins.items() for name in (ARMED, DECIDED)}
+        for message in await collect(store.many(names.records_stream, list(subjects))):
+            step = subjects[message.subject]
+            decided = last_token(message.subject) == DECIDED
+            found = self.conditions.get(step, ConditionTrace())
+            self.conditions[step] = _with_decision(found, message.body) if decided else _with_terms(found, message.body)
 
     @classmethod
     async def read(cls, session: Session, root: str, run: str) -> StepRecords:
@@ -78,6 +100,8 @@ async def read_steps(
     """
     root, run = tasks[0][0].root, tasks[0][0].run
     records = await StepRecords.read(session, root, run)
+    if graph.conditional:
+        await records.read_conditions(session, root, run, graph.conditional)
     if outcome is not None and graph.sinks == (outcome.step,):
         records.outcomes.setdefault(outcome.step, outcome)  # the end of the only last step is the run's
     traces: list[StepTrace] = []
@@ -106,8 +130,10 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
     key = node.name, turns[-1][0].turn if turns else 0
     record, again = records.joins.get(key), records.again.get(key)
     status = await _status(session, turns, outcome, key in records.joins, again)
-    begun = records.begun.get(node.name, [])
+    begun, condition = records.begun.get(node.name, []), records.conditions.get(node.name)
     attempts = _attempts(status, outcome, record, turns, failed, begun)
+    if condition is not None and condition.verdict is None and outcome is None:
+        attempts = 0  # its body has not begun
     last = outcome or record
     adopted = "" if outcome is None else outcome.adopted
     waits = status == "queued" and time() - turns[-1][1].time > WAITED
@@ -128,11 +154,28 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
         again=again if status == "retrying" else None,
         sleeps_until=record.until if status == "waiting" and record is not None and not record.counted else None,
         failures=() if adopted else _failures(failed, begun, attempts - (status != "retrying"), outcome),
+        condition=condition,
         join=None
         if record is None or (status == "retrying" and not record.counted)
         else _joined(record, records.joined_at.get(key)),
         adopted=run_of_outcome(adopted) if adopted else None,
     )
+
+
+def _with_terms(found: ConditionTrace, body: bytes) -> ConditionTrace:
+    try:
+        armed = msgspec.json.decode(body, type=Armed)
+    except msgspec.DecodeError:
+        return found
+    return msgspec.structs.replace(found, skip=told(armed.skip), cancel=told(armed.cancel), run=told(armed.run))
+
+
+def _with_decision(found: ConditionTrace, body: bytes) -> ConditionTrace:
+    try:
+        decided = msgspec.json.decode(body, type=Decided)
+    except msgspec.DecodeError:
+        return found
+    return msgspec.structs.replace(found, verdict=decided.verdict, reason=decided.reason)
 
 
 def _joined(record: JoinRecord, since: float | None) -> JoinTrace:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from jetflow.engine.endings import Verdict
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import Failure, Status
 from jetflow.wire.records import DeclaredStep
@@ -89,6 +90,16 @@ class PlaceTrace(msgspec.Struct, frozen=True, kw_only=True):
     admitted: bool = False
 
 
+class ConditionTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step with conditions waits for, as text; or the ``verdict`` that they have come to, and the ``reason``."""
+
+    skip: str = ""
+    cancel: str = ""
+    run: str = ""
+    verdict: Verdict | None = None
+    reason: str = ""
+
+
 class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     """Where one step stands. Times are seconds since the epoch.
 
@@ -98,7 +109,8 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     were tried again. An output that is too large for its record is told by its ``large_output``, and not read. An
     ``unattended`` one has been queued for five seconds and more, and no worker runs it. ``declared`` is what the newest
     declaration says of the step: how many attempts it has, its timeout, where its code is. ``adopted`` is the run of
-    which a rerun has taken over the end of the step.
+    which a rerun has taken over the end of the step. ``condition`` is of a step that waits for its conditions, or whose
+    conditions were decided.
     """
 
     name: str
@@ -120,6 +132,7 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     join: JoinTrace | None = None
     declared: DeclaredStep | None = None
     adopted: str | None = None
+    condition: ConditionTrace | None = None
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):

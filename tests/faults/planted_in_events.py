@@ -11,6 +11,7 @@ SAID: Final = "tests/endings/test_saying.py"
 EVENTS: Final = "tests/fundamentals/test_25_events.py"
 WEBHOOKS: Final = "tests/fundamentals/test_26_webhooks.py"
 EXPECTING: Final = "tests/fundamentals/test_27_waiting_for_events.py"
+CONDITIONS: Final = "tests/fundamentals/test_28_conditions.py"
 
 IN_EVENTS: Final = (
     Fault(
@@ -103,6 +104,48 @@ IN_EVENTS: Final = (
         "        if size > largest:\n            return None\n        pieces",
         "        pieces",
         (f"{WEBHOOKS}::test_a_body_that_is_too_large_is_refused_before_it_is_read",),
+    ),
+    Fault(
+        "a step with conditions runs without being asked",
+        "worker/executor.py",
+        "if work.task.step in work.known_graph.conditional and",
+        "if work.task.step == work.known_graph.workflow and",
+        (f"{CONDITIONS}::test_an_output_chooses_a_branch",),
+    ),
+    Fault(
+        "what was decided of a step is decided anew in each attempt",
+        "worker/admission.py",
+        "        if decided is not None:\n            return _read_decided(decided)\n",
+        "",
+        (f"{CONDITIONS}::test_the_first_decision_stays_through_attempts",),
+    ),
+    Fault(
+        "a last step that is skipped ends its run as skipped",
+        "worker/recorder.py",
+        "self.drive(work, leave_out, task, work.known_graph, outcome)",
+        "self.drive(work, finish, task, work.known_graph, outcome)",
+        (f"{CONDITIONS}::test_a_run_whose_last_step_was_skipped_has_no_output",),
+    ),
+    Fault(
+        "events from before the steps before have ended decide",
+        "worker/admission.py",
+        "return max(ended), max(ended) - MILLISECOND",
+        "return max(ended), max(ended) - 60",
+        (f"{CONDITIONS}::test_events_count_from_when_the_steps_before_have_ended",),
+    ),
+    Fault(
+        "a step that waits for an event alone outlasts its run",
+        "worker/admission.py",
+        "        if task.deadline is not None:",
+        "        if task.deadline is not None and until is not None:",
+        (f"{CONDITIONS}::test_a_run_is_cancelled_and_ends_in_time_while_a_step_waits",),
+    ),
+    Fault(
+        "the output of a skipped step is null",
+        "worker/execution.py",
+        "        if self.was_skipped(step):\n            raise StepSkipped(step)\n",
+        "",
+        (f"{CONDITIONS}::test_the_output_of_a_skipped_step_is_none_that_could_be_read",),
     ),
     Fault(
         "nobody tells workers that somebody waits",

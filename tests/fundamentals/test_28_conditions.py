@@ -243,6 +243,27 @@ async def test_a_step_waits_for_an_event_and_holds_nothing_meanwhile(client: Cli
         assert (await fails(first)).status == "cancelled"
 
 
+async def test_what_a_step_waits_for_and_why_it_was_skipped_is_told(client: Client, worker: MakeWorker) -> None:
+    flow = Workflow("told", input=None, retry=ONCE)
+
+    @flow.step(skip_if=any_of(Signal("stop"), Signal("halt")), wait_for=all_of(sleep(600), Event("go")))
+    async def step(_: None) -> int | None:
+        return 1
+
+    async with worker([flow]):
+        run = await client.trigger(flow)
+        await waiting(run, client, "step")
+        [told] = (await client.describe(run.id)).steps
+        assert told.condition is not None
+        assert (told.condition.skip, told.attempts) == ("Signal('stop') or Signal('halt')", 0)
+        assert told.condition.run == "sleep(600) and Event('go')"
+        await run.signal("halt")
+        assert await run.result(PATIENCE) is None
+        [told] = (await client.describe(run.id)).steps
+        assert told.condition is not None
+        assert (told.status, told.condition.verdict, told.condition.reason) == ("skipped", "skip", "Signal('halt')")
+
+
 async def test_it_waits_without_a_worker(client: Client, worker: MakeWorker) -> None:
     flow = approving()
     async with worker([flow]):
