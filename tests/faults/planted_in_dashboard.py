@@ -11,6 +11,7 @@ _ACTING: Final = f"{DASHBOARD}/test_acting.py"
 _LIVE: Final = f"{DASHBOARD}/test_live.py"
 _MOUNTING: Final = f"{DASHBOARD}/test_mounting.py"
 _READING: Final = f"{DASHBOARD}/test_reading.py"
+_TIME: Final = f"{DASHBOARD}/test_time_and_events.py"
 _TROUBLE: Final = f"{DASHBOARD}/test_trouble.py"
 
 DASHED: Final = (
@@ -139,5 +140,40 @@ DASHED: Final = (
         "            if not fewest:\n",
         "            if True:\n",
         (f"{LAYOUT}::test_edges_that_need_not_cross_do_not",),
+    ),
+    Fault(
+        "the inputs of schedules are told to everybody",
+        "dashboard/api/schedules.py",
+        "    if not ask.access.payloads:\n",
+        "    if False:\n",
+        (f"{_TIME}::test_inputs_and_payloads_are_withheld_or_redacted",),
+    ),
+    Fault(
+        "the payloads of events are told to everybody",
+        "dashboard/api/events.py",
+        "    if not ask.access.payloads:\n",
+        "    if False:\n",
+        (f"{_TIME}::test_inputs_and_payloads_are_withheld_or_redacted",),
+    ),
+    Fault(
+        "a tick that came while its schedule was paused is told as missed",
+        "runs/query/schedule_ticks.py",
+        "(tick >= changed and not schedule.paused)",
+        "True",
+        (f"{_TIME}::test_a_schedule_is_paused_run_and_made_up_for",),
+    ),
+    Fault(
+        "a signal is told as an event of its run",
+        "runs/query/event_lists.py",
+        "        run=event.key if is_signal else None,\n",
+        "        run=None,\n",
+        (f"{_TIME}::test_events_tell_what_they_have_started",),
+    ),
+    Fault(
+        "what lies between two places is taken to be of the list",
+        "broker/seeking.py",
+        "    if high is not None and high.behind - low.behind == high.n - low.n:\n",
+        "    if high is not None:\n",
+        ("tests/integration/test_seeking.py::test_the_nth_message_is_found",),
     ),
 )
