@@ -16,9 +16,9 @@ from jetflow.engine.identity import checked_key, keyed_root_id
 from jetflow.engine.tasks import Task
 from jetflow.errors import AlreadyRerun, BrokerError, JetflowError
 from jetflow.runs.query.stored import check_id
+from jetflow.runs.rerunning import asked, chain_of, newest_of, rerun
 from jetflow.runs.targets import Target
 from jetflow.runs.whens import Begins
-from jetflow.runs.rerunning import asked, chain_of, newest_of, rerun
 from jetflow.step import Step
 from jetflow.telemetry.catalogue import TRIGGERED
 from jetflow.triggering import TRIGGER_TIMEOUT, Run, Triggering

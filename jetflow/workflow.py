@@ -15,8 +15,8 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from jetflow.engine.graph import START, Graph, Node
-from jetflow.engine.identity import check_name
 from jetflow.engine.holding import Unless
+from jetflow.engine.identity import check_name
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -254,9 +254,7 @@ class Workflow(Generic[I, O]):
             InvalidDeclaration: the topic, the key or a condition is none, or the workflow is in use already.
         """
         self._check_open(f"on({topic!r})")
-        subscription = Subscription(
-            self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within
-        )
+        subscription = Subscription(self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within)
         self.subscriptions.append(subscription)
         return subscription
 

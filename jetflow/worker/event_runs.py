@@ -132,7 +132,9 @@ class Starting:
             return ACK
         try:
             takes = next((one for one in wanted if one.takes(event.payload)), None)
-            held = None if takes is None or takes.run_key is None else checked_key("a run", takes.run_key(event.payload))
+            held = (
+                None if takes is None or takes.run_key is None else checked_key("a run", takes.run_key(event.payload))
+            )
         except Exception as error:  # it is the user's code: its error is recorded once, as the end of the run
             await self._fail(event.id, PredicateFailed(f"{type(error).__name__}: {error}"))
             return ACK

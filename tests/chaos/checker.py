@@ -209,9 +209,12 @@ async def _purged_roots(client: Client, namespace: str) -> list[str]:
 
 
 async def timers_left(client: Client, namespace: str) -> int:
-    """Return how many messages the stream of timers holds, armed ones and due ones."""
-    info = await api(client, f"STREAM.INFO.JF_{namespace}_timers")
-    return int(info["state"]["messages"]) if "state" in info else 0
+    """Return how many messages the stream of timers holds, armed ones and due ones, without what keys stand for."""
+    stream = f"STREAM.INFO.JF_{namespace}_timers"
+    info = await api(client, stream, {"subjects_filter": f"jf.{namespace}.timer.key.>"})
+    if "state" not in info:
+        return 0
+    return int(info["state"]["messages"]) - len(info["state"].get("subjects") or {})
 
 
 async def check(

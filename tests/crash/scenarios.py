@@ -24,6 +24,7 @@ from jetflow import (
     Retry,
     RetryAfter,
     RunFailed,
+    Running,
     UnknownRun,
     Workflow,
     any_of,
@@ -580,6 +581,16 @@ async def rerunning(number: Number) -> int:
         return await (await client.rerun(run)).result()
 
 
+# --- claiming: a key that stands for a run while that goes on ---------------------------------------------------
+
+
+@workflow("claiming", retry=AGAIN)
+async def claiming(number: Number) -> int:
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        run = await client.trigger(double, number, key="claimed", unless=Running)
+        return await run.result()
+
+
 # --- saying: chunks and progress while it runs -----------------------------------------------------------------
 
 
@@ -598,7 +609,7 @@ WORKFLOWS = [
     *(only_once, large, large_boundary, detaching, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started),
-    *(mending, broken, rerunning),
+    *(mending, broken, rerunning, claiming),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -686,6 +697,7 @@ SCENARIOS: dict[str, Scenario] = {
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
     "saying": Scenario(_trigger(saying, 3), 3),
+    "claiming": Scenario(_trigger(claiming, 3), 6),
     "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.model import attempts, keeping, schedules, sharing, waiting
+from tests.model import attempts, holding, keeping, schedules, sharing, waiting
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.explorer import Report, explore, say
 from tests.model.reruns import RERUNS
@@ -24,7 +24,7 @@ def searches() -> dict[str, Callable[[], Report]]:
     """Return every search by the name of its configuration."""
     protocol = {one.name: partial(explore, one) for one in (*CONFIGURATIONS, *RERUNS)}
     waits = {f"{waiting.NAME} {n}": partial(waiting.explore, start=start) for n, start in enumerate(waiting.STARTS)}
-    small = {one.NAME: one.explore for one in (attempts, keeping, sharing, schedules)}
+    small = {one.NAME: one.explore for one in (attempts, holding, keeping, sharing, schedules)}
     return {**small, **waits, **protocol}
 
 
