@@ -1,6 +1,6 @@
 """Idempotency windows: a key that stands for a run while that goes on, or for some time, and then for another one.
 
-Who triggers claims the key first, by replacing what was read of it (its *holder*: a run's id), and then starts that run.
+Who triggers claims the key first, by replacing what was read of it (its *holder*: a run's id), and then starts it.
 Whoever finds a holder whose run is not stored starts that very run: its owner may have died in between, or may go on at
 any later time, and finds it there. So a key never stands for two runs that go on.
 """

@@ -23,7 +23,7 @@ READ, LOOK, DECIDE, CLAIM, START, TOLD, GONE = range(7)
 
 
 class Trigger(NamedTuple):
-    """One that triggers: ``run`` is what it has read, starts, or was told of; ``seen`` how often the key was claimed."""
+    """One that triggers: ``run`` is what it has read, starts, or was told of; ``seen`` how often it was claimed."""
 
     at: int = READ
     run: int = 0
