@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from jetflow.engine.events import checked_pattern, is_of, key_token
-from jetflow.engine.holding import Hold, Unless
+from jetflow.engine.holding import Hold, Unless, checked_hold
 from jetflow.engine.matching import Condition, Matching
 from jetflow.errors import InvalidDeclaration, InvalidInput
-from jetflow.runs.whens import checked_hold
 from jetflow.wire.records import DeclaredEvent
 
 Predicate: TypeAlias = Callable[[Any], bool]
@@ -47,7 +46,7 @@ class Subscription:
             raise InvalidDeclaration(f"{of}: {error}") from None
         if (run_key is None) != (unless is None and within is None) or (run_key is not None and not callable(run_key)):
             raise InvalidDeclaration(
-                f"{of}: run_key= is a function of the payload; its key stands for a run as unless= or within= say"
+                f"{of}: run_key= is a function of the payload; give it, and how long a key stands: unless= or within="
             )
         self.run_key: Callable[[Any], str] | None = run_key
         self.predicate: Predicate | None = None

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypedDict, cast
 
 import msgspec
 
-from jetflow.engine.holding import Hold, Running, Unless
+from jetflow.engine.holding import Hold, Unless, checked_hold
 from jetflow.engine.sleeping import seconds_of, timestamp_of
 from jetflow.errors import InvalidInput
 
@@ -60,9 +60,6 @@ class Begins(msgspec.Struct, frozen=True):
 
 AT_ONCE: Final = Begins()
 
-LONGEST_HOLD: Final = 30 * 86400.0
-"""Seconds for which a key may stand for its run: so long it is kept which one that is."""
-
 _OF_KEYS: Final = frozenset({"unless", "within", "if_failed"})
 
 
@@ -102,20 +99,6 @@ def _of_key(when: When, key: object) -> Begins:
             raise InvalidInput('if_failed="rerun" is for a key without unless= and within=')
         return Begins(reruns=True)
     return Begins(hold=checked_hold(when.get("unless"), when.get("within"), "trigger"))
-
-
-def checked_hold(unless: object, within: float | timedelta | None, call: str) -> Hold:
-    """Return how long a key stands for its run.
-
-    Raises:
-        InvalidInput: it says nothing that makes sense.
-    """
-    if unless not in (None, Running):
-        raise InvalidInput(f"{call}(unless={unless!r}): there is unless=jetflow.Running")
-    seconds = None if within is None else seconds_of(within, "how long a key stands for its run")
-    if seconds is not None and not 0 < seconds <= LONGEST_HOLD:
-        raise InvalidInput(f"a key stands for its run for more than 0 s, and {LONGEST_HOLD / 86400:.0f} days at most")
-    return Hold(unless is Running, seconds)
 
 
 def _debounce(by: float | timedelta, when: When, key: object) -> Debounce:

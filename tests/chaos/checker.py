@@ -217,10 +217,13 @@ async def _purged_roots(client: Client, namespace: str) -> list[str]:
 
 
 async def timers_left(client: Client, namespace: str) -> int:
-    """Return how many messages the stream of timers holds, armed ones and due ones; schedules are none."""
-    asked = {"subjects_filter": f"jf.{namespace}.timer.schedule.*"}
-    state = (await api(client, f"STREAM.INFO.JF_{namespace}_timers", asked)).get("state", {})
-    return int(state.get("messages", 0)) - len(state.get("subjects") or {})
+    """Return how many messages the stream of timers holds, armed ones and due ones, without schedules and kept keys."""
+    stream, left = f"STREAM.INFO.JF_{namespace}_timers", 0
+    for kind in ("schedule.*", "key.>"):
+        asked = {"subjects_filter": f"jf.{namespace}.timer.{kind}"}
+        state = (await api(client, stream, asked)).get("state", {})
+        left -= len(state.get("subjects") or {})
+    return left + int(state.get("messages", 0))
 
 
 async def check(

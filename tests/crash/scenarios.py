@@ -26,6 +26,7 @@ from jetflow import (
     Retry,
     RetryAfter,
     RunFailed,
+    Running,
     Signal,
     UnknownRun,
     Workflow,
@@ -627,6 +628,16 @@ async def at_a_signal(number: Number, ctx: Context) -> list[int]:
     return [ctx.output(at_its_time), int(ctx.was_skipped(left_aside))]
 
 
+# --- claiming: a key that stands for a run while that goes on ---------------------------------------------------
+
+
+@workflow("claiming", retry=AGAIN)
+async def claiming(number: Number) -> int:
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        run = await client.trigger(double, number, key="claimed", unless=Running)
+        return await run.result()
+
+
 # --- saying: chunks and progress while it runs -----------------------------------------------------------------
 
 
@@ -717,7 +728,7 @@ WORKFLOWS = [
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting),
-    *(mending, broken, rerunning, batched, batching),
+    *(mending, broken, rerunning, claiming, batched, batching),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -809,6 +820,7 @@ SCENARIOS: dict[str, Scenario] = {
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
+    "claiming": Scenario(_trigger(claiming, 3), 6),
     "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

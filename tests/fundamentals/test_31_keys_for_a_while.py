@@ -140,5 +140,5 @@ async def test_what_makes_no_sense_is_refused(client: Client, sync_tenant: Workf
         await client.trigger(sync_tenant, "a", key="a", within=1, delay=1)
     with pytest.raises(InvalidInput, match="without unless"):
         await client.trigger(sync_tenant, "a", key="a", within=1, if_failed="rerun")
-    with pytest.raises(InvalidInput, match=r"unless=jetflow\.Running"):
+    with pytest.raises(InvalidInput, match="there is unless="):
         await client.trigger(sync_tenant, "a", key="a", unless="running")  # type: ignore[call-overload]
