@@ -284,7 +284,7 @@ BUGS: Final = (
         (
             Edit(
                 "redelivered",
-                "yield from await_wakers(task, ended.join)",
+                "yield from await_wakers(task, ended.join, graph)",
                 "yield Count(task.join, 'join', ended.join.increment)",
             ),
         ),
@@ -295,8 +295,8 @@ BUGS: Final = (
         (
             Edit(
                 "redelivered",
-                "yield from await_wakers(task, ended.join)",
-                "yield from await_wakers(task, ended.join)\n        return False",
+                "yield from await_wakers(task, ended.join, graph)",
+                "yield from await_wakers(task, ended.join, graph)\n        return False",
             ),
         ),
     ),
