@@ -23,6 +23,7 @@ from benchmarks.workloads import (
     history,
     idle,
     latency,
+    limits,
     processes,
     recovery,
     resume,
@@ -31,6 +32,7 @@ from benchmarks.workloads import (
     spawn,
     timers,
     tree,
+    waking,
 )
 from benchmarks.workloads.workload import Workload
 
@@ -49,6 +51,8 @@ WORKLOADS: Final[dict[str, Workload]] = {
         sdk,
         retries,
         timers,
+        waking,
+        limits,
         history,
         recovery,
         processes,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jetflow import Context, NonRetryable, Retry, RetryAfter, Workflow, workflow
+from jetflow import Context, Event, Limit, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
 IDLE_STEPS = 20
 """Steps of the worker that is left idle."""
@@ -261,6 +262,20 @@ async def timed(planned: Planned, ctx: Context) -> Began:
     raise RetryAfter(planned.at - now)
 
 
+@workflow("bench-sleeping")
+async def sleeping(planned: Planned, ctx: Context) -> int:
+    """Sleep until a planned time."""
+    await ctx.sleep(until=datetime.fromtimestamp(planned.at, UTC))
+    return planned.index
+
+
+@workflow("bench-waiting")
+async def waiting(item: Leaf, ctx: Context) -> int:
+    """Wait for an event that all wait for."""
+    await ctx.wait_for(Event("bench.all"))
+    return item.index
+
+
 def computed(index: int) -> int:
     """Compute for about a tenth of a second, and return what was given."""
     total = 0
@@ -318,6 +333,22 @@ async def slowly(count: int, ctx: Context) -> int:
     )
 
 
+LIMIT_KEYS: Final = 1000
+LIMIT_MAX: Final = 10
+
+
+@workflow(
+    "bench-limited-by-key", limits=[Limit("bench-key", key=lambda leaf: str(leaf.index % LIMIT_KEYS), max=LIMIT_MAX)]
+)
+async def limited_by_key(item: Leaf) -> int:
+    return item.index
+
+
+@workflow("bench-limited-hot", limits=[Limit("bench-hot", max=LIMIT_MAX)])
+async def limited_hot(item: Leaf) -> int:
+    return item.index
+
+
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "gather": [fanout, gather, leaf],
@@ -330,6 +361,8 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "spawn": [spawn_only],
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
+    "limits": [one_step, limited_by_key, limited_hot],
+    "waking": [sleeping, waiting, one_step],
     "cpu": [cpu_threads, cpu_processes, compute, compute_apart],
     "dashboard": [slowly, slow_leaf],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],

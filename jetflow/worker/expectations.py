@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import AsyncExitStack
 from time import time
 from typing import Protocol
@@ -100,13 +100,18 @@ class Expectations:
     async def _look(
         self, groups: Sequence[Group], names: Sequence[str], taken: dict[int, Taken], ends: dict[int, float]
     ) -> None:
-        """Record what groups have come to, in their order."""
+        """Record what groups have come to, in their order.
+
+        An event that an earlier group has just looked for in vain is left to it: it may have come since.
+        """
+        left_to_earlier = set[str]()
         for number, group in enumerate(groups):
             if number in taken:
                 continue
             is_over = number in ends and time() >= ends[number]  # before it looks: what came in time is found
-            found = await self._found(group)
+            found = await self._found(group, left_to_earlier)
             if found is None and not is_over:
+                left_to_earlier.update(event.same for event in group.events)
                 continue
             points.before("take_event")
             stored = await self._step.record(names[number], encode(found or Taken()))
@@ -114,14 +119,15 @@ class Expectations:
             assert stored is not None, "what was recorded is there"
             self._take(taken, number, group, stored)
 
-    async def _found(self, group: Group) -> Taken | None:
+    async def _found(self, group: Group, left_to_earlier: Set[str]) -> Taken | None:
         """Return the earliest event that ends a group, if one is stored."""
-        events = await self._behind(group)
-        stored = await asyncio.gather(*map(self._awaiting.earliest, events))
-        which = earliest([(n, one[0].sequence) for n, one in enumerate(stored) if one is not None])
-        if which is None or (chosen := stored[which]) is None:
+        events = [(n, one) for n, one in enumerate(await self._behind(group)) if one.same not in left_to_earlier]
+        stored = await asyncio.gather(*(self._awaiting.earliest(event) for _, event in events))
+        found = {n: one for (n, _), one in zip(events, stored, strict=True) if one is not None}
+        which = earliest([(n, event.sequence) for n, (event, _) in found.items()])
+        if which is None:
             return None
-        event, body = chosen
+        event, body = found[which]
         return Taken(
             which=which, sequence=event.sequence, id=event.id, key=event.key, payload=msgspec.Raw(body), at=event.at
         )
@@ -139,11 +145,14 @@ class Expectations:
         return events
 
     async def _run_began(self) -> float:
-        """Return when the first task of the run was stored."""
+        """Return when the first task of the run was stored. By its own subject: a filter would be searched for."""
         if self._began is None:
-            names, task = self._session.names, self._task
-            first = await self._session.store.leader_next(
-                names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0
-            )
+            names, task, store = self._session.names, self._task, self._session.store
+            graph = await self._session.registry.graph(task.workflow, task.version)
+            if graph is None:
+                first = await store.leader_next(names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0)
+            else:
+                subject = names.task(task.workflow, graph.first, task.root, task.parent, task.run, 0)
+                first = await store.leader_last(names.tasks_stream, subject)
             self._began = time() if first is None else triggered_at(first)
         return self._began

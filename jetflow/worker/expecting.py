@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -18,24 +18,19 @@ from jetflow.broker.optional import ensure_waits_consumer
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Consumer, found
-from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import wake, wake_early
 from jetflow.errors import BrokerError, BrokerRefused, InvalidDeclaration, MalformedRecord
 from jetflow.runs import points
 from jetflow.runs.awaiting import matching_of
 from jetflow.runs.performer import Performer
-from jetflow.runs.tasks import task_of
 from jetflow.wire.events import EventNames, PublishedEvent, read_event
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
 from jetflow.worker.inbox import ACK, LATER, TERM
+from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
 WINDOW: Final = 64
 """Events that one worker handles at once."""
-
-AT_ONCE: Final = 1000
-"""Steps that are woken at once for one event."""
 
 REMOVED_ONE_BY_ONE: Final = 50
 """Waits up to which each is removed by its subject."""
@@ -113,7 +108,7 @@ class Waker:
     def __init__(self, session: Session, performer: Performer, counts: Counts) -> None:
         self._session = session
         self._names = EventNames(session.names)
-        self._performer = performer
+        self._wakes = Wakes(session, performer)
         self._counts = counts
 
     async def handle(self, delivery: Delivery) -> None:
@@ -153,8 +148,10 @@ class Waker:
         if not waits:
             return
         ended = await self._those_that_fit(event, waits)
-        for at in range(0, len(ended), AT_ONCE):
-            await self._wake_some(ended[at : at + AT_ONCE])
+        parked = [one for one in map(self._parked, ended) if one is not None]
+        for at in range(0, len(parked), 2 * AT_ONCE):  # while some are stored others are read
+            some = parked[at : at + AT_ONCE], parked[at + AT_ONCE : at + 2 * AT_ONCE]
+            await asyncio.gather(*map(self._wakes.all, some))
         points.before("remove_waits")
         if len(ended) == len(waits) and len(waits) > REMOVED_ONE_BY_ONE:
             await self._purge(subject, last + 1)
@@ -177,35 +174,10 @@ class Waker:
                     _log.warning("what a wait on %r says cannot be read: it is woken", stored.subject)
         return [wait for wait in waits if wait in fitting]
 
-    async def _wake_some(self, waits: Iterable[str]) -> None:
-        names, store = self._session.names, self._session.store
-        waiting = {task: wait for wait in waits if (task := self._names.task_of_wait(wait)) is not None}
-        subjects, timed = set(waiting), {task for task, wait in waiting.items() if self._names.is_timed(wait)}
-        tasks: list[Task] = []
-        async for page in store.many(names.tasks_stream, sorted(subjects)):
-            for stored in page:
-                subjects.discard(stored.subject)
-                task = task_of(stored)
-                if task is not None:
-                    tasks.append(task)
-        for subject in subjects:  # what a replica does not have yet; or what is gone, with its run
-            stored = await store.leader_last(names.tasks_stream, subject)
-            task = None if stored is None else task_of(stored)
-            if task is not None:
-                tasks.append(task)
-        ended = {names.run_of(task) for task in tasks}
-        over = {stored.subject async for page in store.many(names.records_stream, sorted(ended)) for stored in page}
-        going = [task for task in tasks if names.run_of(task) not in over or await self._is_sequel(task)]
-        woken = (wake_early(task, 0) if names.task_of(task) in timed else wake(task, 0) for task in going)
-        await asyncio.gather(*map(self._performer.run, woken))
-
-    async def _is_sequel(self, task: Task) -> bool:
-        """Tell whether it is of the step that runs when its run has failed."""
-        try:
-            graph = await self._session.registry.graph(task.workflow, task.version)
-        except MalformedRecord:
-            return True  # the turn that is woken ends its run by this name
-        return graph is not None and task.step == graph.on_failure
+    def _parked(self, wait: str) -> Parked | None:
+        """Return the turn that a wait is of."""
+        task = self._names.task_of_wait(wait)
+        return None if task is None else Parked(task, timed=self._names.is_timed(wait))
 
     async def _purge(self, subject: str, before: int) -> None:
         stream = self._names.waits_stream

@@ -13,19 +13,17 @@ from typing import Final
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.engine.identity import is_name, is_run_id
-from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import wake
-from jetflow.errors import BrokerError, MalformedRecord
+from jetflow.errors import BrokerError
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
-from jetflow.runs.tasks import task_of
 from jetflow.wire.headers import Header
 from jetflow.worker.counts import Counts
 from jetflow.worker.inbox import ACK, LATER, TERM
 from jetflow.worker.starting import Starting
 from jetflow.worker.ticking import Ticking
+from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
-DUE_WINDOW: Final = 256
+DUE_WINDOW: Final = AT_ONCE
 """Messages of timers that one worker handles at once."""
 
 _log = logging.getLogger("jetflow.worker")
@@ -38,7 +36,7 @@ class Due:
         self, session: Session, performer: Performer, counts: Counts, starting: Starting, ticking: Ticking
     ) -> None:
         self._session = session
-        self._performer = performer
+        self._wakes = Wakes(session, performer)
         self._counts = counts
         self._starting = starting
         self._ticking = ticking
@@ -93,30 +91,9 @@ class Due:
         return ACK
 
     async def _wake(self, delivery: Delivery) -> bytes:
-        names, store = self._session.names, self._session.store
-        subject = names.task_of_due(delivery.subject)
+        subject = self._session.names.task_of_due(delivery.subject)
         tried = (delivery.headers or {}).get(Header.ATTEMPT, "0")
         if subject is None or not tried.isdecimal():
             return self._reject(delivery, "it names no turn of a task")
-        parked = await store.last(names.tasks_stream, subject)  # it never changes: any replica that has it will do
-        if parked is None:
-            parked = await store.leader_last(names.tasks_stream, subject)
-        task = None if parked is None else task_of(parked)
-        if task is not None and await self._may_run(task):
-            await self._performer.run(wake(task, int(tried)))
+        await self._wakes.one(Parked(subject, int(tried)))
         return ACK
-
-    async def _may_run(self, task: Task) -> bool:
-        """Tell whether the run has not ended, as far as it ends under the step that its task names as its parent.
-
-        It may have ended under another one in a tree that was cancelled, and what is woken there is dropped. To look
-        for it by its id alone would cost the server a search through all records.
-        """
-        names = self._session.names
-        if await self._session.store.leader_last(names.records_stream, names.run_of(task)) is None:
-            return True
-        try:
-            graph = await self._session.registry.graph(task.workflow, task.version)
-        except MalformedRecord:
-            return True  # the turn that is woken ends its run by this name
-        return graph is not None and task.step == graph.on_failure

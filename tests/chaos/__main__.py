@@ -32,6 +32,7 @@ from tests.chaos.checker import Streams, Verdict, check, unsettled
 from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
+from tests.chaos.happenings import check_moments
 from tests.chaos.looker import Looker
 from tests.chaos.processes import FLEETS, WorkerProcess, missing
 from tests.chaos.progress import say
@@ -82,7 +83,7 @@ class Chaos:
             pass  # the streams are there before the first fault
         await self._start_workers()
         self.faults = Faults(self.servers, self.workers, self.driver, NAMESPACE, self._fault_rng, given.only)
-        driving = asyncio.create_task(self.driver.run())
+        driving = asyncio.create_task(self.driver.run(given.seconds))
         progress = asyncio.create_task(self._progress())
         looking = asyncio.create_task(self.looker.run())
         started = monotonic()
@@ -105,6 +106,7 @@ class Chaos:
             verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted, died_in)
             streams = Streams(NAMESPACE)
             await streams.read(client)
+            check_moments(verdict, streams, self.driver.log.values(), self.driver.sender)
             verdict.wrong += await self.looker.complaints(streams)
             if not isinstance(looked, asyncio.CancelledError):
                 verdict.wrong.append(f"nobody looked on to the end: {looked!r}")
@@ -243,6 +245,10 @@ class Chaos:
             "joins_sealed": verdict.joins,
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,
+            "waits_for_events": verdict.expecting,
+            "begun_later": sum(told.not_before > 0 for told in self.driver.log.values()),
+            "events": len(self.driver.sender.orders),
+            "ticks": len(self.driver.sender.ticks),
             "looks_at_totals": self.looker.looks,
             "of_these_across_restarts": verdict.across_restarts,
             "bodies_executed": counts["executed"],

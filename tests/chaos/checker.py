@@ -37,6 +37,7 @@ class Task:
     depth: int
     input: Any
     time: float
+    key: str | None = None
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Verdict:
     frail_lost: int = 0
     cancelled: int = 0
     timed: int = 0
+    expecting: int = 0
     across_restarts: int = 0
     stored_by: Counter[int] = field(default_factory=Counter)
     """How many outcomes of runs each process has stored."""
@@ -115,6 +117,7 @@ class Streams:
                 int(headers.get("Jf-Depth", "0")),
                 json.loads(body or b"null"),
                 moment,
+                json.loads(headers.get("Jf-Key", "null")),
             )
             self.tasks[run, step, task.turn] = task
             self._turns[run, step].append(task)
@@ -133,6 +136,9 @@ class Streams:
             elif kind == "join":
                 self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
 
+
+NO_STREAM = 10059
+"""The server's code for a stream that is not there."""
 
 PULL = 500
 """Messages asked for at once, so that the server never has more on its way than is soon taken."""
@@ -182,8 +188,10 @@ async def messages(client: Client, stream: str) -> AsyncIterator[Message]:
 async def unsettled(client: Client, namespace: str) -> list[str]:
     """Return what the consumers still have to do."""
     found: list[str] = []
-    for stream in (f"JF_{namespace}_tasks", f"JF_{namespace}_inbox", f"JF_{namespace}_timers"):
+    for stream in (f"JF_{namespace}_{name}" for name in ("tasks", "inbox", "timers", "events")):
         answer = await api(client, f"CONSUMER.LIST.{stream}")
+        if answer.get("error", {}).get("err_code") == NO_STREAM and stream.endswith("_events"):
+            continue  # nothing was published
         if "error" in answer:
             return [f"{stream}: {answer['error']}"]
         found += [
@@ -209,9 +217,10 @@ async def _purged_roots(client: Client, namespace: str) -> list[str]:
 
 
 async def timers_left(client: Client, namespace: str) -> int:
-    """Return how many messages the stream of timers holds, armed ones and due ones."""
-    info = await api(client, f"STREAM.INFO.JF_{namespace}_timers")
-    return int(info["state"]["messages"]) if "state" in info else 0
+    """Return how many messages the stream of timers holds, armed ones and due ones; schedules are none."""
+    asked = {"subjects_filter": f"jf.{namespace}.timer.schedule.*"}
+    state = (await api(client, f"STREAM.INFO.JF_{namespace}_timers", asked)).get("state", {})
+    return int(state.get("messages", 0)) - len(state.get("subjects") or {})
 
 
 async def check(

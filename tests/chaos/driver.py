@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+from time import time
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -15,8 +16,10 @@ import nats.errors
 import jetflow
 from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
 from tests.chaos.load import LEAVES, TREES
-from tests.chaos.plan import FRAIL, Leaf, Node, ending
+from tests.chaos.moments import MOMENTS
+from tests.chaos.plan import CHOOSES, DOZES, FRAIL, LISTENS, Leaf, Node, ending
 from tests.chaos.progress import say
+from tests.chaos.sender import Sender
 from tests.chaos.servers import Servers
 
 HARD_LIMIT = 300.0
@@ -30,6 +33,11 @@ class Acknowledged(NamedTuple):
     workflow: str
     node: Node | Leaf
     cancelled: bool = False
+    not_before: float = 0.0
+    """Seconds since the epoch before which it must not begin."""
+
+
+TRIGGERED = LEAVES | TREES | MOMENTS
 
 
 class Driver:
@@ -43,6 +51,7 @@ class Driver:
         self._depth = depth
         self._tasks: set[asyncio.Task[None]] = set()
         self._next = 0
+        self.sender = Sender(random.Random(rng.random()))
         self._client: jetflow.Client | None = None
         self.client_class = jetflow.Client
         self.stopping = asyncio.Event()
@@ -55,8 +64,8 @@ class Driver:
         self.unexpected: dict[str, str] = {}
         self.open: set[str] = set()
 
-    async def run(self) -> None:
-        """Trigger until told to stop; then wait until every root that was triggered has been followed to its end."""
+    async def run(self, seconds: float) -> None:
+        """Have schedules for some seconds, and trigger until told to stop; then follow every root to its end."""
         async with jetflow.connect(
             [server.url for server in self._servers.servers],
             namespace=self._namespace,
@@ -64,6 +73,8 @@ class Driver:
             timeout=30,
         ) as client:
             self._client = client
+            await self.sender.schedule(client, seconds)
+            self.adopt(asyncio.create_task(self.sender.run(client, self.stopping)))
             gate = asyncio.Semaphore(self._at_once)
             while not self.stopping.is_set():
                 await gate.acquire()
@@ -84,7 +95,9 @@ class Driver:
         workflow = self._rng.choice(list(TREES))
         node = Node(self._rng.randrange(2**40), self._rng.randrange(self._depth + 1))
         way = self._rng.random()
-        if self._rng.random() < 0.2:
+        if self._rng.random() < 0.3:
+            await self._moment(Leaf(node.seed))
+        elif self._rng.random() < 0.2:
             await self._trigger(FRAIL, Leaf(node.seed), None)
         elif way < 0.1:
             await self._from_outside(workflow, node)
@@ -94,6 +107,11 @@ class Driver:
             key = f"root {self._next}"
             if await self._trigger(workflow, node, key):
                 self.keys.append((key, workflow, node))
+
+    async def _moment(self, leaf: Leaf) -> None:
+        """Trigger what waits for a time or an event; some of it to begin later."""
+        delay = self._rng.choice((None, None, 0.5 + 4 * self._rng.random()))
+        await self._trigger(self._rng.choice((DOZES, LISTENS, CHOOSES)), leaf, None, delay=delay)
 
     async def poison(self) -> None:
         """Trigger a tree with a step that kills its worker, twice."""
@@ -124,26 +142,38 @@ class Driver:
     async def cancel(self) -> None:
         """Cancel a root that is under way."""
         cancel: Any = getattr(self._client, "cancel", None)
-        if cancel is None or not self.open:
+        begun = sorted(run for run in self.open if not self.log[run].not_before)
+        if cancel is None or not begun:
             return
-        run = self._rng.choice(sorted(self.open))
+        run = self._rng.choice(begun)
         self.log[run] = self.log[run]._replace(cancelled=True)
         self.cancels += 1
         with contextlib.suppress(BrokerError, UnknownRun):  # a trigger from outside may not have been taken yet
             await cancel(run)
 
-    async def _trigger(self, workflow: str, node: Node | Leaf, key: str | None, *, follow: bool = True) -> bool:
+    async def _trigger(
+        self,
+        workflow: str,
+        node: Node | Leaf,
+        key: str | None,
+        *,
+        delay: float | None = None,
+        follow: bool = True,
+    ) -> bool:
         client = self._client
         if client is None:
             return False
         self.triggers += 1
+        not_before = 0.0 if delay is None else time() + delay
         try:
-            run = await client.trigger((LEAVES | TREES)[workflow], node, key=key)
+            run = await client.trigger(TRIGGERED[workflow], node, key=key, delay=delay)
         except BrokerError:
             return False  # not acknowledged: nothing is promised
-        self._acknowledge(run.id, workflow, node)
-        if follow:
-            await self._follow(run)
+        self._acknowledge(run.id, workflow, node, not_before)
+        following = [self._follow(run)] if follow else []
+        if workflow == LISTENS:
+            following.append(self.sender.signal(run, node.seed, lambda: self.log[run.id].cancelled))
+        await asyncio.gather(*following)
         return True
 
     async def _from_outside(self, workflow: str, node: Node) -> None:
@@ -161,8 +191,8 @@ class Driver:
         assert self._client is not None
         await self._follow(self._client.run(run))
 
-    def _acknowledge(self, run: str, workflow: str, node: Node | Leaf) -> None:
-        self.log.setdefault(run, Acknowledged(run, workflow, node))
+    def _acknowledge(self, run: str, workflow: str, node: Node | Leaf, not_before: float = 0.0) -> None:
+        self.log.setdefault(run, Acknowledged(run, workflow, node, not_before=not_before))
 
     async def _follow(self, run: jetflow.Run[Any]) -> None:
         """Wait for the end of a run as a client does, and compare it with what the model says."""

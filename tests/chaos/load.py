@@ -4,15 +4,11 @@ What they do is drawn from their input alone, by the functions of `plan`, so tha
 end. Between them they go through every kind of join: in a step, at a step's boundary, parked, behind gates, borrowed
 from another step, in the order of completion; with keyed and hash-keyed children; with failures that a retry mends
 and failures that none does. Runs of several steps fail in several places, attempts wait for a time in memory and by
-timers of the broker, and joins with a deadline park.
+timers of the broker, and joins with a deadline park. What waits for times and events stands in `moments`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import random
-import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,15 +23,13 @@ from jetflow import (
     InvalidInput,
     JoinPolicy,
     NonRetryable,
-    Retry,
     RetryAfter,
     Workflow,
-    workflow,
 )
 from jetflow.errors import RunTimeout
-from tests.chaos.diary import note_begun
+from tests.chaos.leaves import LEAVES, PATIENT, leaf, sync_leaf, work
+from tests.chaos.moments import MOMENTS
 from tests.chaos.plan import (
-    FRAIL,
     GRAPHS,
     KINDS,
     POISONED,
@@ -44,10 +38,8 @@ from tests.chaos.plan import (
     Total,
     bound,
     draw,
-    fails_before,
     fate,
     join_style,
-    late_attempts,
     leaf_value,
     leaves,
     pause,
@@ -55,77 +47,6 @@ from tests.chaos.plan import (
     shared_leaf,
     subtrees,
 )
-
-PATIENT = Retry(attempts=1_000_000, initial=0.05, max_delay=1.0)
-"""For steps whose worker may be killed any number of times."""
-
-SHORT = Retry(attempts=3, initial=0.05, max_delay=0.2)
-
-
-class Unlucky(RuntimeError):
-    """Raised by plan."""
-
-
-async def work(most: float = 0.05) -> None:
-    await asyncio.sleep(random.random() * most)
-
-
-# --- leaves ----------------------------------------------------------------------------------------------------
-
-
-@workflow("leaf", retry=PATIENT)
-async def leaf(leaf: Leaf, ctx: Context) -> int:
-    await work()
-    if ctx.attempt <= fails_before(leaf.seed):
-        raise Unlucky(f"attempt {ctx.attempt} of leaf {leaf.seed}")
-    return leaf_value(leaf.seed)
-
-
-@workflow("sync-leaf", retry=PATIENT)
-def sync_leaf(leaf: Leaf) -> int:
-    time.sleep(random.random() * 0.02)
-    return leaf_value(leaf.seed)
-
-
-@workflow("apart-leaf", retry=PATIENT, runs_in="process")
-def apart_leaf(leaf: Leaf) -> int:
-    """Run in a process, which may be killed by itself."""
-    time.sleep(random.random() * 0.05)
-    return leaf_value(leaf.seed)
-
-
-@workflow("doomed", retry=SHORT)
-async def doomed(leaf: Leaf) -> int:
-    await work(0.01)
-    raise Unlucky(f"leaf {leaf.seed} is doomed")
-
-
-@workflow("late", retry=PATIENT)
-async def late(leaf: Leaf, ctx: Context) -> int:
-    """Is tried again after a time that is its own."""
-    if ctx.attempt <= late_attempts(leaf.seed):
-        raise RetryAfter(pause(leaf.seed, "late", ctx.attempt))
-    return leaf_value(leaf.seed)
-
-
-@workflow("poison", retry=Retry(attempts=2))
-async def poison(leaf: Leaf) -> int:
-    await asyncio.sleep(0.2)  # long enough for neighbours to be in the middle of something
-    os.kill(os.getpid(), signal.SIGKILL)
-    return leaf.seed
-
-
-@workflow(FRAIL, retry=Retry(attempts=1))
-async def frail(leaf: Leaf, ctx: Context) -> int:
-    """Runs long enough for outages to begin before it, in it, and behind it."""
-    note_begun(ctx.run_id)
-    await work(2.0)
-    return leaf_value(leaf.seed)
-
-
-LEAVES: dict[str, Workflow[Any, Any]] = {
-    one.name: one for one in (leaf, sync_leaf, apart_leaf, late, doomed, poison, frail)
-}
 
 # --- trees -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +62,7 @@ timely = Workflow("timely", input=Node, output=Total, retry=PATIENT)
 TREES: dict[str, Workflow[Any, Any]] = {
     one.name: one for one in (branch, scatter, diamond, narrow, several, hasty, timely)
 }
-WORKFLOWS: list[Workflow[Any, Any]] = [*LEAVES.values(), *TREES.values()]
+WORKFLOWS: list[Workflow[Any, Any]] = [*LEAVES.values(), *TREES.values(), *MOMENTS.values()]
 
 
 async def spawn_all(kind: str, node: Node, ctx: Context) -> list[Child[Any]]:
@@ -286,7 +207,7 @@ def told(ctx: Context) -> list[str]:
 async def a(node: Node, ctx: Context) -> int:
     """Parks for a child that another step has borrowed, or borrows it; another one ends while it waits for a time."""
     shared = await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
-    await ctx.spawn_workflow(late, Leaf(node.seed), key="of a")
+    await ctx.spawn_workflow(LEAVES["late"], Leaf(node.seed), key="of a")
     await shared.result()
     return meet("several", node, "a", ctx)
 
@@ -301,7 +222,7 @@ async def b(node: Node, ctx: Context) -> int:
 @several.step
 async def c(node: Node, ctx: Context) -> int:
     """Leaves its children to the boundary, one of another step's among them."""
-    await ctx.spawn_workflow(late, Leaf(node.seed), key="of c")
+    await ctx.spawn_workflow(LEAVES["late"], Leaf(node.seed), key="of c")
     await ctx.spawn_workflow(leaf, Leaf(shared_leaf(node.seed)))
     return meet("several", node, "c", ctx)
 
@@ -346,7 +267,7 @@ async def mend(node: Node, ctx: Context) -> list[str]:
 
 @hasty.step
 async def x(node: Node, ctx: Context) -> int:
-    await ctx.spawn_workflow(late, Leaf(node.seed), key="of x")
+    await ctx.spawn_workflow(LEAVES["late"], Leaf(node.seed), key="of x")
     return meet("hasty", node, "x", ctx)
 
 

@@ -186,6 +186,24 @@ def step_value(kind: str, node: Node, step: str) -> int:
     return own + sum(step_value(kind, node, one) for one in GRAPHS[kind][step])
 
 
+# --- times and events ------------------------------------------------------------------------------------------
+
+DOZES, LISTENS, CHOOSES, ORDERED, TICKED = "dozes", "listens", "chooses", "ordered", "ticked"
+"""Workflows that sleep, wait for signals, wait for whichever comes first, are started by events, and by schedules."""
+
+MOMENTS = (DOZES, LISTENS, CHOOSES, ORDERED, TICKED)
+
+
+def doze(seed: int, number: int) -> float:
+    """Seconds of one sleep: in memory, or parked, by how long the worker waits warm."""
+    return 0.05 + draw(seed, f"doze {number}", 4000) / 1000
+
+
+def signals(seed: int) -> int:
+    """How many signals a run waits for."""
+    return 1 + draw(seed, "signals", 5)
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
@@ -196,7 +214,15 @@ def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
     if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
+    if workflow in MOMENTS:
+        return "succeeded", _moment(workflow, input["seed"])
     return _tree(workflow, msgspec.convert(input, Node))
+
+
+def _moment(workflow: str, seed: int) -> Any:
+    if workflow == LISTENS:
+        return list(range(signals(seed)))
+    return leaf_value(seed) + (leaf_value(shared_leaf(seed)) if workflow == DOZES else 0)
 
 
 @lru_cache(200_000)

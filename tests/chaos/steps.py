@@ -112,15 +112,20 @@ def _check_on_failure(verdict: Verdict, streams: Streams, run: str, kind: str, o
 
 
 def check_times(verdict: Verdict, streams: Streams, restarts: Sequence[float]) -> None:
-    """No step that waits for a time alone may have gone on before it. Counts the waits, and those across a restart."""
+    """No step that waits for a time alone may have gone on before it.
+
+    Counts the waits, those across a restart, and those for events.
+    """
     for (run, step, turn), (_, record) in streams.joins.items():
         until = record.get("until")
+        verdict.expecting += bool(record.get("waits"))
         if until is None:
             continue
         verdict.timed += 1
         verdict.across_restarts += any(record.get("ended", until) <= moment <= until for moment in restarts)
         following = streams.tasks.get((run, step, turn + 1))
-        if record["needed"] == 0 and following is not None and following.time < until - CLOCKS_DIFFER:
+        is_alone = record["needed"] == 0 and not record.get("waits")
+        if is_alone and following is not None and following.time < until - CLOCKS_DIFFER:
             verdict.early.append(
                 f"turn {turn + 1} of step {step} of run {run} began {until - following.time:.1f} s before its time"
             )

@@ -254,14 +254,14 @@ SERVICES: Final = (
     Fault(
         "a timer that has fired wakes nobody",
         "worker/waking.py",
-        "await self._performer.run(wake(task, int(tried)))",
+        "await self._wakes.one(Parked(subject, int(tried)))",
         "pass",
         (f"{TIMERS}::test_the_next_attempt_is_made_by_another_worker",),
     ),
     Fault(
         "a timer of a run that has ended wakes it",
-        "worker/waking.py",
-        "task is not None and await self._may_run(task)",
+        "worker/wakes.py",
+        "task is not None and (names.run_of(task) not in over or await self._is_sequel(task))",
         "task is not None",
         (f"{TIMERS}::test_a_timer_of_a_cancelled_run_starts_nothing",),
     ),
