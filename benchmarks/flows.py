@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jetflow import Context, Event, NonRetryable, Retry, RetryAfter, Workflow, workflow
+from jetflow import Context, Event, Limit, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
 BROKEN: Final = 37
 """Children that fail in a run which is run again."""
@@ -396,6 +396,22 @@ async def breaking(asked: Breaking, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(fragile, children)))
 
 
+LIMIT_KEYS: Final = 1000
+LIMIT_MAX: Final = 10
+
+
+@workflow(
+    "bench-limited-by-key", limits=[Limit("bench-key", key=lambda leaf: str(leaf.index % LIMIT_KEYS), max=LIMIT_MAX)]
+)
+async def limited_by_key(item: Leaf) -> int:
+    return item.index
+
+
+@workflow("bench-limited-hot", limits=[Limit("bench-hot", max=LIMIT_MAX)])
+async def limited_hot(item: Leaf) -> int:
+    return item.index
+
+
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "rerun": [breaking, fragile],
@@ -410,6 +426,7 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "spawn": [spawn_only],
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
+    "limits": [one_step, limited_by_key, limited_hot],
     "waking": [sleeping, waiting, one_step],
     "cpu": [cpu_threads, cpu_processes, compute, compute_apart],
     "dashboard": [slowly, slow_leaf],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
@@ -11,7 +12,7 @@ from jetflow.engine.effects import Procedure
 from jetflow.engine.gates import leave, let_through
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.tasks import NONE, StepAddress, Task
-from jetflow.errors import MalformedRecord
+from jetflow.errors import MalformedRecord, PermissionDenied
 from jetflow.runs import points
 from jetflow.runs.tasks import task_of
 from jetflow.wire.limits import LimitNames
@@ -20,13 +21,19 @@ from jetflow.wire.records import decode_join
 AT_ONCE: Final = 64
 """Runs that leave at once."""
 
+_log = logging.getLogger("jetflow.worker")
+
 Drive: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 
 
 async def leave_below(session: Session, drive: Drive, root: str, parents: Iterable[str] | None = None) -> None:
     """Have the descendants of a root run, or the children of some runs, leave all gates: they are cancelled."""
     names = LimitNames(session.names)
-    if not await session.optional.is_there(names.gates_stream):
+    try:
+        if not await session.optional.is_there(names.gates_stream):
+            return
+    except PermissionDenied as error:  # of before there were limits; the net of a worker finds who stands there
+        _log.warning("whether runs below %s stand at the gates of limits is not known: %s", root, error)
         return
     filters = [names.entries_below(root)] if parents is None else [names.entries_below(root, one) for one in parents]
     standing_there = dict[str, list[str]]()

@@ -176,7 +176,7 @@ def _operator(names: Subjects) -> list[str]:
         *_removing(names),
         *(f"{names.prefix}.{kind}.>" for kind in kinds),
         EventNames(names).all,
-        *LimitNames(names).all_of_gates,
+        LimitNames(names).all_of_gates[1],
         LimitNames(names).all_settings,
         names.all_counters,
         names.all_workflows,

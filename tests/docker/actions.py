@@ -101,6 +101,9 @@ WORK: Final = [
     Action("read events", **_api("STREAM.MSG.GET.JF_acme_events", _last("jf.acme.event.>"))),
     Action("pull events that wake steps", **_api("CONSUMER.MSG.NEXT.JF_acme_events.waits", {"no_wait": True})),
     Action("store a wait for an event", "jf.acme.wait.none._.echo.run.{fresh}.-.{fresh}.0.all-0", b"{}"),
+    Action("read who stands at the gates of limits", **_api("STREAM.MSG.GET.JF_acme_gates", _last("jf.acme.entry.>"))),
+    Action("change a limit", "$KV.jf_acme_limits.limit.forged{fresh}", b'{"max":1}'),
+    Action("ask for a look at the gates of a limit (`in.limit`)", "jf.acme.in.limit.none"),
     Action("read what steps stream and log", **_api("STREAM.MSG.GET.JF_acme_output", _last("jf.acme.out.>"))),
     Action("hear what steps stream and log", hears="jf.acme.live.out.>"),
 ]
@@ -111,6 +114,8 @@ FORGING: Final = [
     Action("store the outcome of a step", "jf.acme.step.{fresh}.{fresh}.run", b'{"status":"succeeded"}'),
     Action("store what a step waits for", "jf.acme.join.{fresh}.{fresh}.run.0", b"{}"),
     Action("store that a child failed (its mark)", "jf.acme.mark.{fresh}.{fresh}.run.failed.echo.{fresh}"),
+    Action("stand at the gate of a limit", "jf.acme.entry.none._.{fresh}.-.{fresh}", b"{}"),
+    Action("store that a run has left all gates", "jf.acme.gone.{fresh}.{fresh}"),
     Action("store an attempt", "jf.acme.try.{fresh}.{fresh}.run.0.1", b"{}"),
     Action("store a value of `ctx.once`", "jf.acme.once.{fresh}.{fresh}.run.charge", b"1"),
     Action("store a large value", "jf.acme.value.{fresh}.{fresh}-1.0", b"1"),

@@ -59,7 +59,7 @@ async def test_a_namespace_of_an_older_layout_is_used_and_brought_up_in_place(
             changes = await changes_of(connection, names)
             assert {(change.setting, change.has, change.needs) for change in changes} == {("layout", 0, int(LAYOUT))}
             assert len(changes) == 7
-            assert [change.refused for change in await set_up(connection, names)] == [""] * 10
+            assert [change.refused for change in await set_up(connection, names)] == [""] * 12
             assert await changes_of(connection, names) == []
             assert await result_of(client, 5) == 10
             assert (await client.trigger(double, 4, key="before")).id == before.id
@@ -152,7 +152,7 @@ async def test_streams_of_a_newer_layout_are_used_and_left_alone(nats_server: Na
 async def test_the_command_makes_what_workers_need_and_says_what_it_did(start: Start) -> None:
     checked = await run(start, "setup", "flows", "--check")
     assert checked.status == 1
-    assert checked.output.count("does not exist") == 10  # three of them are for what is used by some only
+    assert checked.output.count("does not exist") == 12  # five of them are for what is used by some only
     made = await run(start, "setup", "flows")
     assert (made.status, made.errors) == (0, "")
     assert "the consumer total-squares=report" in made.output

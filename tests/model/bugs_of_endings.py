@@ -177,7 +177,7 @@ BUGS_OF_ENDINGS: Final = (
     Bug(
         "a redelivery does not arm",
         TRIED_AGAIN,
-        (Edit("redelivered", "yield from await_wakers(task, ended.join)", "pass"),),
+        (Edit("redelivered", "yield from await_wakers(task, ended.join, graph)", "pass"),),
     ),
     Bug("a task is acknowledged before its timer is armed", TRIED_AGAIN, rules=Rules(shell=AcksBeforeTheTimer)),
     Bug(
@@ -214,7 +214,7 @@ BUGS_OF_ENDINGS: Final = (
     Bug(
         "a redelivery does not arm a sleeper",
         "a step sleeps twice",
-        (Edit("redelivered", "yield from await_wakers(task, ended.join)", "pass"),),
+        (Edit("redelivered", "yield from await_wakers(task, ended.join, graph)", "pass"),),
     ),
     Bug(
         "a step without a time is woken by it",

@@ -285,7 +285,7 @@ BUGS: Final = (
         (
             Edit(
                 "redelivered",
-                "yield from await_wakers(task, ended.join)",
+                "yield from await_wakers(task, ended.join, graph)",
                 "yield Count(task.join, 'join', ended.join.increment)",
             ),
         ),
@@ -296,8 +296,8 @@ BUGS: Final = (
         (
             Edit(
                 "redelivered",
-                "yield from await_wakers(task, ended.join)",
-                "yield from await_wakers(task, ended.join)\n        return False",
+                "yield from await_wakers(task, ended.join, graph)",
+                "yield from await_wakers(task, ended.join, graph)\n        return False",
             ),
         ),
     ),
