@@ -254,7 +254,7 @@ async def detaching(number: Number, ctx: Context) -> int:
 async def in_a_window(number: Number, ctx: Context) -> int:
     """Spawns in a window, and is parked whenever that is full."""
     inputs = (Number(n) for n in range(number.n))
-    streamed = await ctx.spawn_stream(double, inputs, window=3, budget=1000)
+    streamed = await ctx.spawn_stream(slow, inputs, window=3, budget=1000)
     return 10 * streamed.spawned + streamed.failed
 
 
@@ -640,7 +640,7 @@ SCENARIOS: dict[str, Scenario] = {
     "once": Scenario(_trigger(only_once, 1), 6),
     "large": Scenario(_trigger(large, 1), 2 * LARGE),
     "detached": Scenario(_trigger(detaching, 5), 5),
-    "window": Scenario(_trigger(in_a_window, 10), 100),
+    "window": Scenario(_trigger(in_a_window, 7), 70),
     "policy": Scenario(_trigger(first_wins, 2), 2),
     "policy-boundary": Scenario(_trigger(first_wins_later, 2), 2),
     "outside": Scenario(from_outside, 8),

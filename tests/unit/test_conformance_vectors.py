@@ -131,6 +131,7 @@ def started(vector: dict[str, Any]) -> str:
         _names=Subjects("default"),
         _session=SimpleNamespace(tasks=None),
         _publish=lambda _, item, *rest: sent.append(item),
+        _woken=lambda *_: None,
     )
     task = task_of({"root": vector["run"], "run": vector["run"]})
     effect = Start(task, vector["step"], vector["turn"])

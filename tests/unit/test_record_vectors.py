@@ -41,7 +41,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
-OF_FULL = ("waits", "on")
+OF_FULL = ("waits", "streamed", "on")
 """Fields that only level *full* reads: vectors are for all levels, and leave them out where they are empty."""
 
 
