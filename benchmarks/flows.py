@@ -47,6 +47,9 @@ SHORTEST_TIMER = 1.0
 WINDOW: Final = 1000
 """Children that are open at most, where they are spawned in a window."""
 
+FOLD_WINDOW: Final = 500
+"""The same, where they are folded."""
+
 COMPUTED: Final = 1_500_000
 """Rounds of a loop that take about a tenth of a second."""
 
@@ -126,6 +129,21 @@ async def gather(count: int, ctx: Context) -> int:
 async def windowed(count: int, ctx: Context) -> int:
     """Spawn in a window."""
     return (await ctx.spawn_stream(leaf, leaves(count), window=WINDOW)).succeeded
+
+
+@workflow("bench-folded", retry=Retry(attempts=50, initial=0))
+async def folded(noted: Noted, ctx: Context) -> int:
+    """Spawn in a window and fold; each call of the function adds a byte to a file."""
+    calls = os.open(noted.file, os.O_WRONLY | os.O_APPEND)
+
+    def add(total: int, one: int) -> int:
+        os.write(calls, b".")
+        return total + one
+
+    try:
+        return await ctx.reduce(leaf, leaves(noted.count), add, 0, window=FOLD_WINDOW)
+    finally:
+        os.close(calls)
 
 
 boundary: Workflow[int, int] = Workflow("bench-boundary", input=int, output=int)
@@ -415,6 +433,7 @@ async def limited_hot(item: Leaf) -> int:
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "rerun": [breaking, fragile],
+    "reduce": [folded, leaf],
     "window": [boundary, windowed, leaf],
     "gather": [fanout, gather, leaf],
     "boundary": [boundary, leaf],

@@ -18,6 +18,7 @@ import msgspec
 
 from jetflow.children import (
     Child,
+    ChildGroup,
     Children,
     ChildResult,
     ChildResults,
@@ -35,7 +36,7 @@ from jetflow.engine.tasks import LONGEST_CAUSE, Failure
 from jetflow.engine.windows import StreamNames
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeout
 from jetflow.host import StepHost
-from jetflow.streaming import spawn_stream
+from jetflow.streaming import Fold, spawn_stream
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
@@ -394,12 +395,92 @@ class Context:
             name=name,
         )
         if streamed.failed and policy is None:
-            ids = list(split_ids(bytes(failed.ids)))
-            outcomes = await self._host.wait_for(ids)
-            errors = [child_failed(id.hex(), one) for id, one in zip(ids, outcomes, strict=True)]
-            first = str(errors[0])[:LONGEST_CAUSE]
-            raise ChildrenFailed(f"{streamed.failed} of {streamed.spawned} children failed, first {first}", errors)
+            raise await self._children_failed(streamed, failed)
         return streamed
+
+    @overload
+    async def reduce(
+        self,
+        child: Workflow[I, O],
+        source: Iterable[I] | AsyncIterable[I] | Callable[[Any], Iterable[I] | AsyncIterable[I]],
+        function: Callable[[T, O], T | Awaitable[T]],
+        initial: T,
+        *,
+        window: int,
+        key: Callable[[I], str] | None = None,
+        position: Callable[[I], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> T: ...
+    @overload
+    async def reduce(
+        self,
+        child: str,
+        source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
+        function: Callable[[T, Any], T | Awaitable[T]],
+        initial: T,
+        *,
+        window: int,
+        key: Callable[[Any], str] | None = None,
+        position: Callable[[Any], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> T: ...
+    async def reduce(
+        self,
+        child: Workflow[Any, Any] | str,
+        source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
+        function: Callable[[Any, Any], Any],
+        initial: Any,
+        *,
+        window: int,
+        key: Callable[[Any], str] | None = None,
+        position: Callable[[Any], Any] | None = None,
+        budget: int | None = None,
+        policy: JoinPolicy | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Spawn as `spawn_stream` does, and fold the children's outputs: ``value = function(value, output)``.
+
+        Each output is in the result once, whatever crashes. What was folded is kept with the stream's position, so the
+        value is JSON, or a Struct, and small; a crash folds anew what has ended since then, a window's children or 500.
+        They come in the order in which they are heard of: the function must not depend on it. Children that fail are
+        not folded, and raised at the end, unless the ``policy`` allows them.
+
+        Raises:
+            ChildrenFailed: more children failed than the policy allows; without one, any.
+            InvalidOutput: an output does not fit its type, or the value cannot be written as JSON.
+            SourceChanged: the source gave other inputs to an attempt before.
+            InvalidInput: an input does not fit the child's type; or what is asked for cannot be done.
+        """
+        if not callable(function):
+            raise InvalidInput(f"reduce folds by a function of the value and an output, and not by {function!r}")
+        fold = Fold(function, initial)
+        streamed, failed = await spawn_stream(
+            self._host,
+            self._streams,
+            child,
+            source,
+            window=window,
+            key=key,
+            position=position,
+            budget=budget,
+            policy=policy,
+            name=name,
+            fold=fold,
+        )
+        if not streamed.met:
+            raise await self._children_failed(streamed, failed)
+        return fold.value
+
+    async def _children_failed(self, streamed: Streamed, failed: ChildGroup) -> ChildrenFailed:
+        ids = list(split_ids(bytes(failed.ids)))
+        outcomes = await self._host.wait_for(ids)
+        errors = [child_failed(id.hex(), one) for id, one in zip(ids, outcomes, strict=True)]
+        first = str(errors[0])[:LONGEST_CAUSE]
+        return ChildrenFailed(f"{streamed.failed} of {streamed.spawned} children failed, first {first}", errors)
 
     # --- joining
 

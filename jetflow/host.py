@@ -71,6 +71,11 @@ class ChildStream(Protocol):
         ...
 
     @property
+    def state(self) -> bytes:
+        """What was folded, as JSON."""
+        ...
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more is spawned."""
         ...
@@ -79,16 +84,26 @@ class ChildStream(Protocol):
         """Wait until children may be spawned, and return how many; 0 if none may ever."""
         ...
 
-    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
-        """Spawn children, for which there are places."""
+    async def taken(self) -> list[Outcome]:
+        """Those that have ended well since it was asked last, of a stream that folds them."""
+        ...
+
+    async def put(
+        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+    ) -> None:
+        """Spawn children, for which there are places. All that were taken are folded in ``state``."""
         ...
 
     async def check(self, value: Any, key: str | None) -> None:
         """Refuse an input that is not the last that was taken before."""
         ...
 
+    async def drain(self, state: bytes | None) -> bool:
+        """Wait until another has ended; False if none is open. Nothing more is spawned."""
+        ...
+
     async def finish(self) -> Streamed:
-        """Wait until all have ended."""
+        """What became of them."""
         ...
 
     def close(self) -> None:

@@ -7,16 +7,19 @@ code, in the worker as in a process of its own: it takes inputs, and skips those
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
 from itertools import islice
 from typing import Any, TypeAlias
+
+import msgspec
 
 from jetflow.children import ChildGroup, Streamed
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.windows import StreamNames, checked_stream
 from jetflow.errors import InvalidInput, SourceChanged
 from jetflow.host import ChildStream, StepHost
-from jetflow.wire.codec import ANY
+from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow, checked_workflow
 
 Source: TypeAlias = "Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]]"
@@ -38,15 +41,24 @@ async def spawn_stream(
     budget: int | None,
     policy: JoinPolicy | None,
     name: str | None,
+    fold: Fold | None = None,
 ) -> tuple[Streamed, ChildGroup]:
     """Spawn a child for each input of a source; see `Context.spawn_stream`. Also returns those that failed first."""
     _check_source(source, key, position)
     workflow = child if isinstance(child, str) else checked_workflow("what is started", child).name
-    asked = checked_stream(names.name(workflow, name), window, budget, policy, keyed=key is not None)
+    name, keyed, folds = names.name(workflow, name), key is not None, fold is not None
+    asked = checked_stream(name, window, budget, policy, keyed=keyed, folds=folds)
     stream = await host.open_stream(child, asked)
     try:
+        if fold is not None and stream.spawned:
+            fold.go_on(stream.state)
         if not stream.is_over:
-            await _feed(stream, source, key, position)
+            await _feed(stream, source, key, position, fold)
+        state = None if fold is None else fold.written()
+        while await stream.drain(state):
+            state = None
+            if fold is not None:
+                await fold.add(stream)
         ended = await stream.finish()
     finally:
         stream.close()
@@ -55,19 +67,27 @@ async def spawn_stream(
 
 
 async def _feed(
-    stream: ChildStream, source: Source, key: Callable[[Any], str] | None, position: Callable[[Any], Any] | None
+    stream: ChildStream,
+    source: Source,
+    key: Callable[[Any], str] | None,
+    position: Callable[[Any], Any] | None,
+    fold: Fold | None,
 ) -> None:
     inputs = Inputs(source(ANY.decode(stream.position)) if callable(source) else source)
     try:
         if stream.spawned and not callable(source):
             await _skip(stream, inputs, key)
         while places := await stream.places():
+            if fold is not None:
+                await fold.add(stream)
             values = await inputs.take(places)
             if not values:
                 return
             keys = None if key is None else [key(value) for value in values]
             behind = None if position is None else ANY.named("the position of a stream").encode(position(values[-1]))
-            await stream.put(values, keys, behind)
+            await stream.put(values, keys, behind, None if fold is None else fold.written())
+        if fold is not None:
+            await fold.add(stream)
     finally:
         await inputs.close()
 
@@ -83,6 +103,33 @@ async def _skip(stream: ChildStream, inputs: Inputs, key: Callable[[Any], str] |
         last = values[-1]
         await asyncio.sleep(0)
     await stream.check(last, None if key is None else key(last))
+
+
+class Fold:
+    """Folds the outputs of children to one value, each once, in the order in which they are heard of."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], initial: Any) -> None:
+        self._function = function
+        self._codec = ANY if not isinstance(initial, msgspec.Struct) else Codec(type(initial), "what is folded")
+        self.value: Any = None
+        self.go_on(self._written(initial))
+
+    def go_on(self, state: bytes) -> None:
+        """Go on from what was folded before."""
+        self.value = self._codec.decode_output(msgspec.Raw(state))
+
+    def written(self) -> bytes:
+        """Return the value as JSON."""
+        return self._written(self.value)
+
+    def _written(self, value: Any) -> bytes:
+        return bytes(self._codec.named("what reduce has folded").encode_output(value))
+
+    async def add(self, stream: ChildStream) -> None:
+        """Fold the outputs of those that have ended meanwhile."""
+        for outcome in await stream.taken():
+            value = self._function(self.value, stream.codec.decode_output(outcome.output))
+            self.value = await value if inspect.isawaitable(value) else value
 
 
 class Inputs:

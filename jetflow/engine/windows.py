@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from jetflow.engine.joins import ID_BYTES, split_ids
+from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import NULL
 from jetflow.errors import InvalidInput
@@ -41,11 +41,13 @@ class AskedStream(msgspec.Struct, frozen=True):
     budget: int | None = None
     policy: JoinPolicy | None = None
     keyed: bool = False
+    folds: bool = False
 
 
 class Page(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How far a stream was: the first ``spawned`` children are stored, and all but the ``open`` ones have ended.
 
+    ``state`` is what the outputs of those that ended well were folded to, in a stream that folds them.
     ``last`` is the id of the last of them, ``position`` what its source is told to go on behind, ``failed`` how many
     did not end well, ``failures`` the first of those. ``open`` holds ids, 16 bytes each. A page that is too large for a
     message is kept as a value, and ``whole`` is its reference.
@@ -57,6 +59,7 @@ class Page(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     open: bytes = b""
     failed: int = 0
     failures: tuple[str, ...] = ()
+    state: msgspec.Raw = NULL
     stopped: Stopped = ""
     whole: str | None = None
 
@@ -75,6 +78,7 @@ class Window:
         self.failed: int = page.failed
         self.failures: list[str] = list(page.failures)
         self.stopped: Stopped = page.stopped
+        self.state: msgspec.Raw = page.state
         self.open: dict[bytes, int] = {}
         for child in split_ids(page.open):
             self.open[child] = self.open.get(child, 0) + 1
@@ -92,13 +96,14 @@ class Window:
             self.spawned += 1
             self.last = child.hex()
 
-    def end(self, child: bytes, *, well: bool) -> None:
-        """Note that a child has ended. Safe to call for one that is not open."""
+    def end(self, child: bytes, *, well: bool) -> int:
+        """Note that a child has ended, and return how often it was spawned; 0 for one that is not open."""
         times = self.open.pop(child, 0)
         if not well and times:
             self.failed += times
             if len(self.failures) < FAILURES:
                 self.failures.append(child.hex())
+        return times
 
     @property
     def is_page_due(self) -> bool:
@@ -115,6 +120,7 @@ class Window:
             open=b"".join(child * times for child, times in self.open.items()),
             failed=self.failed,
             failures=tuple(self.failures),
+            state=self.state,
             stopped=self.stopped,
         )
 
@@ -133,7 +139,9 @@ class StreamNames:
         return f"_stream-{workflow}-{number}"
 
 
-def checked_stream(name: str, window: Any, budget: Any, policy: Any, *, keyed: bool) -> AskedStream:
+def checked_stream(
+    name: str, window: Any, budget: Any, policy: Any, *, keyed: bool, folds: bool = False
+) -> AskedStream:
     """Return what is asked of a stream, if it can be done.
 
     Raises:
@@ -150,9 +158,4 @@ def checked_stream(name: str, window: Any, budget: Any, policy: Any, *, keyed: b
             "a stream has no quorum and no end in time, for nobody knows how many children it will have: "
             "its policy is all_succeed(), fail_fast(), collect() or tolerate()"
         )
-    return AskedStream(name, window, budget, policy, keyed)
-
-
-def id_count(packed: bytes) -> int:
-    """Return how many ids are packed."""
-    return len(packed) // ID_BYTES
+    return AskedStream(name, window, budget, policy, keyed, folds)

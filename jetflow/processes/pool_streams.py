@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 import msgspec
 
 from jetflow.children import Streamed
+from jetflow.engine.tasks import Outcome
 from jetflow.engine.windows import AskedStream
 from jetflow.host import ChildStream, StepHost
 from jetflow.wire.codec import Codec
+from jetflow.wire.records import decode_outcome, encode
 from jetflow.workflow import Workflow
 
 Asking: TypeAlias = Callable[..., Awaitable[Any]]
@@ -23,6 +25,7 @@ class Opened(msgspec.Struct, frozen=True):
     spawned: int
     last: str
     position: bytes
+    state: bytes
     is_over: bool
 
 
@@ -37,6 +40,7 @@ class PoolStream:
         self.codec: Codec[Any] = output
         self.spawned: int = opened.spawned
         self.position: bytes = opened.position
+        self.state: bytes = opened.state
         self.last: str = opened.last
         self.is_over: bool = opened.is_over
 
@@ -44,15 +48,26 @@ class PoolStream:
         """See `ChildStream.places`."""
         return int(await self._ask("stream_places", self._opened.number))
 
-    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
+    async def taken(self) -> list[Outcome]:
+        """See `ChildStream.taken`."""
+        taken: list[bytes] = await self._ask("stream_taken", self._opened.number)
+        return [decode_outcome(one) for one in taken]
+
+    async def put(
+        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+    ) -> None:
         """See `ChildStream.put`."""
-        bodies = [self._input.encode(value) for value in values]
-        await self._ask("stream_put", self._opened.number, bodies, None if keys is None else list(keys), position)
+        bodies, given = [self._input.encode(value) for value in values], None if keys is None else list(keys)
+        await self._ask("stream_put", self._opened.number, bodies, given, position, state)
         self.spawned += len(bodies)
 
     async def check(self, value: Any, key: str | None) -> None:
         """See `ChildStream.check`."""
         await self._ask("stream_check", self._opened.number, self._input.encode(value), key)
+
+    async def drain(self, state: bytes | None) -> bool:
+        """See `ChildStream.drain`."""
+        return bool(await self._ask("stream_drain", self._opened.number, state))
 
     async def finish(self) -> Streamed:
         """See `ChildStream.finish`."""
@@ -74,7 +89,9 @@ class HostedStreams:
         """Return what answers which question."""
         return {
             "stream_places": self._places,
+            "stream_taken": self._taken,
             "stream_put": self._put,
+            "stream_drain": self._drain,
             "stream_check": self._check,
             "stream_finish": self._finish,
         }
@@ -84,15 +101,23 @@ class HostedStreams:
         stream = await self._host.open_stream(workflow, msgspec.convert(asked, AskedStream))
         self._streams.append(stream)
         number = len(self._streams) - 1
-        opened = Opened(number, stream.spawned, stream.last, stream.position, stream.is_over)
+        opened = Opened(number, stream.spawned, stream.last, stream.position, stream.state, stream.is_over)
         return msgspec.structs.asdict(opened)
 
     async def _places(self, number: int) -> int:
         return await self._streams[number].places()
 
-    async def _put(self, number: int, bodies: list[bytes], keys: list[str] | None, position: bytes | None) -> None:
+    async def _taken(self, number: int) -> list[bytes]:
+        return [encode(one) for one in await self._streams[number].taken()]
+
+    async def _put(
+        self, number: int, bodies: list[bytes], keys: list[str] | None, position: bytes | None, state: bytes | None
+    ) -> None:
         stream = self._streams[number]
-        await stream.put([self._value_of(stream.workflow, body) for body in bodies], keys, position)
+        await stream.put([self._value_of(stream.workflow, body) for body in bodies], keys, position, state)
+
+    async def _drain(self, number: int, state: bytes | None) -> bool:
+        return await self._streams[number].drain(state)
 
     async def _check(self, number: int, body: bytes, key: str | None) -> None:
         stream = self._streams[number]

@@ -95,14 +95,16 @@ class FakeStream:
         workflow: str,
         codec: Codec[Any],
         asked: AskedStream,
-        put: Callable[[Any, str | None], Awaitable[tuple[bytes, bool]]],
+        put: Callable[[Any, str | None], Awaitable[tuple[bytes, Outcome]]],
     ) -> None:
         self._asked = asked
         self._put = put
         self._window = Window(asked.window, Page())
         self.workflow: str = workflow
         self.codec: Codec[Any] = codec
+        self._taken: list[Outcome] = []
         self.position: bytes = b"null"
+        self.state: bytes = b"null"
         self.is_over: bool = False
 
     @property
@@ -124,15 +126,28 @@ class FakeStream:
             window.stopped = "budget"
         return 0 if window.stopped else 1
 
-    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
+    async def taken(self) -> list[Outcome]:
+        """See `ChildStream.taken`."""
+        taken, self._taken = self._taken, []
+        return taken
+
+    async def put(
+        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+    ) -> None:
         """See `ChildStream.put`."""
         for number, value in enumerate(values):
-            child, well = await self._put(value, None if keys is None else keys[number])
+            child, outcome = await self._put(value, None if keys is None else keys[number])
+            well = outcome.status == "succeeded"
             self._window.spawn([child])
             self._window.end(child, well=well)
+            self._taken += [outcome] if well and self._asked.folds else []
 
     async def check(self, value: Any, key: str | None) -> None:
         """See `ChildStream.check`. Nothing was taken before."""
+
+    async def drain(self, state: bytes | None) -> bool:
+        """See `ChildStream.drain`."""
+        return False
 
     async def finish(self) -> Streamed:
         """See `ChildStream.finish`."""
@@ -269,9 +284,9 @@ class FakeHost:
         name, _, output = _known(workflow)
         return FakeStream(name, output, asked, partial(self._put, workflow))
 
-    async def _put(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> tuple[bytes, bool]:
+    async def _put(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> tuple[bytes, Outcome]:
         child = self._add(workflow, value, key)
-        return child, (await self._end(child.hex())).status == "succeeded"
+        return child, await self._end(child.hex())
 
     def spawned(self) -> list[ChildGroup]:
         """See `Context.spawned`."""

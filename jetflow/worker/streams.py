@@ -17,11 +17,11 @@ from jetflow.broker.session import Session
 from jetflow.children import Streamed
 from jetflow.engine.identity import once_token
 from jetflow.engine.policies import ALL_SUCCEED
-from jetflow.engine.tasks import Task
-from jetflow.engine.windows import PAGE, AskedStream, Page, Stopped, Window
+from jetflow.engine.tasks import Outcome, Task
+from jetflow.engine.windows import PAGE, AskedStream, Page, Window
 from jetflow.errors import MalformedRecord, SourceChanged
 from jetflow.runs import points
-from jetflow.runs.values import LostValue, get, is_large, put
+from jetflow.runs.values import LostValue, get, is_large, put, with_readable_output
 from jetflow.wire.codec import Codec
 from jetflow.wire.records import decode_page, encode
 from jetflow.worker.spawning import SpawnedPages, Spawner
@@ -64,7 +64,9 @@ class ChildStream:
         self._window: Window
         self._wait: Wait
         self._found_below = 0
+        self._taken: list[Outcome] = []
         self._is_closed = False
+        self._ends = False
 
     async def open(self, workflow: Workflow[Any, Any] | str) -> None:
         """Go on from the newest page that is stored, or begin."""
@@ -74,6 +76,7 @@ class ChildStream:
         self._wait = await self._waiting.open_stream()
         again = window.spawned > 0 or not self._spawner.counted
         self._found_below = window.spawned + max(PAGE, window.size) if again else 0
+        self._ends = bool(window.stopped)
         self._waiting.widen(self._wait, list(window.open), unread=True)
 
     @property
@@ -102,6 +105,11 @@ class ChildStream:
         return bytes(self._window.position)
 
     @property
+    def state(self) -> bytes:
+        """What was folded, as JSON."""
+        return bytes(self._window.state)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more is spawned."""
         return bool(self._window.stopped)
@@ -121,12 +129,22 @@ class ChildStream:
                 self._descendants = await self._spawner.tree_size(0)
             places = min(places, self._asked.budget - (self._descendants or 0))
             if places <= 0:
-                await self._stop("budget")
+                window.stopped = "budget"
                 return 0
         return places
 
-    async def put(self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None) -> None:
-        """Spawn a child for each of some inputs, for which there are places."""
+    async def taken(self) -> list[Outcome]:
+        """Return those that have ended well since it was asked last, of a stream that folds them."""
+        taken, self._taken = self._taken, []
+        return [
+            one if one.value is None else await with_readable_output(self._session, self._task.root, one)
+            for one in taken
+        ]
+
+    async def put(
+        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+    ) -> None:
+        """Spawn a child for each of some inputs, for which there are places. All that were taken are in ``state``."""
         planned = await self._pages.plan(values, keys)
         window = self._window
         ids = [one.id for one in planned]
@@ -140,6 +158,8 @@ class ChildStream:
             window.position = msgspec.Raw(position)
         self._look_out(self.workflow, len(planned))
         await self._count(len(planned) - len(existing))
+        if state is not None:
+            window.state = msgspec.Raw(state)
         if window.is_page_due:
             await self._store_page()
 
@@ -160,14 +180,24 @@ class ChildStream:
         if planned.id.hex() != self._window.last:
             raise SourceChanged(self.workflow, self.spawned, self._window.last, planned.id.hex())
 
-    async def finish(self) -> Streamed:
-        """Wait until all children have ended; those of a stream that a failure has stopped are cancelled."""
+    async def drain(self, state: bytes | None) -> bool:
+        """Wait until another child has ended, and tell whether there was one. Nothing more is spawned from now on."""
         window = self._window
-        if not window.stopped:
-            await self._stop("source")
-        if window.stopped != "failure":
-            while window.open:
-                await self._take(len(window.open))
+        window.stopped = window.stopped or "source"
+        if not self._ends:
+            self._ends = True
+            if state is not None:
+                window.state = msgspec.Raw(state)
+            if window.spawned:
+                await self._store_page("-stopped")
+        if window.stopped == "failure" or not window.open:
+            return False
+        await self._take(len(window.open))
+        return True
+
+    async def finish(self) -> Streamed:
+        """Tell what became of a stream that is drained. Those that a failure has left open are cancelled."""
+        window = self._window
         policy = self._asked.policy or ALL_SUCCEED
         if window.stopped == "failure" and window.open:
             points.before("cancel_open")
@@ -190,20 +220,18 @@ class ChildStream:
 
     async def _take(self, parks_for: int) -> None:
         """Wait until some have ended."""
-        for child, status in await self._waiting.some_of(self._wait, parks_for):
-            self._window.end(child, well=status == "succeeded")
+        for child, outcome in await self._waiting.some_of(self._wait, parks_for):
+            well = outcome.status == "succeeded"
+            times = self._window.end(child, well=well)
+            if well and self._asked.folds:
+                self._taken += [outcome] * times
             if child in self._spawner.borrowed:
                 self._waiting.joined.add(child)
         policy = self._asked.policy
         if policy is not None and policy.early and self._window.failed > policy.tolerated and not self.is_over:
-            await self._stop("failure")
+            self._window.stopped = "failure"
 
     # --- pages
-
-    async def _stop(self, why: Stopped) -> None:
-        self._window.stopped = why
-        if self._window.spawned:
-            await self._store_page("-stopped")
 
     async def _store_page(self, suffix: str = "") -> None:
         """Store how far the stream is. One that is stored already under the same number is as true."""

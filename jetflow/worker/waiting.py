@@ -245,7 +245,7 @@ class Waiting:
         self._waits.widen(wait, children)
         (self._unread if unread else self._unheard).update(wait.children.intersection(children))
 
-    async def some_of(self, wait: Wait, parks_for: int) -> list[tuple[bytes, str]]:
+    async def some_of(self, wait: Wait, parks_for: int) -> list[tuple[bytes, Outcome]]:
         """Wait until at least one child of a stream has ended, and return which have, and how.
 
         A step that is parked goes on when ``parks_for`` of them have.
@@ -257,7 +257,7 @@ class Waiting:
             await self._wait(wait)
         handed = self._waits.hand_over(wait)
         self._unheard.difference_update([child for child, _ in handed])
-        return [(child, decode_outcome(body or await self._records.body(child)).status) for child, body in handed]
+        return [(child, decode_outcome(body or await self._records.body(child))) for child, body in handed]
 
     def close_stream(self, wait: Wait) -> None:
         """Wait no more for the children of a stream."""

@@ -260,8 +260,14 @@ async def detaching(number: Number, ctx: Context) -> int:
 async def in_a_window(number: Number, ctx: Context) -> int:
     """Spawns in a window, and is parked whenever that is full."""
     inputs = (Number(n) for n in range(number.n))
-    streamed = await ctx.spawn_stream(double, inputs, window=3, budget=1000)
+    streamed = await ctx.spawn_stream(slow, inputs, window=3, budget=1000)
     return 10 * streamed.spawned + streamed.failed
+
+
+@workflow("folding", retry=AGAIN, max_running=1)
+async def folding(number: Number, ctx: Context) -> int:
+    """Folds what children give that are spawned in a window."""
+    return await ctx.reduce(slow, (Number(n) for n in range(number.n)), lambda total, n: total + n, 0, window=3)
 
 
 # --- policies: what is not needed is cancelled -----------------------------------------------------------------
@@ -724,7 +730,7 @@ async def batching(number: Number, ctx: Context) -> int:
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
-    *(only_once, large, large_boundary, detaching, in_a_window, first_wins, first_wins_later),
+    *(only_once, large, large_boundary, detaching, in_a_window, folding, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting),
@@ -802,7 +808,8 @@ SCENARIOS: dict[str, Scenario] = {
     "once": Scenario(_trigger(only_once, 1), 6),
     "large": Scenario(_trigger(large, 1), 2 * LARGE),
     "detached": Scenario(_trigger(detaching, 5), 5),
-    "window": Scenario(_trigger(in_a_window, 10), 100),
+    "window": Scenario(_trigger(in_a_window, 7), 70),
+    "folding": Scenario(_trigger(folding, 7), 21),
     "policy": Scenario(_trigger(first_wins, 2), 2),
     "policy-boundary": Scenario(_trigger(first_wins_later, 2), 2),
     "outside": Scenario(from_outside, 8),

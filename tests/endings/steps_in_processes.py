@@ -383,6 +383,12 @@ def stream_apart(count: int, ctx: Context) -> list[int]:
     return [streamed.spawned, streamed.failed]
 
 
+@workflow("reduce-apart", runs_in="process")
+def reduce_apart(count: int, ctx: Context) -> int:
+    inputs = (Pair(number) for number in range(count))
+    return ctx.block_on(ctx.reduce(tick_off, inputs, lambda total, one: total + one, 0, window=50))
+
+
 FLOWS = [one for one in list(globals().values()) if isinstance(one, Workflow)]
 
 if __name__ == "__main__":

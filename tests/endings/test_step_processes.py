@@ -126,6 +126,7 @@ async def test_all_that_a_context_can_be_asked(client: Client, worker: MakeWorke
 async def test_a_stream_whose_source_is_read_in_a_process(client: Client, worker: MakeWorker) -> None:
     async with worker(FLOWS, options=TWO):
         assert await (await client.trigger(steps.stream_apart, 700)).result(PATIENCE) == [700, 0]
+        assert await (await client.trigger(steps.reduce_apart, 200)).result(PATIENCE) == sum(range(200))
 
 
 async def test_a_context_that_outlives_its_step_says_so(client: Client, worker: MakeWorker) -> None:

@@ -21,6 +21,8 @@ from jetflow import (
     Workflow,
     workflow,
 )
+from jetflow.engine.identity import keyed_root_id
+from jetflow.engine.tasks import StepAddress
 from tests.endings.stored import PATIENCE, until
 
 MakeWorker = Callable[..., Worker]
@@ -284,3 +286,43 @@ async def test_a_child_that_fails_at_the_boundary_fails_the_step_still(client: C
 
     async with worker([noop, failing_child, mixed]):
         assert (await failure_of(client, mixed, 10)).error_type == "ChildrenFailed"
+
+
+async def test_a_page_that_cannot_be_read_costs_a_beginning(client: Client, worker: MakeWorker) -> None:
+    @workflow("torn-page", retry=AT_ONCE)
+    async def torn_page(count: int, ctx: Context) -> int:
+        def read() -> Iterator[int]:
+            for number in range(count):
+                if ctx.attempt == 1 and number == 7:
+                    raise OSError
+                yield number
+
+        return (await ctx.spawn_stream(noop, read(), window=3)).spawned
+
+    run_id = keyed_root_id("torn-page", "it")
+    session = client._session
+    subject = session.names.page(StepAddress(run_id, run_id, "run"), "_stream-noop-1", 5)
+    await session.publisher.store(subject, b"no page")
+    async with worker([noop, torn_page]):
+        run = await client.trigger(torn_page, 20, key="it")
+        assert (run.id, await run.result(PATIENCE)) == (run_id, 20)
+
+
+async def test_what_is_folded_may_be_large(client: Client, worker: MakeWorker) -> None:
+    """A page that is too large for a message is kept as a value."""
+
+    @workflow("gather-text", retry=AT_ONCE)
+    async def gather_text(count: int, ctx: Context) -> int:
+        def read() -> Iterator[int]:
+            for number in range(count):
+                if ctx.attempt == 1 and number == 600:
+                    raise OSError
+                yield number
+
+        def add(text: str, number: int) -> str:
+            return text + "x" * 1000
+
+        return len(await ctx.reduce(noop, read(), add, "", window=50))
+
+    async with worker([noop, gather_text]):
+        assert await (await client.trigger(gather_text, 700)).result(PATIENCE) == 700_000

@@ -235,6 +235,8 @@ async def spawned(ctx: Context) -> None:
     assert_type(children[1:], Children[dict[str, int]])
     assert_type(len(children), int)
     assert_type(await ctx.spawn_workflows(count, sources()), Children[int])
+    assert_type(await ctx.spawn_stream(count, sources(), window=10), Streamed)
+    assert_type(await ctx.reduce(count, sources(), lambda total, one: f"{total}{one:d}", "", window=10), str)
     assert_type(await ctx.spawn_workflows("by-name", (n for n in range(3))), Children[Any])
     await ctx.spawn_workflows(index_file, [Source("a")], key=lambda source: source.other)  # pyright: ignore[reportUnknownLambdaType, reportAttributeAccessIssue, reportUnknownMemberType]
     await ctx.spawn_workflows(index_file, ["a"])  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -178,3 +178,12 @@ async def test_a_stream_is_spawned_child_by_child() -> None:
     ctx = jetflow.testing.context(results={size: lambda source: len(source.path)})
     assert await stream_sizes(["a", "bb"], ctx) == 2
     assert [child.input for child in ctx.spawned] == [Source("a"), Source("bb")]
+
+
+async def test_a_stream_is_folded() -> None:
+    @workflow("sum-sizes")
+    async def sum_sizes(paths: list[str], ctx: Context) -> int:
+        return await ctx.reduce(size, map(Source, paths), lambda total, one: total + one, 0, window=10)
+
+    ctx = jetflow.testing.context(results={size: lambda source: len(source.path)})
+    assert await sum_sizes(["a", "bb"], ctx) == 3
