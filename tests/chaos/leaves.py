@@ -9,7 +9,7 @@ import signal
 import time
 from typing import Any
 
-from jetflow import Context, Retry, RetryAfter, Workflow, workflow
+from jetflow import Batch, Context, Retry, RetryAfter, Workflow, workflow
 from tests.chaos.diary import note_begun
 from tests.chaos.plan import FRAIL, Leaf, fails_before, late_attempts, leaf_value, pause
 
@@ -35,10 +35,11 @@ async def leaf(leaf: Leaf, ctx: Context) -> int:
     return leaf_value(leaf.seed)
 
 
-@workflow("sync-leaf", retry=PATIENT)
-def sync_leaf(leaf: Leaf) -> int:
+@workflow("sync-leaf", retry=PATIENT, batch=Batch(size=4, wait=0.05))
+def sync_leaf(leaves: list[Leaf]) -> list[int]:
+    """Run in a thread, up to four in one call."""
     time.sleep(random.random() * 0.02)
-    return leaf_value(leaf.seed)
+    return [leaf_value(leaf.seed) for leaf in leaves]
 
 
 @workflow("apart-leaf", retry=PATIENT, runs_in="process")
