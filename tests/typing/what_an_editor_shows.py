@@ -24,6 +24,7 @@ from jetflow import (
     Retry,
     Run,
     Step,
+    Streamed,
     Worker,
     Workflow,
     connect,
