@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jetflow import Context, Event, Limit, NonRetryable, Retry, RetryAfter, Workflow, workflow
+from jetflow import Context, NonRetryable, Retry, RetryAfter, Workflow, workflow
 
 BROKEN: Final = 37
 """Children that fail in a run which is run again."""
@@ -292,20 +291,6 @@ async def timed(planned: Planned, ctx: Context) -> Began:
     raise RetryAfter(planned.at - now)
 
 
-@workflow("bench-sleeping")
-async def sleeping(planned: Planned, ctx: Context) -> int:
-    """Sleep until a planned time."""
-    await ctx.sleep(until=datetime.fromtimestamp(planned.at, UTC))
-    return planned.index
-
-
-@workflow("bench-waiting")
-async def waiting(item: Leaf, ctx: Context) -> int:
-    """Wait for an event that all wait for."""
-    await ctx.wait_for(Event("bench.all"))
-    return item.index
-
-
 def computed(index: int) -> int:
     """Compute for about a tenth of a second, and return what was given."""
     total = 0
@@ -322,10 +307,14 @@ def compute(item: Leaf) -> int:
 _APART: Final[dict[str, Any]] = {"runs_in": "process"} if "runs_in" in signature(workflow).parameters else {}
 """What has a step run in a process; an older commit, in a paired run, has no such thing."""
 
+_apart: Any = workflow("bench-compute-apart", **_APART)
 
-@workflow("bench-compute-apart", **_APART)
-def compute_apart(item: Leaf) -> int:
+
+def _compute_apart(item: Leaf) -> int:
     return computed(item.index)
+
+
+compute_apart: Workflow[Leaf, int] = _apart(_compute_apart)
 
 
 @workflow("bench-cpu-threads")
@@ -414,22 +403,6 @@ async def breaking(asked: Breaking, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(fragile, children)))
 
 
-LIMIT_KEYS: Final = 1000
-LIMIT_MAX: Final = 10
-
-
-@workflow(
-    "bench-limited-by-key", limits=[Limit("bench-key", key=lambda leaf: str(leaf.index % LIMIT_KEYS), max=LIMIT_MAX)]
-)
-async def limited_by_key(item: Leaf) -> int:
-    return item.index
-
-
-@workflow("bench-limited-hot", limits=[Limit("bench-hot", max=LIMIT_MAX)])
-async def limited_hot(item: Leaf) -> int:
-    return item.index
-
-
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "fanout": [fanout, leaf],
     "rerun": [breaking, fragile],
@@ -445,8 +418,6 @@ WORK: dict[str, list[Workflow[Any, Any]]] = {
     "spawn": [spawn_only],
     "retries": [failing_never, failing_short, failing_long],
     "timers": [timed, failing_short],
-    "limits": [one_step, limited_by_key, limited_hot],
-    "waking": [sleeping, waiting, one_step],
     "cpu": [cpu_threads, cpu_processes, compute, compute_apart],
     "dashboard": [slowly, slow_leaf],
     "idle": [_idle_workflow(number) for number in range(IDLE_STEPS)],

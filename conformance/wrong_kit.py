@@ -25,11 +25,13 @@ from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWo
 from jetflow.runs import cancelling, following, looks, marks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.performer import Performer
+from jetflow.runs.tasks import task_of
 from jetflow.wire import records
 from jetflow.wire.codec import ANY
 from jetflow.wire.headers import Header
 from jetflow.wire.subjects import Subjects
 from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
+from jetflow.worker.answers import LATER
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.deliveries import ACK, Deliveries
@@ -874,9 +876,9 @@ def wakes_the_ended() -> None:
     async def wrong(self: Any, delivery: Any) -> bytes:
         names, store = self._session.names, self._session.store
         parked = await store.leader_last(names.tasks_stream, names.task_of_due(delivery.subject))
-        task = None if parked is None else waking.task_of(parked)
+        task = None if parked is None else task_of(parked)
         if task is not None:
-            await self._performer.run(transitions.wake(task, 1))
+            await self._wakes._performer.run(transitions.wake(task, 1))
         return ACK
 
     put(waking.Due, "_wake", wrong)
@@ -1103,7 +1105,7 @@ def looks_not_taken() -> None:
 @fault("I06")
 def strange_looks_come_back() -> None:
     """A message that asks for nothing comes again, for ever."""
-    put(inbox.Inbox, "_reject", lambda *_: inbox.LATER)
+    put(inbox.Inbox, "_reject", lambda *_: LATER)
 
 
 @fault("G01")

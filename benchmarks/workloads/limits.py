@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks import flows
+from benchmarks import flows, newer_flows
 from benchmarks.lab import Sample, jetflow_bench, patience
 from benchmarks.measuring import middle
 from benchmarks.options import Options
@@ -37,14 +37,14 @@ async def run(options: Options) -> Report:
 
 async def _one(options: Options, label: str) -> _All:
     async with jetflow_bench("limits", options) as (bench, client), asyncio.timeout(10 * patience(options.n)):
-        for workflow in (flows.one_step, flows.limited_by_key, flows.limited_hot):
+        for workflow in (flows.one_step, newer_flows.limited_by_key, newer_flows.limited_hot):
             await ended_runs(bench, client, workflow, WARM_UP)
         async with bench.timed(f"{label}, no limit") as none:
             await ended_runs(bench, client, flows.one_step, options.n)
-        async with bench.timed(f"{label}, {flows.LIMIT_KEYS} keys") as keys:
-            await ended_runs(bench, client, flows.limited_by_key, options.n)
+        async with bench.timed(f"{label}, {newer_flows.LIMIT_KEYS} keys") as keys:
+            await ended_runs(bench, client, newer_flows.limited_by_key, options.n)
         async with bench.timed(f"{label}, one key") as hot:
-            await ended_runs(bench, client, flows.limited_hot, options.n)
+            await ended_runs(bench, client, newer_flows.limited_hot, options.n)
     return _All(none.sample, keys.sample, hot.sample)
 
 
@@ -54,13 +54,13 @@ def _report(options: Options, rounds: list[_All]) -> Report:
     )
     return Report(
         workload="limits",
-        title=f"limits: {options.n:,} runs, {flows.LIMIT_MAX} of a key at once",
+        title=f"limits: {options.n:,} runs, {newer_flows.LIMIT_MAX} of a key at once",
         n=options.n,
         options=options,
         jetflow_per_s=keys,
         rows=[
             Row("runs a second without a limit", None, none, ",.0f"),
-            Row(f"  over {flows.LIMIT_KEYS:,} keys", None, keys, ",.0f"),
+            Row(f"  over {newer_flows.LIMIT_KEYS:,} keys", None, keys, ",.0f"),
             Row("  of one hot key", None, hot, ",.0f"),
         ],
         goals=[

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import nats
 
-from benchmarks import flows, machine
+from benchmarks import flows, machine, newer_flows
 from benchmarks.bare.spawn import make_spawn_stream
 from benchmarks.bare.waking import store_turns
 from benchmarks.bare.wire import ask
@@ -67,8 +67,8 @@ async def run(options: Options) -> Report:
     for number in range(1, options.rounds + 1):
         label = f"round {number} of {options.rounds}"
         floors.append(await _floor(options))
-        sleepers.append(await _one(options, flows.sleeping, f"{label}, sleepers"))
-        waiters.append(await _one(options, flows.waiting, f"{label}, waiters"))
+        sleepers.append(await _one(options, newer_flows.sleeping, f"{label}, sleepers"))
+        waiters.append(await _one(options, newer_flows.waiting, f"{label}, waiters"))
     return _report(options, floors, sleepers, waiters)
 
 
@@ -100,7 +100,7 @@ async def _one(options: Options, workflow: Workflow[Any, int], label: str) -> _K
         memory = sum(machine.rss_mb(one.pid) for one in bench.workers), machine.rss_mb(bench.server_pid)
         await client.pause(workflow.name)
         turns, early = f"jf.{NAMESPACE}.task.{workflow.name}.*.*.*.*.1", 0
-        if workflow is flows.sleeping:
+        if workflow is newer_flows.sleeping:
             await asyncio.sleep(until - time() - MARGIN)
             early = await _count(bench, names.tasks_stream, turns)
             await asyncio.sleep(until - time())
@@ -126,7 +126,7 @@ async def _trigger(client: Client, workflow: Workflow[Any, int], count: int, unt
     async def some(start: int) -> None:
         for number in range(start, count, UNDER_WAY):
             await client.trigger(
-                workflow, flows.Planned(number, until) if workflow is flows.sleeping else flows.Leaf(number)
+                workflow, flows.Planned(number, until) if workflow is newer_flows.sleeping else flows.Leaf(number)
             )
 
     async with asyncio.TaskGroup() as group:

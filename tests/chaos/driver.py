@@ -165,8 +165,9 @@ class Driver:
             return False
         self.triggers += 1
         not_before = 0.0 if delay is None else time() + delay
+        when: Any = {} if delay is None else {"delay": delay}
         try:
-            run = await client.trigger(TRIGGERED[workflow], node, key=key, delay=delay)
+            run = await client.trigger(TRIGGERED[workflow], node, key=key, **when)
         except BrokerError:
             return False  # not acknowledged: nothing is promised
         self._acknowledge(run.id, workflow, node, not_before)

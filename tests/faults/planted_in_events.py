@@ -59,8 +59,8 @@ IN_EVENTS: Final = (
     Fault(
         "each delivery of an event starts a run of its own",
         "worker/event_runs.py",
-        "run = run_of_event(self._workflow.name, event.id)\n            task",
-        "run = run_of_event(self._workflow.name, f'{event.id}{time()}')\n            task",
+        "run = run_of_event(self._workflow.name, event.id)\n            key",
+        "run = run_of_event(self._workflow.name, f'{event.id}{time()}')\n            key",
         (f"{EVENTS}::test_an_event_starts_a_run_of_each_workflow_that_asks_for_it",),
     ),
     Fault(
@@ -108,13 +108,13 @@ IN_EVENTS: Final = (
     Fault(
         "a step with conditions runs without being asked",
         "worker/executor.py",
-        "if work.task.step in work.known_graph.conditional and",
-        "if work.task.step == work.known_graph.workflow and",
+        "if task.step in work.known_graph.conditional and",
+        "if task.step == work.known_graph.workflow and",
         (f"{CONDITIONS}::test_an_output_chooses_a_branch",),
     ),
     Fault(
         "what was decided of a step is decided anew in each attempt",
-        "worker/admission.py",
+        "worker/deciding.py",
         "        if decided is not None:\n            return _read_decided(decided)\n",
         "",
         (f"{CONDITIONS}::test_the_first_decision_stays_through_attempts",),
@@ -128,14 +128,14 @@ IN_EVENTS: Final = (
     ),
     Fault(
         "events from before the steps before have ended decide",
-        "worker/admission.py",
+        "worker/deciding.py",
         "return max(ended), max(ended) - MILLISECOND",
         "return max(ended), max(ended) - 60",
         (f"{CONDITIONS}::test_events_count_from_when_the_steps_before_have_ended",),
     ),
     Fault(
         "a step that waits for an event alone outlasts its run",
-        "worker/admission.py",
+        "worker/deciding.py",
         "        if task.deadline is not None:",
         "        if task.deadline is not None and until is not None:",
         (f"{CONDITIONS}::test_a_run_is_cancelled_and_ends_in_time_while_a_step_waits",),
