@@ -30,8 +30,7 @@ from jetflow.wire import records
 from jetflow.wire.codec import ANY
 from jetflow.wire.headers import Header
 from jetflow.wire.subjects import Subjects
-from jetflow.worker import cancellation, failures, inbox, spawning, sweeper, waking
-from jetflow.worker.answers import LATER
+from jetflow.worker import answers, cancellation, failures, inbox, spawning, sweeper, waking
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
 from jetflow.worker.deliveries import ACK, Deliveries
@@ -766,7 +765,7 @@ def first_failure_ends_the_run() -> None:
 @fault("F02", "F04", "F09")
 def failures_decide_nothing() -> None:
     """What stands behind a failed step runs."""
-    replace(endings, "decide", lambda _: "run")
+    replace(endings, "decide", lambda *_, **__: "run")
 
 
 @fault("F03")
@@ -1105,7 +1104,7 @@ def looks_not_taken() -> None:
 @fault("I06")
 def strange_looks_come_back() -> None:
     """A message that asks for nothing comes again, for ever."""
-    put(inbox.Inbox, "_reject", lambda *_: LATER)
+    put(answers.Answers, "reject", lambda *_: answers.LATER)
 
 
 @fault("G01")

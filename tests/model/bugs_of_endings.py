@@ -94,7 +94,7 @@ TRIED_AGAIN: Final = "an attempt that failed is made again"
 BUGS_OF_ENDINGS: Final = (
     # how a run of several steps fails
     Bug("a failed step ends its run", BESIDE, (Edit("advance", "graph.fail_fast and ", ""),)),
-    Bug("what is behind a failed step runs", CHAIN_FAILS, replaced=((transitions, "decide", lambda _: "run"),)),
+    Bug("what is behind a failed step runs", CHAIN_FAILS, replaced=((transitions, "decide", lambda *_, **__: "run"),)),
     Bug(
         "what is behind a step that was left out is forgotten",
         CHAIN_FAILS,
