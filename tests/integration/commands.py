@@ -18,7 +18,7 @@ BOUND = 30.0
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "doctor", "dev", "watch", "list", "errors", "queues", "workers", "top"),
     *("publish", "signal", "logs"),
-    *("workflows", "graph", "pause", "resume", "setup", "dashboard"),
+    *("workflows", "graph", "pause", "resume", "drain", "setup", "dashboard"),
 )
 """Commands that take a namespace."""
 
