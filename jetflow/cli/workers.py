@@ -78,7 +78,8 @@ def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
     if not rows:
         return Text("no worker answers: start one with `jetflow worker MODULE`", "dim")
     counts = ("waiting", "done", "failed", "retried")
-    table = table_of("worker", "up", "slots", *counts, "lag", "version", "labels", "workflows")
+    labels = ("labels",) if any(row.labels for row in rows) else ()
+    table = table_of("worker", "up", "slots", *counts, "lag", "version", *labels, "workflows")
     now = time()
     for row in rows:
         table.add_row(
@@ -91,7 +92,7 @@ def workers_of(rows: Sequence[WorkerRow]) -> RenderableType:
             Text(f"{row.retried:,}"),
             Text(f"{row.lag * 1000:.0f} ms", "red" if row.lag > 0.5 else ""),
             Text(printable(row.version)),
-            Text(printable(", ".join(_label(*one) for one in row.labels.items()))),
+            *([Text(printable(", ".join(_label(*one) for one in row.labels.items())))] if labels else []),
             Text(", ".join(row.workflows)),
         )
     return table

@@ -282,6 +282,16 @@ def test_a_view_shows_counts_rate_and_time_left() -> None:
     assert "41,200 succeeded" in text
 
 
+async def test_a_worker_is_drained_by_its_name(start: Start) -> None:
+    async with working(start):
+        name = json.loads((await run(start, "workers", "--json")).output)[0]["name"]
+        assert (await run(start, "drain", name)).output == f"{name} takes no more tasks\n"
+        assert "(stops)" in (await run(start, "workers")).output
+    unknown = await run(start, "drain", "nobody")
+    assert unknown.status == 1
+    assert "no worker 'nobody' answers" in unknown.errors
+
+
 async def test_every_command_fits_on_a_terminal(start: Start) -> None:
     """Each on 80 columns; what is wider is cut or wrapped by the command, and not by the terminal."""
     async with working(start):
