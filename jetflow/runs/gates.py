@@ -214,7 +214,7 @@ class Gates:
         return [one for one, there in zip(known, stored, strict=True) if there is not None]
 
     async def _last(self, subject: str) -> Stored | None:
-        """Read an entry. Where there is one server, any answer is the leader's, and one that is not asked for is cheap."""
+        """Read an entry: where there is one replica any answer is the leader's, and a direct one is cheaper."""
         stream, store = self._names.gates_stream, self._session.store
         return await (store.last if await self._is_alone() else store.leader_last)(stream, subject)
 
