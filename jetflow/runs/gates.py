@@ -13,6 +13,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from math import inf
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from jetflow.broker.session import Session
@@ -22,7 +24,7 @@ from jetflow.engine.gates import let_through
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
 from jetflow.engine.tasks import NONE, Failure, Task
-from jetflow.errors import UnknownRun
+from jetflow.errors import BrokerRefused, UnknownRun
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.leaving import wake_parked
 from jetflow.runs.marks import ALONE, REST, rest_but
@@ -33,11 +35,16 @@ from jetflow.wire.records import encode, header_block
 GATES_KEPT: Final = 10_000
 """Gates of which is remembered who stands there."""
 
+REPLICAS_KNOWN: Final = 10.0
+"""Seconds for which is remembered how many replicas there are: somebody may add some."""
+
 PARKED_INPUT: Final = 2048
 """Bytes that the input of a run has at most which this process has parked, and remembers."""
 
 FOR_ALL: Final = 100_000
 """Entries of a gate that are read where all of them count."""
+
+_ALREADY_GONE: Final = frozenset({10043, 10057})
 
 Drive: TypeAlias = Callable[[Generator[Any, Any, Any]], Awaitable[Any]]
 
@@ -64,7 +71,12 @@ class Gates:
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._entering: set[str] = set()
         self._parked: OrderedDict[str, tuple[Task, JoinRecord]] = OrderedDict()
-        session.connection.on_reconnect(self._gates.clear)  # a server that was away may have lost some
+        self._alone = (-inf, False)
+        session.connection.on_reconnect(self._forget)  # a server that was away may have lost some
+
+    def _forget(self) -> None:
+        self._gates.clear()
+        self._alone = (-inf, False)
 
     def performed(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Return what performs each kind of effect."""
@@ -188,9 +200,7 @@ class Gates:
         wanted = most if settings.when_full == "queue" else FOR_ALL
         after = gate.known[-1][0] if gate.known else 0
         while len(known) < wanted:
-            found = await self._session.store.leader_next(
-                self._names.gates_stream, self._names.entries(place.limit, place.key), after
-            )
+            found = await self._next(self._names.entries(place.limit, place.key), after)
             if found is None:
                 break
             known.append((found.sequence, found.subject))
@@ -200,9 +210,28 @@ class Gates:
         return [subject.rpartition(".")[2] for _, subject in known], settings
 
     async def _still_there(self, known: list[tuple[int, str]]) -> list[tuple[int, str]]:
-        stream, store = self._names.gates_stream, self._session.store
-        stored = await asyncio.gather(*(store.leader_last(stream, subject) for _, subject in known))
+        stored = await asyncio.gather(*(self._last(subject) for _, subject in known))
         return [one for one, there in zip(known, stored, strict=True) if there is not None]
+
+    async def _last(self, subject: str) -> Stored | None:
+        """Read an entry: where there is one replica any answer is the leader's, and a direct one is cheaper."""
+        stream, store = self._names.gates_stream, self._session.store
+        return await (store.last if await self._is_alone() else store.leader_last)(stream, subject)
+
+    async def _next(self, subject: str, after: int) -> Stored | None:
+        stream, store = self._names.gates_stream, self._session.store
+        if await self._is_alone():
+            return await store.first(stream, subject, after=after)
+        return await store.leader_next(stream, subject, after)
+
+    async def _is_alone(self) -> bool:
+        """Tell whether the gates stream has one replica: then whoever answers is its leader."""
+        asked, alone = self._alone
+        if monotonic() - asked > REPLICAS_KNOWN:
+            info = await self._session.connection.api(f"STREAM.INFO.{self._names.gates_stream}")
+            alone = int(info["config"].get("num_replicas", 1)) == 1
+            self._alone = monotonic(), alone
+        return alone
 
     async def settings(self, limit: str) -> LimitSettings | None:
         """Return what is stored of a limit."""
@@ -286,6 +315,17 @@ class Gates:
     async def remove_entry(self, effect: RemoveEntry) -> None:
         """See `RemoveEntry`."""
         subject = self._names.entry(effect.place, effect.task)
+        gate = self._gates.get(Place(effect.place.limit, effect.place.key))
+        sequence = None if gate is None else next((number for number, one in gate.known if one == subject), None)
+        if sequence is not None:  # one message by its sequence is cheaper than a filter
+            try:
+                await self._session.connection.api(
+                    f"STREAM.MSG.DELETE.{self._names.gates_stream}", {"seq": sequence, "no_erase": True}
+                )
+            except BrokerRefused as error:
+                if error.err_code not in _ALREADY_GONE:
+                    raise
+            return
         await self._session.connection.api(f"STREAM.PURGE.{self._names.gates_stream}", {"filter": subject})
 
 

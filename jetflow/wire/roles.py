@@ -110,6 +110,7 @@ def _removing(names: Subjects) -> list[str]:
     return [
         *(f"{_API}.STREAM.PURGE.{stream}" for stream in purged),
         f"{_API}.STREAM.MSG.DELETE.{names.tasks_stream}",
+        f"{_API}.STREAM.MSG.DELETE.{LimitNames(names).gates_stream}",
     ]
 
 
