@@ -88,7 +88,7 @@ async def _claim(
 ) -> bool:
     """Have a key stand for a run, if what it stood for is as it was read."""
     expected = "0" if before is None else str(before.sequence)
-    headers = header_block({Header.EXPECTED_LAST: expected, Header.TTL: f"{KEPT}s"})
+    headers = header_block({Header.EXPECTED_LAST: expected, Header.TTL: f"{KEPT}s", Header.ROLLUP: "sub"})
     points.before("claim_key")
     receipt = await session.publisher.store(subject, encode(holder), headers, timeout=timeout)
     points.after("claim_key")

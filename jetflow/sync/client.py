@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
@@ -13,9 +13,11 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.layout import Difference
 from jetflow.broker.topology import Placement
 from jetflow.context import check_bulk
+from jetflow.rerunning import Again, Only
 from jetflow.runs.delays import DelayedRun
 from jetflow.runs.storage import Storage
 from jetflow.runs.whens import When
+from jetflow.step import Step
 from jetflow.sync.limits import Limits
 from jetflow.sync.portal import Portal
 from jetflow.sync.questions import Questions
@@ -198,6 +200,60 @@ class Client(Questions):
             UnknownRun: no root run with this id is stored.
         """
         self._portal.call(lambda here: here.delete(run_id))
+
+    def rerun(
+        self, run: Run[Any] | str, *, only: Only = "failed", from_step: Step[..., Any, Any] | str | None = None
+    ) -> Run[Any]:
+        """Run one that has ended once more, of what has failed; see `jetflow.Client.rerun`.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+            RunNotEnded, NothingToRerun, AlreadyRerun, InputLost, RecentlyDeleted: it cannot be.
+        """
+        portal, run_id = self._portal, run if isinstance(run, str) else run.id
+        return Run(portal, portal.call(lambda here: here.rerun(run_id, only=only, from_step=from_step)))
+
+    def rerun_many(
+        self,
+        *,
+        only: Only = "failed",
+        from_step: Step[..., Any, Any] | str | None = None,
+        dry_run: bool = False,
+        workflow: str | None = None,
+        status: str | None = "failed",
+        since: float | None = None,
+        until: float | None = None,
+        key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Iterator[Again]:
+        """Run again all root runs that fit a filter, and yield what became of each; see `jetflow.Client.rerun_many`."""
+        return self._portal.each(
+            lambda here: here.rerun_many(
+                only=only,
+                from_step=from_step,
+                dry_run=dry_run,
+                workflow=workflow,
+                status=status,
+                since=since,
+                until=until,
+                key=key,
+                metadata=metadata,
+            )
+        )
+
+    def newest(self, run: Run[Any] | str) -> Run[Any]:
+        """Return the newest run of the chain of reruns that a run is in; see `jetflow.Client.newest`."""
+        portal, run_id = self._portal, run if isinstance(run, str) else run.id
+        return Run(portal, portal.call(lambda here: here.newest(run_id)))
+
+    def newest_of(self, workflow: Workflow[Any, Any] | str, key: str) -> Run[Any]:
+        """Return the run that a key names, or the newest of its reruns; see `jetflow.Client.newest_of`."""
+        portal = self._portal
+        return Run(portal, portal.call(lambda here: here.newest_of(workflow, key)))
+
+    def chain(self, run_id: str) -> list[str]:
+        """Return the ids of the chain of reruns that a run is in, the first one first."""
+        return self._portal.call(lambda here: here.chain(run_id))
 
     def publish(
         self,

@@ -36,6 +36,7 @@ class Header:
     KEPT: Final = "Jf-Kept"
     TRACE: Final = "traceparent"
     TTL: Final = "Nats-TTL"
+    ROLLUP: Final = "Nats-Rollup"
     SCHEDULE: Final = "Nats-Schedule"
     SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
     SCHEDULE_NEXT: Final = "Nats-Schedule-Next"

@@ -145,8 +145,8 @@ class Starting:
         try:
             target = await resolve(self._session, self._workflow)
             written = target.input.encode(target.input.decode(body))
-            run = run_of_event(self._workflow.name, event.id)
             key = None if hold is None else hold[0]
+            run = run_of_event(self._workflow.name, event.id)
             task = root_task(target, written, key=key, metadata=metadata, run=run, trace=trace)
             points.before("start_for_event")
             if hold is None:

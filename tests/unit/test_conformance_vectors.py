@@ -106,7 +106,8 @@ def written(task: Task) -> dict[str, Any]:
 @pytest.mark.parametrize("vector", group("task_headers"), ids=range(len(group("task_headers"))))
 def test_task_headers(vector: dict[str, Any]) -> None:
     task = parse_task(vector["subject"], vector["headers"], vector["body"].encode())
-    assert written(task) == vector["task"]
+    told = {name: value for name, value in written(task).items() if name not in ("elder", "rerun") or value is not None}
+    assert told == vector["task"]
     assert Subjects("default").task_of(task) == vector["subject"]
     if vector["written"]:
         assert task_headers(task, vector["headers"]["Nats-Msg-Id"]) == vector["headers"]

@@ -66,7 +66,10 @@ def expanded(value: Any) -> Any:
 def test_records(vector: dict[str, Any]) -> None:
     read = READERS[vector["kind"]]
     if vector["decoded"] is not None:
-        assert expanded(read(vector["json"])) == vector["decoded"]
+        decoded = expanded(read(vector["json"]))
+        if not decoded.get("adopted"):  # which the vectors leave out where nothing was adopted
+            decoded.pop("adopted", None)
+        assert decoded == vector["decoded"]
     elif vector["kind"] in ("outcome", "attempt"):  # whoever reads them must go on
         error = read(vector["json"]).error
         assert error.type == f"Malformed{vector['kind'].capitalize()}"
