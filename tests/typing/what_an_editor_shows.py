@@ -23,6 +23,7 @@ from jetflow import (
     Retry,
     Run,
     Step,
+    Streamed,
     Worker,
     Workflow,
     connect,
