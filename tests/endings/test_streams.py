@@ -98,7 +98,8 @@ async def test_what_cannot_be_done_is_named(
 ) -> None:
     @workflow("asking")
     async def asking(_: None, ctx: Context) -> None:
-        await ctx.spawn_stream(noop, **({"source": [1]} | asked))
+        given: dict[str, Any] = {"source": [1]} | asked
+        await ctx.spawn_stream(noop, **given)
 
     async with worker([noop, asking]):
         failed = await failure_of(client, asking)
