@@ -98,13 +98,8 @@ async def test_what_cannot_be_done_is_named(
 ) -> None:
     @workflow("asking")
     async def asking(_: None, ctx: Context) -> None:
-<<<<<<< HEAD
-        arguments: dict[str, Any] = {"source": [1]} | asked
-        await ctx.spawn_stream(noop, **arguments)
-=======
         given: dict[str, Any] = {"source": [1]} | asked
         await ctx.spawn_stream(noop, **given)
->>>>>>> dcf8adddead0fc9ececa53ed1b45120e6b8ff447
 
     async with worker([noop, asking]):
         failed = await failure_of(client, asking)

@@ -59,8 +59,8 @@ IN_EVENTS: Final = (
     Fault(
         "each delivery of an event starts a run of its own",
         "worker/event_runs.py",
-        "run = run_of_event(self._workflow.name, event.id)\n            key",
-        "run = run_of_event(self._workflow.name, f'{event.id}{time()}')\n            key",
+        "run = run_of_event(self._workflow.name, event.id)\n            task",
+        "run = run_of_event(self._workflow.name, f'{event.id}{time()}')\n            task",
         (f"{EVENTS}::test_an_event_starts_a_run_of_each_workflow_that_asks_for_it",),
     ),
     Fault(
