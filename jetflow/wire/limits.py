@@ -138,9 +138,9 @@ def _reader(what: str, kind: type[T]) -> Callable[[bytes], T]:
     return decode
 
 
-decode_settings = _reader("limit", LimitSettings)
-decode_needed = _reader("places of a run", Needed)
-_decode_entry = _reader("entry", Entry)
+decode_settings: Final[Callable[[bytes], LimitSettings]] = _reader("limit", LimitSettings)
+decode_needed: Final[Callable[[bytes], Needed]] = _reader("places of a run", Needed)
+_decode_entry: Final = _reader("entry", Entry)
 
 
 def decode_entry(body: bytes) -> Entry:

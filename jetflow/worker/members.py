@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import Any
 
 from jetflow.engine.awaiting import Group, Taken
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Outcome
+from jetflow.engine.windows import AskedStream
 from jetflow.errors import WaitInBatch
 from jetflow.worker.execution import Execution
+from jetflow.worker.streams import ChildStream
 from jetflow.worker.waits import Decision
+from jetflow.workflow import Workflow
 
 
 class Member(Execution):
@@ -19,7 +23,7 @@ class Member(Execution):
 
     def bound(self, timeout: asyncio.Timeout) -> None:
         """See `Body.bound`: it is the batch that lets it stand still."""
-        self.timeout = timeout
+        self.timeout: asyncio.Timeout | None = timeout
 
     def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """See `Context.join`."""
@@ -35,6 +39,10 @@ class Member(Execution):
 
     async def wait_for_events(self, groups: Sequence[Group]) -> list[Taken]:
         """See `Context.wait_for`."""
+        raise self._no_wait()
+
+    async def open_stream(self, workflow: Workflow[Any, Any] | str, asked: AskedStream) -> ChildStream:
+        """See `Context.spawn_stream`."""
         raise self._no_wait()
 
     async def as_they_end(self, ids: set[bytes]) -> AsyncGenerator[bytes]:

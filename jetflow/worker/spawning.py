@@ -419,7 +419,7 @@ class _Planner:
         self._id_of = child_ids(task.run, target.workflow, keyed=keyed)
         self._subject = session.names.child_tasks(target.workflow, target.first, task.root, task.run)
         self._common = header_block(common)[:-2]
-        self.large = False
+        self.large: bool = False
 
     def plan(self, value: Any, key: str | None) -> Planned:
         """Return the message that spawns a child. One with a large input has to be `settled` before it is sent."""
