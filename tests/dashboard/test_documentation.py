@@ -35,7 +35,7 @@ def test_its_table_has_every_path() -> None:
 def _whole(paths: list[str]) -> list[str]:
     """Return paths of which later ones may begin with ``…`` for as much of the first one as they leave out."""
     first = paths[0].split("/")
-    kept = 2 if first[0] == "runs" else 3
+    kept = 2 if first[0] in ("runs", "schedules") else 3
     return [path.replace("…", "/".join(first[:kept])) for path in paths]
 
 
@@ -43,12 +43,8 @@ def test_its_table_has_every_topic() -> None:
     section = PAGE[PAGE.index("| topic |") : PAGE.index("### Pages")]
     rows = [line.split("|")[1] for line in section.splitlines()[2:] if "|" in line]
     topics = re.findall(r"`([a-z]+(?::[A-Z]+)?)`", "\n".join(rows))
-    assert set(topics) == {"overview", "runs", "run:ID", "totals:ID", "said:ID"} | {
-        "queues",
-        "workers",
-        "bulk:JOB",
-        "problem",
-    }
+    of_runs = {"overview", "runs", "run:ID", "totals:ID", "said:ID"}
+    assert set(topics) == of_runs | {"queues", "workers", "schedules", "events", "bulk:JOB", "problem"}
     for topic in topics:
         if topic not in ("problem", "bulk:JOB"):
             assert source_of(topic) is not None

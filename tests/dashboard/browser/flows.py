@@ -92,7 +92,7 @@ async def patient(number: int) -> int:
     return number
 
 
-@workflow("stubborn", retry=Retry(attempts=5, initial=3000))
+@workflow("stubborn", retry=Retry(attempts=5, initial=3000, max_delay=3000))
 async def stubborn(text: str) -> str:
     raise ConnectionError(f"refused: {text}")
 
