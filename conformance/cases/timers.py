@@ -209,7 +209,7 @@ async def a_turn_that_waits_for_something_new(lab: Lab) -> None:
     parent = await lab.parent()
     child = lab.child(parent, "again")
     lab.lost_before(f"{child.run}.0")
-    record = parked_until(child, 0.0, 0) | {"waits": [{"n": 0, "topic": "approval"}], "gate": {"limit": "one"}}
+    record = parked_until(child, 0.0, 0) | {"waits": [{"n": 0, "topic": "approval"}], "tide": {"level": "high"}}
     del record["until"]
     await lab.broker.store(lab.subject("join", **child.tokens, turn=0), encode(record))
     await lab.spawn_as(child, {"seconds": 9})
