@@ -69,7 +69,7 @@ async def a_failed_attempt_is_parked(lab: Lab) -> None:
 async def the_next_turn_counts_it(lab: Lab) -> None:
     """The timer becomes a due message, and that the task of the next turn, with Jf-Attempt (Timers)."""
     parent = await lab.parent()
-    child = await lab.spawn(parent, "again", {"seconds": 1.5, "fails": 2})
+    child = await lab.spawn(parent, "again", {"seconds": 2.5, "fails": 2})
     await lab.expect(
         parent,
         timer(child, 0, headers={"Jf-Attempt": "1"}),
@@ -83,7 +83,7 @@ async def the_next_turn_counts_it(lab: Lab) -> None:
         ack(child, 2),
     )
     began, next_one = lab.seen(parent, delivered(child))[0], lab.seen(parent, task(child, 1))[0]
-    lab.check(next_one.at - began.at >= 1.5, "the next turn came too early", parent)
+    lab.check(next_one.at - began.at >= 2.5, "the next turn came too early", parent)
 
 
 @case("R03", "parent")
