@@ -22,7 +22,18 @@ from jetflow.runs.standing import LimitRow, StandingRow
 KEYS_SHOWN = 20
 """Keys of a limit that are shown: those at which most stand."""
 
-limits: App = App(name="limits", help="Show limits, who waits for them, and change how many runs they admit.")
+limits: App = App(
+    name="limits",
+    help="""Show limits, who waits for them, and change how many runs they admit.
+
+```
+jetflow limits
+jetflow limits show tenant --key acme
+jetflow limits set tenant 10 --key acme
+jetflow limits reset tenant --key acme
+```
+""",
+)
 
 Name = Annotated[str, Parameter(help="The limit's name.")]
 Key = Annotated[str | None, Parameter(help="Only this key.")]
@@ -30,15 +41,7 @@ Key = Annotated[str | None, Parameter(help="Only this key.")]
 
 @limits.default
 def list_limits(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
-    """Show all limits: how many runs of a key they admit, how many are admitted, and how many wait.
-
-    ```
-    jetflow limits
-    jetflow limits show tenant --key acme
-    jetflow limits set tenant 10 --key acme
-    jetflow limits reset tenant --key acme
-    ```
-    """
+    """Show all limits: how many runs of a key they admit, how many are admitted, and how many wait."""
     rows = _ask(place, lambda client: client.limits.list())
     if as_json:
         print_rows(rows)

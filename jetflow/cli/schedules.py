@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from time import time
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,18 @@ from jetflow.client import Client
 from jetflow.runs.delays import DelayedRun
 from jetflow.scheduling import ScheduleRow
 
-schedules: App = App(name="schedules", help="Show and change what begins by itself: list, next, pause, ...")
+schedules: App = App(
+    name="schedules",
+    help="""Show and change what begins by itself: list, next, pause, ...
+
+```
+jetflow schedules
+jetflow schedules next nightly --count 5
+jetflow schedules pause nightly
+jetflow schedules backfill nightly 2026-11-01T00:00Z 2026-11-08T00:00Z
+```
+""",
+)
 
 Name = Annotated[str, Parameter(help="The schedule's name.")]
 
@@ -34,15 +46,7 @@ def list_schedules(
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
-    """Show schedules: when each is due, and when it is due next.
-
-    ```
-    jetflow schedules
-    jetflow schedules next nightly --count 5
-    jetflow schedules pause nightly
-    jetflow schedules backfill nightly 2026-11-01T00:00Z 2026-11-08T00:00Z
-    ```
-    """
+    """Show schedules: when each is due, and when it is due next."""
     rows = _ask(place, lambda client: client.schedules.list(workflow))
     if as_json:
         print_rows(rows)
@@ -151,6 +155,7 @@ def reschedule(
     *,
     at: Annotated[str | None, Parameter(help="When it begins, with a zone: 2026-11-01T00:00Z.")] = None,
     delay: Annotated[float | None, Parameter(help="Or in how many seconds.")] = None,
+    as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
     """Have a run that has not begun begin at another time.
@@ -164,7 +169,10 @@ def reschedule(
         raise UsageError("give either --at a time, or a --delay in seconds")
     when = None if at is None else _time(at)
     _ask(place, lambda client: client.reschedule(run, at=when, delay=delay))
-    print(f"run {run} begins {f'in {delay:g} s' if when is None else f'at {when.isoformat()}'}")
+    if as_json:
+        print_json({"run": run, "begins": time() + (delay or 0.0) if when is None else when.timestamp()})
+    else:
+        print(f"run {run} begins {f'in {delay:g} s' if when is None else f'at {when.isoformat()}'}")
     return 0
 
 

@@ -173,9 +173,10 @@ async def test_each_user_can_do_its_work(tenants: tuple[Tenant, Tenant], caplog:
             assert await viewer.run(big.id).result(PATIENCE) == "x" * 300_000
             assert len(await viewer.workers()) == 1
             for refused in (viewer.cancel, viewer.delete, viewer.pause, viewer.trigger):
+                of_run = refused in (viewer.cancel, viewer.delete)
+                given = (stuck.id,) if of_run else ("leaf", 1) if refused == viewer.trigger else ("leaf",)
                 with pytest.raises(PermissionDenied):
-                    given = (stuck.id,) if refused in (viewer.cancel, viewer.delete) else ("leaf",)
-                    await refused(*given, *((1,) if refused == viewer.trigger else ()))
+                    await refused(*given)
         caplog.clear()
         await operator.pause("leaf")
         await operator.resume("leaf")

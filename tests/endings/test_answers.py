@@ -43,14 +43,14 @@ class Trouble:
 def breaks_waking(only: Worker, trouble: Trouble) -> None:
     """Have the worker fail where it wakes a step."""
     performer = services(only).performer
-    run = performer.run
+    drive = performer.drive
 
-    async def failing(procedure: Any) -> Any:
+    def failing(procedure: Any, done: Any) -> None:
         if procedure.__name__ in (wake.__name__, "wake_early"):
             trouble.fail()
-        return await run(procedure)
+        drive(procedure, done)
 
-    performer.run = failing  # type: ignore[method-assign]
+    performer.drive = failing  # type: ignore[method-assign]
 
 
 async def test_a_sleep_ends_though_its_timer_could_not_be_handled(client: Client, worker: MakeWorker) -> None:

@@ -17,7 +17,7 @@ BOUND = 30.0
 
 CONNECTING = (
     *("worker", "trigger", "show", "cancel", "rerun", "doctor", "dev", "watch", "list", "errors", "queues", "workers"),
-    *("top", "publish", "signal", "logs", "schedules", "delayed", "reschedule"),
+    *("top", "publish", "signal", "logs", "schedules", "limits", "delayed", "reschedule"),
     *("workflows", "graph", "pause", "resume", "drain", "setup", "dashboard"),
 )
 """Commands that take a namespace."""
