@@ -172,11 +172,14 @@ async def test_each_user_can_do_its_work(tenants: tuple[Tenant, Tenant], caplog:
             assert len((await viewer.children(run.id, sort="-took")).items) == 20
             assert await viewer.run(big.id).result(PATIENCE) == "x" * 300_000
             assert len(await viewer.workers()) == 1
-            for refused in (viewer.cancel, viewer.delete, viewer.pause, viewer.trigger):
-                of_run = refused in (viewer.cancel, viewer.delete)
-                given = (stuck.id,) if of_run else ("leaf", 1) if refused == viewer.trigger else ("leaf",)
+            for refused in (
+                viewer.cancel(stuck.id),
+                viewer.delete(stuck.id),
+                viewer.pause("leaf"),
+                viewer.trigger("leaf", 1),
+            ):
                 with pytest.raises(PermissionDenied):
-                    await refused(*given)
+                    await refused
         caplog.clear()
         await operator.pause("leaf")
         await operator.resume("leaf")
