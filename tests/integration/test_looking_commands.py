@@ -22,13 +22,14 @@ LINES = 24
 COLUMNS = 80
 
 ON_TERMINAL = f"""
-import fcntl, os, pty, struct, sys, termios
+import fcntl, os, pty, signal, struct, sys, termios
 os.environ.pop("COLUMNS", None)
 child, terminal = pty.fork()
 if not child:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", {LINES}, {COLUMNS}, 0, 0))
     os.environ["TERM"] = "xterm-256color"
     os.execv(sys.executable, [sys.executable, "-m", "jetflow.cli", *sys.argv[1:]])
+signal.signal(signal.SIGINT, lambda *_: os.write(terminal, b"\\x03"))
 while True:
     try:
         written = os.read(terminal, 65536)
@@ -40,7 +41,7 @@ while True:
     sys.stdout.buffer.flush()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-"""A program that runs a command on a terminal of that size, and copies what it draws."""
+"""A program that runs a command on a terminal of that size, and copies what it draws. Interrupted, it types Ctrl-C."""
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -186,6 +187,7 @@ async def test_an_overview_fits_on_the_screen(start: Start) -> None:
         async with start("top", "--every", "0.5", program=ON_TERMINAL) as live:
             await live.line("ValueError")
             live.interrupt()
+            assert (await live.ended()).status == 130
         once = await on_terminal(start, "top", "--once")
         assert "jetflow top" in once.output
     assert (await run(start, "top", "--every", "0")).status == 2
