@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import printable, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -39,11 +38,7 @@ def errors(
     """
     moment = None if since is None else time() - age_of(since, "--since")
 
-    async def read() -> ErrorGroups:
-        async with place.look() as client:
-            return await client.errors(run, workflow=workflow, since=moment, limit=limit)
-
-    found = loop.run(read())
+    found = place.ask(lambda client: client.errors(run, workflow=workflow, since=moment, limit=limit))
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:

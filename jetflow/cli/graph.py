@@ -9,7 +9,6 @@ import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import printable, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -30,12 +29,7 @@ def workflows(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noq
     jetflow workflows --namespace billing
     ```
     """
-
-    async def read() -> dict[str, Declaration]:
-        async with place.look() as client:
-            return await client.declarations()
-
-    found = loop.run(read())
+    found = place.ask(lambda client: client.declarations())
     if as_json:
         print_json([_shown(name, declaration) for name, declaration in found.items()])
         return 0
@@ -76,12 +70,7 @@ def graph(
     jetflow graph count-tree --format svg > count-tree.svg
     ```
     """
-
-    async def read() -> Declaration:
-        async with place.look() as client:
-            return await client.declaration(workflow)
-
-    declaration = loop.run(read())
+    declaration = place.ask(lambda client: client.declaration(workflow))
     if as_json:
         print_json(_shown(workflow, declaration))
     else:

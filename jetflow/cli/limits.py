@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import print_rows, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -42,7 +41,7 @@ Key = Annotated[str | None, Parameter(help="Only this key.")]
 @limits.default
 def list_limits(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Show all limits: how many runs of a key they admit, how many are admitted, and how many wait."""
-    rows = _ask(place, lambda client: client.limits.list())
+    rows = place.ask(lambda client: client.limits.list())
     if as_json:
         print_rows(rows)
     else:
@@ -59,7 +58,7 @@ def show(name: Name, /, *, key: Key = None, as_json: AsJson = False, place: Plac
         has_no_keys = [one.key for one in row.keys] == [None]
         return row, await client.limits.standing(name, key) if key is not None or has_no_keys else []
 
-    row, standing = _ask(place, ask)
+    row, standing = place.ask(ask)
     if as_json:
         print_json(msgspec.to_builtins(row) | {"standing": msgspec.to_builtins(standing)})
     else:
@@ -78,13 +77,13 @@ def change(
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
     """Admit at most so many runs of a key at once, of all keys or of one, whatever is declared. It counts at once."""
-    return _told(_ask(place, lambda client: client.limits.set(name, max, key=key)), as_json=as_json)
+    return _told(place.ask(lambda client: client.limits.set(name, max, key=key)), as_json=as_json)
 
 
 @limits.command
 def reset(name: Name, /, *, key: Key = None, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008
     """Have what is declared count again, for all keys or for one."""
-    return _told(_ask(place, lambda client: client.limits.reset(name, key=key)), as_json=as_json)
+    return _told(place.ask(lambda client: client.limits.reset(name, key=key)), as_json=as_json)
 
 
 def limits_of(rows: Sequence[LimitRow]) -> RenderableType:
@@ -122,14 +121,6 @@ def _standing_of(rows: Sequence[StandingRow]) -> RenderableType:
         status = Text("admitted", "cyan") if row.admitted else Text("waits", "yellow")
         table.add_row(Text(row.run), Text(row.workflow), Text(clock(row.since)), status)
     return table
-
-
-def _ask(place: Place, question: Callable[[Client], Awaitable[Any]]) -> Any:
-    async def ask() -> Any:
-        async with place.look() as client:
-            return await question(client)
-
-    return loop.run(ask())
 
 
 def _told(row: LimitRow, *, as_json: bool) -> int:

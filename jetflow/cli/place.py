@@ -7,15 +7,16 @@ from the environment, or from files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from cyclopts import Parameter
 
 from jetflow.broker.access import Access, access_of, auth_found, nearest_of
 from jetflow.broker.auth import Auth
+from jetflow.cli import loop
 from jetflow.cli.options import FLAG, UsageError, default_of
 from jetflow.cli.project import DevServer, dev_server
 from jetflow.client import Client, connect
@@ -23,6 +24,8 @@ from jetflow.settings import settings_of, value_of
 from jetflow.worker import Worker
 from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Workflow
+
+T = TypeVar("T")
 
 PASSWORD: Final = "NATS_PASSWORD"
 
@@ -110,6 +113,15 @@ class Place:
             UsageError: a password is missing.
         """
         return connect(self.servers, namespace=self.namespace, ensure=False, **self._access())
+
+    def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        """Connect to look, and return what the answer is. Raises what `look` raises, and the question."""
+
+        async def ask() -> T:
+            async with self.look() as client:
+                return await question(client)
+
+        return loop.run(ask())
 
     def worker(self, workflows: Iterable[Workflow[Any, Any]], options: WorkerOptions) -> Worker:
         """Make a worker that connects there.

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import print_rows, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson
@@ -27,12 +26,7 @@ def queues(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: 
     jetflow queues --server nats.example.com
     ```
     """
-
-    async def read() -> list[QueueRow]:
-        async with place.look() as client:
-            return await client.queues()
-
-    rows = loop.run(read())
+    rows = place.ask(lambda client: client.queues())
     if as_json:
         print_rows(rows)
     else:
@@ -85,11 +79,7 @@ def pause(
     """
     until = None if during is None else time() + age_of(during, "--for")
 
-    async def ask() -> list[str]:
-        async with place.look() as client:
-            return await client.pause(workflow, step, until=until)
-
-    steps = loop.run(ask())
+    steps = place.ask(lambda client: client.pause(workflow, step, until=until))
     if as_json:
         print_json({"workflow": workflow, "steps": steps, "paused": True, "until": until})
     else:
@@ -111,12 +101,7 @@ def resume(
     jetflow resume send-mail
     ```
     """
-
-    async def ask() -> list[str]:
-        async with place.look() as client:
-            return await client.resume(workflow, step)
-
-    steps = loop.run(ask())
+    steps = place.ask(lambda client: client.resume(workflow, step))
     if as_json:
         print_json({"workflow": workflow, "steps": steps, "paused": False})
     else:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import print_rows, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import AsJson, UsageError
@@ -47,7 +46,7 @@ def list_schedules(
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
     """Show schedules: when each is due, and when it is due next."""
-    rows = _ask(place, lambda client: client.schedules.list(workflow))
+    rows = place.ask(lambda client: client.schedules.list(workflow))
     if as_json:
         print_rows(rows)
     else:
@@ -58,7 +57,7 @@ def list_schedules(
 @schedules.command
 def show(name: Name, /, *, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Show one schedule."""
-    return _told(_ask(place, lambda client: client.schedules.get(name)), as_json=as_json)
+    return _told(place.ask(lambda client: client.schedules.get(name)), as_json=as_json)
 
 
 @schedules.command(name="next")
@@ -75,7 +74,7 @@ def next_ticks(
     async def ask(client: Client) -> list[datetime]:
         return await client.schedules.next(name, count)
 
-    ticks = [tick.isoformat().replace("+00:00", "Z") for tick in _ask(place, ask)]
+    ticks = [tick.isoformat().replace("+00:00", "Z") for tick in place.ask(ask)]
     if as_json:
         print_json(ticks)
     else:
@@ -86,19 +85,19 @@ def next_ticks(
 @schedules.command
 def pause(name: Name, /, *, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Start nothing more by a schedule until it is resumed."""
-    return _told(_ask(place, lambda client: client.schedules.pause(name)), as_json=as_json)
+    return _told(place.ask(lambda client: client.schedules.pause(name)), as_json=as_json)
 
 
 @schedules.command
 def resume(name: Name, /, *, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Let a schedule that was paused go on."""
-    return _told(_ask(place, lambda client: client.schedules.resume(name)), as_json=as_json)
+    return _told(place.ask(lambda client: client.schedules.resume(name)), as_json=as_json)
 
 
 @schedules.command
 def delete(name: Name, /, *, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Remove a schedule. What it has started goes on."""
-    _ask(place, lambda client: client.schedules.delete(name))
+    place.ask(lambda client: client.schedules.delete(name))
     print(f"{name}: deleted")
     return 0
 
@@ -106,7 +105,7 @@ def delete(name: Name, /, *, place: Place = Place()) -> int:  # noqa: B008 - fro
 @schedules.command
 def trigger(name: Name, /, *, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Start a run now, as a tick of this moment would."""
-    run = _ask(place, lambda client: client.schedules.trigger(name))
+    run = place.ask(lambda client: client.schedules.trigger(name))
     _print_runs([run.id], as_json=as_json)
     return 0
 
@@ -123,7 +122,7 @@ def backfill(
 ) -> int:
     """Start the runs of all ticks in a range of time. Those that were started before are not started again."""
     begin, end = _time(since), _time(until)
-    runs = _ask(place, lambda client: client.schedules.backfill(name, begin, end))
+    runs = place.ask(lambda client: client.schedules.backfill(name, begin, end))
     _print_runs([run.id for run in runs], as_json=as_json)
     return 0
 
@@ -141,7 +140,7 @@ def delayed(
     jetflow delayed send-mail
     ```
     """
-    rows = _ask(place, lambda client: client.delayed(workflow))
+    rows = place.ask(lambda client: client.delayed(workflow))
     if as_json:
         print_rows(rows)
     else:
@@ -168,7 +167,7 @@ def reschedule(
     if (at is None) == (delay is None):
         raise UsageError("give either --at a time, or a --delay in seconds")
     when = None if at is None else _time(at)
-    _ask(place, lambda client: client.reschedule(run, at=when, delay=delay))
+    place.ask(lambda client: client.reschedule(run, at=when, delay=delay))
     if as_json:
         print_json({"run": run, "begins": time() + (delay or 0.0) if when is None else when.timestamp()})
     else:
@@ -219,14 +218,6 @@ def _delayed_of(rows: Sequence[DelayedRun]) -> RenderableType:
         put_off = Text("if nobody asks again" if row.debounced else "", "dim")
         table.add_row(Text(row.id), Text(row.workflow), Text(row.key or ""), Text(clock(row.at)), put_off)
     return table
-
-
-def _ask(place: Place, question: Callable[[Client], Awaitable[Any]]) -> Any:
-    async def ask() -> Any:
-        async with place.look() as client:
-            return await question(client)
-
-    return loop.run(ask())
 
 
 def _told(row: ScheduleRow, *, as_json: bool) -> int:

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from jetflow.cli import loop
 from jetflow.cli.console import print_rows, printable, stdout
 from jetflow.cli.json_text import print_json
 from jetflow.cli.options import FLAG, AsJson
@@ -31,12 +30,7 @@ def workers(
     jetflow workers --running
     ```
     """
-
-    async def read() -> list[WorkerRow]:
-        async with place.look() as client:
-            return await client.workers()
-
-    rows = loop.run(read())
+    rows = place.ask(lambda client: client.workers())
     if as_json:
         print_rows(rows)
         return 0
@@ -60,12 +54,7 @@ def drain(
     jetflow drain build-7-4711
     ```
     """
-
-    async def tell() -> int:
-        async with place.look() as client:
-            return await client.drain(worker)
-
-    told = loop.run(tell())
+    told = place.ask(lambda client: client.drain(worker))
     if as_json:
         print_json({"worker": worker, "told": told})
     else:
