@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -36,7 +36,7 @@ from jetflow.engine.tasks import LONGEST_CAUSE, Failure
 from jetflow.engine.windows import StreamNames
 from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeout
 from jetflow.host import StepHost
-from jetflow.streaming import Fold, spawn_stream
+from jetflow.streaming import Fold, Windowed, spawn_stream
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Step, Workflow
 
@@ -332,38 +332,20 @@ class Context:
         self,
         child: Workflow[I, Any],
         source: Iterable[I] | AsyncIterable[I] | Callable[[Any], Iterable[I] | AsyncIterable[I]],
-        *,
-        window: int,
-        key: Callable[[I], str] | None = None,
-        position: Callable[[I], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[I]],
     ) -> Streamed: ...
     @overload
     async def spawn_stream(
         self,
         child: str,
         source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
-        *,
-        window: int,
-        key: Callable[[Any], str] | None = None,
-        position: Callable[[Any], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[Any]],
     ) -> Streamed: ...
     async def spawn_stream(
         self,
         child: Workflow[Any, Any] | str,
         source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
-        *,
-        window: int,
-        key: Callable[[Any], str] | None = None,
-        position: Callable[[Any], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[Any]],
     ) -> Streamed:
         """Spawn a child run for each input of a source, with at most ``window`` of them open, and wait for all.
 
@@ -382,19 +364,8 @@ class Context:
             SourceChanged: the source gave other inputs to an attempt before.
             InvalidInput: an input does not fit the child's type; or what is asked for cannot be done.
         """
-        streamed, failed = await spawn_stream(
-            self._host,
-            self._streams,
-            child,
-            source,
-            window=window,
-            key=key,
-            position=position,
-            budget=budget,
-            policy=policy,
-            name=name,
-        )
-        if streamed.failed and policy is None:
+        streamed, failed = await spawn_stream(self._host, self._streams, child, source, **how)
+        if streamed.failed and how.get("policy") is None:
             raise await self._children_failed(streamed, failed)
         return streamed
 
@@ -405,13 +376,7 @@ class Context:
         source: Iterable[I] | AsyncIterable[I] | Callable[[Any], Iterable[I] | AsyncIterable[I]],
         function: Callable[[T, O], T | Awaitable[T]],
         initial: T,
-        *,
-        window: int,
-        key: Callable[[I], str] | None = None,
-        position: Callable[[I], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[I]],
     ) -> T: ...
     @overload
     async def reduce(
@@ -420,13 +385,7 @@ class Context:
         source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
         function: Callable[[T, Any], T | Awaitable[T]],
         initial: T,
-        *,
-        window: int,
-        key: Callable[[Any], str] | None = None,
-        position: Callable[[Any], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[Any]],
     ) -> T: ...
     async def reduce(
         self,
@@ -434,13 +393,7 @@ class Context:
         source: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]],
         function: Callable[[Any, Any], Any],
         initial: Any,
-        *,
-        window: int,
-        key: Callable[[Any], str] | None = None,
-        position: Callable[[Any], Any] | None = None,
-        budget: int | None = None,
-        policy: JoinPolicy | None = None,
-        name: str | None = None,
+        **how: Unpack[Windowed[Any]],
     ) -> Any:
         """Spawn as `spawn_stream` does, and fold the children's outputs: ``value = function(value, output)``.
 
@@ -458,19 +411,7 @@ class Context:
         if not callable(function):
             raise InvalidInput(f"reduce folds by a function of the value and an output, and not by {function!r}")
         fold = Fold(function, initial)
-        streamed, failed = await spawn_stream(
-            self._host,
-            self._streams,
-            child,
-            source,
-            window=window,
-            key=key,
-            position=position,
-            budget=budget,
-            policy=policy,
-            name=name,
-            fold=fold,
-        )
+        streamed, failed = await spawn_stream(self._host, self._streams, child, source, fold=fold, **how)
         if not streamed.met:
             raise await self._children_failed(streamed, failed)
         return fold.value

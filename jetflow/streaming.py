@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Generic, Required, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
@@ -22,11 +22,24 @@ from jetflow.host import ChildStream, StepHost
 from jetflow.wire.codec import ANY, Codec
 from jetflow.workflow import Workflow, checked_workflow
 
+I = TypeVar("I")  # noqa: E741 - the input of a child
+
 Source: TypeAlias = "Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Iterable[Any] | AsyncIterable[Any]]"
 """Inputs as they come; or what gives those behind a position."""
 
 SKIPPED_AT_ONCE = 1000
 """Inputs that are skipped in one pass of the event loop."""
+
+
+class Windowed(TypedDict, Generic[I], total=False):
+    """How the children of a source are spawned in a window; see `Context.spawn_stream`."""
+
+    window: Required[int]
+    key: Callable[[I], str] | None
+    position: Callable[[I], Any] | None
+    budget: int | None
+    policy: JoinPolicy | None
+    name: str | None
 
 
 async def spawn_stream(
@@ -36,11 +49,11 @@ async def spawn_stream(
     source: Source,
     *,
     window: int,
-    key: Callable[[Any], str] | None,
-    position: Callable[[Any], Any] | None,
-    budget: int | None,
-    policy: JoinPolicy | None,
-    name: str | None,
+    key: Callable[[Any], str] | None = None,
+    position: Callable[[Any], Any] | None = None,
+    budget: int | None = None,
+    policy: JoinPolicy | None = None,
+    name: str | None = None,
     fold: Fold | None = None,
 ) -> tuple[Streamed, ChildGroup]:
     """Spawn a child for each input of a source; see `Context.spawn_stream`. Also returns those that failed first."""
