@@ -169,6 +169,11 @@ def wake(task: Task, tried: int) -> Procedure:
 def wake_early(task: Task, tried: int) -> Procedure:
     """Publish the next turn of a parked step that has a timer, before it fires."""
     yield from wake(task, tried)
+    yield from disarm(task)
+
+
+def disarm(task: Task) -> Procedure:
+    """Take back the timer of a parked step that needs it no more."""
     yield Disarm(task)
 
 
