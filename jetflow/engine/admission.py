@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jetflow.engine.effects import Procedure, StoreJoin
+from jetflow.engine.effects import Ended, Procedure, ReadEnded, StoreJoin
 from jetflow.engine.gates import begin_admitted, come_to, leave
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, written_places
-from jetflow.engine.tasks import Failure, Outcome, Status, Task
+from jetflow.engine.tasks import CANCELLED, Failure, Outcome, Status, Task
 from jetflow.engine.transitions import await_wakers, conclude
 
 
@@ -30,8 +30,8 @@ def admit(
     held = written_places(places) or None
     for place in places:
         found = yield from come_to(task, place)
-        if found is None:  # it has ended, and has left; whoever ended it may not have known all its places
-            yield from leave(task)
+        if found is None:
+            yield from _end_gone(task, now)
             return
         if found.refused:
             yield from conclude(task, _ended(task, "cancelled", full(place), now), graph)
@@ -55,6 +55,19 @@ def admit(
             yield from await_wakers(task, stored, graph)
             return
     yield from begin_admitted(task, graph, held)
+
+
+def _end_gone(task: Task, now: float) -> Procedure:
+    """End a run that has gone from all gates.
+
+    It has ended, and whoever ended it may not have known all its places; or it was cancelled from above, and nobody but
+    this turn may know of it.
+    """
+    ended: Ended = yield ReadEnded(task)
+    if ended.run is None:
+        yield from conclude(task, _ended(task, "cancelled", CANCELLED, now))
+    else:
+        yield from leave(task)
 
 
 def full(place: Place) -> Failure:

@@ -220,6 +220,21 @@ class ReadPlaces(msgspec.Struct, frozen=True, gc=False):
     task: Task
 
 
+class WakeParked(msgspec.Struct, frozen=True, gc=False):
+    """Publish the next turn of a run that is parked at a gate, whichever. Result: None."""
+
+    task: Task
+
+
+class ClearBelow(msgspec.Struct, frozen=True, gc=False):
+    """Have the runs below one that is cancelled with them leave all gates, and wake those that are parked there.
+
+    Those that have children are marked as cancelled before. Result: None.
+    """
+
+    task: Task
+
+
 class StoreGone(msgspec.Struct, frozen=True, gc=False):
     """Store that a run has gone, write-once: nobody enters a gate for it any more. Result: None."""
 
@@ -254,6 +269,8 @@ Effect: TypeAlias = (
     | EndRuns
     | ReadOver
     | ReadPlaces
+    | WakeParked
+    | ClearBelow
     | StoreGone
     | RemoveEntry
 )

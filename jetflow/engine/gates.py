@@ -18,15 +18,18 @@ import msgspec
 from jetflow.engine.effects import (
     Disarm,
     Effect,
+    Ended,
     EndRuns,
     Enter,
     LookAtGate,
     Procedure,
+    ReadEnded,
     ReadOver,
     ReadPlaces,
     RemoveEntry,
     Start,
     StoreGone,
+    WakeParked,
 )
 from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.joins import JoinRecord
@@ -47,6 +50,20 @@ def leave(task: Task) -> Procedure:
     if not places:
         return
     yield StoreGone(task)
+    yield from _remove(task, places)
+
+
+def send_away(task: Task) -> Procedure:
+    """Have a run leave that was cancelled from above and may have no outcome: its next turn, if it is parked, ends it.
+
+    It is woken before its entries are removed: by them it is found again if whoever does this dies in the middle.
+    """
+    yield StoreGone(task)
+    yield WakeParked(task)
+    yield from _remove(task, places_of(task.places))
+
+
+def _remove(task: Task, places: tuple[Place, ...]) -> Procedure:
     for place in places:
         yield RemoveEntry(task, place)
         yield LookAtGate(place)
@@ -71,7 +88,8 @@ def look(task: Task, place: Place) -> Generator[Effect, Any, Standing]:
 def stand_at(task: Task, record: JoinRecord, graph: Graph | None = None) -> Procedure:
     """Look once more at the gate that a parked run stands at; if it may begin, it does at once.
 
-    Whoever has ended the run meanwhile may not have seen its entry: then it leaves here.
+    Whoever has ended the run meanwhile may not have seen its entry: then it leaves here. One that is cancelled and has
+    no outcome yet is given its next turn, for whoever had to end it may have died.
     """
     for place in places_of(record.gate):
         found = yield from look(task, place)
@@ -79,6 +97,9 @@ def stand_at(task: Task, record: JoinRecord, graph: Graph | None = None) -> Proc
             yield from let_through(task, record, graph)
         elif (yield ReadOver(task)):
             yield from leave(task)
+            ended: Ended = yield ReadEnded(task)
+            if ended.run is None:
+                yield from let_through(task, record, None)
 
 
 def let_through(task: Task, record: JoinRecord, graph: Graph | None) -> Procedure:

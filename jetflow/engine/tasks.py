@@ -84,6 +84,10 @@ class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     place: str = ""
 
 
+CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
+"""Why a run is cancelled, where there is no other reason."""
+
+
 class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """How a step or a run ended. ``started`` and ``ended`` are seconds since the epoch.
 

@@ -22,6 +22,7 @@ from jetflow.engine.effects import (
     Broken,
     CancelRest,
     CancelRun,
+    ClearBelow,
     Count,
     Disarm,
     Effect,
@@ -56,6 +57,17 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
         yield from leave(task)
     if graph is not None and stored.status in FAILED:
         yield from after_failure(task, graph)
+
+
+def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None) -> Procedure:
+    """End a run that is cancelled, by itself or from above.
+
+    If it holds places of limits, others may have cancelled it to have them, and may have died: once it has ended nobody
+    asks for that again. So those below it leave their gates before.
+    """
+    if task.places is not None:
+        yield ClearBelow(task)
+    yield from conclude(task, outcome, graph)
 
 
 def after_failure(task: Task, graph: Graph) -> Procedure:
@@ -101,7 +113,8 @@ def settle(
     if view is None:
         return
     if isinstance(view, Broken):
-        yield from conclude(view.task, view.outcome, view.graph)
+        rule = conclude_cancelled if view.outcome.status == "cancelled" else conclude
+        yield from rule(view.task, view.outcome, view.graph)
         return
     record = view.record
     if record.kind == "parked":

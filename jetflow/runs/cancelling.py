@@ -17,7 +17,7 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
 from jetflow.engine.gates import may_hold_places
-from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
+from jetflow.engine.tasks import CANCELLED, NONE, Failure, Outcome, StepAddress, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import UnknownRun
 from jetflow.runs.keeping import KeptTask
@@ -26,8 +26,6 @@ from jetflow.runs.marks import ALONE, REST, TREE
 from jetflow.runs.tasks import count_children, find_first_task, task_of
 from jetflow.wire.records import decode_outcome, encode
 from jetflow.wire.subjects import run_of_task
-
-CANCELLED: Final = Failure("Cancelled", "the run was cancelled")
 
 CANCEL: Final = "_cancel"
 """Stands for a step where a cancel keeps what it has done: no step has such a name."""
@@ -87,13 +85,18 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
                 tasks.append(task)
     runs = [task.run for task in tasks]
     await _mark(session, join.root, runs)
+    await clear_below(session, drive, join.root, runs)  # a repetition passes over those that have outcomes
     await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
     cancelled_ones = set(runs)
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
         await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
-    below = await _parents_below(session, join.root, runs)
-    await _mark(session, join.root, below)
-    await leave_below(session, drive, join.root, [*runs, *below])
+
+
+async def clear_below(session: Session, drive: Run, root: str, runs: list[str]) -> None:
+    """Mark the runs below some that are marked, as far as they have children, and have all of them leave all gates."""
+    below = await _parents_below(session, root, runs)
+    await _mark(session, root, below)
+    await leave_below(session, drive, root, [*runs, *below])
 
 
 def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> Outcome:

@@ -19,14 +19,24 @@ from typing import Any, Final, TypeAlias
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.engine.effects import EndRuns, Enter, LookAtGate, ReadOver, ReadPlaces, RemoveEntry, StoreGone
+from jetflow.engine.effects import (
+    ClearBelow,
+    EndRuns,
+    Enter,
+    LookAtGate,
+    ReadOver,
+    ReadPlaces,
+    RemoveEntry,
+    StoreGone,
+    WakeParked,
+)
 from jetflow.engine.gates import let_through
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
 from jetflow.engine.tasks import NONE, Failure, Task
 from jetflow.errors import BrokerRefused, UnknownRun
-from jetflow.runs.cancelling import cancel_run
-from jetflow.runs.leaving import wake_parked
+from jetflow.runs.cancelling import cancel_run, clear_below
+from jetflow.runs.leaving import leave_below, wake_parked
 from jetflow.runs.marks import ALONE, REST, rest_but
 from jetflow.wire.headers import Header
 from jetflow.wire.limits import Entry, LimitNames, Needed, Stands, decode_needed, decode_settings
@@ -86,6 +96,8 @@ class Gates:
             EndRuns: self.end_runs,
             ReadOver: self.is_over,
             ReadPlaces: self.places,
+            WakeParked: self.wake_parked,
+            ClearBelow: self.clear_below,
             StoreGone: self.store_gone,
             RemoveEntry: self.remove_entry,
         }
@@ -282,7 +294,22 @@ class Gates:
             except UnknownRun:
                 continue
 
+    async def clear_below(self, effect: ClearBelow) -> None:
+        """See `ClearBelow`."""
+        names, task = self._session.names, effect.task
+        mark = await self._session.store.leader_last(names.tasks_stream, names.cancelled(task.root, task.run))
+        if mark is not None and (mark.body == ALONE or mark.body.startswith(REST)):
+            return
+        if task.parent == NONE:  # the mark of a root run says it of all below it
+            await leave_below(self._session, self._drive, task.root)
+        else:
+            await clear_below(self._session, self._drive, task.root, [task.run])
+
     # --- leaving
+
+    async def wake_parked(self, effect: WakeParked) -> None:
+        """See `WakeParked`."""
+        await wake_parked(self._session, self._drive, effect.task.root, effect.task.run)
 
     async def places(self, effect: ReadPlaces) -> tuple[Place, ...]:
         """See `ReadPlaces`."""

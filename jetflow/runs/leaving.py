@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
-from jetflow.engine.gates import leave, let_through
+from jetflow.engine.gates import let_through, send_away
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import MalformedRecord, PermissionDenied
@@ -41,7 +41,8 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
     for one in filters:
         async for page in session.store.leader_subjects(names.gates_stream, one):
             for subject in page:
-                if (stands := names.parse_entry(subject)) is not None:
+                stands = names.parse_entry(subject)
+                if stands is not None and stands.run != root:  # a root run leaves behind its outcome
                     standing_there.setdefault(stands.run, []).append(stands.place.written)
                     families[stands.run] = stands.parent
     room = asyncio.Semaphore(AT_ONCE)
@@ -49,8 +50,7 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
     async def go(run: str, places: list[str]) -> None:
         async with room:
             points.before("leave_below")
-            await drive(leave(skeleton(root, families[run], run, " ".join(places))))
-            await wake_parked(session, drive, root, run)  # whoever is given its next turn drops it
+            await drive(send_away(skeleton(root, families[run], run, " ".join(places))))
             points.after("leave_below")
 
     await asyncio.gather(*(go(run, places) for run, places in standing_there.items()))

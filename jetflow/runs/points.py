@@ -86,6 +86,8 @@ POINTS: Final = (
     "end_runs",
     "read_over",
     "read_places",
+    "wake_parked",
+    "clear_below",
     "store_gone",
     "remove_entry",
     "leave_below",

@@ -1,7 +1,8 @@
-"""The net under the gates of limits: entries of runs that have ended, and runs that may begin and were not woken.
+"""The net under the gates of limits: entries of runs that have ended or are cancelled, and runs that were not woken.
 
-By the rules nothing falls into it, but what a client leaves that died while it cancelled a run. What it finds is looked
-at again in the next sweep, for whoever is at it may only be slow; what it has to do then is counted, and should be 0.
+By the rules nothing falls into it, but what those leave behind that die while they cancel runs above others at gates.
+What it finds is looked at again in the next sweep, for whoever is at it may only be slow; what it has to do then is
+counted, and should be 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.engine.gates import leave
+from jetflow.engine.gates import leave, send_away
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.limits import Place
 from jetflow.engine.tasks import NONE, StepAddress
@@ -68,7 +69,7 @@ class GateNet:
         over = {one for one, there in stands.items() if one in ended or self._is_cancelled(there)}
         leaving, self._over = over & self._over, over - self._over
         for subject in leaving:
-            await self._leave(stands[subject])
+            await self._leave(stands[subject], ended=subject in ended)
         places = sorted({there.place for there in stands.values()})
         forgotten = dict[tuple[str, Place], Stands]()
         for place in random.sample(places, min(len(places), GATES_A_SWEEP)):
@@ -107,10 +108,12 @@ class GateNet:
             ended.update(entry for one in page for entry in outcomes[one.subject])
         return ended
 
-    async def _leave(self, stands: Stands) -> None:
-        await self._performer.run(leave(skeleton(stands.root, stands.parent, stands.run, stands.place.written)))
+    async def _leave(self, stands: Stands, *, ended: bool) -> None:
+        rule = leave if ended else send_away  # who is cancelled, and is parked there, has no outcome
+        await self._performer.run(rule(skeleton(stands.root, stands.parent, stands.run, stands.place.written)))
         self._counts.swept += 1
-        _log.warning("run %s has ended, and is taken from limit %r", stands.run, stands.place.limit)
+        state = "has ended" if ended else "is cancelled"
+        _log.warning("run %s %s, and is taken from limit %r", stands.run, state, stands.place.limit)
 
     async def _wake(self, stands: Stands) -> None:
         await self._performer.gates.wake(stands.root, stands.run, stands.place)

@@ -20,7 +20,7 @@ from jetflow.engine.failures import room_for
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import ID_BYTES, failed_join, parked_until
 from jetflow.engine.tasks import Attempt, Failure, Outcome, Task
-from jetflow.engine.transitions import conclude, finish, leave_out, postpone, repeat_end, seal
+from jetflow.engine.transitions import conclude, conclude_cancelled, finish, leave_out, postpone, repeat_end, seal
 from jetflow.errors import (
     MalformedRecord,
     PermissionDenied,
@@ -235,7 +235,7 @@ class Recorder:
             spawner = work.body.spawner
             await note_removed(self._session, task, len(spawner.owned()) // ID_BYTES + spawner.streamed)
         reason = await reason_of(self._session, task)
-        self.drive(work, conclude, task, cancelled(task, self._worker, reason=reason))
+        self.drive(work, conclude_cancelled, task, cancelled(task, self._worker, reason=reason))
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.

@@ -4,8 +4,9 @@ The rules that workers follow are the engine's own (`jetflow.engine.admission`, 
 effect at a time; a look is taken apart into its single reads, so that others act between them, and goes by entries that
 an earlier look has remembered. A worker dies between any two effects, and its message is delivered again; or it is
 delivered again while the first one only was slow. Somebody cancels a run, at any moment, and dies in the middle, and
-does it again. Somebody changes how many may run. Checked is what is promised: never more are admitted and not ended
-than may be, every run ends, and no place stays taken.
+does it again. Somebody changes how many may run. A run whose child waits at another gate is replaced by a newer one,
+and whoever has it leave dies in the middle. Checked is what is promised: never more are admitted and not ended than may
+be, every run ends, and no place stays taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import msgspec
 
 from jetflow.engine.admission import admit
 from jetflow.engine.effects import (
+    ClearBelow,
+    Count,
     Ended,
     EndRuns,
     Enter,
@@ -31,13 +34,14 @@ from jetflow.engine.effects import (
     StoreJoin,
     StoreMark,
     StoreRun,
+    WakeParked,
 )
-from jetflow.engine.gates import let_through
+from jetflow.engine.gates import let_through, send_away
 from jetflow.engine.graph import ADMIT, Graph, Node
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, Standing, WhenFull, places_of, standing, written_places
 from jetflow.engine.tasks import NONE, Outcome, Task
-from jetflow.engine.transitions import conclude, redelivered
+from jetflow.engine.transitions import conclude, conclude_cancelled, redelivered, repeat_end
 from tests.model.explorer import Report, Seen, say, walk
 
 GRAPH: Final = Graph("w", (Node("go"),), gated=True)
@@ -57,10 +61,14 @@ class Message(NamedTuple):
 
 
 class Handling(NamedTuple):
-    """A worker, or who cancels a run, with what its effects have given it so far."""
+    """A worker, or who cancels a run, with what its effects have given it so far.
+
+    One that ``knows`` has heard that what it was given is cancelled.
+    """
 
     message: Message
     again: bool = False
+    knows: bool = False
     results: tuple[Any, ...] = ()
     parts: tuple[Any, ...] = ()
 
@@ -82,6 +90,7 @@ class World(NamedTuple):
     ended: frozenset[int] = frozenset()
     remembered: tuple[tuple[int, int, int], ...] = ()
     cancels: tuple[int, ...] = ()
+    marked: frozenset[int] = frozenset()
     changes: tuple[int, ...] = ()
     crashes: int = 1
     zombies: int = 1
@@ -91,7 +100,10 @@ class World(NamedTuple):
 class Case:
     """The gates that each run needs, how many may pass each at once, and what happens meanwhile.
 
-    The ``last`` run goes on until all others have ended.
+    Gate 0 is kept by ``when_full``; at others runs wait.
+
+    The ``last`` run goes on until all others have ended. If there are runs ``below`` run 0, it has begun, and waits for
+    them; they are ``parked`` already, or come later.
     """
 
     name: str
@@ -103,10 +115,25 @@ class Case:
     crashes: int = 0
     zombies: int = 0
     last: int | None = None
+    below: tuple[int, ...] = ()
+    parked: bool = False
 
 
 ONE: Final = ((0,), (0,))
 """Two runs that need the same place."""
+
+REPLACED: Final = ((0,), (1,), (0,))
+"""A run, its child, which waits at another gate, and a newer run that needs the place of the first."""
+
+PARKED: Final = Case(
+    "who is replaced has a child that waits, and a worker dies",
+    REPLACED,
+    most=(1, 0),
+    when_full="cancel_running",
+    crashes=1,
+    below=(1,),
+    parked=True,
+)
 
 CASES: Final = (
     Case("two runs and a place", ONE),
@@ -120,12 +147,23 @@ CASES: Final = (
     Case("there are more places, and the first run goes on", ONE, changes=(2,), last=0),
     Case("there are fewer places", ONE, most=(2,), changes=(1,)),
     Case("three runs and a place", (*ONE, (0,))),
+    PARKED,
 )
 
 BOTH: Final = Case("a run needs what two others have", ((0,), (1,), (0, 1)), most=(1, 1))
 
+DYING: Final = Case(
+    "who is replaced has a child that comes to wait, and a worker dies",
+    REPLACED,
+    most=(1, 0),
+    when_full="cancel_running",
+    crashes=1,
+    below=(1,),
+)
+
 LARGE: Final = (
     BOTH,
+    DYING,
     Case("three runs, and a worker dies", (*ONE, (0,)), crashes=1),
     Case("a waiter is cancelled, and a worker or who cancels dies", ONE, cancels=(1,), crashes=1),
     Case("a waiter is cancelled, and a message comes twice", ONE, cancels=(1,), zombies=1),
@@ -254,6 +292,43 @@ def _leaves_first(procedure: Procedure) -> Procedure:
         result = yield effect
 
 
+def _goes_unwoken(procedure: Procedure) -> Procedure:
+    """Wake who is sent away behind the removal of its entries, not before it."""
+    result: Any = None
+    late: WakeParked | None = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            if late is not None:
+                yield late
+            return stop.value
+        if isinstance(effect, WakeParked):
+            late, result = effect, None
+            continue
+        result = yield effect
+
+
+def _takes_for_ended(kind: type[Any], given: Any) -> Callable[[Procedure], Procedure]:
+    """Return what takes a run for one that has ended when an effect has given this."""
+
+    def keeps(procedure: Procedure) -> Procedure:
+        result: Any = None
+        is_so = False
+        while True:
+            try:
+                effect = procedure.send(result)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(effect, ReadEnded) and is_so:
+                result = Ended(run=DONE)
+                continue
+            result = yield effect
+            is_so = is_so or (isinstance(effect, kind) and result is given)
+
+    return keeps
+
+
 RIGHT: Final = Rules()
 BUGS: Final = {
     "who leaves does not look": Rules(keeps=_looks_no_more),
@@ -272,6 +347,10 @@ BUGS: Final = {
     "limits are entered in any order": Rules(in_order=False),
     "a run is let through that comes to another gate": Rules(keeps=_admits_early, shown_by=BOTH),
     "a redelivery does not leave again": Rules(zombie_repeats=False),
+    "who is sent away is woken last": Rules(keeps=_goes_unwoken, shown_by=PARKED),
+    "a run that was replaced ends without those below it": Rules(keeps=_without(ClearBelow), shown_by=PARKED),
+    "a run that may not enter has no outcome": Rules(keeps=_takes_for_ended(Enter, False), shown_by=DYING),
+    "a cancelled run finds itself parked, and goes": Rules(keeps=_takes_for_ended(ReadOver, True), shown_by=DYING),
 }
 
 
@@ -291,6 +370,22 @@ def explore(rules: Rules = RIGHT, case: Case = CASES[0], *, stop_at_first: bool 
         crashes=case.crashes,
         zombies=case.zombies,
     )
+    if case.below:
+        start = start._replace(
+            messages=start.messages - {Message("admit")} | {Message("step")},
+            entries=tuple((gate, 1, 0) for gate in case.needs[0]),
+            stored=1,
+        )
+    for run in case.below if case.parked else ():
+        (gate,) = case.needs[run]
+        there, written = start.stored + 1, written_places(_places(run, case))
+        start = start._replace(
+            acked=start.acked | {Message("admit", run)},
+            places=start.places | {(run, written)},
+            entries=(*start.entries, (gate, there, run)),
+            stored=there,
+            joins=start.joins | {(run, 0, written, written)},
+        )
     return walk(case.name, [start], look, stop_at_first=stop_at_first)
 
 
@@ -343,12 +438,18 @@ def _delivered(world: World, case: Case) -> Iterator[World]:
     for message in world.messages - world.acked:
         if message.kind == "step" and message.run == case.last and not world.ended.issuperset(others):
             continue
+        covered = 0 in world.marked and message.run in (0, *case.below)
+        if message.kind == "step" and not message.run and not (covered or world.ended.issuperset(case.below)):
+            continue  # it waits for its children
         held = any(one.message == message for one in world.handlings)
         if held and not world.zombies:
             continue
         again = message in world.delivered
         taken = world._replace(zombies=world.zombies - held, delivered=world.delivered | {message})
-        yield _with(taken, Handling(message, again))
+        if not (covered and message.kind == "step"):  # one that runs is told to stop
+            yield _with(taken, Handling(message, again))
+        if covered:
+            yield _with(taken, Handling(message, again, knows=True))
 
 
 def _changed(world: World, rules: Rules) -> World:
@@ -436,8 +537,8 @@ def _task(message: Message, case: Case) -> Task:
     return Task(
         workflow="w",
         step="go" if is_step else ADMIT,
-        root=run,
-        parent=NONE,
+        root="0" if message.run in case.below else run,
+        parent="0" if message.run in case.below else NONE,
         run=run,
         turn=message.turn,
         parent_step=NONE,
@@ -456,6 +557,8 @@ def _places(run: int, case: Case) -> tuple[Place, ...]:
 def _of(handling: Handling, case: Case, rules: Rules) -> Procedure:
     message = handling.message
     task = _task(message, case)
+    if handling.knows:
+        return _drops(task)
     if message.kind == "gates":
         return _looks_at_all(case)
     if message.kind == "cancel":
@@ -467,6 +570,14 @@ def _of(handling: Handling, case: Case, rules: Rules) -> Procedure:
 
 def _looks_at_all(case: Case) -> Procedure:
     yield LookAtGate(_place(0))
+
+
+def _drops(task: Task) -> Procedure:
+    ended = yield ReadEnded(task)
+    if ended.run is None:
+        yield from conclude_cancelled(task, CANCELLED)
+    else:
+        yield from repeat_end(task, None, ended.run)
 
 
 def _runs(task: Task, handling: Handling, rules: Rules) -> Procedure:
@@ -495,13 +606,25 @@ def _parts(effect: Any, case: Case, rules: Rules) -> Procedure | None:
     """Return what an effect consists of, if others may act in its middle."""
     if isinstance(effect, LookAtGate):
         return _look(effect, case, rules)
+    if isinstance(effect, ClearBelow):
+        return _clear(case, rules)
     return _end_all(effect, case, rules) if isinstance(effect, EndRuns) else None
 
 
 def _end_all(effect: EndRuns, case: Case, rules: Rules) -> Procedure:
     for run in effect.runs:
         if not (yield ("has ended", int(run))):
+            if run == "0" and case.below:
+                yield ("mark", 0)
+                yield from _clear(case, rules)
             yield from _flat(conclude(_task(Message("cancel", int(run)), case), CANCELLED), case, rules)
+
+
+def _clear(case: Case, rules: Rules) -> Procedure:
+    for run in (yield ("below", case.below)):
+        task = _task(Message("admit", run), case)
+        away = send_away(msgspec.structs.replace(task, places=written_places(_places(run, case))))
+        yield from _flat(rules.keeps(away), case, rules)
 
 
 def _flat(procedure: Procedure, case: Case, rules: Rules) -> Procedure:
@@ -524,7 +647,8 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
         if not rules.verifies or (yield ("stands", gate, sequence)):
             still.append((sequence, run))
     after = known[-1][0] if known else 0
-    wanted = most + rules.one_too_many if case.when_full == "queue" else len(case.needs)
+    when_full = "queue" if gate else case.when_full
+    wanted = most + rules.one_too_many if when_full == "queue" else len(case.needs)
     while len(still) < wanted:
         found: tuple[int, int] | None = yield ("next", gate, after)
         if found is None:
@@ -539,7 +663,7 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
             task = _task(Message("admit", run, parked[0]), case)
             yield from let_through(task, _record(task, effect.place.written, parked[1]), GRAPH)
     order = [str(run) for _, run in still]
-    return standing(effect.run, order, most + rules.one_too_many, case.when_full)
+    return standing(effect.run, order, most + rules.one_too_many, when_full)
 
 
 # --- what the broker does ----------------------------------------------------------------------------------------
@@ -570,6 +694,10 @@ def _perform(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
     if isinstance(effect, Start):
         message = Message("admit" if effect.step == ADMIT else "step", int(effect.task.run), effect.turn)
         return world._replace(messages=world.messages | {message}), None
+    if isinstance(effect, WakeParked):
+        return _woken(world, int(effect.task.run)), None
+    if isinstance(effect, Count):  # of the child that run 0 waits for
+        return world, None
     if isinstance(effect, StoreRun | StoreMark | ReadEnded | ReadOver | ReadPlaces):
         return _of_records(world, effect, rules)
     return _at_gate(world, effect, rules)
@@ -584,7 +712,7 @@ def _of_records(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
             parked = next((one[2:] for one in world.joins if one[:2] == (run, task.turn)), None)
             result = ("ended", run in world.ended, parked if task.step == ADMIT else None)
         case ReadOver():
-            result = run in world.ended
+            result = run in world.ended or not world.marked.isdisjoint({run, int(task.root)})
         case ReadPlaces():
             recorded = dict(world.places).get(run, "") if rules.reads_record else ""
             result = ("places", task.places or recorded)
@@ -612,10 +740,17 @@ def _at_gate(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
             gate, run = _gate(place), int(task.run)
             entries = tuple(one for one in world.entries if (one[0], one[2]) != (gate, run))
             return world._replace(entries=entries), None
+        case ("mark", run):
+            return world._replace(marked=world.marked | {run}), None
         case ("record", run, places):
             return world._replace(places=world.places | {(run, places)}), None
         case _:
             return _looked(world, effect)
+
+
+def _woken(world: World, run: int) -> World:
+    turn = max((one[1] for one in world.joins if one[0] == run), default=None)
+    return world if turn is None else world._replace(messages=world.messages | {Message("admit", run, turn + 1)})
 
 
 def _entered(world: World, run: int, gate: int, rules: Rules) -> tuple[World, Any]:
@@ -644,6 +779,8 @@ def _looked(world: World, effect: Any) -> tuple[World, Any]:
         case ("parked", run, gate):
             newest = max((one for one in world.joins if one[0] == run), default=None)
             result = (newest[1], newest[3]) if newest is not None and newest[2] == gate else None
+        case ("below", runs):
+            result = tuple(one[2] for one in world.entries if one[2] in runs)
         case ("has ended", run):
             result = run in world.ended
         case _:
