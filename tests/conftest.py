@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.topology import delete_streams
@@ -27,6 +28,11 @@ from jetflow.wire.subjects import Subjects
 # Started in the background, a shell has its children ignore SIGINT, and they theirs: the programs that are tested must
 # not. A signal that is handled here is not ignored there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A machine that has more to do is no failure: how long an example takes to be drawn, or to run, is not tested.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

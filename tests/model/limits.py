@@ -125,16 +125,6 @@ ONE: Final = ((0,), (0,))
 REPLACED: Final = ((0,), (1,), (0,))
 """A run, its child, which waits at another gate, and a newer run that needs the place of the first."""
 
-PARKED: Final = Case(
-    "who is replaced has a child that waits, and a worker dies",
-    REPLACED,
-    most=(1, 0),
-    when_full="cancel_running",
-    crashes=1,
-    below=(1,),
-    parked=True,
-)
-
 CASES: Final = (
     Case("two runs and a place", ONE),
     Case("a waiter is cancelled", ONE, cancels=(1,)),
@@ -147,10 +137,19 @@ CASES: Final = (
     Case("there are more places, and the first run goes on", ONE, changes=(2,), last=0),
     Case("there are fewer places", ONE, most=(2,), changes=(1,)),
     Case("three runs and a place", (*ONE, (0,))),
-    PARKED,
 )
 
 BOTH: Final = Case("a run needs what two others have", ((0,), (1,), (0, 1)), most=(1, 1))
+
+PARKED: Final = Case(
+    "who is replaced has a child that waits, and a worker dies",
+    REPLACED,
+    most=(1, 0),
+    when_full="cancel_running",
+    crashes=1,
+    below=(1,),
+    parked=True,
+)
 
 DYING: Final = Case(
     "who is replaced has a child that comes to wait, and a worker dies",
@@ -163,6 +162,7 @@ DYING: Final = Case(
 
 LARGE: Final = (
     BOTH,
+    PARKED,
     DYING,
     Case("three runs, and a worker dies", (*ONE, (0,)), crashes=1),
     Case("a waiter is cancelled, and a worker or who cancels dies", ONE, cancels=(1,), crashes=1),
@@ -348,7 +348,7 @@ BUGS: Final = {
     "a run is let through that comes to another gate": Rules(keeps=_admits_early, shown_by=BOTH),
     "a redelivery does not leave again": Rules(zombie_repeats=False),
     "who is sent away is woken last": Rules(keeps=_goes_unwoken, shown_by=PARKED),
-    "a run that was replaced ends without those below it": Rules(keeps=_without(ClearBelow), shown_by=PARKED),
+    "a run that was replaced ends without those below it": Rules(keeps=_without(ClearBelow), shown_by=DYING),
     "a run that may not enter has no outcome": Rules(keeps=_takes_for_ended(Enter, False), shown_by=DYING),
     "a cancelled run finds itself parked, and goes": Rules(keeps=_takes_for_ended(ReadOver, True), shown_by=DYING),
 }
