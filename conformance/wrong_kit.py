@@ -38,7 +38,6 @@ from jetflow.runs import cancelling, following, looks, marks, performer, targets
 from jetflow.runs import joins as stored_joins
 from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.performer import Performer
-from jetflow.runs.tasks import task_of
 from jetflow.subscriptions import Subscription
 from jetflow.wire import events as event_names
 from jetflow.wire import records
@@ -56,7 +55,6 @@ from jetflow.worker import (
     spawning,
     sweeper,
     wakes,
-    waking,
 )
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
@@ -896,19 +894,14 @@ def not_armed_again() -> None:
     right = replace(transitions, "redelivered", wrong)
 
 
-@fault("R05")
+@fault("R05", "E17")
 def wakes_the_ended() -> None:
-    """A due message wakes a step of a run that has ended."""
+    """A due message, or an event, wakes a step of a run that has ended."""
 
-    async def wrong(self: Any, delivery: Any) -> bytes:
-        names, store = self._session.names, self._session.store
-        parked = await store.leader_last(names.tasks_stream, names.task_of_due(delivery.subject))
-        task = None if parked is None else task_of(parked)
-        if task is not None:
-            await self._wakes._performer.run(transitions.wake(task, 1))
-        return ACK
+    async def wrong(*_: Any) -> bool:
+        return True
 
-    put(waking.Due, "_wake", wrong)
+    put(wakes.Wakes, "_is_sequel", wrong)
 
 
 @fault("R11")
@@ -1043,16 +1036,6 @@ def waits_not_stored_again() -> None:
         return (yield from right(task, graph))
 
     right = replace(transitions, "redelivered", wrong)
-
-
-@fault("E17")
-def events_wake_the_ended() -> None:
-    """An event wakes a step of a run that has ended."""
-
-    async def wrong(*_: Any) -> bool:
-        return True
-
-    put(wakes.Wakes, "_is_sequel", wrong)
 
 
 # --- conditions

@@ -67,7 +67,10 @@ async def an_event_starts_a_run(lab: Lab) -> None:
     key = run.run  # so that the event stands in the log of its run's tree
     sequence = await publish(lab, key, PAID, {"amount": 20}, id)
     told = {"id": id, "topic": PAID, "key": key, "sequence": sequence}
-    headers = {"Jf-Digest": digest({"amount": 20}), "Jf-Metadata": lambda text: json.loads(text)["jetflow_event"] == told}
+    headers = {
+        "Jf-Digest": digest({"amount": 20}),
+        "Jf-Metadata": lambda text: json.loads(text)["jetflow_event"] == told,
+    }
     await lab.expect(run, event(key, PAID), task(run, headers=headers), handled(lab, key))
     await lab.expect(run, outcome(run, "succeeded", output=20), ack(run))
     (sent,) = lab.seen(run, task(run))

@@ -15,7 +15,7 @@ CLOCKS_DIFFER = 0.05
 """Seconds."""
 
 AT_ONCE = {1: 1.0, 3: 15.0}
-"""Seconds, by replicas: what comes within them of a time may be seen late. An election holds up what has its time already."""
+"""Seconds, by replicas, about a time in which what comes may be seen late: an election holds up what has its time."""
 
 TIDES = ".chaos.tide"
 
@@ -52,7 +52,7 @@ def _check_step(verdict: Verdict, streams: Streams, run: str, step: str, status:
         return
     verdict.decisions[decision["verdict"]] += 1
     if STATUS[decision["verdict"]] != stored[0]["status"]:
-        verdict.wrong.append(f"step {step} of run {run} of {DECIDES} was decided as {decision}, and ended as {stored[0]}")
+        verdict.wrong.append(f"step {step} of run {run} of {DECIDES} was decided as {decision}, and is {stored[0]}")
 
 
 def _race(verdict: Verdict, streams: Streams, run: str, seed: int) -> str | None:
