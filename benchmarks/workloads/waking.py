@@ -3,8 +3,8 @@
 What is counted is next turns that are *stored*: from the time itself (or from the publish of the event) until the last
 of N stands in the stream, as the server tells. The floor is the same mechanism in plain nats-py, in a worker process of
 its own: N tasks and N timers (or waits) of the same form, due messages that are pulled, tasks that are read, next turns
-that are stored write-once, acknowledgements (`benchmarks.bare.waking`). Both sides are read by the same clock, on a fresh
-server each. jetflow's workflow is paused while its steps are woken, so that no body competes, as none does on the
+that are stored write-once, acknowledgements (`benchmarks.bare.waking`). Both are read by the same clock, each on a fresh
+server. jetflow's workflow is paused while its steps are woken, so that no body competes, as none does on the
 floor; then it goes on, and it is said how fast the runs have ended, bodies and all.
 
 The figures of FLOW.md were measured on a machine that did nothing else, by a program like the floor.
@@ -245,7 +245,7 @@ async def _stored(connection: NatsClient, stream: str, count: int) -> None:
 async def _hold(connection: NatsClient, stream: str, subject: str, count: int) -> None:
     """Wait until a stream holds so many subjects of a filter. Counting them holds up the server: it is asked seldom."""
     asked = {"subjects_filter": subject, "offset": 2**31}
-    while (await ask(connection, f"STREAM.INFO.{stream}", asked)).get("total", 0) < count:
+    while (await ask(connection, f"STREAM.INFO.{stream}", asked)).get("total", 0) < count:  # noqa: ASYNC110
         await asyncio.sleep(10 * LOOK_AGAIN)
 
 

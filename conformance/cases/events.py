@@ -146,7 +146,7 @@ def taken(run: Run, which: int, sequence: int, payload: Any) -> Expected:
 
 @case("E10", "full")
 async def a_step_waits_for_an_event(lab: Lab) -> None:
-    """A step that waits: parked record, wait, one more look, and then +ACK; it is not counted (Waiting for events, 2)."""
+    """A step that waits: parked record, wait, one more look, then +ACK; it is not counted (Waiting for events, 2)."""
     parent = await lab.parent()
     child = await lab.spawn(parent, "wait", {"topic": NEWS, "key": parent.root})
     record, stood, acked = await lab.expect(
