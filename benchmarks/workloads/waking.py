@@ -1,11 +1,11 @@
 """N steps sleep until one time, and N wait for one event: how fast are they woken, and what do they cost meanwhile?
 
 What is counted is next turns that are *stored*: from the time itself (or from the publish of the event) until the last
-of N stands in the stream, as the server tells. The floor is the same mechanism in plain nats-py, in a worker process of
-its own: N tasks and N timers (or waits) of the same form, due messages that are pulled, tasks that are read, next turns
-that are stored write-once, acknowledgements (`benchmarks.bare.waking`). Both are read by the same clock, each on a fresh
-server. jetflow's workflow is paused while its steps are woken, so that no body competes, as none does on the
-floor; then it goes on, and it is said how fast the runs have ended, bodies and all.
+of N stands in the stream, as the server tells. The floor is the same mechanism in plain nats-py, in a worker process
+of its own: N tasks and N timers (or waits) of the same form, due messages that are pulled, tasks that are read, next
+turns that are stored write-once, acknowledgements (`benchmarks.bare.waking`). Both are read by the same clock, and have
+a fresh server each. jetflow's workflow is paused while its steps are woken, so that no body competes, as none does on
+the floor; then it goes on, and it is said how fast the runs have ended, bodies and all.
 
 The figures of FLOW.md were measured on a machine that did nothing else, by a program like the floor.
 """
