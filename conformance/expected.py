@@ -164,6 +164,26 @@ def timer(run: Run, turn: int = 0, **more: Any) -> Expected:
     return message("timer", workflow=run.workflow, step=run.step, root=run.root, run=run.run, turn=turn, **more)
 
 
+# --- events
+
+
+def event(key: str, topic: str) -> Expected:
+    """Expect an event, delivered to the tested process."""
+    return message("event", way="<", key=key, topic=topic)
+
+
+def stands(run: Run, turn: int = 0, **more: Any) -> Expected:
+    """Expect that one of the waits of a parked turn is stored."""
+    return message("wait", step=run.step, root=run.root, run=run.run, turn=turn, **more)
+
+
+def recorded(run: Run, what: str, holds: Callable[[Any], Any], name: str | None = None) -> Expected:
+    """Expect that a step records a value once. ``what`` says which one, ``holds`` is asked of the value."""
+    named = {} if name is None else {"name": name}
+    found = message("once", root=run.root, run=run.run, step=run.step, **named)
+    return Expected(f"{found.text}: {what}", lambda event: found.fits(event) and _equal(event.json, holds))
+
+
 # --- counters and looks
 
 

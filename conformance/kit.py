@@ -18,14 +18,19 @@ import msgspec
 from jetflow import (
     Client,
     Context,
+    Event,
     JoinPolicy,
     Retry,
     RetryAfter,
     RunFailed,
+    WaitTimeout,
     Worker,
     WorkerOptions,
     Workflow,
+    any_of,
     connect,
+    output_of,
+    sleep,
     workflow,
 )
 from jetflow.errors import JetflowError
@@ -288,6 +293,79 @@ saga.step(name="two", retry=AT_ONCE)(_step("two"))
 saga.on_failure(undo)
 
 
+# --- events and conditions
+
+
+class Paid(msgspec.Struct):
+    amount: int
+
+
+paid: Workflow[Paid, int] = Workflow(f"{PREFIX}paid", retry=SHORT)
+paid.on("conf.paid", if_=[["amount", ">", 10]])
+
+
+@paid.step(name="run")
+async def paid_run(given: Paid) -> int:
+    return given.amount
+
+
+class Wanted(msgspec.Struct):
+    """Which events are waited for: of a topic, with a key, an amount above one; how many, and for how many seconds."""
+
+    topic: str
+    key: str | None = None
+    above: float | None = None
+    seconds: float | None = None
+    n: int = 1
+
+
+@workflow(f"{PREFIX}wait", retry=SHORT)
+async def wait(given: Wanted, ctx: Context) -> list[Any]:
+    event = Event(given.topic, key=given.key, if_=None if given.above is None else [["amount", ">", given.above]])
+    came: list[Any] = []
+    for _ in range(given.n):
+        try:
+            came.append((await ctx.wait_for(event, timeout=given.seconds)).payload)
+        except WaitTimeout:
+            came.append(None)
+    return came
+
+
+class Choice(msgspec.Struct):
+    number: int
+    key: str
+    seconds: float = 60.0
+
+
+choose: Workflow[Choice, Any] = Workflow(f"{PREFIX}choose", retry=SHORT)
+
+
+@choose.step(name="first")
+async def choose_first(given: Choice) -> int:
+    return given.number
+
+
+@choose.step(
+    name="maybe",
+    after="first",
+    skip_if=output_of("first", lambda number: 1 / number < 0),
+    cancel_if=lambda given: Event("conf.stop", key=given.key),
+    wait_for=lambda given: any_of(Event("conf.go", key=given.key), sleep(given.seconds)),
+)
+async def choose_maybe(given: Choice) -> str:
+    return "ran"
+
+
+@choose.step(name="behind", after="maybe")
+async def choose_behind(given: Choice) -> str:
+    return "behind"
+
+
+@choose.step(name="last", after=["first", "maybe"])
+async def choose_last(given: Choice, ctx: Context) -> bool:
+    return ctx.was_skipped("maybe")
+
+
 WORKFLOWS: list[Workflow[Any, Any]] = [
     square,
     echo,
@@ -308,6 +386,9 @@ WORKFLOWS: list[Workflow[Any, Any]] = [
     steps,
     fast,
     saga,
+    paid,
+    wait,
+    choose,
 ]
 
 

@@ -126,7 +126,7 @@ class Proxy:
             task = self._delivered.get(subject)
             delivery = delivery_of(subject)
             if task is not None:
-                subject, fields = task.subject, task.fields
+                subject, fields = task.subject, task.fields | {"consumer": consumer_of(subject)}
         elif subject.startswith("$JS.API."):
             kind, subject = _asked(subject, body)
             _, fields = self._names.parse(subject)
@@ -194,6 +194,12 @@ def delivery_of(reply: str) -> int:
     """Return how often a message has been delivered, by the subject that acknowledges it."""
     tokens = reply.split(".")
     return int(tokens[4 if len(tokens) == 9 else 6])
+
+
+def consumer_of(reply: str) -> str:
+    """Return the consumer that a message was pulled from, by the subject that acknowledges it."""
+    tokens = reply.split(".")
+    return tokens[3 if len(tokens) == 9 else 5]
 
 
 def delivered_before(reply: str, times: int) -> str:

@@ -33,6 +33,8 @@ SUBJECTS: Final = {
     "value": "jf.{ns}.value.{root}.{digest}.{chunk}",
     "timer": "jf.{ns}.timer.wake.{workflow}.{step}.{root}.{parent}.{run}.{turn}",
     "due": "jf.{ns}.due.wake.{workflow}.{step}.{root}.{parent}.{run}.{turn}",
+    "event": "jf.{ns}.event.{key}.{topic}",
+    "wait": "jf.{ns}.wait.{topic}.{key}.{workflow}.{step}.{root}.{parent}.{run}.{turn}.{n}",
     "live.run": "jf.{ns}.live.run.{root}.{parent}.{parent_step}.{run}",
     "live.cancel": "jf.{ns}.live.cancel.{root}.{run}",
     "in.trigger": "jf.{ns}.in.trigger.{workflow}",
@@ -78,6 +80,7 @@ class Names:
         self.values = f"JF_{namespace}_values"
         self.timers = f"JF_{namespace}_timers"
         self.inbox = f"JF_{namespace}_inbox"
+        self.events = f"JF_{namespace}_events"
         self.counters = f"KV_jf_{namespace}_counters"
         self.workflows = f"KV_jf_{namespace}_workflows"
         self.streams = (
@@ -105,6 +108,8 @@ class Names:
 
 def _pattern(text: str, namespace: str) -> re.Pattern[str]:
     escaped = re.escape(text.replace("{ns}", namespace))
+    if text.endswith(".{topic}"):  # it has dots of its own
+        escaped = escaped.replace(r"\{topic\}", "(?P<topic>.+)")
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", escaped))
 
 

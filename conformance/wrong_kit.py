@@ -19,20 +19,46 @@ import jetflow.runs.values
 from conformance import kit
 from jetflow import triggering
 from jetflow.broker import registry, topology
-from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
+from jetflow.engine import (
+    attempts,
+    conditions,
+    effects,
+    endings,
+    events,
+    joins,
+    policies,
+    refusals,
+    tasks,
+    transitions,
+)
+from jetflow.engine.awaiting import WaitNames
 from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
 from jetflow.runs import cancelling, following, looks, marks, performer, targets, timers
 from jetflow.runs import joins as stored_joins
+from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.performer import Performer
-from jetflow.runs.tasks import task_of
+from jetflow.subscriptions import Subscription
+from jetflow.wire import events as event_names
 from jetflow.wire import records
 from jetflow.wire.codec import ANY
+from jetflow.wire.events import EventNames
 from jetflow.wire.headers import Header
 from jetflow.wire.subjects import Subjects
-from jetflow.worker import answers, cancellation, failures, inbox, spawning, sweeper, waking
+from jetflow.worker import (
+    answers,
+    cancellation,
+    event_runs,
+    expecting,
+    failures,
+    inbox,
+    spawning,
+    sweeper,
+    wakes,
+)
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.bodies import Bodies
+from jetflow.worker.deciding import Deciding
 from jetflow.worker.deliveries import ACK, Deliveries
 from jetflow.worker.execution import Execution
 from jetflow.worker.executor import Executor
@@ -868,19 +894,14 @@ def not_armed_again() -> None:
     right = replace(transitions, "redelivered", wrong)
 
 
-@fault("R05")
+@fault("R05", "E17")
 def wakes_the_ended() -> None:
-    """A due message wakes a step of a run that has ended."""
+    """A due message, or an event, wakes a step of a run that has ended."""
 
-    async def wrong(self: Any, delivery: Any) -> bytes:
-        names, store = self._session.names, self._session.store
-        parked = await store.leader_last(names.tasks_stream, names.task_of_due(delivery.subject))
-        task = None if parked is None else task_of(parked)
-        if task is not None:
-            await self._wakes._performer.run(transitions.wake(task, 1))
-        return ACK
+    async def wrong(*_: Any) -> bool:
+        return True
 
-    put(waking.Due, "_wake", wrong)
+    put(wakes.Wakes, "_is_sequel", wrong)
 
 
 @fault("R11")
@@ -922,6 +943,174 @@ def bounded_joins_not_counted() -> None:
 def not_disarmed() -> None:
     """Who wakes a bounded join by its children leaves its timer."""
     skip(effects.Disarm)
+
+
+# --- events
+
+
+@fault("E01")
+def runs_of_events_by_chance() -> None:
+    """A run that an event starts has an id of its own: an event that is delivered twice starts two."""
+    replace(events, "run_of_event", lambda *_: secrets.token_hex(16))
+
+
+@fault("E01")
+def events_unsaid() -> None:
+    """A run does not say which event has started it."""
+    replace(event_names, "STARTED_BY", "event")
+
+
+@fault("E02")
+def events_by_sequence() -> None:
+    """The id of an event without a message id is its sequence alone, which a stream that is made anew repeats."""
+    replace(events, "event_id", lambda given, sequence, _: given or str(sequence))
+
+
+@fault("E03")
+def all_events_fit() -> None:
+    """The conditions of events that start runs are not read."""
+    put(Subscription, "takes", lambda *_: True)
+
+
+@fault("E04")
+def unfit_events_dropped() -> None:
+    """An event that is no input vanishes."""
+    put(event_runs.Starting, "_fail", nothing)
+
+
+@fault("E10", "E16")
+def no_look_behind_the_wait() -> None:
+    """Who has stored its wait does not look again: an event that came meanwhile wakes nobody."""
+
+    async def wrong(self: Any, effect: Any) -> bool:
+        blind = Awaiting(self._session)
+        put(blind, "earliest", nothing)
+        await right(blind, effect)
+        return False
+
+    right = put(Awaiting, "stand", wrong)
+
+
+@fault("E11")
+def waits_stay() -> None:
+    """Who wakes a step leaves its waits."""
+    put(expecting.Waker, "_purge", nothing)
+
+
+@fault("E11")
+def waits_for_any_key_unread() -> None:
+    """An event wakes those alone that wait for its key."""
+    right = put(EventNames, "waits_for", lambda self, *given: right(self, *given)[:1])
+
+
+@fault("E12")
+def events_taken_twice() -> None:
+    """Each wait looks from the beginning of its run."""
+    put(WaitNames, "behind", lambda *_: 0)
+
+
+@fault("E13", "E14")
+def timed_waits_unsaid() -> None:
+    """A wait does not say that its turn has a timer: whoever wakes it leaves that."""
+    right = put(EventNames, "wait", lambda self, *given, **_: right(self, *given))
+
+
+@fault("E15")
+def conditions_of_waits_unread() -> None:
+    """An event wakes all that wait for such, whatever their conditions say."""
+
+    async def wrong(_: Any, __: Any, waits: list[str]) -> list[str]:
+        return waits
+
+    put(expecting.Waker, "_those_that_fit", wrong)
+
+
+@fault("E16", "E18")
+def waits_not_stored_again() -> None:
+    """A redelivered turn that waits for an event is acknowledged, and nothing stands for it."""
+
+    def wrong(task: Any, graph: Any) -> Any:
+        ended = yield effects.ReadEnded(task)
+        if ended.join is not None and ended.join.waits:
+            return True
+        return (yield from right(task, graph))
+
+    right = replace(transitions, "redelivered", wrong)
+
+
+# --- conditions
+
+
+def weighed_wrong(changes: Callable[[Any, float, Any], tuple[Any, float, Any]]) -> None:
+    """Have conditions weighed by something else than what is there."""
+    right = replace(conditions, "weigh", lambda *given: right(*changes(*given)))
+
+
+@fault("D01", "D05")
+def skip_if_ignored() -> None:
+    """Nothing skips a step."""
+    weighed_wrong(lambda armed, now, came: (changed(armed, skip=()), now, came))
+
+
+@fault("D03")
+def cancel_if_ignored() -> None:
+    """Nothing cancels a step."""
+    weighed_wrong(lambda armed, now, came: (changed(armed, cancel=()), now, came))
+
+
+@fault("D05")
+def looking_decides() -> None:
+    """An event counts as come when it is seen: a time that was over later goes before it."""
+    weighed_wrong(lambda armed, now, came: (armed, now, dict.fromkeys(came, now)))
+
+
+@fault("D02")
+def conditions_unrecorded() -> None:
+    """What code says of conditions is not recorded: each turn, and each version of the code, asks it again."""
+
+    async def wrong(self: Any, task: Any, name: str, body: bytes, point: str) -> bytes:
+        return body if name == conditions.ARMED else await right(self, task, name, body, point)
+
+    right = put(Deciding, "_record", wrong)
+
+
+@fault("D02", "D04")
+def conditions_without_a_timer() -> None:
+    """A step whose conditions have a time is parked without one."""
+    right = put(Deciding, "parking", lambda self, *given: changed(right(self, *given), until=None))
+
+
+@fault("D06")
+def decisions_unread() -> None:
+    """What was decided is decided anew."""
+
+    async def wrong(self: Any, task: Any, name: str) -> Any:
+        return None if name == conditions.DECIDED else await right(self, task, name)
+
+    right = put(Deciding, "_recorded", wrong)
+
+
+@fault("D07")
+def predicates_tried_again() -> None:
+    """A condition whose code fails is an attempt that failed."""
+
+    def wrong(self: Any, work: Any, failure: Any, *given: Any) -> None:
+        if failure.type == "PredicateFailed":
+            self._postpone(work, failure, 1.0)
+        else:
+            right(self, work, failure, *given)
+
+    right = put(Recorder, "end", wrong)
+
+
+@fault("D01", "D08")
+def conditional_as_any() -> None:
+    """A step that conditions decide runs as any other."""
+
+    async def wrong(*_: Any) -> bool:
+        return True
+
+    put(Executor, "_is_decided", wrong)
 
 
 # --- cancelling

@@ -37,12 +37,20 @@ class BarePublisher:
         """Begin to listen for PubAcks."""
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=0, pending_bytes_limit=0)
 
-    async def publish(self, subject: str, body: bytes, message_id: str | None, stored: Stored | None) -> None:
-        """Publish, and call ``stored`` when the PubAck is there."""
+    async def publish(
+        self,
+        subject: str,
+        body: bytes,
+        message_id: str | None,
+        stored: Stored | None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Publish, and call ``stored`` when the PubAck is there. ``headers`` stand in for the message id."""
         self._next += 1
         reply = f"{self._inbox}.{self._next}"
         self._under_way[reply] = stored
-        headers = None if message_id is None else {"Nats-Msg-Id": message_id}
+        if message_id is not None:
+            headers = {"Nats-Msg-Id": message_id}
         await self._client.publish(subject, body, reply, headers)
 
     async def room(self, most: int = MOST_UNDER_WAY) -> None:

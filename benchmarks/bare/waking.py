@@ -1,86 +1,88 @@
-"""The floor of waking: as many next turns stored, each write-once, by one program that does nothing else.
+"""The floor of waking: the bare mechanism in plain nats-py, with messages of the form and size of jetflow's.
 
-The messages have the size and form of jetflow's. Their protocol lines are made before the clock starts and written
-straight to a socket: what is measured is the server and the wire.
+A parked step is a task and a timer (or a wait) that names it. What wakes it does what anything right must: be given the
+timer's due message (or the event, and list who waits for it), read the task, store the next turn, write-once, and then
+acknowledge. It does nothing else: it does not ask whether the run has ended, and knows no step that waits otherwise.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
-from time import perf_counter
-from typing import Final
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from benchmarks.bare.spawn import STREAM
-from benchmarks.bare.wire import encode
+from nats.aio.client import Client
 
-MOST_UNDER_WAY: Final = 4000
+from benchmarks.bare.publisher import BarePublisher
+from benchmarks.bare.wire import ask, encode
+
+TASKS: Final = "BARE_waking_tasks"
+TIMERS: Final = "BARE_waking_timers"
+EVENTS: Final = "BARE_waking_events"
+WAITS: Final = "BARE_waking_waits"
+DUE: Final = "due"
+"""The consumer of due messages."""
+
+WAITING: Final = "waits"
+"""The consumer of events."""
+
+EVENT: Final = "bf.default.event._.bench.all"
+WAITS_OF_EVENT: Final = "bf.default.wait.bench=all.=.>"
 _AT_ONCE: Final = 100
+_STREAM: Final[dict[str, Any]] = {
+    "retention": "limits",
+    "storage": "file",
+    "max_msgs_per_subject": 1,
+    "allow_direct": True,
+}
+_NO_WAIT: Final = {"ack_policy": "explicit", "max_ack_pending": -1, "max_waiting": 512}
 
 
-def turns(inbox: str, count: int) -> list[bytes]:
-    """Return the next turns of parked steps, as they stand on the wire."""
-    lines: list[bytes] = []
+async def make_streams(client: Client) -> None:
+    """Make the streams and consumers, set as jetflow's."""
+    write_once = {"discard": "new", "discard_new_per_subject": True, "allow_batched": True, "allow_atomic": True}
+    await _make(client, TASKS, ["bf.default.task.>"], **write_once, duplicate_window=120_000_000_000)
+    scheduled = {"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_rollup_hdrs": True}
+    await _make(client, TIMERS, ["bf.default.timer.>", "bf.default.due.>"], **scheduled, retention="workqueue")
+    await _make(client, EVENTS, ["bf.default.event.>"], discard="new", max_msgs_per_subject=-1)
+    await _make(client, WAITS, ["bf.default.wait.>"])
+    for stream, name, subject in ((TIMERS, DUE, "bf.default.due.>"), (EVENTS, WAITING, "bf.default.event.>")):
+        config = _NO_WAIT | {"durable_name": name, "name": name, "filter_subject": subject}
+        await ask(client, f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": config})
+
+
+async def _make(client: Client, name: str, subjects: list[str], **settings: Any) -> None:
+    await ask(client, f"STREAM.CREATE.{name}", _STREAM | {"name": name, "subjects": subjects} | settings)
+
+
+async def park(client: Client, count: int, until: float | None) -> None:
+    """Have so many steps parked: until a time, in seconds since the epoch, or for the event."""
+    publisher = BarePublisher(client)
+    await publisher.start()
+    at = "" if until is None else datetime.fromtimestamp(until, UTC).isoformat(timespec="milliseconds")
     for number in range(count):
         run = secrets.token_hex(16)
-        body = encode({"index": number})
-        headers = (
-            "NATS/1.0\r\nJf-Version: 0123456789abcdef\r\nNats-Expected-Last-Subject-Sequence: 0\r\n"
-            f"Nats-Msg-Id: {run}.run.1\r\n\r\n"
-        ).encode()
-        subject = f"bf.default.task.bench-leaf.run.{run}.-.{run}.1"
-        line = f"HPUB {subject} {inbox}.{number} {len(headers)} {len(headers) + len(body)}\r\n".encode()
-        lines.append(b"".join((line, headers, body, b"\r\n")))
-    return lines
+        address = f"bench-waiting.run.{run}.-.{run}.0"
+        body = encode({"index": number} if until is None else {"index": number, "at": until})
+        await publisher.publish(f"bf.default.task.{address}", body, None, None, task_headers(run, 0))
+        if until is None:
+            wait = json.dumps({"topic": "bench.all", "since": 1764280000.123456}, separators=(",", ":")).encode()
+            await publisher.publish(f"{WAITS_OF_EVENT[:-1]}{address}.all-0", wait, None, None)
+        else:
+            timed = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": f"bf.default.due.wake.{address}"}
+            await publisher.publish(f"bf.default.timer.wake.{address}", b"", None, None, timed)
+        if number % _AT_ONCE == 0:
+            await publisher.room()
+    await publisher.room(0)
 
 
-async def store_turns(url: str, count: int) -> float:
-    """Store so many turns in `STREAM`; return the seconds until all are acknowledged.
-
-    Raises:
-        RuntimeError: one was refused.
-    """
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**24)
-    inbox = f"_INBOX.{secrets.token_hex(8)}"
-    lines = turns(inbox, count)
-    connect = {"verbose": False, "pedantic": False, "headers": True, "lang": "bench", "version": "0", "protocol": 1}
-    writer.write(f"CONNECT {json.dumps(connect)}\r\nSUB {inbox}.* 1\r\n".encode())
-    stored, moved = 0, asyncio.Event()
-
-    async def read() -> None:
-        nonlocal stored
-        rest = b""
-        while chunk := await reader.read(2**18):
-            found = rest + chunk
-            cut = found.rfind(b"\n") + 1
-            rest = found[cut:]
-            if b'"error"' in found[:cut]:
-                raise RuntimeError(f"a turn was refused: {found[:500]!r}")
-            stored += found.count(b'"stream":"' + STREAM.encode(), 0, cut)
-            moved.set()
-
-    async def until(number: int) -> None:
-        while stored < number:
-            moved.clear()
-            waiting = asyncio.create_task(moved.wait())
-            await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                waiting.cancel()
-                reading.result()
-                raise RuntimeError("the server closed the connection")
-
-    reading = asyncio.create_task(read())
-    try:
-        began = perf_counter()
-        for at in range(0, count, _AT_ONCE):
-            writer.write(b"".join(lines[at : at + _AT_ONCE]))
-            await writer.drain()
-            await until(at - MOST_UNDER_WAY)
-        await until(count)
-        return perf_counter() - began
-    finally:
-        reading.cancel()
-        writer.close()
+def task_headers(run: str, turn: int) -> dict[str, str]:
+    """Return the headers of a turn of a step."""
+    return {
+        "Nats-Msg-Id": f"{run}.run.{turn}",
+        "Jf-Parent-Step": "-",
+        "Jf-Version": "0123456789abcdef",
+        "Jf-Depth": "0",
+        "Jf-Digest": f"2-{run}",
+    }

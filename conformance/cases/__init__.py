@@ -1,5 +1,29 @@
 """The cases, one module a family."""
 
-from conformance.cases import cancelling, client, failing, full, joins, mixed, parent, timers, worker
+from conformance.cases import (
+    cancelling,
+    client,
+    conditions,
+    events,
+    failing,
+    full,
+    joins,
+    mixed,
+    parent,
+    timers,
+    worker,
+)
 
-__all__ = ["cancelling", "client", "failing", "full", "joins", "mixed", "parent", "timers", "worker"]
+__all__ = [
+    "cancelling",
+    "client",
+    "conditions",
+    "events",
+    "failing",
+    "full",
+    "joins",
+    "mixed",
+    "parent",
+    "timers",
+    "worker",
+]

@@ -1,5 +1,6 @@
-"""Group commit: write-once messages that are ready at the same moment leave as one batch, with one acknowledgement.
+"""Group commit: messages that are ready at the same moment leave as one batch, with one acknowledgement.
 
+They are write-once; or such that replace what stands on their subject, as timers do, so that they may be sent again.
 A lone message is published by itself at once. While many batches are on their way more gathers behind them, so that
 under load a batch is as large as the broker is slow.
 """
@@ -55,6 +56,25 @@ class GroupCommit:
         self._bytes += size
         self._items.append(item)
         self._dones.append(done)
+
+    async def store(self, item: Item) -> Receipt:
+        """Publish the same way, and return what became of it.
+
+        Raises:
+            BrokerRefused: the server does not take the message.
+            PayloadTooLarge: it is larger than the server accepts.
+        """
+        waiting: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+
+        def done(receipt: Receipt) -> None:
+            if not waiting.done():
+                waiting.set_result(receipt)
+
+        self.publish(item, done)
+        receipt = await waiting
+        if receipt.error is not None:
+            raise receipt.error.__cause__ or receipt.error
+        return receipt
 
     def _send(self) -> None:
         while self._items and self._under_way < self._most:

@@ -45,6 +45,7 @@ class Session:
         self.ingest: Ingest = Ingest(connection, self._atomic)
         self.records: GroupCommit = GroupCommit(names.records_stream, connection, self.publisher, self.ingest)
         self.tasks: GroupCommit = GroupCommit(names.tasks_stream, connection, self.publisher, self.ingest)
+        self.timers: GroupCommit = GroupCommit(names.timers_stream, connection, self.publisher, self.ingest)
         self.store: Store = Store(connection)
         self.registry: Registry = Registry(self.store, self.publisher, names)
         self.attendance: Attendance = Attendance(connection, names)

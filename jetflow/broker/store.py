@@ -16,12 +16,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
-from jetflow.broker.connection import API_TIMEOUT, Connection, Message, answer_of
+from jetflow.broker.batched import BatchedReads, TooMany, is_status, subject_of
+from jetflow.broker.connection import Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
 from jetflow.broker.puller import Delivery
 from jetflow.broker.scanning import Scan
 from jetflow.broker.times import seconds_of, written
-from jetflow.errors import BrokerRefused, BrokerTimeout, JetStreamUnavailable, PermissionDenied
+from jetflow.errors import BrokerRefused, PermissionDenied
 
 MULTI_GET: Final = 1000
 """Subjects in one multi-get; the server takes 1024."""
@@ -34,8 +35,6 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 
 FEW_BYTES: Final = 4 * 1024 * 1024
 """Bytes of messages that are read at once to be removed."""
-
-_END_OF_PAGE: Final = frozenset({"204", "404"})
 
 _NO_LIST: Final = 2**31
 _NOT_FOUND: Final = 10037
@@ -61,24 +60,16 @@ class Few(NamedTuple):
     left: int
 
 
-class _TooMany(JetStreamUnavailable):
-    """The server does not list so many messages at once."""
-
-
 class Store:
     """Reads the streams of one connection. `start` it before use."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._inbox = connection.new_inbox()
-        self._next = 0
-        self._replies: dict[int, tuple[str, asyncio.Queue[Message | PermissionDenied | None]]] = {}
+        self._batched = BatchedReads(connection)
 
     async def start(self) -> None:
         """Begin to listen for answers."""
-        await self._connection.subscribe(f"{self._inbox}.*", self._on_reply)
-        self._connection.on_reconnect(self._on_reconnect)
-        self._connection.on_denied(self._on_denied)
+        await self._batched.start()
 
     # --- one message
 
@@ -133,13 +124,13 @@ class Store:
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the message on one subject, as any replica has it."""
         message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}.{subject}"))
-        return None if _is_status(message) else _from_replica(message)
+        return None if is_status(message) else stored_in(message)
 
     async def first(self, stream: str, subject: str, *, after: int = 0) -> Stored | None:
         """Return the first message of a filter behind sequence ``after``, as any replica has it."""
         body = orjson.dumps({"next_by_subj": subject, "seq": after + 1})
         message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}"), body)
-        return None if _is_status(message) else _from_replica(message)
+        return None if is_status(message) else stored_in(message)
 
     # --- counts and ids
 
@@ -179,7 +170,7 @@ class Store:
         subject = self._connection.api_subject(f"DIRECT.GET.{stream}")
         bodies = (orjson.dumps({"seq": sequence}) for sequence in range(after + 1, after + 1 + size))
         answers = await asyncio.gather(*(self._connection.request(subject, body) for body in bodies))
-        return [_from_replica(answer) for answer in answers if not _is_status(answer)]
+        return [stored_in(answer) for answer in answers if not is_status(answer)]
 
     async def last_sequence(self, stream: str) -> int:
         """Return the sequence of the newest message of a stream, stored or removed; 0 if there never was one."""
@@ -230,23 +221,28 @@ class Store:
 
     async def many(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[list[Stored]]:
         """Yield pages of those messages of many subjects that are stored, in no promised order."""
+        async for page in self.many_raw(stream, subjects):
+            yield [stored_in(message) for message in page]
+
+    async def many_raw(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[list[Message]]:
+        """Yield the same as it came: `subject_of` tells where a message is stored."""
         # Names of one kind are about as long as each other; the request may take half of what the server accepts.
         longest = max(map(len, subjects), default=0) + len('"",')
         size = max(1, min(MULTI_GET, self._connection.max_payload // 2 // longest))
         for at in range(0, len(subjects), size):
             chunk = list(subjects[at : at + size])
             while chunk:
-                page, left = await self._direct_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
+                page, left = await self._raw_batch(stream, {"multi_last": chunk, "batch": len(chunk)})
                 if page:
                     yield page
-                found = {stored.subject for stored in page}
+                found = set(map(subject_of, page)) if left else ()
                 chunk = [subject for subject in chunk if subject not in found] if left and page else []
 
     async def few(self, stream: str, filters: Sequence[str]) -> Few | None:
         """Return what some filters hold, as any replica has it; None if that is more than the server tells at once."""
         try:
             return Few(*await self._direct_batch(stream, {"multi_last": filters, "max_bytes": FEW_BYTES}))
-        except _TooMany:
+        except TooMany:
             return None
 
     async def all_of(self, stream: str, subject: str) -> list[Stored]:
@@ -263,7 +259,7 @@ class Store:
         """Tell whether some filters hold no more than the server tells at once, as any replica has it."""
         try:
             await self._direct_batch(stream, {"multi_last": filters, "batch": 1})
-        except _TooMany:
+        except TooMany:
             return False
         return True
 
@@ -311,49 +307,11 @@ class Store:
 
     async def _direct_batch(self, stream: str, request: dict[str, Any]) -> tuple[list[Stored], int]:
         """Return the messages of one batched direct get, and how many are left behind them."""
-        body = orjson.dumps({"max_bytes": PAGE_BYTES} | request)
-        try:
-            async with asyncio.timeout(API_TIMEOUT):
-                while True:
-                    answer = await self._ask(stream, body)
-                    if answer is not None:
-                        return answer
-        except TimeoutError:
-            raise BrokerTimeout(f"a batched read of {stream} was not answered within {API_TIMEOUT:g} s") from None
+        page, left = await self._raw_batch(stream, request)
+        return [stored_in(message) for message in page], left
 
-    async def _ask(self, stream: str, body: bytes) -> tuple[list[Stored], int] | None:
-        """Ask for one batch; None if the connection broke before all of it was there."""
-        self._next += 1
-        token, subject = self._next, self._connection.api_subject(f"DIRECT.GET.{stream}")
-        replies: asyncio.Queue[Message | PermissionDenied | None] = asyncio.Queue()
-        self._replies[token] = subject, replies
-        self._connection.send(subject, body, reply=f"{self._inbox}.{token}")
-        page: list[Stored] = []
-        try:
-            while (message := await replies.get()) is not None:
-                if isinstance(message, PermissionDenied):
-                    raise message
-                if _is_status(message):
-                    return page, _left_behind(stream, message)
-                page.append(_from_replica(message))
-        finally:
-            del self._replies[token]
-        return None
-
-    def _on_reconnect(self) -> None:
-        for _, replies in self._replies.values():
-            replies.put_nowait(None)
-
-    def _on_denied(self, subject: str) -> None:
-        for asked, replies in self._replies.values():
-            if asked.lower() == subject:
-                replies.put_nowait(PermissionDenied(asked))
-
-    def _on_reply(self, message: Message) -> None:
-        # The answers keep the subject they were stored on in a header; the inbox is the subject they come on.
-        asked = self._replies.get(int(message.subject.rpartition(".")[2]))
-        if asked is not None:
-            asked[1].put_nowait(message)
+    async def _raw_batch(self, stream: str, request: dict[str, Any]) -> tuple[list[Message], int]:
+        return await self._batched.read(stream, {"max_bytes": PAGE_BYTES} | request)
 
 
 async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:
@@ -361,27 +319,8 @@ async def collect(pages: AsyncIterator[list[Stored]]) -> list[Stored]:
     return [message async for page in pages for message in page]
 
 
-def _left_behind(stream: str, status: Message) -> int:
-    """Return how many messages are left behind a batch that ends with ``status``.
-
-    Raises:
-        JetStreamUnavailable: it did not end, but was refused.
-    """
-    headers = status.headers or {}
-    if headers["Status"] not in _END_OF_PAGE:
-        reason = headers.get("Description") or "nobody answers for the stream"
-        kind = _TooMany if headers["Status"] == "413" else JetStreamUnavailable
-        raise kind(f"a batched read of {stream} was refused: {headers['Status']} {reason}")
-    return int(headers.get("Nats-Num-Pending", "0"))
-
-
-def _is_status(message: Message) -> bool:
-    # A stored message, too, may have a header of this name: that one has a sequence.
-    headers = message.headers or {}
-    return not message.data and "Status" in headers and "Nats-Sequence" not in headers
-
-
-def _from_replica(message: Message) -> Stored:
+def stored_in(message: Message) -> Stored:
+    """Return the stored message that a direct get has brought."""
     headers = message.headers or {}
     return Stored(
         subject=headers.get("Nats-Subject", ""),

@@ -91,7 +91,7 @@ class Performer:
         self.timers: Timers = Timers(session)
         self.awaiting: Awaiting = Awaiting(session)
         self.gates: Gates = Gates(session, self.run)
-        self._looks = Looks(session)
+        self.looks: Looks = Looks(session)
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
         self._store_for_sure = self._reader(self._confirm)
@@ -109,7 +109,7 @@ class Performer:
             CancelRun: self._reader(self._cancel_run),
             StoreJoin: self._store_join,
             CancelRest: self._reader(self._cancel_rest),
-            Look: self._reader(self._looks.look),
+            Look: self._reader(self.looks.look),
             ReadEnded: self._reader(self._read_ended),
             ReadSteps: self._reader(self._read_steps),
             **{kind: self._reader(perform) for kind, perform in self.gates.performed().items()},
@@ -238,7 +238,7 @@ class Performer:
             if task.parent != NONE:
                 child = bytes.fromhex(task.run)
                 self.telling.tell(task, child, item)
-                self._looks.note_stored(task, child)
+                self.looks.note_stored(task, child)
             self._advance(procedure, outcome, done)
         elif receipt.error is None and not receipt.sequence:
             write = _Write(self._session.records, item, self._where_refused(task, item), outcome)
@@ -315,7 +315,7 @@ class Performer:
     def _woken(self, effect: Start, done: Done, result: Any, error: BaseException | None) -> None:
         """Spare further looks at a parked turn whose next one is stored."""
         if error is None:
-            self._looks.woken(StepAddress(effect.task.root, effect.task.run, effect.step), effect.turn - 1)
+            self.looks.woken(StepAddress(effect.task.root, effect.task.run, effect.step), effect.turn - 1)
         done(result, error)
 
     async def _store_by_reference(self, effect: StoreRun | StoreStep) -> Outcome | None:
@@ -341,7 +341,7 @@ class Performer:
             await self.timers.remove(names.timers_of_step(task.workflow, join))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
-        with self._looks.decided(effect.join, effect.record.turn):
+        with self.looks.decided(effect.join, effect.record.turn):
             members = effect.record.members
             if members is None:
                 members = await spawned_by(self._session, effect.join)

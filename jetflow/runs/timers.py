@@ -14,6 +14,7 @@ from functools import partial
 from time import time
 from typing import Final, TypeAlias
 
+from jetflow.broker.item import Item
 from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.times import written
@@ -97,7 +98,8 @@ class Timers:
         headers = {Header.SCHEDULE: f"@at {written(record.until or 0.0)}", Header.SCHEDULE_TARGET: names.due_of(task)}
         if record.tried:
             headers[Header.ATTEMPT] = str(record.tried)
-        self._session.publisher.publish(names.timer_of(task), b"", header_block(headers), partial(_published, armed))
+        item = Item(names.timer_of(task), header_block(headers), b"")
+        self._session.timers.publish(item, partial(_published, armed))
 
 
 def _published(armed: Armed, receipt: Receipt) -> None:

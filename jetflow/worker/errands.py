@@ -16,6 +16,9 @@ from jetflow.broker.topology import Consumer
 from jetflow.errors import BrokerError
 from jetflow.worker.deliveries import Deliveries
 
+BATCHES: Final = 4
+"""Batches that are handled at once, of messages that are handled together; behind them more gather."""
+
 HANDLED_BYTES: Final = 32 * 1024 * 1024
 """Bytes of messages from which on no more are asked for until some are handled."""
 
@@ -23,7 +26,10 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Errands:
-    """Pulls from one consumer, ``window`` messages at a time. `start` and `stop` it; both are safe to call twice."""
+    """Pulls from one consumer, ``window`` messages at a time. `start` and `stop` it; both are safe to call twice.
+
+    With ``handle_all``, messages that come together are handled together, ``at_once`` at most: without a task each.
+    """
 
     def __init__(
         self,
@@ -35,11 +41,18 @@ class Errands:
         handle: Callable[[Delivery], Awaitable[None]],
         *,
         window: int,
+        handle_all: Callable[[list[Delivery]], Awaitable[None]] | None = None,
+        at_once: int = 1,
     ) -> None:
         self._deliveries = deliveries
         self._make = ensure
         self._handle = handle
         self._window = window
+        self._handle_all = handle_all
+        self._at_once = at_once
+        self._gathered: list[Delivery] = []
+        self._begins_soon = False
+        self._batches = 0
         self._handling: set[asyncio.Task[None]] = set()
         self._messages = self._bytes = 0  # under way
         self.puller: Puller = Puller(
@@ -59,14 +72,19 @@ class Errands:
     @property
     def busy(self) -> bool:
         """Whether anything is being handled."""
-        return bool(self._handling)
+        return bool(self._handling or self._gathered)
 
     async def drained(self) -> None:
         """Wait until what was pulled is handled."""
-        await asyncio.gather(*self._handling, return_exceptions=True)
+        while self.busy:
+            self._begin()
+            await asyncio.gather(*self._handling, return_exceptions=True)
 
     async def abandon(self) -> None:
         """Leave what is still being handled to another worker."""
+        gathered, self._gathered = self._gathered, []
+        for delivery in gathered:
+            self._let_go(delivery)
         for task in self._handling:
             task.cancel()
         await self.drained()
@@ -77,7 +95,23 @@ class Errands:
     def _accept(self, delivery: Delivery) -> None:
         self._messages += 1
         self._bytes += len(delivery.body)
-        self._in_background(self._run(delivery))
+        self._deliveries.hold(delivery)
+        if self._handle_all is None:
+            self._in_background(self._run(delivery))
+            self._ask()
+            return
+        self._gathered.append(delivery)
+        if not self._begins_soon:
+            self._begins_soon = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Handle what has come, unless enough is being handled: then it is handled with what comes meanwhile."""
+        self._begins_soon = False
+        while self._gathered and self._batches < BATCHES:
+            self._batches += 1
+            some, self._gathered = self._gathered[: self._at_once], self._gathered[self._at_once :]
+            self._in_background(self._run_all(some))
         self._ask()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -92,14 +126,26 @@ class Errands:
             _log.warning("a consumer could not be made again: %s", error)
 
     async def _run(self, delivery: Delivery) -> None:
-        self._deliveries.hold(delivery)
         try:
             await self._handle(delivery)
         finally:
-            self._deliveries.let_go(delivery)
-            self._messages -= 1
-            self._bytes -= len(delivery.body)
+            self._let_go(delivery)
         self._ask()
+
+    async def _run_all(self, deliveries: list[Delivery]) -> None:
+        assert self._handle_all is not None, "they are gathered for it"
+        try:
+            await self._handle_all(deliveries)
+        finally:
+            self._batches -= 1
+            for delivery in deliveries:
+                self._let_go(delivery)
+        self._begin()
+
+    def _let_go(self, delivery: Delivery) -> None:
+        self._deliveries.let_go(delivery)
+        self._messages -= 1
+        self._bytes -= len(delivery.body)
 
     def _ask(self) -> None:
         self.puller.want(max(0, self._window - self._messages) if self._bytes < HANDLED_BYTES else 0)

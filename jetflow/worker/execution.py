@@ -24,6 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from jetflow import forks, hooks
+from jetflow.broker.item import Item
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
@@ -42,7 +43,7 @@ from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import is_large, threshold, with_readable_output
 from jetflow.wire.codec import ANY
-from jetflow.wire.records import decode_outcome
+from jetflow.wire.records import decode_outcome, encode
 from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.adopting import Adopting
 from jetflow.worker.assignment import Assignment
@@ -117,7 +118,7 @@ class Execution(Body):
         )
         self._sleeps = SleepNames()
         self._sequel = work.known_graph.on_failure
-        self.expecting: Expectations = Expectations(session, task, self, awaiting)
+        self.expecting: Expectations = Expectations(session, work, self, awaiting)
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 
@@ -319,7 +320,12 @@ class Execution(Body):
     async def reached(self, name: str, end: Callable[[float], float]) -> float:
         """Return when a wait ends: it is fixed when it is first reached."""
         with self.waiting.arriving():
-            return float(await self.once(name, lambda: end(time())))
+            if not self.clean:
+                return float(await self.once(name, lambda: end(time())))
+            self._check_open()  # nothing can be recorded but by this body: what is would refuse this, and be read
+            stored = await self.record(name, encode(end(time())))
+            assert stored is not None, "what is recorded is there"
+            return float(ANY.decode(stored))
 
     async def recorded(self, name: str) -> bytes | None:
         """Return the value that is recorded under a name, if one is."""
@@ -341,7 +347,7 @@ class Execution(Body):
         if is_large(session, body):
             raise PayloadTooLarge(f"the value of once({name!r})", len(body), threshold(session))
         points.before("store_once")
-        receipt = await session.publisher.store(names.once(self._task.join, once_token(name)), body)
+        receipt = await session.records.store(Item(names.once(self._task.join, once_token(name)), b"", body))
         points.after("store_once")
         return body if receipt.stored else await self.recorded(name)
 
@@ -354,9 +360,10 @@ class Execution(Body):
     async def sleep(self, sleep: Sleep) -> None:
         """See `Context.sleep`."""
         self._check_open()
-        until = await self.reached(self._sleeps.name(sleep), sleep.end)
-        if until - time() > self.waiting.park_after:
-            await check_sleep(self._session, self._task, until)
+        with self.waiting.arriving():  # up to where it waits: it would be parked without its time
+            until = await self.reached(self._sleeps.name(sleep), sleep.end)
+            if until - time() > self.waiting.park_after:
+                await check_sleep(self._session, self._task, until)
         # One that its body has nothing to do beside is parked at once, if it is long.
         alone = not self._is_interruptible or asyncio.current_task() is self._running
         await self.waiting.sleep(until, alone=alone)

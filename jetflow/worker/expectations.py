@@ -17,12 +17,12 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.awaiting import Awaited, Group, Taken, WaitNames, earliest
-from jetflow.engine.tasks import Task
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
 from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.tasks import triggered_at
 from jetflow.wire.records import encode
+from jetflow.worker.assignment import Assignment
 from jetflow.worker.waiting import Waiting
 
 AFORE: float = 1.0
@@ -30,9 +30,10 @@ AFORE: float = 1.0
 
 
 class Recording(Protocol):
-    """What is needed of the execution of a step."""
+    """What is needed of the execution of a step. ``clean`` says that nothing of it is recorded but by itself."""
 
     waiting: Waiting
+    clean: bool
 
     async def recorded(self, name: str) -> bytes | None:
         """The value that is recorded once, if it is."""
@@ -53,12 +54,14 @@ _read = msgspec.json.Decoder(Taken).decode
 class Expectations:
     """The waits for events of one execution of one step."""
 
-    def __init__(self, session: Session, task: Task, step: Recording, awaiting: Awaiting) -> None:
+    def __init__(self, session: Session, work: Assignment, step: Recording, awaiting: Awaiting) -> None:
         self._session = session
-        self._task = task
+        self._work = work
+        self._task = work.task
         self._step = step
         self._awaiting = awaiting
         self._names = WaitNames()
+        self._reached = set[str]()
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._began: float | None = None
 
@@ -74,15 +77,19 @@ class Expectations:
         taken: dict[int, Taken] = {}
         ends: dict[int, float] = {}
         for number, (group, name) in enumerate(zip(groups, names, strict=True)):
+            if self._step.clean and name not in self._reached:
+                self._reached.add(name)
+                continue
             with self._step.waiting.arriving():
                 stored = await self._step.recorded(name)
             if stored is not None:
                 self._take(taken, number, group, stored)
         for number, group in enumerate(groups):
             if number not in taken and group.has_end:
-                ends[number] = until = await self._step.reached(f"{names[number]}-until", group.end)
-                if until - time() > self._step.waiting.park_after:
-                    await check_sleep(self._session, self._task, until)
+                with self._step.waiting.arriving():
+                    ends[number] = until = await self._step.reached(f"{names[number]}-until", group.end)
+                    if until - time() > self._step.waiting.park_after:
+                        await check_sleep(self._session, self._task, until)
         while len(taken) < len(groups):
             with self._step.waiting.arriving():
                 await self._look(groups, names, taken, ends)
@@ -146,8 +153,10 @@ class Expectations:
 
     async def _run_began(self) -> float:
         """Return when the first task of the run was stored. By its own subject: a filter would be searched for."""
+        names, task, store = self._session.names, self._task, self._session.store
+        if self._began is None and task.turn == 0 and task.step == self._work.known_graph.first:
+            self._began = triggered_at(self._work.delivery)  # which it is
         if self._began is None:
-            names, task, store = self._session.names, self._task, self._session.store
             graph = await self._session.registry.graph(task.workflow, task.version)
             if graph is None:
                 first = await store.leader_next(names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0)

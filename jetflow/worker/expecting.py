@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -31,6 +31,9 @@ from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
 WINDOW: Final = 64
 """Events that one worker handles at once."""
+
+OVERLAPPING: Final = 4
+"""Parts of those who wait for one event that are woken at once."""
 
 REMOVED_ONE_BY_ONE: Final = 50
 """Waits up to which each is removed by its subject."""
@@ -143,9 +146,8 @@ class Waker:
             return
         ended = await self._those_that_fit(event, waits)
         parked = [one for one in map(self._parked, ended) if one is not None]
-        for at in range(0, len(parked), 2 * AT_ONCE):  # while some are stored others are read
-            some = parked[at : at + AT_ONCE], parked[at + AT_ONCE : at + 2 * AT_ONCE]
-            await asyncio.gather(*map(self._wakes.all, some))
+        parts = iter([parked[at : at + AT_ONCE] for at in range(0, len(parked), AT_ONCE)])
+        await asyncio.gather(*(self._wake_some(parts) for _ in range(OVERLAPPING)))
         points.before("remove_waits")
         if len(ended) == len(waits) and len(waits) > REMOVED_ONE_BY_ONE:
             await self._purge(subject, last + 1)
@@ -153,6 +155,11 @@ class Waker:
             for wait in ended:
                 await self._purge(wait, last + 1)
         points.after("remove_waits")
+
+    async def _wake_some(self, parts: Iterator[list[Parked]]) -> None:
+        """Wake one part after the other, each once: while one is stored, others are read beside it."""
+        for part in parts:
+            await self._wakes.all(part)
 
     async def _those_that_fit(self, event: PublishedEvent, waits: list[str]) -> list[str]:
         """Leave out those whose conditions do not hold, or that look behind the event. In doubt one is woken."""

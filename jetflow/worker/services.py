@@ -48,6 +48,7 @@ from jetflow.worker.slots import Slots
 from jetflow.worker.starting import Starting
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.ticking import Ticking
+from jetflow.worker.wakes import AT_ONCE
 from jetflow.worker.waking import DUE_WINDOW, Due
 from jetflow.workflow import Step, Workflow
 
@@ -184,14 +185,17 @@ class Services:
 
     def _due(self, options: WorkerOptions) -> Errands:
         session, names = self._session, self._session.names
+        due = Due(session, self.performer, self.counts, self._starting, self._ticking)
         return Errands(
             session,
             self.deliveries,
             names.timers_stream,
             names.due_consumer,
             partial(ensure_due_consumer, session.connection, names, ack_wait=options.ack_wait),
-            Due(session, self.performer, self.counts, self._starting, self._ticking).handle,
+            due.handle,
             window=DUE_WINDOW,
+            handle_all=due.handle_all,
+            at_once=AT_ONCE,
         )
 
     def measures(self) -> list[tuple[str, dict[str, str], float]]:

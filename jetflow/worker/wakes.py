@@ -1,7 +1,8 @@
 """Waking parked steps, many at once, whoever wakes them: their tasks are read together, and so are their ends.
 
-What is asked for in the same pass of the event loop is one batch. A task never changes, so any replica that has it
-will do. A step is not woken whose run has ended under the parent that its task names; it may have ended under another
+A task never changes, so any replica that has it will do. Its next turn is made of it as it came, and stored without a
+procedure, a coroutine or a reading of its headers; what has an unusual form, or a timer beside it, goes by the engine's
+rule. A step is not woken whose run has ended under the parent that its task names; it may have ended under another
 one, in a tree that was cancelled, and a turn that is woken there is dropped, as one is that a replica that lags lets
 through.
 """
@@ -10,15 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from jetflow.broker.batched import subject_of
+from jetflow.broker.connection import Message
+from jetflow.broker.item import Item
+from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
+from jetflow.broker.store import stored_in
 from jetflow.engine.effects import Procedure
-from jetflow.engine.tasks import Task
+from jetflow.engine.tasks import StepAddress, Task
 from jetflow.engine.transitions import disarm, wake, wake_early
 from jetflow.errors import MalformedRecord
+from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
+from jetflow.wire.next_turns import NextTurn, next_turn
 
 AT_ONCE: Final = 1000
 """Steps that are woken at once."""
@@ -32,48 +41,46 @@ class Parked(NamedTuple):
     timed: bool = False
 
 
+class _Turn(NamedTuple):
+    """A turn to publish: what was parked, what comes behind it, and the task as it came."""
+
+    parked: Parked
+    turn: NextTurn
+    message: Message
+
+
+class _Publishing:
+    """Counts what is on its way, without a coroutine for each; ``done`` is set when all is stored."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.left = 1
+        self.taken: list[int] = []
+        self._error: BaseException | None = None
+
+    def stored(self, number: int, receipt: Receipt) -> None:
+        """Note what has become of one turn. One that a stored message has refused is in ``taken``."""
+        if not (receipt.stored or receipt.sequence or receipt.error):
+            self.taken.append(number)
+        self.ended(None, receipt.error)
+
+    def ended(self, _: Any, error: BaseException | None) -> None:
+        """Note that one more has ended."""
+        self.left -= 1
+        self._error = self._error or error
+        if self.left == 0 and not self.done.done():
+            if self._error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(self._error)
+
+
 class Wakes:
     """Publishes the next turns of parked steps, each write-once."""
 
     def __init__(self, session: Session, performer: Performer) -> None:
         self._session = session
         self._performer = performer
-        self._asked: list[tuple[Parked, asyncio.Future[None]]] = []
-        self._waking: set[asyncio.Task[None]] = set()
-
-    async def one(self, parked: Parked) -> None:
-        """Wake one step, with all that are asked for in the same pass.
-
-        Raises:
-            BrokerError: it may not have been woken.
-        """
-        loop = asyncio.get_running_loop()
-        if not self._asked:
-            loop.call_soon(self._begin)
-        woken: asyncio.Future[None] = loop.create_future()
-        self._asked.append((parked, woken))
-        await woken
-
-    def _begin(self) -> None:
-        asked, self._asked = self._asked, []
-        for at in range(0, len(asked), AT_ONCE):
-            waking = asyncio.get_running_loop().create_task(self._tell(asked[at : at + AT_ONCE]))
-            self._waking.add(waking)
-            waking.add_done_callback(self._waking.discard)
-
-    async def _tell(self, asked: Sequence[tuple[Parked, asyncio.Future[None]]]) -> None:
-        error: BaseException | None = None
-        try:
-            await self.all([parked for parked, _ in asked])
-        except Exception as raised:  # those who asked know what to do
-            error = raised
-        for _, woken in asked:
-            if woken.done():
-                continue
-            if error is None:
-                woken.set_result(None)
-            else:
-                woken.set_exception(error)
 
     async def all(self, parked: Sequence[Parked]) -> None:
         """Wake some steps, at most `AT_ONCE`.
@@ -81,36 +88,42 @@ class Wakes:
         Raises:
             BrokerError: some may not have been woken.
         """
-        tasks = await self._tasks([one.task for one in parked])
-        names = self._session.names
-        ends = {names.run_of(task) for task in tasks.values()}
-        store = self._session.store
-        over = {stored.subject async for page in store.many(names.records_stream, sorted(ends)) for stored in page}
+        names, store = self._session.names, self._session.store
+        turns, others = await self._read(parked)
+        ends = {one.turn.outcome for one in turns} | {names.run_of(task) for _, task in others}
+        over = {subject_of(one) async for page in store.many_raw(names.records_stream, list(ends)) for one in page}
+        if over:  # but what runs when its run has failed goes on
+            others += _tasks(one for one in turns if one.turn.outcome in over)
+            turns = [one for one in turns if one.turn.outcome not in over]
         going: list[Procedure] = []
-        for one in parked:
-            task = tasks.get(one.task)
-            if task is None:
-                continue
+        for one, task in others:
             if names.run_of(task) not in over or await self._is_sequel(task):
-                going.append(wake_early(task, one.tried) if one.timed else wake(task, one.tried))
+                going.append(_waking(one, task))
             elif one.timed:  # whoever woke it may have died before this was done
                 going.append(disarm(task))
-        await self._drive(going)
+        await self._publish(turns, going)
 
-    async def _tasks(self, subjects: Sequence[str]) -> dict[str, Task]:
-        """Return the tasks that are stored, by their subjects."""
+    async def _read(self, parked: Sequence[Parked]) -> tuple[list[_Turn], list[tuple[Parked, Task]]]:
+        """Return the next turns of those tasks that are stored; of those that are not of the usual form, the tasks."""
         store, stream = self._session.store, self._session.names.tasks_stream
-        missing, tasks = set(subjects), dict[str, Task]()
-        async for page in store.many(stream, list(subjects)):
-            for stored in page:
-                missing.discard(stored.subject)
-                if (task := task_of(stored)) is not None:
-                    tasks[stored.subject] = task
-        for subject in missing:  # what a replica does not have yet; or what is gone, with its run
+        wanted = {one.task: one for one in parked}
+        turns: list[_Turn] = []
+        others: list[tuple[Parked, Task]] = []
+        async for page in store.many_raw(stream, list(wanted)):
+            for message in page:
+                one = wanted.pop(subject_of(message), None)
+                if one is None:
+                    continue
+                turn = None if one.timed else next_turn(one.task, message.raw_headers or b"", one.tried)
+                if turn is not None:
+                    turns.append(_Turn(one, turn, message))
+                elif (task := task_of(stored_in(message))) is not None:
+                    others.append((one, task))
+        for subject, one in wanted.items():  # what a replica does not have yet; or what is gone, with its run
             stored = await store.leader_last(stream, subject)
             if stored is not None and (task := task_of(stored)) is not None:
-                tasks[subject] = task
-        return tasks
+                others.append((one, task))
+        return turns, others
 
     async def _is_sequel(self, task: Task) -> bool:
         """Tell whether it is of the step that runs when its run has failed."""
@@ -120,23 +133,32 @@ class Wakes:
             return True  # the turn that is woken ends its run by this name
         return graph is not None and task.step == graph.on_failure
 
-    async def _drive(self, going: Iterable[Procedure]) -> None:
-        """Have all of them done, without a coroutine each."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        left, first_error = 1, None
+    async def _publish(self, turns: Sequence[_Turn], others: Iterable[Procedure]) -> None:
+        """Have all of them published, without a coroutine each."""
+        publishing, publish = _Publishing(), self._session.tasks.publish
+        points.before("start_turn")
+        for number, (_, turn, message) in enumerate(turns):
+            publishing.left += 1
+            publish(Item(turn.subject, turn.headers, message.data), partial(publishing.stored, number))
+        for procedure in others:
+            publishing.left += 1
+            self._performer.drive(procedure, publishing.ended)
+        publishing.ended(None, None)
+        await publishing.done
+        points.after("start_turn")
+        woken = self._performer.looks.woken
+        for _, turn, _ in turns:
+            woken(StepAddress(turn.root, turn.run, turn.step), turn.turn - 1)
+        if publishing.taken:  # by a turn that is stored; or, on several replicas, by one that was lost with its leader
+            taken = _tasks(turns[number] for number in publishing.taken)
+            await asyncio.gather(*(self._performer.run(_waking(one, task)) for one, task in taken))
 
-        def done(_: Any, error: BaseException | None) -> None:
-            nonlocal left, first_error
-            left -= 1
-            first_error = first_error or error
-            if left == 0 and not ended.done():
-                if first_error is None:
-                    ended.set_result(None)
-                else:
-                    ended.set_exception(first_error)
 
-        for procedure in going:
-            left += 1
-            self._performer.drive(procedure, done)
-        done(None, None)
-        await ended
+def _tasks(turns: Iterable[_Turn]) -> list[tuple[Parked, Task]]:
+    """Return the tasks of some turns, by the engine's terms."""
+    read = ((turn.parked, task_of(stored_in(turn.message))) for turn in turns)
+    return [(one, task) for one, task in read if task is not None]
+
+
+def _waking(one: Parked, task: Task) -> Procedure:
+    return wake_early(task, one.tried) if one.timed else wake(task, one.tried)

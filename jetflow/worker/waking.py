@@ -7,6 +7,7 @@ whose time has come, ``due.tick`` a tick of a schedule. What another version of 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -22,8 +23,10 @@ from jetflow.worker.starting import Starting
 from jetflow.worker.ticking import Ticking
 from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
-DUE_WINDOW: Final = AT_ONCE
-"""Messages of timers that one worker handles at once."""
+DUE_WINDOW: Final = 4 * AT_ONCE
+"""Messages of timers that one worker holds at once."""
+
+_ATTEMPT: Final = Header.ATTEMPT.encode()
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -41,12 +44,43 @@ class Due:
         self._ticking = ticking
         self._unknown = set[str]()
 
+    async def handle_all(self, deliveries: list[Delivery]) -> None:
+        """Do what some messages are for, and acknowledge each. Those that wake steps are handled together."""
+        names, steps, others = self._session.names, list[tuple[Delivery, Parked]](), list[Delivery]()
+        for delivery in deliveries:
+            task, tried = names.task_of_due(delivery.subject), "0"
+            if _ATTEMPT in (delivery.message.raw_headers or b""):
+                tried = delivery.headers.get(Header.ATTEMPT, "0")
+            if task is not None and tried.isdecimal():
+                steps.append((delivery, Parked(task, int(tried))))
+            else:
+                others.append(delivery)
+        if others:
+            await asyncio.gather(*map(self.handle, others), self._wake(steps))
+        else:
+            await self._wake(steps)
+
+    async def _wake(self, steps: list[tuple[Delivery, Parked]]) -> None:
+        if not steps:
+            return
+        points.before("due")
+        try:
+            await self._wakes.all([parked for _, parked in steps])
+            answers = [ACK] * len(steps)
+        except Exception as error:  # whatever it is, these steps sleep until their messages are handled
+            answers = [self._answers.to(delivery, error) for delivery, _ in steps]
+        points.after("due")
+        points.before("due_ack")
+        for (delivery, _), answer in zip(steps, answers, strict=True):
+            self._session.connection.send(delivery.reply, answer)
+        points.after("due_ack")
+
     async def handle(self, delivery: Delivery) -> None:
-        """Do what one message is for, and acknowledge it."""
+        """Do what one message is for that wakes no step, and acknowledge it."""
         points.before("due")
         try:
             answer = await self._handle(delivery)
-        except Exception as error:  # whatever it is, a step may sleep until this message is handled
+        except Exception as error:  # whatever it is, runs may begin when this message is handled
             answer = self._answers.to(delivery, error)
         points.after("due")
         points.before("due_ack")
@@ -56,7 +90,7 @@ class Due:
     async def _handle(self, delivery: Delivery) -> bytes:
         match self._session.names.parse_due(delivery.subject):
             case ["wake", *_]:
-                return await self._wake(delivery)
+                return self._answers.reject(delivery, "it names no turn of a task")
             case ["run", workflow, run] if is_name(workflow) and is_run_id(run):
                 return await self._begin(delivery, workflow, run)
             case ["tick", name] if is_name(name):
@@ -79,12 +113,4 @@ class Due:
     async def _begin(self, delivery: Delivery, workflow: str, run: str) -> bytes:
         """Start a root run whose time has come: what is stored of it is as a trigger from outside."""
         await self._starting.start(workflow, delivery.body, delivery.headers or {}, run)
-        return ACK
-
-    async def _wake(self, delivery: Delivery) -> bytes:
-        subject = self._session.names.task_of_due(delivery.subject)
-        tried = (delivery.headers or {}).get(Header.ATTEMPT, "0")
-        if subject is None or not tried.isdecimal():
-            return self._answers.reject(delivery, "it names no turn of a task")
-        await self._wakes.one(Parked(subject, int(tried)))
         return ACK

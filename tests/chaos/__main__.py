@@ -29,6 +29,7 @@ import uvloop
 import jetflow
 from tests.chaos.account import SECRET, user
 from tests.chaos.checker import Streams, Verdict, check, unsettled
+from tests.chaos.decisions import check_decisions
 from tests.chaos.diary import begun
 from tests.chaos.driver import Driver
 from tests.chaos.faults import Faults
@@ -107,6 +108,7 @@ class Chaos:
             streams = Streams(NAMESPACE)
             await streams.read(client)
             check_moments(verdict, streams, self.driver.log.values(), self.driver.sender)
+            check_decisions(verdict, streams, {run for run, told in self.driver.log.items() if told.cancelled})
             verdict.wrong += await self.looker.complaints(streams)
             if not isinstance(looked, asyncio.CancelledError):
                 verdict.wrong.append(f"nobody looked on to the end: {looked!r}")
@@ -246,6 +248,7 @@ class Chaos:
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,
             "waits_for_events": verdict.expecting,
+            "decisions": dict(sorted(verdict.decisions.items())),
             "begun_later": sum(told.not_before > 0 for told in self.driver.log.values()),
             "events": len(self.driver.sender.orders),
             "ticks": len(self.driver.sender.ticks),

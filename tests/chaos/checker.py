@@ -67,6 +67,8 @@ class Verdict:
     timed: int = 0
     expecting: int = 0
     across_restarts: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+    """How many steps their conditions have decided so."""
     stored_by: Counter[int] = field(default_factory=Counter)
     """How many outcomes of runs each process has stored."""
     not_permitted: set[str] = field(default_factory=set)
@@ -95,6 +97,9 @@ class Streams:
         self.steps: dict[tuple[str, str], list[Ended]] = defaultdict(list)
         self.joins: dict[tuple[str, str, int], tuple[str, dict[str, Any]]] = {}
         self.marks: list[tuple[str, str, str]] = []
+        self.once: dict[tuple[str, str, str], Any] = {}
+        self.events: list[tuple[str, float]] = []
+        self.replicas = 1
         self._turns: dict[tuple[str, str], list[Task]] = defaultdict(list)
 
     def turns(self, run: str, step: str) -> list[Task]:
@@ -135,6 +140,13 @@ class Streams:
                 self.marks.append((parent, run, status))
             elif kind == "join":
                 self.joins[rest[0], rest[1], int(rest[2])] = root, json.loads(body)
+            elif kind == "once" and len(rest) == 3:
+                self.once[rest[0], rest[1], rest[2]] = json.loads(body)
+        info = await api(client, f"STREAM.INFO.JF_{self.namespace}_events")
+        if "error" not in info:
+            self.replicas = info["config"]["num_replicas"]
+            async for subject, _, moment, _, _ in messages(client, f"JF_{self.namespace}_events"):
+                self.events.append((subject, moment))
 
 
 NO_STREAM = 10059

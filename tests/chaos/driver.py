@@ -17,7 +17,7 @@ import jetflow
 from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
 from tests.chaos.load import LEAVES, TREES
 from tests.chaos.moments import MOMENTS
-from tests.chaos.plan import CHOOSES, DOZES, FRAIL, LISTENS, Leaf, Node, ending
+from tests.chaos.plan import CHOOSES, DECIDES, DOZES, FRAIL, LISTENS, Leaf, Node, ending
 from tests.chaos.progress import say
 from tests.chaos.sender import Sender
 from tests.chaos.servers import Servers
@@ -111,7 +111,7 @@ class Driver:
     async def _moment(self, leaf: Leaf) -> None:
         """Trigger what waits for a time or an event; some of it to begin later."""
         delay = self._rng.choice((None, None, 0.5 + 4 * self._rng.random()))
-        await self._trigger(self._rng.choice((DOZES, LISTENS, CHOOSES)), leaf, None, delay=delay)
+        await self._trigger(self._rng.choice((DOZES, LISTENS, CHOOSES, DECIDES)), leaf, None, delay=delay)
 
     async def poison(self) -> None:
         """Trigger a tree with a step that kills its worker, twice."""
@@ -174,6 +174,8 @@ class Driver:
         following = [self._follow(run)] if follow else []
         if workflow == LISTENS:
             following.append(self.sender.signal(run, node.seed, lambda: self.log[run.id].cancelled))
+        if workflow == DECIDES:
+            following.append(self.sender.decide(run, node.seed, lambda: self.log[run.id].cancelled))
         await asyncio.gather(*following)
         return True
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from jetflow import Context, Event, NonRetryable, Signal, Workflow, all_of, any_of, sleep, workflow
+from jetflow import (
+    Context,
+    Event,
+    NonRetryable,
+    RetryAfter,
+    Signal,
+    Workflow,
+    all_of,
+    any_of,
+    output_of,
+    sleep,
+    workflow,
+)
 from tests.chaos.leaves import PATIENT, leaf
 from tests.chaos.plan import (
     CHOOSES,
+    DECIDES,
     DOZES,
     LISTENS,
     ORDERED,
@@ -16,13 +29,19 @@ from tests.chaos.plan import (
     Leaf,
     doze,
     draw,
+    is_small,
+    late_attempts,
     leaf_value,
+    pause,
     shared_leaf,
     signals,
 )
 
 SIGNAL = "go"
-"""The signal that runs of `listens` wait for; the payloads are numbers from 0 on."""
+"""The signal that runs of `listens` wait for, with numbers from 0 on as payloads, and a step of `decides`."""
+
+STOP = "stop"
+"""The signal that cancels that step."""
 
 TIDE = "chaos.tide"
 """The topic of events that wake many at once."""
@@ -83,4 +102,46 @@ async def ticked(one: Leaf) -> int:
     return leaf_value(one.seed)
 
 
-MOMENTS: dict[str, Workflow[Any, Any]] = {one.name: one for one in (dozes, listens, chooses, ordered, ticked)}
+# --- conditions between steps
+
+decides = Workflow(DECIDES, input=Leaf, output=int, retry=PATIENT)
+
+
+@decides.step
+async def measure(one: Leaf, ctx: Context) -> int:
+    if ctx.attempt < late_attempts(one.seed):
+        raise RetryAfter(pause(one.seed, "measure", ctx.attempt))
+    return leaf_value(one.seed)
+
+
+@decides.step(after=measure, skip_if=output_of(measure, is_small))
+async def surplus(one: Leaf) -> int:
+    return leaf_value(one.seed + 1)
+
+
+@decides.step(after=measure, wait_for=lambda one: sleep(doze(one.seed, 1)))
+async def rest(one: Leaf) -> None:
+    """Begins when its time has come."""
+
+
+@decides.step(after=measure, cancel_if=Signal(STOP), wait_for=Signal(SIGNAL))
+async def agree(one: Leaf) -> None:
+    """Runs, or is cancelled, by which signal is sent."""
+
+
+@decides.step(after=measure, skip_if=lambda one: sleep(doze(one.seed, 2)), wait_for=Event(TIDE))
+async def race(one: Leaf) -> None:
+    """Runs if an event comes before its time is over."""
+
+
+@decides.step(after=race)
+async def follow(one: Leaf) -> None:
+    """Is left out if that step was skipped."""
+
+
+@decides.step(after=[measure, surplus, rest, agree, follow])
+async def tell(one: Leaf, ctx: Context) -> int:
+    return ctx.output(measure) + (0 if ctx.was_skipped(surplus) else ctx.output(surplus))
+
+
+MOMENTS: dict[str, Workflow[Any, Any]] = {one.name: one for one in (dozes, listens, chooses, ordered, ticked, decides)}

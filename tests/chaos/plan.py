@@ -191,7 +191,10 @@ def step_value(kind: str, node: Node, step: str) -> int:
 DOZES, LISTENS, CHOOSES, ORDERED, TICKED = "dozes", "listens", "chooses", "ordered", "ticked"
 """Workflows that sleep, wait for signals, wait for whichever comes first, are started by events, and by schedules."""
 
-MOMENTS = (DOZES, LISTENS, CHOOSES, ORDERED, TICKED)
+DECIDES = "decides"
+"""The workflow whose steps have conditions."""
+
+MOMENTS = (DOZES, LISTENS, CHOOSES, ORDERED, TICKED, DECIDES)
 
 
 def doze(seed: int, number: int) -> float:
@@ -204,6 +207,27 @@ def signals(seed: int) -> int:
     return 1 + draw(seed, "signals", 5)
 
 
+def is_small(value: int) -> bool:
+    """Whether what a run has measured is so little that a step behind it is skipped."""
+    return value % 3 == 0
+
+
+def is_refused(seed: int) -> bool:
+    """Whether a run is sent the signal that cancels one of its steps, and not the one that this step waits for."""
+    return draw(seed, "refused", 4) == 0
+
+
+def decided(seed: int) -> dict[str, str]:
+    """How each step of a run of `DECIDES` ends, but those that a race of a time and an event decides."""
+    refused = is_refused(seed)
+    return {
+        "measure": "succeeded",
+        "surplus": "skipped" if is_small(leaf_value(seed)) else "succeeded",
+        "rest": "succeeded",
+        "agree": "cancelled" if refused else "succeeded",
+    } | ({"tell": "cancelled"} if refused else {})
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
@@ -214,6 +238,8 @@ def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
     if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
+    if workflow == DECIDES:
+        return ("cancelled", None) if is_refused(input["seed"]) else ("succeeded", _measured(input["seed"]))
     if workflow in MOMENTS:
         return "succeeded", _moment(workflow, input["seed"])
     return _tree(workflow, msgspec.convert(input, Node))
@@ -223,6 +249,11 @@ def _moment(workflow: str, seed: int) -> Any:
     if workflow == LISTENS:
         return list(range(signals(seed)))
     return leaf_value(seed) + (leaf_value(shared_leaf(seed)) if workflow == DOZES else 0)
+
+
+def _measured(seed: int) -> int:
+    value = leaf_value(seed)
+    return value if is_small(value) else value + leaf_value(seed + 1)
 
 
 @lru_cache(200_000)

@@ -12,8 +12,8 @@ from typing import Any
 import jetflow
 from jetflow.broker.topology import found
 from jetflow.errors import BrokerError
-from tests.chaos.moments import ORDER, SIGNAL, TIDE, ordered, ticked
-from tests.chaos.plan import Leaf, signals
+from tests.chaos.moments import ORDER, SIGNAL, STOP, TIDE, ordered, ticked
+from tests.chaos.plan import Leaf, is_refused, signals
 
 SCHEDULES = 3
 EVERY = 2
@@ -69,6 +69,12 @@ class Sender:
             await asyncio.sleep(self._rng.random() * 2.0)
             if not await self._sure(lambda: run.signal(SIGNAL, number, id=f"{run.id} {number}"), is_over):  # noqa: B023
                 return
+
+    async def decide(self, run: jetflow.Run[Any], seed: int, is_over: Callable[[], bool]) -> None:
+        """Send a run the one signal that decides its step."""
+        await asyncio.sleep(self._rng.random() * 4.0)
+        name = STOP if is_refused(seed) else SIGNAL
+        await self._sure(lambda: run.signal(name, None, id=f"{run.id} {name}"), is_over)
 
     @staticmethod
     async def _sure(send: Callable[[], Awaitable[Any]], is_over: Callable[[], bool] = lambda: False) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.load import TREES
-from tests.chaos.plan import GRAPHS, Node, ending, leaves, statuses, subtrees
+from tests.chaos.plan import DECIDES, GRAPHS, Node, decided, ending, leaves, statuses, subtrees
 from tests.chaos.processes import ROOT
 
 
@@ -29,6 +29,12 @@ def test_the_model_knows_the_graphs() -> None:
     ended = [statuses("several", Node(seed)) for seed in range(100)]
     assert {status for steps in ended for status in steps.values()} == {"succeeded", "failed", "timed_out", "cancelled"}
     assert any(list(steps.values()).count("failed") > 1 for steps in ended)
+
+
+def test_the_model_knows_what_conditions_decide() -> None:
+    assert {ending(DECIDES, {"seed": seed})[0] for seed in range(30)} == {"succeeded", "cancelled"}
+    ended = {status for seed in range(30) for status in decided(seed).values()}
+    assert ended == {"succeeded", "skipped", "cancelled"}
 
 
 async def start(*options: str) -> asyncio.subprocess.Process:
@@ -63,6 +69,7 @@ async def test_nothing_is_lost_in_a_short_run() -> None:
     assert [report[name] for name in ("lost", "doubled", "early", "stuck", "wrong")] == [0, 0, 0, 0, 0]
     assert report["children"] > 0
     assert report["looks_at_totals"] > 0
+    assert report["decisions"].keys() <= {"run", "skip", "cancel"}
     assert processes_of(process.pid) == []
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jetflow import Client, Context, Event, Worker, WorkerOptions, workflow
-from jetflow.engine.transitions import wake
+from jetflow.broker.item import Item
+from jetflow.broker.publisher import Done
 from jetflow.worker import answers, event_runs, ticking
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.inside import services
@@ -42,15 +43,15 @@ class Trouble:
 
 def breaks_waking(only: Worker, trouble: Trouble) -> None:
     """Have the worker fail where it wakes a step."""
-    performer = services(only).performer
-    drive = performer.drive
+    tasks = services(only)._session.tasks
+    publish = tasks.publish
 
-    def failing(procedure: Any, done: Any) -> None:
-        if procedure.__name__ in (wake.__name__, "wake_early"):
+    def failing(item: Item, done: Done) -> None:
+        if not item.subject.endswith(".0"):
             trouble.fail()
-        drive(procedure, done)
+        publish(item, done)
 
-    performer.drive = failing  # type: ignore[method-assign]
+    tasks.publish = failing  # type: ignore[method-assign]
 
 
 async def test_a_sleep_ends_though_its_timer_could_not_be_handled(client: Client, worker: MakeWorker) -> None:
