@@ -70,9 +70,9 @@ class RateLimit:
     """How many runs of a key may begin in any stretch of time: ``RateLimit("api", max=100, per=timedelta(minutes=1))``.
 
     ``per`` is a timedelta, or seconds. ``key`` is a function of the run's input, and gives a str; without one all runs
-    of the rate limit share one key. ``units`` is one that gives how many of the ``max`` a run takes, 1 without one. Rate
-    limits of one name are one, in whichever workflows they stand. A run whose turn has not come is parked until then,
-    and holds no slot; those of a key begin in the order in which they came.
+    of the rate limit share one key. ``units`` is one that gives how many of the ``max`` a run takes, 1 without one.
+    Rate limits of one name are one, in whichever workflows they stand. A run whose turn has not come is parked until
+    then, and holds no slot; those of a key begin in the order in which they came.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -94,9 +94,7 @@ class RateLimit:
         self.per: float = _checked_per(name, per)
         for called, function in (("key", key), ("units", units)):
             if function is not None and not callable(function):
-                raise InvalidDeclaration(
-                    f"rate limit {name!r}: {called} is a function of the input, not {function!r}"
-                )
+                raise InvalidDeclaration(f"rate limit {name!r}: {called} is a function of the input, not {function!r}")
         self.key: Callable[[Any], str] | None = key
         self.units: Callable[[Any], int] | None = units
 

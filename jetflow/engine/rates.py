@@ -2,9 +2,9 @@
 
 A window holds two lists of times, both in their order. ``booked`` are those that runs were given, in the order in which
 they came: a run that cannot begin at once is given the first time that is free, and is woken then, and not before; so
-nobody asks again and again, and no crowd is woken for one place. ``begun`` are those at which runs really began. **A run
-may begin when fewer than ``max`` have begun in the ``per`` seconds before**: what it was given is a time to come back,
-and no right. A run that comes late, for its worker has died or a timer was late, can so not be one too many.
+nobody asks again and again, and no crowd is woken for one place. ``begun`` are those at which runs really began. **A
+run may begin when fewer than ``max`` have begun in the ``per`` seconds before**: what it was given is a time to come
+back, and no right. A run that comes late, for its worker has died or a timer was late, can so not be one too many.
 
 Who begins writes so first, by compare-and-set, and then begins: where it dies between, its place is lost, and never
 taken twice.
@@ -84,7 +84,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """What a run is told: it begins now, or may come back ``at`` a time; or ``never``, of the rate limit of this name."""
+    """What a run is told: it begins now, or comes back ``at`` a time; or ``never``, for the rate limit of this name."""
 
     begins: bool = False
     at: float = 0.0

@@ -48,10 +48,10 @@ from jetflow.runs.announcing import announce_end
 from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.cancelling import cancel_children
 from jetflow.runs.gates import Gates
-from jetflow.runs.rates import Rates
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.marks import rest_but
+from jetflow.runs.rates import Rates
 from jetflow.runs.telling import Telling
 from jetflow.runs.timers import Timers
 from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output

@@ -21,8 +21,8 @@ from jetflow.wire.subjects import last_token
 class RateKeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a rate limit: how many units were ``taken`` in the time that counts, and when one more is free.
 
-    ``free_at`` (seconds since the epoch) is when a run begins that comes now; None if at once. ``key`` is None where the
-    rate limit has no keys.
+    ``free_at`` (seconds since the epoch) is when a run begins that comes now; None if at once. ``key`` is None where
+    the rate limit has no keys.
     """
 
     key: str | None
@@ -93,7 +93,9 @@ async def read_turns(session: Session, task: Task) -> tuple[RateTrace, ...]:
         booked = None if join is None else decode_join(join.body).booked
     except MalformedRecord:
         return ()
-    return tuple(
-        RateTrace(limit=rate.limit, key=None if rate.key == EVERYBODY else rate.shown or rate.key, units=rate.units, until=booked)
-        for rate in (Rate(*one) for one in rates)
-    )
+    return tuple(_turn(Rate(*one), booked) for one in rates)
+
+
+def _turn(rate: Rate, booked: float | None) -> RateTrace:
+    key = None if rate.key == EVERYBODY else rate.shown or rate.key
+    return RateTrace(limit=rate.limit, key=key, units=rate.units, until=booked)

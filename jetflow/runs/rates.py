@@ -1,8 +1,8 @@
 """Rate limits as they are stored: taking a run's turn, over one session.
 
 Runs of this process that ask for the same windows in one moment share one write, and what was written last is
-remembered: so a turn costs a part of a message. The write is refused if another process has written meanwhile; then what
-is there is read, and all of them ask again. A run whose turn comes within a second is held here until then.
+remembered: so a turn costs a part of a message. The write is refused if another process has written meanwhile; then
+what is there is read, and all of them ask again. A run whose turn comes within a second is held here until then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Line:
 
 
 class Rates:
-    """Performs what the rules ask of rate limits. ``on_holding`` is told +1 and -1 as runs are held until their turn."""
+    """Performs what the rules ask of rate limits. ``on_holding`` is told +1 and -1: runs are held until their turn."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -13,8 +13,8 @@ from jetflow.engine.admission import admit
 from jetflow.engine.effects import Procedure
 from jetflow.engine.graph import Graph
 from jetflow.engine.limits import Place, places_of
-from jetflow.engine.tasks import Task
 from jetflow.engine.rates import Rate
+from jetflow.engine.tasks import Task
 from jetflow.errors import MalformedRecord, PlaceHeld
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
@@ -94,7 +94,8 @@ class Admitting:
         places = tuple(Place(*one) for one in needed.places)
         subject = self._session.names.task_of(work.task)
         rates = tuple(Rate(*one) for one in needed.rates)
-        return work.task, work.known_graph, places, subject, min(ends, default=None), rates, await self.booked(work, needed)
+        until, booked = min(ends, default=None), await self.booked(work, needed)
+        return work.task, work.known_graph, places, subject, until, rates, booked
 
     def admitted(
         self,

@@ -1,10 +1,10 @@
 """Every history of runs that wait for their turn at a rate limit: workers that die, are slow, or come late.
 
-The rules that workers follow are the engine's own (`jetflow.engine.admission`, `rates`, `transitions`), driven one effect
-at a time; taking a turn is taken apart into reading a window, storing it by compare-and-set, and seeing whether that has
-come too late. Time passes between any two of them, and a timer fires at any time after its own. Checked is what is
-promised: in no stretch of time do more runs begin than may, and none waits for nothing. What is not modelled is time
-that passes between that last look at the clock and the task of the first step: by so much a run may be late.
+The rules that workers follow are the engine's own (`jetflow.engine.admission`, `rates`, `transitions`), driven one
+effect at a time; taking a turn is taken apart into reading a window, storing it by compare-and-set, and seeing whether
+that has come too late. Time passes between any two of them, and a timer fires at any time after its own. Checked is
+what is promised: in no stretch of time do more runs begin than may, and none waits for nothing. What is not modelled is
+time that passes between that last look at the clock and the task of the first step: by so much a run may be late.
 """
 
 from __future__ import annotations
