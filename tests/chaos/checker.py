@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tests.chaos.counting import check_limits
 from tests.chaos.driver import Acknowledged
 from tests.chaos.plan import FRAIL, GRAPHS, POISONED, ending
 from tests.chaos.servers import api
@@ -67,6 +68,9 @@ class Verdict:
     timed: int = 0
     expecting: int = 0
     across_restarts: int = 0
+    limited: int = 0
+    paced: int = 0
+    most_at_once: int = 0
     stored_by: Counter[int] = field(default_factory=Counter)
     """How many outcomes of runs each process has stored."""
     not_permitted: set[str] = field(default_factory=set)
@@ -263,6 +267,7 @@ async def check(
     check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
     check_order(verdict, streams, cancelled)
     check_times(verdict, streams, restarts)
+    check_limits(verdict, streams, restarts)
     return verdict
 
 

@@ -204,6 +204,25 @@ def signals(seed: int) -> int:
     return 1 + draw(seed, "signals", 5)
 
 
+# --- limits ----------------------------------------------------------------------------------------------------
+
+LIMITED, PACED = "limited", "paced"
+"""Workflows of which few may run at once, and of which few may begin in a stretch of time."""
+
+PLACES, PLACES_IN_ALL = 2, 4
+BEGIN, BEGIN_IN_ALL, IN_SECONDS = 4, 9, 2.0
+
+
+def limit_key(seed: int) -> str:
+    """Which runs share their places."""
+    return f"key-{seed % 3}"
+
+
+def sharing(seed: int) -> list[int]:
+    """Seeds of the same key, to be triggered together."""
+    return [seed + 3 * number for number in range(1 + draw(seed, "sharing", 6))]
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
@@ -212,7 +231,7 @@ Ending: TypeAlias = tuple[str, Any]
 
 def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
-    if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, *DOOMED):
+    if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, LIMITED, PACED, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     if workflow in MOMENTS:
         return "succeeded", _moment(workflow, input["seed"])
