@@ -15,8 +15,8 @@ import nats.errors
 
 import jetflow
 from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
-from tests.chaos.load import LEAVES, TREES
 from tests.chaos.limited import LIMITS
+from tests.chaos.load import LEAVES, TREES
 from tests.chaos.moments import MOMENTS
 from tests.chaos.plan import CHOOSES, DOZES, FRAIL, LIMITED, LISTENS, PACED, Leaf, Node, ending, sharing
 from tests.chaos.progress import say
