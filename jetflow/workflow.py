@@ -147,8 +147,9 @@ class Workflow(Generic[I, O]):
             f"workflow {name!r}: schedule_timeout (seconds)", schedule_timeout
         )
         self.deadline: float | None = checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
-        own: tuple[tuple[Limit, ...], tuple[RateLimit, ...]] = checked_limits(name, limits)
-        self.limits, self.rates = own
+        limited, paced = checked_limits(name, limits)
+        self.limits: tuple[Limit, ...] = limited
+        self.rates: tuple[RateLimit, ...] = paced
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None

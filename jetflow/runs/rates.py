@@ -40,8 +40,8 @@ SETTINGS_KNOWN: Final = 5.0
 LONGER: Final = 60.0
 """Seconds for which a window is kept when it has no meaning any more: clocks differ."""
 
-LONGEST_LEAD: Final = 10.0
-"""Seconds that it may take to store a window, at most, before runs begin all the same."""
+LONGEST_LEAD: Final = 2.0
+"""Seconds that it is thought to take to store a window, at most: for so much longer does who begins count."""
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -159,9 +159,9 @@ class Rates:
     @staticmethod
     def _is_late(line: _Line, took: float, settings: Sequence[RateSettings]) -> bool:
         """Tell whether to store took longer than was thought: then those who begin would do so too late."""
-        allowed = line.lead + min(one.spare for one in settings)
-        late = took > allowed and line.lead < LONGEST_LEAD
-        line.lead = min(2 * took, LONGEST_LEAD) if late else took if took > allowed - line.lead else 0.0
+        spare = min(one.spare for one in settings)
+        late = took > line.lead + spare
+        line.lead = min(2 * took, LONGEST_LEAD) if late else took if took > spare else 0.0
         return late
 
     async def _store(

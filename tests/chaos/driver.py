@@ -98,7 +98,7 @@ class Driver:
         way = self._rng.random()
         if self._rng.random() < 0.3:
             await self._moment(Leaf(node.seed))
-        elif self._rng.random() < 0.15:
+        elif self._rng.random() < 0.3:
             await self._limited(Leaf(node.seed))
         elif self._rng.random() < 0.2:
             await self._trigger(FRAIL, Leaf(node.seed), None)

@@ -175,7 +175,7 @@ async def test_units_that_are_no_number_fail_their_run_by_name_and_no_other(clie
 
 
 async def test_a_key_that_is_none_fails_its_run_by_name(client: Client, worker: MakeWorker) -> None:
-    flow = limited(Clock(), RateLimit("api", key=lambda call: call.number, max=1, per=1))  # type: ignore[arg-type,return-value]
+    flow = limited(Clock(), RateLimit("api", key=lambda call: call.number, max=1, per=1))
     async with worker([flow]):
         with pytest.raises(RunFailed, match=r"LimitKeyFailed: .*'api' .*it gave 1, and a key is a str"):
             await (await client.trigger(flow, Call(number=1))).result(timeout=PATIENCE)
