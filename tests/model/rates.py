@@ -31,7 +31,7 @@ RATES: Final = (Rate("api"),)
 Procedure = Generator[Any, Any, Any]
 
 
-class Exact(RateSettings):
+class Exact(RateSettings, frozen=True, kw_only=True):
     """A rate limit without time to spare: here, none passes where it is for."""
 
     @property
