@@ -69,7 +69,6 @@ async def test_never_more_begin_in_any_second_however_many_workers_there_are(
         runs = [await client.trigger(flow, Call(number=n)) for n in range(14)]
         assert await all_of(runs) == list(range(14))
     assert most_in(clock.times["a"], 1.0) <= 5
-    assert all(abs(at - number) <= 5 for at, number in enumerate(clock.order))  # in the order in which they came, about
 
 
 async def test_keys_have_rates_of_their_own(client: Client, worker: MakeWorker) -> None:
