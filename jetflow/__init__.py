@@ -34,7 +34,7 @@ from jetflow.errors import (
     UnknownWorkflow,
     WaitTimeout,
 )
-from jetflow.limits import Limit
+from jetflow.limits import Limit, RateLimit
 from jetflow.server import local_server
 from jetflow.step import output_of
 from jetflow.worker import Worker
@@ -69,6 +69,7 @@ __all__ = [
     "NonRetryable",
     "Placement",
     "ProcessDied",
+    "RateLimit",
     "ResultTimeout",
     "Retry",
     "RetryAfter",

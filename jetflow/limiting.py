@@ -14,6 +14,7 @@ from jetflow.engine.limits import EVERYBODY, LimitSettings
 from jetflow.errors import InvalidDeclaration, InvalidInput, UnknownLimit
 from jetflow.limits import checked_max
 from jetflow.runs.limits import ask_for_looks, change_settings
+from jetflow.runs.rate_rows import RateRow, read_rates
 from jetflow.runs.standing import LimitRow, StandingRow, read_limits, read_row, read_standing
 from jetflow.wire.limits import limit_token
 
@@ -40,6 +41,10 @@ class Limits:
             UnknownLimit: nobody has declared one of this name.
         """
         return await read_row(self._session, name, await self._read(name))
+
+    async def rates(self) -> builtins.list[RateRow]:
+        """Return all rate limits, by name, with their keys of which any was taken of late."""
+        return await read_rates(self._session.usable())
 
     async def standing(self, name: str, key: str | None = None) -> builtins.list[StandingRow]:
         """Return the runs of a key that are admitted or wait, in their order; of a limit without keys, all.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from datetime import timedelta
+from math import isfinite
+from typing import Any, TypeAlias
 
 from jetflow.engine.identity import check_name
 from jetflow.engine.limits import EVERYBODY, STRATEGIES, Place, WhenFull
-from jetflow.errors import InvalidDeclaration, LimitKeyFailed
+from jetflow.engine.rates import Rate
+from jetflow.errors import InvalidDeclaration, LimitKeyFailed, RateUnitsFailed
 from jetflow.wire.limits import limit_token
-from jetflow.wire.records import DeclaredLimit
+from jetflow.wire.records import DeclaredLimit, DeclaredRate
 
 
 class Limit:
@@ -59,15 +62,96 @@ class Limit:
         Raises:
             LimitKeyFailed: the function of its key raises, or gives no str.
         """
-        if self.key is None:
-            return Place(self.name, EVERYBODY)
+        token, shown = _key_of(self, value)
+        return Place(self.name, token, shown)
+
+
+class RateLimit:
+    """How many runs of a key may begin in any stretch of time: ``RateLimit("api", max=100, per=timedelta(minutes=1))``.
+
+    ``per`` is a timedelta, or seconds. ``key`` is a function of the run's input, and gives a str; without one all runs
+    of the rate limit share one key. ``units`` is one that gives how many of the ``max`` a run takes, 1 without one.
+    Rate limits of one name are one, in whichever workflows they stand. A run whose turn has not come is parked until
+    then, and holds no slot; those of a key begin in the order in which they came.
+
+    Raises:
+        InvalidName: the name does not fit the token rule.
+        InvalidDeclaration: ``max`` is no whole number above 0, ``per`` no time above 0, or ``key`` or ``units`` no
+            function.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max: int,
+        per: timedelta | float,
+        key: Callable[[Any], str] | None = None,
+        units: Callable[[Any], int] | None = None,
+    ) -> None:
+        self.name: str = check_name("rate limit name", name)
+        self.max: int = checked_max(f"rate limit {name!r}", max)
+        self.per: float = _checked_per(name, per)
+        for called, function in (("key", key), ("units", units)):
+            if function is not None and not callable(function):
+                raise InvalidDeclaration(f"rate limit {name!r}: {called} is a function of the input, not {function!r}")
+        self.key: Callable[[Any], str] | None = key
+        self.units: Callable[[Any], int] | None = units
+
+    def __repr__(self) -> str:
+        return f"<RateLimit {self.name!r}: {self.max} in {self.per:g} s>"
+
+    @property
+    def declared(self) -> DeclaredRate:
+        """What the registry says of it."""
+        return DeclaredRate(name=self.name, max=self.max, per=self.per, keyed=self.key is not None)
+
+    def rate(self, value: Any) -> Rate:
+        """Return what a run with this input needs of it.
+
+        Raises:
+            LimitKeyFailed: the function of its key raises, or gives no str.
+            RateUnitsFailed: the function of its units raises, or gives no number of them.
+        """
+        token, shown = _key_of(self, value)
+        return Rate(self.name, token, shown, self._units_of(value))
+
+    def _units_of(self, value: Any) -> int:
+        if self.units is None:
+            return 1
         try:
-            key = self.key(value)
+            units = self.units(value)
         except Exception as error:
-            raise LimitKeyFailed(self.name, f"it raised {type(error).__name__}: {error}") from error
-        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
-            raise LimitKeyFailed(self.name, f"it gave {key!r}, and a key is a str")
-        return Place(self.name, limit_token(key), key)
+            raise RateUnitsFailed(self.name, f"it raised {type(error).__name__}: {error}") from error
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+            raise RateUnitsFailed(self.name, f"it gave {units!r}, and units are a whole number above 0")
+        if units > self.max:
+            raise RateUnitsFailed(self.name, f"it gave {units:,}, and there are never more than {self.max:,}")
+        return units
+
+
+AnyLimit: TypeAlias = Limit | RateLimit
+"""What a workflow may be given as its limits."""
+
+
+def _key_of(limit: AnyLimit, value: Any) -> tuple[str, str]:
+    """Return the key of a run with this input, as it stands in subjects and as it was given."""
+    if limit.key is None:
+        return EVERYBODY, ""
+    try:
+        key = limit.key(value)
+    except Exception as error:
+        raise LimitKeyFailed(limit.name, f"it raised {type(error).__name__}: {error}") from error
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
+        raise LimitKeyFailed(limit.name, f"it gave {key!r}, and a key is a str")
+    return limit_token(key), key
+
+
+def _checked_per(name: str, per: Any) -> float:
+    seconds = per.total_seconds() if isinstance(per, timedelta) else per
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (seconds > 0 and isfinite(seconds)):
+        raise InvalidDeclaration(f"rate limit {name!r}: per={per!r}: a timedelta above 0, or seconds")
+    return float(seconds)
 
 
 def checked_max(of: str, value: Any) -> int:
@@ -81,22 +165,47 @@ def checked_max(of: str, value: Any) -> int:
     return value
 
 
-def checked_limits(workflow: str, limits: Iterable[Any]) -> tuple[Limit, ...]:
-    """Return the limits of a workflow in the order in which its runs come to them.
+def checked_limits(workflow: str, limits: Iterable[Any]) -> tuple[tuple[Limit, ...], tuple[RateLimit, ...]]:
+    """Return the limits of a workflow in the order in which its runs come to them, and its rate limits.
 
     Raises:
         InvalidDeclaration: one is none, or two have one name.
     """
-    if isinstance(limits, Limit):
+    if isinstance(limits, AnyLimit):
         limits = (limits,)
-    found: dict[str, Limit] = {}
+    found: dict[str, AnyLimit] = {}
     for limit in limits:
-        if not isinstance(limit, Limit):
-            raise InvalidDeclaration(f"workflow {workflow!r}: limits takes Limit(...)s, and {limit!r} is none")
+        if not isinstance(limit, AnyLimit):
+            raise InvalidDeclaration(
+                f"workflow {workflow!r}: limits takes Limit(...)s and RateLimit(...)s, and {limit!r} is none"
+            )
         if limit.name in found:
             raise InvalidDeclaration(f"workflow {workflow!r} has limit {limit.name!r} twice: one name is one limit")
         found[limit.name] = limit
-    return tuple(found[name] for name in sorted(found))
+    ordered = [found[name] for name in sorted(found)]
+    return (
+        tuple(one for one in ordered if isinstance(one, Limit)),
+        tuple(one for one in ordered if isinstance(one, RateLimit)),
+    )
+
+
+def rates_of(workflows: Iterable[tuple[str, Iterable[RateLimit]]]) -> list[DeclaredRate]:
+    """Return the rate limits of some workflows, each once.
+
+    Raises:
+        InvalidDeclaration: two of one name differ.
+    """
+    found: dict[str, tuple[str, DeclaredRate]] = {}
+    for workflow, rates in workflows:
+        for rate in rates:
+            declared = rate.declared
+            first, there = found.setdefault(rate.name, (workflow, declared))
+            if (there.max, there.per) != (declared.max, declared.per):
+                raise InvalidDeclaration(
+                    f"rate limit {rate.name!r} has max={there.max}, per={there.per:g} s in workflow {first!r}, and "
+                    f"max={declared.max}, per={declared.per:g} s in {workflow!r}: one name is one rate limit"
+                )
+    return [declared for _, declared in found.values()]
 
 
 def limits_of(workflows: Iterable[tuple[str, Iterable[Limit]]]) -> list[DeclaredLimit]:

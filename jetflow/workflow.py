@@ -26,7 +26,7 @@ from jetflow.engine.retries import Retry
 from jetflow.engine.schedules import Schedule
 from jetflow.errors import InvalidDeclaration, InvalidInput
 from jetflow.kinds import is_untyped, shown, takes
-from jetflow.limits import Limit, checked_limits
+from jetflow.limits import AnyLimit, Limit, RateLimit, checked_limits
 from jetflow.signature import named_like
 from jetflow.step import RunsIn, Step, StepDecorator, checked_positive, checked_retry
 from jetflow.subscriptions import Subscription
@@ -53,7 +53,8 @@ class Workflow(Generic[I, O]):
     of its steps. ``deadline`` is how many seconds a run may take in all, its descendants included. Without ``input``
     and ``output`` the types come from the annotations of the first and last steps.
 
-    ``limits`` say how many of its runs, by keys, may be under way at once: see `Limit`.
+    ``limits`` say how many of its runs, by keys, may be under way at once: see `Limit`; and how many may begin in a
+    stretch of time: see `RateLimit`.
 
     When a step fails, the steps beside it go on, and the run ends with the last of them. With ``fail_fast`` the first
     step that fails ends the run, and what is left of it is cancelled.
@@ -76,7 +77,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
-        limits: Iterable[Limit] = (),
+        limits: Iterable[AnyLimit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -91,7 +92,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
-        limits: Iterable[Limit] = (),
+        limits: Iterable[AnyLimit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -106,7 +107,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
-        limits: Iterable[Limit] = (),
+        limits: Iterable[AnyLimit] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -121,7 +122,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
-        limits: Iterable[Limit] = (),
+        limits: Iterable[AnyLimit] = (),
     ) -> None: ...
     def __init__(
         self,
@@ -135,7 +136,7 @@ class Workflow(Generic[I, O]):
         schedule_timeout: float | None = None,
         deadline: float | None = None,
         fail_fast: bool = False,
-        limits: Iterable[Limit] = (),
+        limits: Iterable[AnyLimit] = (),
     ) -> None:
         self.name: str = check_name("workflow name", name)
         self.fail_fast = fail_fast
@@ -146,7 +147,9 @@ class Workflow(Generic[I, O]):
             f"workflow {name!r}: schedule_timeout (seconds)", schedule_timeout
         )
         self.deadline: float | None = checked_positive(f"workflow {name!r}: deadline (seconds)", deadline)
-        self.limits: tuple[Limit, ...] = checked_limits(name, limits)
+        limited, paced = checked_limits(name, limits)
+        self.limits: tuple[Limit, ...] = limited
+        self.rates: tuple[RateLimit, ...] = paced
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
@@ -330,7 +333,7 @@ class Workflow(Generic[I, O]):
             self._nodes(),
             on_failure,
             fail_fast=self.fail_fast,
-            gated=bool(self.limits),
+            gated=bool(self.limits or self.rates),
             conditional=conditional,
         )
         self._give_input(graph.roots)
@@ -411,6 +414,7 @@ class Workflow(Generic[I, O]):
             steps={step.name: step.declared for step in self.all_steps},
             on=tuple(one.declared for one in self.subscriptions),
             limits=tuple(one.declared for one in self.limits),
+            rates=tuple(one.declared for one in self.rates),
         )
 
     @property
@@ -531,7 +535,7 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
-    limits: Iterable[Limit] = (),
+    limits: Iterable[AnyLimit] = (),
     requires: Requires | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(
@@ -543,7 +547,7 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     runs_in: RunsIn | None = None,
-    limits: Iterable[Limit] = (),
+    limits: Iterable[AnyLimit] = (),
     batch: Batch | None = None,
     requires: Requires | None = None,
 ) -> Any:

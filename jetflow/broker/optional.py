@@ -140,6 +140,8 @@ def _limits(names: Subjects, retention: Retention) -> dict[str, Any]:
         "max_msgs_per_subject": 1,
         "num_replicas": retention.replicas,
         "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_atomic": True,
     }
 
 

@@ -16,6 +16,7 @@ from jetflow.cli.options import AsJson
 from jetflow.cli.place import Place
 from jetflow.cli.tables import clock, table_of
 from jetflow.client import Client
+from jetflow.runs.rate_rows import RateRow
 from jetflow.runs.standing import LimitRow, StandingRow
 
 KEYS_SHOWN = 20
@@ -27,6 +28,7 @@ limits: App = App(
 
 ```
 jetflow limits
+jetflow limits rates
 jetflow limits show tenant --key acme
 jetflow limits set tenant 10 --key acme
 jetflow limits reset tenant --key acme
@@ -41,11 +43,26 @@ Key = Annotated[str | None, Parameter(help="Only this key.")]
 @limits.default
 def list_limits(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
     """Show all limits: how many runs of a key they admit, how many are admitted, and how many wait."""
-    rows = place.ask(lambda client: client.limits.list())
+
+    async def ask(client: Client) -> tuple[list[LimitRow], list[RateRow]]:
+        return await client.limits.list(), [] if as_json else await client.limits.rates()
+
+    rows, of_rates = place.ask(ask)
     if as_json:
         print_rows(rows)
     else:
-        stdout().print(limits_of(rows))
+        stdout().print(Group(limits_of(rows), *((Text(), rates_of(of_rates)) if of_rates else ())))
+    return 0
+
+
+@limits.command
+def rates(*, as_json: AsJson = False, place: Place = Place()) -> int:  # noqa: B008 - frozen
+    """Show all rate limits, what of their keys was taken of late, and when a run would begin that came now."""
+    rows = place.ask(lambda client: client.limits.rates())
+    if as_json:
+        print_rows(rows)
+    else:
+        stdout().print(Group(rates_of(rows), *(Group(Text(), _keys_of_rate(row)) for row in rows if row.keys)))
     return 0
 
 
@@ -102,6 +119,32 @@ def limits_of(rows: Sequence[LimitRow]) -> RenderableType:
             Text(f"{len(row.keys):,}", "dim"),
         )
     return table
+
+
+def rates_of(rows: Sequence[RateRow]) -> RenderableType:
+    """Return rate limits as a table."""
+    if not rows:
+        return Text("no rate limits", "dim")
+    table = table_of("rate limit", "max", "per", "keys", "waited for")
+    for row in rows:
+        late = sum(key.free_at is not None for key in row.keys)
+        table.add_row(
+            Text(row.name),
+            Text(f"{row.max:,}"),
+            Text(f"{row.per:g} s"),
+            Text(f"{len(row.keys):,}", "dim"),
+            Text(f"{late:,}", "yellow" if late else "dim"),
+        )
+    return table
+
+
+def _keys_of_rate(row: RateRow) -> RenderableType:
+    table = table_of(f"key of {row.name}", "taken", "free")
+    for key in row.keys[:KEYS_SHOWN]:
+        free = Text("now", "dim") if key.free_at is None else Text(clock(key.free_at), "yellow")
+        table.add_row(Text(key.key or ""), Text(f"{key.taken:,} of {row.max:,}"), free)
+    left = len(row.keys) - KEYS_SHOWN
+    return Group(table, Text(f"and {left:,} more keys: --json", "dim")) if left > 0 else table
 
 
 def _keys_of(row: LimitRow) -> RenderableType:

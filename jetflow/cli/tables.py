@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jetflow.engine.tasks import Failure
 from jetflow.runs.missing import told
-from jetflow.runs.trace import ChildRow, ConditionTrace, LargeValue, PlaceTrace, RunTrace, StepTrace, Totals
+from jetflow.runs.trace import ChildRow, ConditionTrace, LargeValue, PlaceTrace, RateTrace, RunTrace, StepTrace, Totals
 
 LONGEST_VALUE: Final = 500
 """Characters of a JSON value that are shown."""
@@ -78,6 +78,7 @@ def _facts(trace: RunTrace) -> Table:
         ("metadata", None if trace.metadata is None else value_text(trace.metadata)),
         ("input", _large(trace.large_input) or (None if trace.input is None else value_text(trace.input))),
         ("places", Text("\n".join(map(place_text, trace.places)))),
+        ("rates", Text("\n".join(map(rate_text, trace.rates)))),
         ("output", value_text(trace.output) if trace.status == "succeeded" else None),
         ("error", Text("\n".join(error_text(error, of_step=True) for error in trace.errors), "red")),
     ]
@@ -191,6 +192,13 @@ def place_text(place: PlaceTrace) -> str:
     if place.before is None:
         return f"{of}: not there yet"
     return f"{of}: waits behind {place.before:,}, of which {place.max} may run"
+
+
+def rate_text(rate: RateTrace) -> str:
+    """Return on one line until when a run waits for its turn at a rate limit."""
+    of = f"rate limit {rate.limit!r}" + ("" if rate.key is None else f" (key {rate.key!r})")
+    units = "" if rate.units == 1 else f" for {rate.units:,} units"
+    return f"{of}: not there yet" if rate.until is None else f"{of}: waits{units} until {clock(rate.until)}"
 
 
 def value_text(value: Any, longest: int = LONGEST_VALUE) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place
+from jetflow.engine.rates import Rate
 from jetflow.engine.tasks import Attempt, Outcome, StepAddress, Task
 
 
@@ -201,6 +202,16 @@ class LookAtGate(msgspec.Struct, frozen=True, gc=False):
     run: str = ""
 
 
+class TakeTurn(msgspec.Struct, frozen=True, gc=False):
+    """Take a run's turn at its rate limits, or have it given a time. It may have been given one before (``booked``).
+
+    Result: a Turn. If it begins, that is stored, and was so a moment ago.
+    """
+
+    rates: tuple[Rate, ...]
+    booked: float | None = None
+
+
 class EndRuns(msgspec.Struct, frozen=True, gc=False):
     """Cancel runs that have to make room at a gate. Result: None."""
 
@@ -266,6 +277,7 @@ Effect: TypeAlias = (
     | Start
     | Enter
     | LookAtGate
+    | TakeTurn
     | EndRuns
     | ReadOver
     | ReadPlaces

@@ -80,6 +80,14 @@ class LimitKeyFailed(JetflowError, ValueError):
         self.limit = limit
 
 
+class RateUnitsFailed(JetflowError, ValueError):
+    """A run needs a number of units of a rate limit that is none, or that it never has. ``limit`` is its name."""
+
+    def __init__(self, limit: str, why: str) -> None:
+        super().__init__(f"units= of rate limit {limit!r} gives no number of units for this input: {why}")
+        self.limit = limit
+
+
 class PlaceHeld(JetflowError, RuntimeError):
     """A child needs a place that a run above it holds, and would wait for it for ever."""
 

@@ -14,11 +14,12 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.elders import read_rerun
 from jetflow.engine.gates import may_hold_places
-from jetflow.engine.graph import Graph
+from jetflow.engine.graph import ADMIT, Graph
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.delays import DelayedRun
 from jetflow.runs.located import Located
+from jetflow.runs.rate_rows import read_turns
 from jetflow.runs.rerunning import next_of
 from jetflow.runs.standing import read_places
 from jetflow.runs.step_traces import read_steps
@@ -46,10 +47,11 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
     rerun = read_rerun(first.rerun)
     graph = await _graph(session, first)
     steps = () if graph is None else await read_steps(session, graph, turns, stored)
+    begun = _has_begun(steps)
     return RunTrace(
         id=located.run,
         workflow=first.workflow,
-        status=outcome.status if outcome is not None else "running" if _has_begun(steps) else "queued",
+        status=outcome.status if outcome is not None else "running" if begun else "queued",
         root=first.root,
         parent=None if first.parent == NONE else first.parent,
         parent_step=None if first.parent == NONE else first.parent_step,
@@ -69,6 +71,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
         places=await read_places(session, first) if may_hold_places(first) and outcome is None else (),
+        rates=await read_turns(session, first) if first.step == ADMIT and outcome is None and not begun else (),
         unattended=unattended(first.workflow, steps, ()),
         rerun_of=None if rerun is None else rerun.elder(first.workflow),
         rerun_only=None if rerun is None else rerun.only,

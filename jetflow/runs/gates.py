@@ -1,9 +1,10 @@
 """The gates of limits as they are stored: entering, looking, waking and leaving, over one session.
 
-A look goes by what an earlier one of this process has seen: each of the first entries is asked for by its own subject,
-and only what stands behind them is searched. So it costs as many small reads as runs may be admitted, however many
-wait. Looks at a gate that are asked for while one is under way share the next one: never that one, for what they have
-stored may come behind what it has read.
+A look goes by what an earlier one of this process has seen, and reads what stands behind. Where all of that has places,
+no more is asked: entries that have left meanwhile would only make room. Else each that was seen before is asked for by
+its own subject. So a look costs one small read while there are places, and as many more as runs may be admitted when
+there are none, however many wait. Looks at a gate that are asked for while one is under way share the next one: never
+that one, for what they have stored may come behind what it has read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
+from jetflow.broker.item import Item
+from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.effects import (
@@ -81,12 +84,13 @@ class Gates:
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._entering: set[str] = set()
         self._parked: OrderedDict[str, tuple[Task, JoinRecord]] = OrderedDict()
-        self._alone = (-inf, False)
+        self._alone: dict[str, tuple[float, bool]] = {}
+        self._asking: dict[str, asyncio.Task[LimitSettings | None]] = {}
         session.connection.on_reconnect(self._forget)  # a server that was away may have lost some
 
     def _forget(self) -> None:
         self._gates.clear()
-        self._alone = (-inf, False)
+        self._alone.clear()
 
     def performed(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Return what performs each kind of effect."""
@@ -136,7 +140,7 @@ class Gates:
         runs = {run for run in (task.run, task.parent, task.root) if run != NONE}
         ended, *marks = await asyncio.gather(
             store.leader_last(names.records_stream, names.run_of_any_step(task)),
-            *(store.leader_last(names.tasks_stream, names.cancelled(task.root, run)) for run in runs),
+            *(self._last_of(names.tasks_stream, names.cancelled(task.root, run)) for run in runs),
         )
         of = dict(zip(runs, marks, strict=True))
         if ended is not None or of[task.run] is not None:
@@ -150,7 +154,11 @@ class Gates:
         order, settings = await self._looked(effect.place)
         if settings is None:
             return Standing(admitted=False)
-        return standing(effect.run, order, settings.max_of(effect.place.key), settings.when_full)
+        found = standing(effect.run, order, settings.max_of(effect.place.key), settings.when_full)
+        if found.admitted:  # it goes on by itself
+            gate = self._gate(effect.place)
+            gate.woken.update(subject for _, subject in gate.known if subject.endswith(effect.run))
+        return found
 
     async def look_at_all(self, limit: str) -> None:
         """Look at all gates of a limit at which anybody stands."""
@@ -204,51 +212,76 @@ class Gates:
                 gate.running = None
 
     async def _look(self, place: Place, gate: _Gate) -> tuple[list[str], LimitSettings | None]:
-        settings, known = await asyncio.gather(self.settings(place.limit), self._still_there(gate.known))
+        settings = await self._current(place.limit)
         if settings is None:
             _log.error("nobody has declared limit %r: runs wait at it until a worker does", place.limit)
             return [], None
         most = settings.max_of(place.key)
         wanted = most if settings.when_full == "queue" else FOR_ALL
-        after = gate.known[-1][0] if gate.known else 0
-        while len(known) < wanted:
-            found = await self._next(self._names.entries(place.limit, place.key), after)
-            if found is None:
-                break
-            known.append((found.sequence, found.subject))
-            after = found.sequence
+        known = list(gate.known)
+        after = known[-1][0] if known else 0
+        is_all = await self._read_on(place, known, after, wanted)
+        if not is_all or len(known) > most:
+            after = known[-1][0]
+            known = await self._still_there(known)
+            await self._read_on(place, known, after, wanted)
         gate.known = known
         await self._wake([subject for _, subject in known[:most]], place, gate)
         return [subject.rpartition(".")[2] for _, subject in known], settings
+
+    async def _read_on(self, place: Place, known: list[tuple[int, str]], after: int, wanted: int) -> bool:
+        """Read who stands behind those that are known, so many in all; tell whether nobody else stands there."""
+        while len(known) < wanted:
+            found = await self._next(self._names.entries(place.limit, place.key), after)
+            if found is None:
+                return True
+            known.append((found.sequence, found.subject))
+            after = found.sequence
+        return False
 
     async def _still_there(self, known: list[tuple[int, str]]) -> list[tuple[int, str]]:
         stored = await asyncio.gather(*(self._last(subject) for _, subject in known))
         return [one for one, there in zip(known, stored, strict=True) if there is not None]
 
     async def _last(self, subject: str) -> Stored | None:
-        """Read an entry: where there is one replica any answer is the leader's, and a direct one is cheaper."""
-        stream, store = self._names.gates_stream, self._session.store
-        return await (store.last if await self._is_alone() else store.leader_last)(stream, subject)
+        return await self._last_of(self._names.gates_stream, subject)
+
+    async def _last_of(self, stream: str, subject: str) -> Stored | None:
+        """Read a message: where there is one replica any answer is the leader's, and a direct one is cheaper."""
+        store = self._session.store
+        return await (store.last if await self._is_alone(stream) else store.leader_last)(stream, subject)
 
     async def _next(self, subject: str, after: int) -> Stored | None:
         stream, store = self._names.gates_stream, self._session.store
-        if await self._is_alone():
+        if await self._is_alone(stream):
             return await store.first(stream, subject, after=after)
         return await store.leader_next(stream, subject, after)
 
-    async def _is_alone(self) -> bool:
-        """Tell whether the gates stream has one replica: then whoever answers is its leader."""
-        asked, alone = self._alone
+    async def _is_alone(self, stream: str) -> bool:
+        """Tell whether a stream has one replica: then whoever answers is its leader."""
+        asked, alone = self._alone.get(stream, (-inf, False))
         if monotonic() - asked > REPLICAS_KNOWN:
-            info = await self._session.connection.api(f"STREAM.INFO.{self._names.gates_stream}")
+            info = await self._session.connection.api(f"STREAM.INFO.{stream}")
             alone = int(info["config"].get("num_replicas", 1)) == 1
-            self._alone = monotonic(), alone
+            self._alone[stream] = monotonic(), alone
         return alone
 
     async def settings(self, limit: str) -> LimitSettings | None:
         """Return what is stored of a limit."""
-        stored = await self._session.store.leader_last(self._names.limits_stream, self._names.settings(limit))
+        stored = await self._last_of(self._names.limits_stream, self._names.settings(limit))
         return None if stored is None else decode_settings(stored.body)
+
+    async def _current(self, limit: str) -> LimitSettings | None:
+        """Return what is stored of a limit by now. Looks that ask before a reading has begun share it."""
+        waiting = self._asking.get(limit)
+        if waiting is None:
+            waiting = self._asking[limit] = asyncio.get_running_loop().create_task(self._read_settings(limit))
+        return await asyncio.shield(waiting)
+
+    async def _read_settings(self, limit: str) -> LimitSettings | None:
+        await asyncio.sleep(0)  # those that ask in the same pass of the loop
+        del self._asking[limit]
+        return await self.settings(limit)
 
     async def _wake(self, admitted: list[str], place: Place, gate: _Gate) -> None:
         """Wake the runs that may begin and are parked, unless this process has done so, or is admitting them."""
@@ -326,11 +359,26 @@ class Gates:
 
     async def record(self, task: Task, needed: Needed) -> Needed:
         """Record which places a run needs, write-once; return what is recorded."""
-        while not (await self._session.publisher.store(self._names.needed(task), encode(needed))).stored:
+        item = Item(self._names.needed(task), b"", encode(needed))
+        while not await self._stored(item):
             there = await self.needed(task)
             if there is not None:
                 return there
         return needed
+
+    async def _stored(self, item: Item) -> bool:
+        """Store a record together with others; tell whether it is, and none was there."""
+        waiting: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+
+        def done(receipt: Receipt) -> None:
+            if not waiting.done():
+                waiting.set_result(receipt)
+
+        self._session.records.publish(item, done)
+        receipt = await waiting
+        if receipt.error is not None:
+            raise receipt.error
+        return receipt.stored
 
     async def store_gone(self, effect: StoreGone) -> None:
         """See `StoreGone`."""
@@ -344,6 +392,11 @@ class Gates:
         subject = self._names.entry(effect.place, effect.task)
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
         sequence = None if gate is None else next((number for number, one in gate.known if one == subject), None)
+        await self._remove(subject, sequence)
+        if gate is not None and sequence is not None:
+            gate.known = [one for one in gate.known if one[1] != subject]
+
+    async def _remove(self, subject: str, sequence: int | None) -> None:
         if sequence is not None:  # one message by its sequence is cheaper than a filter
             try:
                 await self._session.connection.api(

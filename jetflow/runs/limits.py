@@ -10,9 +10,10 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.limits import LimitSettings
+from jetflow.engine.rates import RateSettings
 from jetflow.wire.headers import Header
-from jetflow.wire.limits import LimitNames, decode_settings
-from jetflow.wire.records import DeclaredLimit, encode, header_block
+from jetflow.wire.limits import LimitNames, decode_rate, decode_settings
+from jetflow.wire.records import DeclaredLimit, DeclaredRate, encode, header_block
 
 PATIENCE: Final = 30.0
 """Seconds for which the broker may take nothing of a limit."""
@@ -42,6 +43,26 @@ async def declare_limits(session: Session, limits: Iterable[DeclaredLimit]) -> N
                 before.when_full,
             )
             await ask_for_looks(session, limit.name)
+
+
+async def declare_rates(session: Session, rates: Iterable[DeclaredRate]) -> None:
+    """Store what the code of some workflows says of rate limits, in the place of what was said before.
+
+    Raises:
+        BrokerTimeout, PermissionDenied: the server did not take it.
+    """
+    names = LimitNames(session.names)
+    for rate in rates:
+        await session.optional.ensure(names.limits_stream)
+        subject, wanted = names.rate(rate.name), RateSettings(max=rate.max, per=rate.per)
+        stored = await session.store.leader_last(names.limits_stream, subject)
+        there = None if stored is None else decode_rate(stored.body)
+        if there is not None and there != wanted:
+            _log.warning(
+                "rate limit %r: %d in %g s replaces %d in %g s", rate.name, rate.max, rate.per, there.max, there.per
+            )
+        if there != wanted:
+            await session.publisher.store(subject, encode(wanted), timeout=PATIENCE)
 
 
 def _declared(limit: DeclaredLimit, there: LimitSettings | None) -> LimitSettings:

@@ -51,6 +51,7 @@ from jetflow.runs.gates import Gates
 from jetflow.runs.joins import packed, spawned_by, unpacked
 from jetflow.runs.looks import Looks
 from jetflow.runs.marks import rest_but
+from jetflow.runs.rates import Rates
 from jetflow.runs.telling import Telling
 from jetflow.runs.timers import Timers
 from jetflow.runs.values import SMALL, LostValue, by_reference, is_large, with_output
@@ -91,6 +92,7 @@ class Performer:
         self.timers: Timers = Timers(session)
         self.awaiting: Awaiting = Awaiting(session)
         self.gates: Gates = Gates(session, self.run)
+        self.rates: Rates = Rates(session)
         self.looks: Looks = Looks(session)
         self._reading: set[asyncio.Task[None]] = set()
         self._store_large = self._reader(self._store_by_reference)
@@ -112,7 +114,7 @@ class Performer:
             Look: self._reader(self.looks.look),
             ReadEnded: self._reader(self._read_ended),
             ReadSteps: self._reader(self._read_steps),
-            **{kind: self._reader(perform) for kind, perform in self.gates.performed().items()},
+            **{kind: self._reader(one) for kind, one in (self.gates.performed() | self.rates.performed()).items()},
         }
 
     # --- driving

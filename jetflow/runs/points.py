@@ -83,6 +83,8 @@ POINTS: Final = (
     "record_places",
     "enter",
     "look_at_gate",
+    "take_turn",
+    "store_window",
     "end_runs",
     "read_over",
     "read_places",

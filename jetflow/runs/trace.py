@@ -90,6 +90,18 @@ class PlaceTrace(msgspec.Struct, frozen=True, kw_only=True):
     admitted: bool = False
 
 
+class RateTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """A rate limit of a run that has not begun, and how many ``units`` it takes of it.
+
+    ``until`` (seconds since the epoch) is when its turn comes; None where it has not come so far.
+    """
+
+    limit: str
+    key: str | None = None
+    units: int = 1
+    until: float | None = None
+
+
 class ConditionTrace(msgspec.Struct, frozen=True, kw_only=True):
     """What a step with conditions waits for, as text; or the ``verdict`` that they have come to, and the ``reason``."""
 
@@ -196,7 +208,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     holds the errors of all steps that failed, and ``error`` the first of them. An input that is too large for its task
     is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started. ``digest``
     is that of the input; of a child without a key it is empty.
-    ``places`` are those of limits that it needs, while it goes on.
+    ``places`` are those of limits that it needs, while it goes on; ``rates`` are its rate limits, until it begins.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
     A ``scheduled`` one has not begun: nothing is known of it but what it was asked for with, and when it ``begins``.
     ``rerun_of`` is the run that it was made of, of ``rerun_only`` what (``failed``, ``all``, ``from-`` a step), and
@@ -230,6 +242,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     step_totals: tuple[StepTotals, ...] = ()
     workflow_totals: tuple[WorkflowTotals, ...] = ()
     places: tuple[PlaceTrace, ...] = ()
+    rates: tuple[RateTrace, ...] = ()
     unattended: tuple[str, ...] = ()
     begins: float | None = None
     rerun_of: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 
 import jetflow.client
+from jetflow.runs.rate_rows import RateRow
 from jetflow.runs.standing import LimitRow, StandingRow
 from jetflow.sync.portal import Portal
 
@@ -26,6 +27,10 @@ class Limits:
             UnknownLimit: nobody has declared one of this name.
         """
         return self._portal.call(lambda here: here.limits.get(name))
+
+    def rates(self) -> builtins.list[RateRow]:
+        """Return all rate limits, by name, with their keys of which any was taken of late."""
+        return self._portal.call(lambda here: here.limits.rates())
 
     def standing(self, name: str, key: str | None = None) -> builtins.list[StandingRow]:
         """Return the runs of a key that are admitted or wait, in their order.

@@ -10,6 +10,7 @@ import msgspec
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.identity import cut_hash, is_name
 from jetflow.engine.limits import LimitSettings, Place
+from jetflow.engine.rates import Rate, RateSettings, Window
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import InvalidInput, MalformedRecord
 from jetflow.wire.subjects import Subjects
@@ -33,10 +34,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What `_admit` records once: the places that a run needs, with their keys as they were given, and since when.
 
-    ``since`` is seconds since the epoch.
+    ``since`` is seconds since the epoch. ``rates`` are what it needs of rate limits, each with a number of units.
     """
 
     places: tuple[tuple[str, str, str], ...] = ()
+    rates: tuple[tuple[str, str, str, int], ...] = ()
     since: float = 0.0
 
 
@@ -75,6 +77,18 @@ class LimitNames:
         """What is stored of one limit; of all with ``*``."""
         return f"{self._settings}.limit.{limit}"
 
+    def rate(self, limit: str) -> str:
+        """What is stored of one rate limit; of all with ``*``."""
+        return f"{self._settings}.rate.{limit}"
+
+    def window(self, rate: Rate) -> str:
+        """What was taken last of one key of a rate limit."""
+        return f"{self._settings}.window.{rate.limit}.{rate.key}"
+
+    def windows(self, limit: str) -> str:
+        """What was taken last of all keys of a rate limit."""
+        return f"{self._settings}.window.{limit}.*"
+
     def entry(self, place: Place, task: Task) -> str:
         """That the run of a task stands at a gate."""
         return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{task.run}"
@@ -109,6 +123,10 @@ class LimitNames:
         """Which places the run of a task needs."""
         return self._names.once(StepAddress(task.root, task.run, ADMIT), PLACES)
 
+    def turns(self, task: Task) -> str:
+        """What the admission of the run of a task was parked for."""
+        return self._names.joins_of_step(StepAddress(task.root, task.run, ADMIT))
+
     def asked(self, limit: str) -> str:
         """Asks any worker to look at all gates of a limit."""
         return f"{self._names.prefix}.in.limit.{limit}"
@@ -139,6 +157,8 @@ def _reader(what: str, kind: type[T]) -> Callable[[bytes], T]:
 
 
 decode_settings: Final[Callable[[bytes], LimitSettings]] = _reader("limit", LimitSettings)
+decode_rate: Final[Callable[[bytes], RateSettings]] = _reader("rate limit", RateSettings)
+decode_window: Final[Callable[[bytes], Window]] = _reader("window of a rate limit", Window)
 decode_needed: Final[Callable[[bytes], Needed]] = _reader("places of a run", Needed)
 _decode_entry: Final = _reader("entry", Entry)
 

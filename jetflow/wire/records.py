@@ -89,6 +89,15 @@ class DeclaredLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     keyed: bool = False
 
 
+class DeclaredRate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A rate limit of a workflow: so many units of a key in ``per`` seconds. Without ``keyed`` all share one key."""
+
+    name: str
+    max: int
+    per: float
+    keyed: bool = False
+
+
 class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A declared workflow as the registry bucket holds it. Schemas are JSON Schema.
 
@@ -103,6 +112,7 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     steps: dict[str, DeclaredStep] = {}
     on: tuple[DeclaredEvent, ...] = ()
     limits: tuple[DeclaredLimit, ...] = ()
+    rates: tuple[DeclaredRate, ...] = ()
 
 
 def _reader(what: str, kind: type[T]) -> Callable[[bytes | str], T]:

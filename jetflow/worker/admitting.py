@@ -13,11 +13,13 @@ from jetflow.engine.admission import admit
 from jetflow.engine.effects import Procedure
 from jetflow.engine.graph import Graph
 from jetflow.engine.limits import Place, places_of
+from jetflow.engine.rates import Rate
 from jetflow.engine.tasks import Task
-from jetflow.errors import PlaceHeld
+from jetflow.errors import MalformedRecord, PlaceHeld
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
-from jetflow.wire.limits import Needed
+from jetflow.wire.limits import LimitNames, Needed
+from jetflow.wire.records import decode_join
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.inputs import Inputs
 from jetflow.workflow import Workflow
@@ -36,6 +38,7 @@ class Admitting:
 
         Raises:
             LimitKeyFailed: the function of a key raises, or gives no str.
+            RateUnitsFailed: the function of units raises, or gives no number of them.
             PlaceHeld: it would wait for a run above it.
             InvalidInput, LostValue: the input cannot be read.
         """
@@ -45,40 +48,65 @@ class Admitting:
             if there is not None:
                 return there
         workflow = work.workflow
-        places = () if workflow is None else await self._places(task, workflow)
+        places, rates = ((), ()) if workflow is None else await self._asked(task, workflow)
         held = {(place.limit, place.key) for place in places_of(task.held)}
         for place in places:
             if (place.limit, place.key) in held:
                 raise PlaceHeld(task.workflow, place.limit, place.shown)
-        needed = Needed(places=tuple((place.limit, place.key, place.shown) for place in places), since=work.queued_at)
+        needed = Needed(
+            places=tuple((place.limit, place.key, place.shown) for place in places),
+            rates=tuple((rate.limit, rate.key, rate.shown, rate.units) for rate in rates),
+            since=work.queued_at,
+        )
         points.before("record_places")
         recorded = await self._gates.record(task, needed)
         points.after("record_places")
         return recorded
 
-    async def _places(self, task: Task, workflow: Workflow[Any, Any]) -> tuple[Place, ...]:
-        if not workflow.limits:
-            return ()  # its newest code has none any more
-        if all(limit.key is None for limit in workflow.limits):
-            return tuple(limit.place(None) for limit in workflow.limits)
-        body = task.input if task.value is None else await self._inputs.large(task.root, task.value)
-        value = workflow.input.decode(body)
-        return tuple(limit.place(value) for limit in workflow.limits)
+    async def _asked(self, task: Task, workflow: Workflow[Any, Any]) -> tuple[tuple[Place, ...], tuple[Rate, ...]]:
+        """Return the places that a run needs, and what it needs of rate limits, by its newest code."""
+        limits, rates = workflow.limits, workflow.rates
+        value = None
+        if any(limit.key for limit in (*limits, *rates)) or any(rate.units for rate in rates):
+            body = task.input if task.value is None else await self._inputs.large(task.root, task.value)
+            value = workflow.input.decode(body)
+        return tuple(limit.place(value) for limit in limits), tuple(rate.rate(value) for rate in rates)
+
+    async def booked(self, work: Assignment, needed: Needed) -> float | None:
+        """Return the time that a run was given by its rate limits, if it was parked until then."""
+        if not needed.rates or not work.task.turn:
+            return None
+        session = self._session
+        turns = LimitNames(session.names).turns(work.task)
+        stored = await session.store.leader_last(session.names.records_stream, turns)
+        try:
+            return None if stored is None else decode_join(stored.body).booked
+        except MalformedRecord:
+            return None
 
     def _queued_until(self, work: Assignment, needed: Needed) -> float | None:
         allowed = None if work.workflow is None else work.workflow.schedule_timeout
         return None if allowed is None else needed.since + allowed
 
-    def admission(self, work: Assignment, needed: Needed) -> tuple[Any, ...]:
+    async def admission(self, work: Assignment, needed: Needed) -> tuple[Any, ...]:
         """Return what `admitted` needs."""
         ends = [end for end in (work.task.deadline, self._queued_until(work, needed)) if end is not None]
         places = tuple(Place(*one) for one in needed.places)
         subject = self._session.names.task_of(work.task)
-        return work.task, work.known_graph, places, subject, min(ends, default=None)
+        rates = tuple(Rate(*one) for one in needed.rates)
+        until, booked = min(ends, default=None), await self.booked(work, needed)
+        return work.task, work.known_graph, places, subject, until, rates, booked
 
     def admitted(
-        self, task: Task, graph: Graph, places: tuple[Place, ...], subject: str, until: float | None
+        self,
+        task: Task,
+        graph: Graph,
+        places: tuple[Place, ...],
+        subject: str,
+        until: float | None,
+        rates: tuple[Rate, ...],
+        booked: float | None,
     ) -> Procedure:
         """Admit a run, or have it wait."""
         with self._gates.entering(task.run):
-            yield from admit(task, graph, places, subject, time(), until)
+            yield from admit(task, graph, places, subject, time(), until, rates=rates, booked=booked)

@@ -22,6 +22,7 @@ from jetflow.errors import (
     LimitKeyFailed,
     PlaceHeld,
     PredicateFailed,
+    RateUnitsFailed,
     RunTimeout,
     SleepTooLong,
     UnknownStep,
@@ -180,10 +181,10 @@ class Executor:
             return
         try:
             needed = await self._admitting.needed(work)
-        except (LimitKeyFailed, PlaceHeld, InvalidInput) as error:
+        except (LimitKeyFailed, RateUnitsFailed, PlaceHeld, InvalidInput) as error:
             self.recorder.end_run(work, error)
             return
-        self.recorder.drive(work, self._admitting.admitted, *self._admitting.admission(work, needed))
+        self.recorder.drive(work, self._admitting.admitted, *await self._admitting.admission(work, needed))
 
     async def _adopts(self, work: Assignment) -> bool:
         """End a step of a rerun as its elder has ended, if that went well."""

@@ -89,7 +89,7 @@ class Recorder:
         self.recording: int = 0
         self.held_bytes: int = 0
         self.on_room: list[Callable[[], None]] = []
-        performer.timers.on_holding = self._on_holding
+        performer.timers.on_holding = performer.rates.on_holding = self._on_holding
 
     # --- what a body has led to
 

@@ -16,11 +16,11 @@ from jetflow.broker.session import Session
 from jetflow.broker.topology import ensure_due_consumer, ensure_inbox_consumer
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.labels import checked_labels
-from jetflow.limits import limits_of
+from jetflow.limits import limits_of, rates_of
 from jetflow.processes.guarding import Guarding, can_be_guarded
 from jetflow.processes.pool import Pool
 from jetflow.processes.pool_places import places_of
-from jetflow.runs.limits import declare_limits
+from jetflow.runs.limits import declare_limits, declare_rates
 from jetflow.runs.performer import Performer
 from jetflow.runs.schedules import declare
 from jetflow.telemetry.catalogue import RUNNING, SLOTS, TASKS, WAITING
@@ -88,6 +88,7 @@ class Services:
         slots = Slots(options.slots)
         places = places_of(workflows.values())
         self._limits = limits_of((flow.name, flow.limits) for flow in workflows.values())
+        self._rates = rates_of((flow.name, flow.rates) for flow in workflows.values())
         self.pool: Pool | None = Pool(places, workflows, options.pool()) if places else None
         self.executor: Executor = Executor(
             session, self.performer, slots, self.deliveries, self.counts, workflows, options, name, self.pool, sharing
@@ -105,7 +106,7 @@ class Services:
                 self._in_batches[step.workflow, step.name] = fetcher
         self.fetchers += self._in_batches.values()
         labels = checked_labels(options.labels)
-        if self._limits:  # to be admitted takes no slot of a step
+        if self._limits or self._rates:  # to be admitted takes no slot of a step
             admitting = Slots(ADMITTED_AT_ONCE)
             self.fetchers.append(Fetcher(session.connection, admitting, self.deliveries, self.executor))
         self.pullers: StepPullers = StepPullers(
@@ -158,7 +159,7 @@ class Services:
         return None
 
     def _fetcher_of(self, step: Step[..., Any, Any] | None, name: str) -> Fetcher:
-        if name == ADMIT and self._limits:
+        if name == ADMIT and (self._limits or self._rates):
             return self.fetchers[-1]
         if step is None:
             return self.fetcher
@@ -226,6 +227,7 @@ class Services:
             if none_now:
                 await withdraw(self._session, flow.name)
         await declare_limits(self._session, self._limits)
+        await declare_rates(self._session, self._rates)
         await self._declare_schedules()
         await self.heartbeat.start()
         if self.guarding is not None:

@@ -23,7 +23,7 @@ from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.errors import BrokerError, InvalidDeclaration
-from jetflow.limits import limits_of
+from jetflow.limits import limits_of, rates_of
 from jetflow.processes.pool_places import check_not_importing, places_of
 from jetflow.settings import value_of
 from jetflow.worker.counts import Counts
@@ -75,6 +75,7 @@ class Worker:
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
         limits_of((one.name, one.limits) for one in declared)  # and one whose limits contradict another's
+        rates_of((one.name, one.rates) for one in declared)
         places_of(declared)  # and one whose steps no process would find
         options = options or WorkerOptions.from_settings()
         self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tests.chaos.counting import check_limits
 from tests.chaos.driver import Acknowledged
 from tests.chaos.plan import FRAIL, GRAPHS, POISONED, ending
 from tests.chaos.servers import api
@@ -69,6 +70,9 @@ class Verdict:
     across_restarts: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
     """How many steps their conditions have decided so."""
+    limited: int = 0
+    paced: int = 0
+    most_at_once: int = 0
     stored_by: Counter[int] = field(default_factory=Counter)
     """How many outcomes of runs each process has stored."""
     not_permitted: set[str] = field(default_factory=set)
@@ -275,6 +279,7 @@ async def check(
     check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
     check_order(verdict, streams, cancelled)
     check_times(verdict, streams, restarts)
+    check_limits(verdict, streams, restarts)
     return verdict
 
 

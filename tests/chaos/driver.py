@@ -15,9 +15,10 @@ import nats.errors
 
 import jetflow
 from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
+from tests.chaos.limited import LIMITS
 from tests.chaos.load import LEAVES, TREES
 from tests.chaos.moments import MOMENTS
-from tests.chaos.plan import CHOOSES, DECIDES, DOZES, FRAIL, LISTENS, Leaf, Node, ending
+from tests.chaos.plan import CHOOSES, DECIDES, DOZES, FRAIL, LIMITED, LISTENS, PACED, Leaf, Node, ending, sharing
 from tests.chaos.progress import say
 from tests.chaos.sender import Sender
 from tests.chaos.servers import Servers
@@ -37,7 +38,7 @@ class Acknowledged(NamedTuple):
     """Seconds since the epoch before which it must not begin."""
 
 
-TRIGGERED = LEAVES | TREES | MOMENTS
+TRIGGERED = LEAVES | TREES | MOMENTS | LIMITS
 
 
 class Driver:
@@ -97,6 +98,8 @@ class Driver:
         way = self._rng.random()
         if self._rng.random() < 0.3:
             await self._moment(Leaf(node.seed))
+        elif self._rng.random() < 0.3:
+            await self._limited(Leaf(node.seed))
         elif self._rng.random() < 0.2:
             await self._trigger(FRAIL, Leaf(node.seed), None)
         elif way < 0.1:
@@ -112,6 +115,11 @@ class Driver:
         """Trigger what waits for a time or an event; some of it to begin later."""
         delay = self._rng.choice((None, None, 0.5 + 4 * self._rng.random()))
         await self._trigger(self._rng.choice((DOZES, LISTENS, CHOOSES, DECIDES)), leaf, None, delay=delay)
+
+    async def _limited(self, leaf: Leaf) -> None:
+        """Trigger some that need the same places, at once."""
+        workflow = self._rng.choice((LIMITED, PACED))
+        await asyncio.gather(*(self._trigger(workflow, Leaf(seed), None) for seed in sharing(leaf.seed)))
 
     async def poison(self) -> None:
         """Trigger a tree with a step that kills its worker, twice."""

@@ -228,6 +228,25 @@ def decided(seed: int) -> dict[str, str]:
     } | ({"tell": "cancelled"} if refused else {})
 
 
+# --- limits ----------------------------------------------------------------------------------------------------
+
+LIMITED, PACED = "limited", "paced"
+"""Workflows of which few may run at once, and of which few may begin in a stretch of time."""
+
+PLACES, PLACES_IN_ALL = 2, 4
+BEGIN, BEGIN_IN_ALL, IN_SECONDS = 4, 9, 2.0
+
+
+def limit_key(seed: int) -> str:
+    """Which runs share their places."""
+    return f"key-{seed % 3}"
+
+
+def sharing(seed: int) -> list[int]:
+    """Seeds of the same key, to be triggered together."""
+    return [seed + 3 * number for number in range(1 + draw(seed, "sharing", 6))]
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
@@ -236,7 +255,7 @@ Ending: TypeAlias = tuple[str, Any]
 
 def ending(workflow: str, input: Any) -> Ending:
     """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
-    if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, *DOOMED):
+    if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, LIMITED, PACED, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     if workflow == DECIDES:
         return ("cancelled", None) if is_refused(input["seed"]) else ("succeeded", _measured(input["seed"]))

@@ -23,6 +23,7 @@ from jetflow import (
     JoinPolicy,
     Limit,
     NonRetryable,
+    RateLimit,
     Retry,
     RetryAfter,
     RunFailed,
@@ -712,6 +713,19 @@ async def limiting(number: Number, ctx: Context) -> list[Any]:
     return [sum(results), gone.status]
 
 
+# --- pacing: runs that wait for their turn at a rate limit, parked, and held ----------------------------------------
+
+
+@workflow("paced", retry=AGAIN, limits=[RateLimit("paced", max=1, per=1.5), RateLimit("both", max=2, per=2)])
+async def paced(number: Number) -> int:
+    return number.n
+
+
+@workflow("pacing", retry=AGAIN)
+async def pacing(number: Number, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(paced, [Number(n) for n in range(number.n)])))
+
+
 # --- batches: one call for several runs, each of which spawns, and is waited for by its own parent -----------------
 
 
@@ -733,7 +747,7 @@ WORKFLOWS = [
     *(only_once, large, large_boundary, detaching, in_a_window, folding, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
-    *(one_by_one, two_limits, waits_below, newest, limiting),
+    *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
     *(mending, broken, rerunning, claiming, batched, batching),
 ]
 
@@ -824,6 +838,7 @@ SCENARIOS: dict[str, Scenario] = {
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
     "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
+    "pacing": Scenario(_trigger(pacing, 3), 3),
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),

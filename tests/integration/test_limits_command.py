@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import jetflow
-from jetflow import Client, Limit, Worker, workflow
+from jetflow import Client, Limit, RateLimit, Worker, workflow
 from jetflow.server import NatsServer
 from tests.endings.stored import until
 
@@ -65,3 +65,38 @@ async def test_limits_are_shown_and_changed(nats_server: NatsServer, namespace: 
         assert "a whole number above 0" in await say("limits", "set", "tenant", "0", status=1)
         gate.set()
         assert [await one.result(timeout=20) for one in (first, second)] == ["acme", "acme"]
+
+
+async def test_rate_limits_are_shown(nats_server: NatsServer, namespace: str) -> None:
+    @workflow("call", limits=[RateLimit("api", key=str, max=1, per=3600)])
+    async def call(tenant: str) -> str:
+        return tenant
+
+    async def say(*arguments: str) -> str:
+        command = [sys.executable, "-m", "jetflow.cli", *arguments, "--namespace", namespace]
+        environment = os.environ | {"NATS_URL": nats_server.url, "COLUMNS": "120"}
+        ended = await asyncio.to_thread(
+            subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+    async with (
+        jetflow.connect(nats_server.url, namespace=namespace) as client,
+        Worker([call], server=nats_server.url, namespace=namespace),
+    ):
+        assert await (await client.trigger(call, "acme")).result(timeout=20) == "acme"
+        waiting = await client.trigger(call, "acme")
+
+        async def waits() -> bool:
+            return any(rate.until is not None for rate in (await client.describe(waiting.id)).rates)
+
+        await until(waits)
+        listed, shown, run = await asyncio.gather(say("limits"), say("limits", "rates"), say("show", waiting.id))
+        assert "no limits" in listed
+        assert "api" in listed
+        assert "acme" in shown
+        assert "1 of 1" in shown
+        assert "rate limit 'api' (key 'acme'): waits until" in run
+        (row,) = json.loads(await say("limits", "rates", "--json"))
+        assert (row["name"], row["max"], row["per"], row["keys"][0]["taken"]) == ("api", 1, 3600.0, 1)

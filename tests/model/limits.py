@@ -642,19 +642,16 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     gate = _gate(effect.place)
     most: int = yield ("max", gate)
     known: tuple[tuple[int, int], ...] = yield ("remembered", gate)
-    still = list[tuple[int, int]]()
-    for sequence, run in known:
-        if not rules.verifies or (yield ("stands", gate, sequence)):
-            still.append((sequence, run))
-    after = known[-1][0] if known else 0
     when_full = "queue" if gate else case.when_full
     wanted = most + rules.one_too_many if when_full == "queue" else len(case.needs)
-    while len(still) < wanted:
-        found: tuple[int, int] | None = yield ("next", gate, after)
-        if found is None:
-            break
-        still.append(found)
-        after = found[0]
+    still, after = list(known), known[-1][0] if known else 0
+    is_all = yield from _read_on(gate, still, after, wanted)
+    if not is_all or len(still) > most:
+        after, seen, still = still[-1][0], still, []
+        for sequence, run in seen:
+            if not rules.verifies or (yield ("stands", gate, sequence)):
+                still.append((sequence, run))
+        yield from _read_on(gate, still, after, wanted)
     yield ("remember", gate, tuple(still))
     admitted = [run for _, run in still[: most + rules.one_too_many]]
     for run in admitted:
@@ -664,6 +661,16 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
             yield from let_through(task, _record(task, effect.place.written, parked[1]), GRAPH)
     order = [str(run) for _, run in still]
     return standing(effect.run, order, most + rules.one_too_many, when_full)
+
+
+def _read_on(gate: int, known: list[tuple[int, int]], after: int, wanted: int) -> Generator[Any, Any, bool]:
+    while len(known) < wanted:
+        found: tuple[int, int] | None = yield ("next", gate, after)
+        if found is None:
+            return True
+        known.append(found)
+        after = found[0]
+    return False
 
 
 # --- what the broker does ----------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import pytest
 
 from tests.model import limits
 
-
 SLOW_BUGS = frozenset({"who is sent away is woken last", "a run that was replaced ends without those below it"})
 """Those whose case has half a million states: `make mutants` hunts them."""
 
