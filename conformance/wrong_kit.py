@@ -19,7 +19,7 @@ import jetflow.runs.values
 from conformance import kit
 from jetflow import triggering
 from jetflow.broker import registry, topology
-from jetflow.engine import attempts, effects, endings, joins, policies, refusals, tasks, transitions
+from jetflow.engine import attempts, effects, endings, joins, levels, policies, refusals, tasks, transitions
 from jetflow.engine.effects import Count, Start, StoreMark, StoreRun, StoreStep
 from jetflow.errors import InvalidInput, KeyConflict, MalformedRecord, UnknownWorkflow
 from jetflow.runs import cancelling, following, looks, marks, performer, targets, timers
@@ -1105,6 +1105,12 @@ def looks_not_taken() -> None:
 def strange_looks_come_back() -> None:
     """A message that asks for nothing comes again, for ever."""
     put(answers.Answers, "reject", lambda *_: answers.LATER)
+
+
+@fault("I07")
+def levels_forgotten() -> None:
+    """All tasks of a step stand in one queue, whatever the level of their run is."""
+    replace(levels, "at_level", lambda task, _: task)
 
 
 @fault("G01")

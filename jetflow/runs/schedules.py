@@ -231,6 +231,7 @@ async def start_tick(session: Session, effect: StartTick) -> str | None:
         key=key_of(effect.name, effect.tick),
         metadata=encode(schedule.metadata | {SCHEDULE: effect.name, TICK: named(effect.tick)}),
         trace=None,
+        level=schedule.level,
     )
     last = effect.unless_open
     if last is not None and last != task.run and await _goes_on(session, last):

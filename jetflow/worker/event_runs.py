@@ -134,11 +134,11 @@ class Starting:
             return ACK
         if takes is not None:
             hold = None if held is None or takes.hold is None else (held, takes.hold)
-            await self._start(event, delivery.body or b"null", headers.get(Header.TRACE), hold)
+            await self._start(event, delivery.body or b"null", headers, hold)
         return ACK
 
     async def _start(
-        self, event: PublishedEvent, body: bytes, trace: str | None, hold: tuple[str, Hold] | None
+        self, event: PublishedEvent, body: bytes, headers: dict[str, str], hold: tuple[str, Hold] | None
     ) -> None:
         told = {"id": event.id, "topic": event.topic, "key": event.key, "sequence": event.sequence}
         metadata = msgspec.json.encode(event.metadata | {STARTED_BY: told})
@@ -147,7 +147,16 @@ class Starting:
             written = target.input.encode(target.input.decode(body))
             key = None if hold is None else hold[0]
             run = run_of_event(self._workflow.name, event.id)
-            task = root_task(target, written, key=key, metadata=metadata, run=run, trace=trace)
+            told_level = headers.get(Header.LEVEL)
+            task = root_task(
+                target,
+                written,
+                key=key,
+                metadata=metadata,
+                run=run,
+                trace=headers.get(Header.TRACE),
+                level=told_level if told_level in target.levels else None,
+            )
             points.before("start_for_event")
             if hold is None:
                 await start_root(self._session, task, timeout=30)
