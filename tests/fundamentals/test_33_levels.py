@@ -129,7 +129,7 @@ async def test_the_level_is_that_of_the_parent_unless_it_is_given(client: Client
 
 async def test_several_steps_retries_waits_and_failures_stay_at_their_level(client: Client, worker: MakeWorker) -> None:
     seen: list[tuple[str, str | None]] = []
-    flow: Workflow[Any, Any] = Workflow("steps", retry=Retry(attempts=2, base=0.01), levels=LEVELS)
+    flow: Workflow[Any, Any] = Workflow("steps", retry=Retry(attempts=2, initial=0.01), levels=LEVELS)
 
     @flow.step
     async def first(_: int, ctx: Context) -> None:
