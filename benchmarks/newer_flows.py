@@ -36,7 +36,7 @@ async def limited_hot(item: Leaf) -> int:
     return item.index
 
 
-@workflow("bench-leveled", **_LEVELS)
+@workflow("bench-leveled", limits=(), **_LEVELS)
 async def leveled(item: Leaf) -> float:
     """Return when the body began, in seconds since the epoch."""
     began = time()

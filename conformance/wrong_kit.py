@@ -455,7 +455,8 @@ def shared_not_said() -> None:
     right = spawning._common_headers
 
     def wrong(task: Any, target: Any, policy: Any, **more: Any) -> dict[str, str]:
-        return right(task, target, policy, **more | {"shared": False})
+        changed: dict[str, Any] = more | {"shared": False}
+        return right(task, target, policy, **changed)
 
     replace(spawning, "_common_headers", wrong)
 

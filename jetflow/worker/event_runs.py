@@ -146,8 +146,8 @@ class Starting:
             target = await resolve(self._session, self._workflow)
             written = target.input.encode(target.input.decode(body))
             key = None if hold is None else hold[0]
+            level = headers.get(Header.LEVEL)
             run = run_of_event(self._workflow.name, event.id)
-            told_level = headers.get(Header.LEVEL)
             task = root_task(
                 target,
                 written,
@@ -155,7 +155,7 @@ class Starting:
                 metadata=metadata,
                 run=run,
                 trace=headers.get(Header.TRACE),
-                level=told_level if told_level in target.levels else None,
+                level=level if level in target.levels else None,
             )
             points.before("start_for_event")
             if hold is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -38,10 +38,8 @@ class Diary:
         return [level for name, level in self.begun if name != "first"]
 
 
-def with_levels(diary: Diary, *, seconds: float = 0.0, **options: Any) -> Workflow[str, str | None]:
-    options = {"levels": LEVELS, "default_level": "normal"} | options
-
-    @workflow("letters", retry=ONCE, **options)
+def with_levels(diary: Diary, *, seconds: float = 0.0, limits: Iterable[Limit] = ()) -> Workflow[str, str | None]:
+    @workflow("letters", retry=ONCE, levels=LEVELS, default_level="normal", limits=limits)
     async def letters(name: str, ctx: Context) -> str | None:
         return await diary.write(name, ctx, seconds)
 

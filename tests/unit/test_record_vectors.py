@@ -41,7 +41,8 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
-OF_FULL = ("waits", "on", "gate", "admits", "adopted", "limits", "gated", "streamed", "batch", "requires")
+OF_FULL = ("waits", "on", "gate", "admits", "adopted", "limits", "gated", "levels", "level", "streamed", "batch",
+           "requires")  # fmt: skip
 """Fields that only level *full* reads: vectors are for all levels, and leave them out where they are empty."""
 
 
