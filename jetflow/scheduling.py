@@ -82,6 +82,7 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
     input: Any
     words: str = ""
     level: str | None = None
+    silent: float | None = None
 
 
 class ScheduleTicks(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,4 +305,5 @@ def _row(name: str, schedule: Schedule, known: set[str]) -> ScheduleRow:
         input=msgspec.json.decode(schedule.input),
         words=in_words(timing),
         level=schedule.level,
+        silent=schedule.silent,
     )
