@@ -121,10 +121,11 @@ class Turns:
         return self._last
 
 
-def to_ask_for(room: int, as_urgent: int, own: int) -> int:
+def to_ask_for(room: int, as_urgent: int, own: int, *, moving: bool = True) -> int:
     """Return how many tasks of a level to ask for: ``room`` is how many can soon start, whatever they are.
 
-    ``as_urgent`` wait that are as urgent or more so, ``own`` of the level itself. One of each level is always there:
-    else a slot that comes free would be taken by what happens to be there, and a level below a busy one get no turn.
+    ``as_urgent`` wait that are as urgent or more so, ``own`` of the level itself. While slots come free (``moving``)
+    one of each level is always there: else a slot would be taken by what happens to be there, and a level below a busy
+    one get no turn. Where steps are long, it would only be held back from other workers.
     """
-    return max(room - as_urgent, 1 - own, 0)
+    return max(room - as_urgent, 1 - own if moving else 0, 0)

@@ -74,6 +74,7 @@ class Fetcher:
         self._fresh = 0
         self._latest = 0
         self._steps_wait = False
+        self._begun = -inf
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._asking = False
@@ -142,7 +143,8 @@ class Fetcher:
         for _ in range(AT_ONCE):
             if not ready or not self._may_start() or not slots.take():
                 break
-            if self._loop.time() > self._awake_until:
+            self._begun = self._loop.time()
+            if self._begun > self._awake_until:
                 self._doubt()
             delivery = ready.popleft()
             self._ready_bytes -= len(delivery.body)
@@ -188,11 +190,12 @@ class Fetcher:
         room = self._slots.free + self._ahead()
         quiet_share = max(1, self._slots.free // len(self.pullers))
         now = self._loop.time()
+        moving = now - self._begun < HAND_BACK_AFTER
         for puller in self.pullers:
             if self._ready_bytes >= READY_BYTES:
                 count = 0
             else:
-                count = to_ask_for(room, ready.as_urgent(puller.rank), ready.of(puller.rank))
+                count = to_ask_for(room, ready.as_urgent(puller.rank), ready.of(puller.rank), moving=moving)
             puller.want(count if now - puller.last_delivery < ACTIVE_FOR else min(count, quiet_share))
 
     def _ahead(self) -> int:

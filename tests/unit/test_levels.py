@@ -87,4 +87,5 @@ def test_what_is_asked_for() -> None:
     assert to_ask_for(room=10, as_urgent=4, own=1) == 6, "what is as urgent has its slots already"
     assert to_ask_for(room=0, as_urgent=0, own=0) == 1, "one of each level is there before a slot comes free"
     assert to_ask_for(room=0, as_urgent=9, own=1) == 0
+    assert to_ask_for(room=0, as_urgent=0, own=0, moving=False) == 0, "where steps are long, others may have it"
     assert to_ask_for(room=3, as_urgent=9, own=0) == 1, "else a busy level above would keep it from its turn"
