@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from inspect import signature
+from time import time
 from typing import Any, Final
 
 from benchmarks.flows import Leaf, Planned, one_step
@@ -10,6 +13,15 @@ from jetflow import Context, Event, Limit, Workflow, workflow
 
 LIMIT_KEYS: Final = 1000
 LIMIT_MAX: Final = 10
+
+LEVELED_FOR: Final = 0.02
+"""Seconds for which a run holds its slot that has a level."""
+
+_LEVELS: Final[dict[str, Any]] = (
+    {"levels": ("urgent", "normal", "low"), "default_level": "normal"}
+    if "levels" in signature(workflow).parameters
+    else {}
+)
 
 
 @workflow(
@@ -22,6 +34,14 @@ async def limited_by_key(item: Leaf) -> int:
 @workflow("bench-limited-hot", limits=[Limit("bench-hot", max=LIMIT_MAX)])
 async def limited_hot(item: Leaf) -> int:
     return item.index
+
+
+@workflow("bench-leveled", limits=(), **_LEVELS)
+async def leveled(item: Leaf) -> float:
+    """Return when the body began, in seconds since the epoch."""
+    began = time()
+    await asyncio.sleep(LEVELED_FOR)
+    return began
 
 
 @workflow("bench-sleeping")
@@ -41,5 +61,6 @@ async def waiting(item: Leaf, ctx: Context) -> int:
 WORK: dict[str, list[Workflow[Any, Any]]] = {
     "limits": [one_step, limited_by_key, limited_hot],
     "waking": [sleeping, waiting, one_step],
+    "priorities": [leveled],
 }
 """What the worker of each workload runs."""

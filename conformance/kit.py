@@ -54,6 +54,13 @@ async def echo(value: Any) -> Any:
     return value
 
 
+@workflow(f"{PREFIX}leveled", retry=SHORT, levels=("urgent", "normal", "low"), default_level="normal")
+async def leveled(number: int, ctx: Context) -> int:
+    if ctx.attempt <= number:
+        raise ValueError(f"attempt {ctx.attempt} of {number} fails")
+    return ctx.attempt
+
+
 @workflow(f"{PREFIX}flaky", retry=SHORT)
 async def flaky(number: int, ctx: Context) -> int:
     if ctx.attempt < 3:
@@ -369,6 +376,7 @@ async def choose_last(given: Choice, ctx: Context) -> bool:
 WORKFLOWS: list[Workflow[Any, Any]] = [
     square,
     echo,
+    leveled,
     flaky,
     fail,
     again,

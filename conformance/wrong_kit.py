@@ -26,6 +26,7 @@ from jetflow.engine import (
     endings,
     events,
     joins,
+    levels,
     policies,
     refusals,
     tasks,
@@ -481,7 +482,8 @@ def shared_not_said() -> None:
     right = spawning._common_headers
 
     def wrong(task: Any, target: Any, policy: Any, **more: Any) -> dict[str, str]:
-        return right(task, target, policy, **more | {"shared": False})
+        changed: dict[str, Any] = more | {"shared": False}
+        return right(task, target, policy, **changed)
 
     replace(spawning, "_common_headers", wrong)
 
@@ -1294,6 +1296,12 @@ def looks_not_taken() -> None:
 def strange_looks_come_back() -> None:
     """A message that asks for nothing comes again, for ever."""
     put(answers.Answers, "reject", lambda *_: answers.LATER)
+
+
+@fault("I07")
+def levels_forgotten() -> None:
+    """All tasks of a step stand in one queue, whatever the level of their run is."""
+    replace(levels, "at_level", lambda task, _: task)
 
 
 @fault("G01")

@@ -80,6 +80,11 @@ class Context:
         """What was given to the root run when it was triggered; every descendant sees the same."""
         return self._host.metadata
 
+    @property
+    def level(self) -> str | None:
+        """How urgent the run is, and what it spawns, where nothing else is said; None if nothing says it."""
+        return self._host.level
+
     @overload
     def output(self, step: Step[..., Any, OUT]) -> OUT: ...
     @overload
@@ -246,6 +251,7 @@ class Context:
         key: str | None = None,
         detached: bool = False,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
@@ -256,6 +262,7 @@ class Context:
         key: str | None = None,
         detached: bool = False,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
@@ -266,6 +273,7 @@ class Context:
         key: str | None = None,
         detached: bool = False,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Child[Any]: ...
     async def spawn_workflow(
         self,
@@ -275,21 +283,24 @@ class Context:
         key: str | None = None,
         detached: bool = False,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Child[Any]:
         """Spawn one child run, or attach to the one that this run has spawned with the same key or input.
 
         A ``detached`` child belongs to nobody's join and survives its parent: it is a root run of its own, to be
         followed by ``client.run(child.id)``. With a ``delay`` (seconds) it begins so long after it is first spawned.
+        ``level`` is how urgent it is, one of the child's levels; else it is that of its parent.
 
         Raises:
             InvalidInput: the input does not fit the child's type.
             UnknownWorkflow: nobody has declared a workflow of this name.
+            UnknownLevel: the child's workflow does not declare the level.
             KeyConflict: the key was used with another input.
             DepthExceeded: the child would be nested too deep.
             PayloadTooLarge: the input is larger than the server accepts.
         """
         later = None if delay is None else seconds_of(delay, "the delay of a child")
-        group = await self._host.spawn_one(child, input, key, detached, later)
+        group = await self._host.spawn_one(child, input, key, detached, later, level)
         return Child(self._host, bytes(group.ids), group.workflow, group.codec, detached=detached)
 
     @overload
@@ -300,6 +311,7 @@ class Context:
         *,
         key: Callable[[I], str] | None = None,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Children[O]: ...
     @overload
     async def spawn_workflows(
@@ -309,6 +321,7 @@ class Context:
         *,
         key: Callable[[Any], str] | None = None,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Children[Any]: ...
     async def spawn_workflows(
         self,
@@ -317,15 +330,16 @@ class Context:
         *,
         key: Callable[[Any], str] | None = None,
         delay: float | timedelta | None = None,
+        level: str | None = None,
     ) -> Children[Any]:
         """Spawn one child run for each input, in bulk. The inputs are taken as they come, and not kept.
 
-        With a ``delay`` (seconds) all of them begin so long after they are first spawned.
+        With a ``delay`` (seconds) all of them begin so long after they are first spawned; all have the same ``level``.
         It raises what `spawn_workflow` raises. Children spawned before the error stay, and are attached to by a retry.
         """
         check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
         later = None if delay is None else seconds_of(delay, "the delay of children")
-        return Children(self._host, await self._host.spawn(child, inputs, key, later))
+        return Children(self._host, await self._host.spawn(child, inputs, key, later, level))
 
     @overload
     async def spawn_stream(

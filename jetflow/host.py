@@ -135,6 +135,11 @@ class StepHost(Protocol):
         ...
 
     @property
+    def level(self) -> str | None:
+        """How urgent the run is."""
+        ...
+
+    @property
     def voice(self) -> Voice:
         """What the step says while it runs."""
         ...
@@ -157,12 +162,19 @@ class StepHost(Protocol):
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
         delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """Spawn a child for each input."""
         ...
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """Spawn one child."""
         ...

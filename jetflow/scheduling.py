@@ -14,6 +14,7 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.identity import check_name
+from jetflow.engine.levels import checked_level
 from jetflow.engine.planning import Plan, planned, replanned
 from jetflow.engine.schedules import Schedule, StartTick
 from jetflow.engine.sleeping import timestamp_of
@@ -80,6 +81,8 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     input: Any
     words: str = ""
+    level: str | None = None
+    silent: float | None = None
 
 
 class ScheduleTicks(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +110,15 @@ class Schedules:
         Raises:
             ScheduleExists: there is one of this name that is not the same.
             InvalidInput: the plan makes no sense, or the input does not fit.
+            UnknownLevel: the workflow does not declare the level.
             UnknownWorkflow: nobody has declared a workflow of this name.
         """
         check_name("schedule name", name)
         session = self._session.usable()
         target = await resolve(session, workflow, timeout=TRIGGER_TIMEOUT)
         schedule = planned(target.workflow, plan, now=time())
+        if schedule.level is not None:
+            checked_level(target.workflow, target.levels, schedule.level)
         await create(session, name, _with_input(schedule, target.written(input)))
         return await self.get(name)
 
@@ -161,11 +167,15 @@ class Schedules:
         Raises:
             UnknownSchedule: there is none of this name.
             InvalidInput: the plan makes no sense, or the input does not fit.
+            UnknownLevel: the workflow does not declare the level.
         """
         body: bytes | None = None
-        if not isinstance(input, _Unset):
+        level = plan.get("level")
+        if level is not None or not isinstance(input, _Unset):
             target = await resolve(self._session, (await self._read(name)).workflow, timeout=TRIGGER_TIMEOUT)
-            body = target.written(input)
+            body = None if isinstance(input, _Unset) else target.written(input)
+            if level is not None:
+                checked_level(target.workflow, target.levels, level)
 
         def changed(schedule: Schedule) -> Schedule:
             anew = replanned(schedule, plan, now=time())
@@ -294,4 +304,6 @@ def _row(name: str, schedule: Schedule, known: set[str]) -> ScheduleRow:
         metadata=schedule.metadata,
         input=msgspec.json.decode(schedule.input),
         words=in_words(timing),
+        level=schedule.level,
+        silent=schedule.silent,
     )

@@ -40,6 +40,7 @@ class Windowed(TypedDict, Generic[I], total=False):
     budget: int | None
     policy: JoinPolicy | None
     name: str | None
+    level: str | None
 
 
 async def spawn_stream(
@@ -54,13 +55,14 @@ async def spawn_stream(
     budget: int | None = None,
     policy: JoinPolicy | None = None,
     name: str | None = None,
+    level: str | None = None,
     fold: Fold | None = None,
 ) -> tuple[Streamed, ChildGroup]:
     """Spawn a child for each input of a source; see `Context.spawn_stream`. Also returns those that failed first."""
     _check_source(source, key, position)
     workflow = child if isinstance(child, str) else checked_workflow("what is started", child).name
     name, keyed, folds = names.name(workflow, name), key is not None, fold is not None
-    asked = checked_stream(name, window, budget, policy, keyed=keyed, folds=folds)
+    asked = checked_stream(name, window, budget, policy, keyed=keyed, folds=folds, level=level)
     stream = await host.open_stream(child, asked)
     try:
         if fold is not None and stream.spawned:

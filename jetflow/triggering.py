@@ -15,6 +15,7 @@ from jetflow.broker.session import Session
 from jetflow.children import errors_of
 from jetflow.context import check_bulk
 from jetflow.engine.holding import Hold
+from jetflow.engine.levels import checked_level
 from jetflow.engine.sleeping import seconds_of, timestamp_of
 from jetflow.engine.tasks import Status, Task
 from jetflow.errors import InvalidInput, RunFailed, UnknownRun
@@ -177,6 +178,7 @@ class Triggering(Queries):
             PermissionDenied: this user may do neither.
             InvalidInput: the input, or the metadata, does not fit.
             UnknownWorkflow: nobody has declared a workflow of this name.
+            UnknownLevel: the workflow does not declare the level.
             KeyConflict: the key was used with another input.
             PayloadTooLarge: the input is larger than the server accepts.
             BrokerTimeout: the broker did not take it in time.
@@ -190,6 +192,8 @@ class Triggering(Queries):
             return await self._started(target, task, planned)
 
     async def _started(self, target: Target, task: Task, planned: Begins) -> Run[Any]:
+        if planned.level is not None:
+            task = replace(task, level=checked_level(target.workflow, target.levels, planned.level))
         if planned.debounce is not None:
             return await self._debounced(target, task, planned.debounce)
         if planned.hold is not None:

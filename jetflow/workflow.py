@@ -15,16 +15,17 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from jetflow.engine.batching import Batch
-from jetflow.engine.graph import Graph, Node
+from jetflow.engine.graph import IMPLIED, Graph, Node
 from jetflow.engine.holding import Unless
 from jetflow.engine.identity import check_name
 from jetflow.engine.labels import Requires
+from jetflow.engine.levels import BETWEEN, Levels, checked_level, checked_levels
 from jetflow.engine.matching import Condition
 from jetflow.engine.planning import Plan, PlanBesideCron, planned
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.engine.schedules import Schedule
-from jetflow.errors import InvalidDeclaration, InvalidInput
+from jetflow.errors import InvalidDeclaration, InvalidInput, UnknownLevel
 from jetflow.kinds import is_untyped, shown, takes
 from jetflow.limits import AnyLimit, Limit, RateLimit, checked_limits
 from jetflow.signature import named_like
@@ -56,6 +57,10 @@ class Workflow(Generic[I, O]):
     ``limits`` say how many of its runs, by keys, may be under way at once: see `Limit`; and how many may begin in a
     stretch of time: see `RateLimit`.
 
+    ``levels`` are names, the most urgent first: where runs wait for slots, more urgent ones begin first, and of 16 one
+    is of a less urgent level. A run has the ``level`` that it is triggered or spawned with, else that of its parent,
+    else ``default_level``, which is the last one if nothing is said.
+
     When a step fails, the steps beside it go on, and the run ends with the last of them. With ``fail_fast`` the first
     step that fails ends the run, and what is left of it is cancelled.
 
@@ -78,6 +83,8 @@ class Workflow(Generic[I, O]):
         deadline: float | None = None,
         fail_fast: bool = False,
         limits: Iterable[AnyLimit] = (),
+        levels: Iterable[str] = (),
+        default_level: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -93,6 +100,8 @@ class Workflow(Generic[I, O]):
         deadline: float | None = None,
         fail_fast: bool = False,
         limits: Iterable[AnyLimit] = (),
+        levels: Iterable[str] = (),
+        default_level: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -108,6 +117,8 @@ class Workflow(Generic[I, O]):
         deadline: float | None = None,
         fail_fast: bool = False,
         limits: Iterable[AnyLimit] = (),
+        levels: Iterable[str] = (),
+        default_level: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -123,6 +134,8 @@ class Workflow(Generic[I, O]):
         deadline: float | None = None,
         fail_fast: bool = False,
         limits: Iterable[AnyLimit] = (),
+        levels: Iterable[str] = (),
+        default_level: str | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -137,6 +150,8 @@ class Workflow(Generic[I, O]):
         deadline: float | None = None,
         fail_fast: bool = False,
         limits: Iterable[AnyLimit] = (),
+        levels: Iterable[str] = (),
+        default_level: str | None = None,
     ) -> None:
         self.name: str = check_name("workflow name", name)
         self.fail_fast = fail_fast
@@ -150,6 +165,7 @@ class Workflow(Generic[I, O]):
         limited, paced = checked_limits(name, limits)
         self.limits: tuple[Limit, ...] = limited
         self.rates: tuple[RateLimit, ...] = paced
+        self.levels: Levels | None = checked_levels(f"workflow {name!r}", levels, default_level)
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
@@ -177,8 +193,11 @@ class Workflow(Generic[I, O]):
             raise InvalidDeclaration(f"workflow {self.name!r} has two schedules {name!r}: give them names of their own")
         said = cast("Plan", plan if cron is None else {**plan, "cron": cron})
         try:
-            self.schedules[name] = planned(self.name, said, now=time(), declared=True), input
-        except InvalidInput as error:
+            made = planned(self.name, said, now=time(), declared=True)
+            if made.level is not None:
+                checked_level(self.name, () if self.levels is None else self.levels.names, made.level)
+            self.schedules[name] = made, input
+        except (InvalidInput, UnknownLevel) as error:
             raise InvalidDeclaration(f"schedule {name!r} of workflow {self.name!r}: {error}") from error
         return lambda declared: declared
 
@@ -297,6 +316,11 @@ class Workflow(Generic[I, O]):
 
     def _add(self, step: Step[..., Any, Any]) -> None:
         self._check_open(f"step {step.name!r}")
+        if self.levels is not None and step.max_running is not None:
+            raise InvalidDeclaration(
+                f"step {step.name!r} of workflow {self.name!r} has max_running, which is of one queue, and levels give "
+                f"it several: write limits=[Limit({self.name!r}, max={step.max_running})]"
+            )
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
@@ -335,6 +359,8 @@ class Workflow(Generic[I, O]):
             fail_fast=self.fail_fast,
             gated=bool(self.limits or self.rates),
             conditional=conditional,
+            levels=() if self.levels is None else self.levels.names,
+            level=None if self.levels is None else self.levels.default,
         )
         self._give_input(graph.roots)
         if conditional:
@@ -423,6 +449,16 @@ class Workflow(Generic[I, O]):
         implied = list(self.graph.implied)
         after_all = [] if self.failure_step is None else [self.failure_step.name]
         return implied + [node.name for node in self.graph.nodes] + after_all
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues of its steps, the most urgent first: one a step, and where there are levels one a level beside it.
+
+        That without a level holds what was queued before there were levels.
+        """
+        levels = () if self.levels is None else self.levels.names
+        leveled = [f"{step}{BETWEEN}{level}" for level in levels for step in self.consumed_steps if step not in IMPLIED]
+        return leveled + self.consumed_steps
 
     @property
     def all_steps(self) -> list[Step[..., Any, Any]]:
@@ -524,6 +560,8 @@ def workflow(
     schedule_timeout: float | None = None,
     deadline: float | None = None,
     requires: Requires | None = None,
+    levels: Iterable[str] = (),
+    default_level: str | None = None,
 ) -> _BatchWorkflowDecorator: ...
 @overload
 def workflow(
@@ -537,6 +575,8 @@ def workflow(
     runs_in: RunsIn | None = None,
     limits: Iterable[AnyLimit] = (),
     requires: Requires | None = None,
+    levels: Iterable[str] = (),
+    default_level: str | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(
     name: str,
@@ -550,6 +590,8 @@ def workflow(
     limits: Iterable[AnyLimit] = (),
     batch: Batch | None = None,
     requires: Requires | None = None,
+    levels: Iterable[str] = (),
+    default_level: str | None = None,
 ) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
@@ -577,6 +619,8 @@ def workflow(
             limits=limits,
             batch=batch,
             requires=requires,
+            levels=levels,
+            default_level=default_level,
         )
         return made
 

@@ -92,6 +92,25 @@ async def a_message_that_is_none(lab: Lab) -> None:
     await lab.expect(subject, message("term"))
 
 
+@case("I07", "full")
+async def a_run_has_a_level(lab: Lab) -> None:
+    """The tasks of a run stand in the queue of the level that its first task tells, in every turn (Levels of runs)."""
+    name = lab.of_kit("leveled")
+    for told, level in (("urgent", "urgent"), ("low", "low"), (None, "normal")):
+        run = await trigger(lab, name, b"0", **({} if told is None else {"level": told}))
+        asked = task(run.at("_admit"), headers={"Jf-Level": told})
+        queued = task(run.at(f"run={level}"), headers={"Jf-Level": level})
+        await lab.expect(run, asked, queued, outcome(run, "succeeded", output=1))
+        lab.never(run, message("task", step="run", run=run.run))
+    run = await trigger(lab, name, b"1", level="urgent")
+    queue = run.at("run=urgent")
+    await lab.expect(
+        run, task(queue), task(queue, 1, headers={"Jf-Level": "urgent"}), outcome(run, "succeeded", output=2)
+    )
+    run = await trigger(lab, name, b"0", level="hurry")
+    await lab.expect(run, outcome(run, "failed", error=lambda error: error["type"] == "UnknownLevel"))
+
+
 @case("G01", "full", SWEEP_EVERY="1")
 async def nobody_has_looked(lab: Lab) -> None:
     """A worker sweeps: a join whose outcomes are all there, and at which nobody has looked, goes on (Join)."""

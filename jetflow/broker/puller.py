@@ -74,9 +74,10 @@ class Delivery:
     ``count`` is how often it has been delivered, from 1. ``again`` says that it may have been run before: it was
     delivered before, or it is older than the consumer, which may stand in for one that was lost. ``running`` is the
     task of the event loop that runs it. ``place`` is where a guard reads that it is held, negative if nowhere.
+    ``rank`` is how urgent it is (`jetflow.engine.levels`).
     """
 
-    __slots__ = ("_at", "_tokens", "again", "body", "count", "message", "place", "reply", "running", "subject")
+    __slots__ = ("_at", "_tokens", "again", "body", "count", "message", "place", "rank", "reply", "running", "subject")
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
         self.message: Message = message
@@ -85,6 +86,7 @@ class Delivery:
         self.reply: str = message.reply
         self.running: asyncio.Task[None] | None = None
         self.place: int = -1
+        self.rank: int = 0
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,
         # $JS.ACK.<domain>.<account>.<stream>... and a last token that is random
         tokens = message.reply.split(".")
@@ -144,6 +146,7 @@ class Puller:
         self.size: PullSize = PullSize(connection, PULL_BYTES)
         self.denied: PermissionDenied | None = None
         self.last_delivery: float = 0.0
+        self.rank: int = 0
         self.consumer_created: float = 0.0
 
     async def start(self) -> None:

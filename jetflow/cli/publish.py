@@ -24,6 +24,7 @@ def publish(
     key: Annotated[str | None, Parameter(help="Its key: what it is of.")] = None,
     id: Annotated[str | None, Parameter(help="An id of yours: published again, it is the same event.")] = None,
     metadata: Annotated[str | None, Parameter(help="A JSON object, for the runs that it starts.")] = None,
+    level: Annotated[str | None, Parameter(help="How urgent the runs are that it starts.")] = None,
     lines: Annotated[bool, FLAG, Parameter(help="Read a payload from each line of the standard input.")] = False,
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
@@ -39,7 +40,7 @@ def publish(
         raise UsageError("--lines reads the payloads, each an event of its own: give neither a payload nor --id")
     payloads = (_parsed("a line", line) for line in sys.stdin if line.strip()) if lines else [_payload(payload)]
     told = _object(metadata)
-    events = loop.run(_publish(place, topic, payloads, key, id, told))
+    events = loop.run(_publish(place, topic, payloads, key, id, told, level))
     if as_json:
         print_json([msgspec.to_builtins(event) for event in events])
     elif lines:
@@ -57,6 +58,7 @@ async def _publish(
     key: str | None,
     id: str | None,
     metadata: Mapping[str, Any] | None,
+    level: str | None,
 ) -> list[PublishedEvent]:
     async with place.connect() as client:
         return await client.publish_many(
@@ -65,6 +67,7 @@ async def _publish(
             key=None if key is None else lambda _: key,
             id=None if id is None else lambda _: id,
             metadata=metadata,
+            level=level,
         )
 
 

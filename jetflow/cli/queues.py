@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import RenderableType
@@ -67,6 +67,9 @@ def pause(
     /,
     *,
     during: Annotated[str | None, Parameter(name="--for", help="How long: 90s, 15m, 2h; else until resume.")] = None,
+    schedules: Annotated[
+        Literal["queue", "drop"], Parameter(help="Ticks of its schedules meanwhile: runs that wait, or none.")
+    ] = "queue",
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
@@ -79,7 +82,7 @@ def pause(
     """
     until = None if during is None else time() + age_of(during, "--for")
 
-    steps = place.ask(lambda client: client.pause(workflow, step, until=until))
+    steps = place.ask(lambda client: client.pause(workflow, step, until=until, schedules=schedules))
     if as_json:
         print_json({"workflow": workflow, "steps": steps, "paused": True, "until": until})
     else:

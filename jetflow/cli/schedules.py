@@ -207,6 +207,8 @@ def _state(row: ScheduleRow) -> Text:
         return Text("nobody has its workflow", "bold red")
     if row.paused:
         return Text("paused", "magenta")
+    if row.silent is not None and row.silent > time():
+        return Text("starts nothing: its workflow is paused", "magenta")
     return Text("over", "dim") if row.next is None else Text("declared" if row.declared else "", "dim")
 
 

@@ -25,6 +25,7 @@ from jetflow.cli.json_text import print_json
 from jetflow.cli.loading import load_workflows
 from jetflow.cli.options import FLAG, AsJson, UsageError
 from jetflow.cli.place import Place
+from jetflow.engine.levels import parts_of
 from jetflow.settings import value_of
 from jetflow.wire.events import EventNames
 from jetflow.wire.subjects import Subjects
@@ -92,8 +93,8 @@ class Consumed(NamedTuple):
 def _consumed(workflows: Sequence[Workflow[Any, Any]]) -> Consumed:
     found: list[StepConsumer] = []
     for workflow in workflows:
-        for name in workflow.consumed_steps:
-            step = workflow.find_step(name)
+        for name in workflow.queues:
+            step = workflow.find_step(parts_of(name)[0])
             found.append(StepConsumer(workflow.name, name, None if step is None else step.max_running))
     return Consumed(found, [EventsConsumer(one.name, one.declaration.on) for one in workflows if one.subscriptions])
 

@@ -71,6 +71,7 @@ def _facts(trace: RunTrace) -> Table:
         ("begins", None if trace.begins is None else clock(trace.begins)),
         ("triggered", clock(trace.triggered)),
         ("key", trace.key),
+        ("level", trace.level),
         ("parent", None if trace.parent is None else f"{trace.parent} (step {trace.parent_step})"),
         ("rerun of", None if trace.rerun_of is None else f"{trace.rerun_of} ({trace.rerun_only})"),
         ("rerun as", trace.rerun_as),

@@ -16,6 +16,7 @@ from jetflow.cli.place import Place
 from jetflow.cli.progress import following
 from jetflow.client import Run
 from jetflow.errors import ResultTimeout, RunFailed
+from jetflow.runs.whens import When
 
 
 def trigger(
@@ -30,6 +31,7 @@ def trigger(
         str | None,
         Parameter(help="A JSON object that the run and its descendants see, also as `-` or `@file`."),
     ] = None,
+    level: Annotated[str | None, Parameter(help="How urgent it is: one of the levels of its workflow.")] = None,
     wait: Annotated[bool, FLAG, Parameter(help="Wait for the run to end, and print its output.")] = False,
     timeout: Annotated[float | None, Parameter(help="Seconds to wait; the run goes on after them.")] = None,
     as_json: AsJson = False,
@@ -52,7 +54,7 @@ def trigger(
         raise UsageError(f"--timeout is {timeout:g}: it must be above 0")
     value = read_json(input, "the input")
     details = None if metadata is None else _metadata(metadata)
-    return loop.run(_trigger(place, name, value, key, details, _Waiting(wait, timeout, as_json, verbose)))
+    return loop.run(_trigger(place, name, value, key, details, level, _Waiting(wait, timeout, as_json, verbose)))
 
 
 class _Waiting:
@@ -73,10 +75,17 @@ def _metadata(argument: str) -> Mapping[str, Any]:
 
 
 async def _trigger(
-    place: Place, name: str, value: Any, key: str | None, metadata: Mapping[str, Any] | None, waiting: _Waiting
+    place: Place,
+    name: str,
+    value: Any,
+    key: str | None,
+    metadata: Mapping[str, Any] | None,
+    level: str | None,
+    waiting: _Waiting,
 ) -> int:
     async with place.connect() as client:
-        run = await client.trigger(name, value, key=key, metadata=metadata)
+        when = When() if level is None else When(level=level)
+        run = await client.trigger(name, value, key=key, metadata=metadata, **when)
         if not waiting.wait:
             if waiting.as_json:
                 print_json({"run": run.id})

@@ -33,6 +33,7 @@ from jetflow.engine.effects import (
 )
 from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.levels import at_level
 from jetflow.engine.limits import Place, Standing, places_of
 from jetflow.engine.tasks import Task
 
@@ -118,6 +119,6 @@ def let_through(task: Task, record: JoinRecord, graph: Graph | None) -> Procedur
 
 def begin_admitted(task: Task, graph: Graph, places: str | None) -> Procedure:
     """Begin the first steps of a run, which has these places."""
-    admitted = msgspec.structs.replace(task, places=places)
+    admitted = msgspec.structs.replace(at_level(task, graph), places=places)
     for step in graph.downstream[START]:
         yield Start(admitted, step, 0)

@@ -20,7 +20,8 @@ START: Final = "_start"
 """The step that stands before several first steps, so that every run begins with one task."""
 
 ADMIT: Final = "_admit"
-"""The step that stands before the first ones of a workflow with limits: a run has its places before they begin."""
+"""The step that stands before the first ones of a workflow with limits or levels: there a run gets its places, and its
+level becomes that of its tasks."""
 
 IMPLIED: Final = (START, ADMIT)
 """The steps of which one stands before the others, and that nobody declares."""
@@ -42,6 +43,8 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
     One that is ``gated`` has limits: its runs are admitted before their first steps begin.
     ``conditional`` are the steps whose conditions decide whether they run: each is asked in its own task.
+    ``levels`` are how urgent its runs may be, the most urgent first, and ``level`` is how urgent those are of which
+    nothing is said.
     """
 
     workflow: str
@@ -50,6 +53,8 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     fail_fast: bool = False
     gated: bool = False
     conditional: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+    level: str | None = None
 
     @classmethod
     def checked(
@@ -61,6 +66,8 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         fail_fast: bool = False,
         gated: bool = False,
         conditional: Iterable[str] = (),
+        levels: tuple[str, ...] = (),
+        level: str | None = None,
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -81,7 +88,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
         nodes = tuple(_in_order(workflow, declared))
-        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional))
+        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional), levels, level)
 
     @cached_property
     def version(self) -> str:
@@ -114,7 +121,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     @cached_property
     def first(self) -> str:
         """The step whose task is a run's first message."""
-        if self.gated:
+        if self.gated or self.levels:
             return ADMIT
         return self.roots[0] if len(self.roots) == 1 else START
 

@@ -30,6 +30,7 @@ class PlanBesideCron(TypedDict, total=False):
     overlap: Overlap
     jitter: float | timedelta
     metadata: Mapping[str, Any]
+    level: str
 
 
 class Plan(PlanBesideCron, total=False):
@@ -41,7 +42,7 @@ class Plan(PlanBesideCron, total=False):
       than ``window``.
     - ``overlap``: ``"allow"``, or ``"skip"`` a tick while the run of the last one goes on.
     - ``jitter``: up to how much later each tick comes, by chance, but always the same for a tick.
-    - ``metadata`` of its runs.
+    - ``metadata`` of its runs, and their ``level``, one of those of the workflow.
     """
 
     cron: str
@@ -101,6 +102,8 @@ def _with_policies(schedule: Schedule, said: dict[str, Any]) -> Schedule:
         new["jitter"] = seconds_of(said["jitter"], "jitter=")
     if "metadata" in said:
         new["metadata"] = dict(said["metadata"])
+    if "level" in said:
+        new["level"] = said["level"]
     return msgspec.structs.replace(schedule, **new)
 
 

@@ -33,7 +33,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     Ticks that were missed, for nobody was there, follow ``catch_up``: all are made up for, the latest, or none; within
     ``window``, if there is one. Under ``overlap`` ``"skip"`` a tick is left out while the run of the last one goes on.
     A tick comes up to ``jitter`` late, by a hash of it. ``epoch`` grows with each change of its times; timers of
-    another one count no more. One that is ``declared`` belongs to the code of its workflow.
+    another one count no more. One that is ``declared`` belongs to the code of its workflow. Its runs have the
+    ``level``, if one is said. While its workflow is paused it may be ``silent``: ticks before that time start nothing.
     """
 
     workflow: str
@@ -47,6 +48,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     paused: bool = False
     declared: bool = False
     epoch: int = 1
+    level: str | None = None
+    silent: float | None = None
 
     def due(self, name: str, tick: float) -> float:
         """Return when a tick is due."""
@@ -111,6 +114,8 @@ def fire(name: str, fired: Tick, now: float) -> ScheduleProcedure:
     schedule, last = found.schedule, fired.last
     ticks, following = due_ticks(schedule, name, fired.tick, now)
     for tick in ticks:
+        if schedule.silent is not None and tick < schedule.silent:
+            continue
         started: str | None = yield StartTick(name, schedule, tick, last if schedule.overlap == "skip" else None)
         last = last if started is None else started
     if following is not None:

@@ -35,7 +35,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     how many attempts were made in the turns before. A run with ``not_before`` (seconds since the epoch) is to begin at
     that time: its first turn parks until then. ``places`` are those of limits that the run has, ``held`` those that the
     runs above it have, as `jetflow.engine.limits.written_places` writes them. Of a rerun, ``elder`` and ``rerun`` are
-    as they stand in the headers (see `jetflow.engine.adopting`).
+    as they stand in the headers (see `jetflow.engine.adopting`). ``level`` is how urgent the run is to be; in a
+    ``leveled`` task it is that of its queue (see `jetflow.engine.levels`).
     """
 
     workflow: str
@@ -62,6 +63,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held: str | None = None
     elder: str | None = None
     rerun: str | None = None
+    level: str | None = None
+    leveled: bool = False
 
     @property
     def join(self) -> StepAddress:

@@ -44,6 +44,7 @@ from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
 from jetflow.engine.gates import leave, may_hold_places, stand_at
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
+from jetflow.engine.levels import at_level
 from jetflow.engine.tasks import LONGEST_CAUSE, NULL, Attempt, Failure, Outcome, StepAddress, Task
 
 
@@ -75,7 +76,7 @@ def after_failure(task: Task, graph: Graph) -> Procedure:
     if graph.fail_fast and len(graph.nodes) > 1:
         yield CancelRun(task, tuple(graph.upstream), graph.on_failure)
     if graph.on_failure is not None:
-        yield Start(msgspec.structs.replace(task, deadline=None), graph.on_failure, 0)
+        yield Start(msgspec.structs.replace(at_level(task, graph), deadline=None), graph.on_failure, 0)
 
 
 def repeat_end(task: Task, graph: Graph | None, ended: Outcome) -> Procedure:
@@ -145,9 +146,9 @@ def settle(
 
 
 def begin(task: Task, graph: Graph) -> Procedure:
-    """Start the several first steps of a run."""
+    """Start the first steps of a run, where there are several, or where it has a level."""
     for step in graph.downstream[START]:
-        yield Start(task, step, 0)
+        yield Start(at_level(task, graph), step, 0)
 
 
 def seal(task: Task, record: JoinRecord) -> Procedure:

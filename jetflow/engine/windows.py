@@ -34,7 +34,10 @@ Stopped: TypeAlias = Literal["", "source", "budget", "failure"]
 
 
 class AskedStream(msgspec.Struct, frozen=True):
-    """What is asked of a stream: how many children may be open, and how many descendants its tree may have."""
+    """What is asked of a stream: how many children may be open, and how many descendants its tree may have.
+
+    ``level`` is how urgent its children are.
+    """
 
     name: str
     window: int
@@ -42,6 +45,7 @@ class AskedStream(msgspec.Struct, frozen=True):
     policy: JoinPolicy | None = None
     keyed: bool = False
     folds: bool = False
+    level: str | None = None
 
 
 class Page(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -140,7 +144,14 @@ class StreamNames:
 
 
 def checked_stream(
-    name: str, window: Any, budget: Any, policy: Any, *, keyed: bool, folds: bool = False
+    name: str,
+    window: Any,
+    budget: Any,
+    policy: Any,
+    *,
+    keyed: bool,
+    folds: bool = False,
+    level: str | None = None,
 ) -> AskedStream:
     """Return what is asked of a stream, if it can be done.
 
@@ -158,4 +169,4 @@ def checked_stream(
             "a stream has no quorum and no end in time, for nobody knows how many children it will have: "
             "its policy is all_succeed(), fail_fast(), collect() or tolerate()"
         )
-    return AskedStream(name, window, budget, policy, keyed, folds)
+    return AskedStream(name, window, budget, policy, keyed, folds, level)

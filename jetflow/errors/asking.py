@@ -109,6 +109,17 @@ class UnknownLimit(JetflowError, LookupError):
         self.name = name
 
 
+class UnknownLevel(JetflowError, ValueError):
+    """A run is to have a level that its workflow does not declare; ``levels`` are those that it does."""
+
+    def __init__(self, workflow: str, level: object, levels: Sequence[str]) -> None:
+        known = f"has the levels {', '.join(map(repr, levels))}" if levels else "declares no levels"
+        super().__init__(f"a run of {workflow!r} cannot have the level {level!r}: the workflow {known}")
+        self.workflow = workflow
+        self.level = level
+        self.levels = tuple(levels)
+
+
 class UnknownWorker(JetflowError, LookupError):
     """No worker of this name answers."""
 

@@ -79,6 +79,11 @@ class PoolHost:
         return MappingProxyType({} if metadata is None else msgspec.json.decode(metadata))
 
     @property
+    def level(self) -> str | None:
+        """See `Context.level`."""
+        return self._call.level
+
+    @property
     def voice(self) -> PoolVoice:
         """See `Context.stream`, `Context.progress` and `Context.log`."""
         self._check_open()
@@ -109,21 +114,28 @@ class PoolHost:
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
         delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         name, input_codec, output_codec = _known(workflow)
         group = ChildGroup(name, output_codec, bytearray(), keyed=key is not None)
         self._groups.append(group)
         async for bodies, keys in _batches(inputs, input_codec, key):
-            group.ids += await self._ask("spawn", name, bodies, keys, delay)
+            group.ids += await self._ask("spawn", name, bodies, keys, delay, level)
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         name, input_codec, output_codec = _known(workflow)
-        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay)
+        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay, level)
         group = ChildGroup(name, output_codec, bytearray(child), keyed=key is not None)
         if not detached:
             self._groups.append(group)

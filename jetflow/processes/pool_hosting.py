@@ -139,21 +139,23 @@ class Hosting:
 
     # --- the answers
 
-    async def _spawn(self, workflow: str, bodies: list[bytes], keys: list[str] | None, delay: float | None) -> bytes:
+    async def _spawn(
+        self, workflow: str, bodies: list[bytes], keys: list[str] | None, delay: float | None, level: str | None
+    ) -> bytes:
         given = iter(keys or ())
         values = [self._value(workflow, body) for body in bodies]
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay)
+        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay, level)
         return bytes(group.ids)
 
     async def _open_stream(self, workflow: str, asked: dict[str, Any]) -> dict[str, Any]:
         return await self._hosted.open(self._workflows.get(workflow, workflow), asked)
 
     async def _spawn_one(
-        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None
+        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None, level: str | None
     ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay, level)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:

@@ -47,6 +47,7 @@ class Call(msgspec.Struct, tag="call", frozen=True, kw_only=True):
     skipped: tuple[str, ...] = ()
     errors: tuple[Failure, ...] = ()
     trace: str | None = None
+    level: str | None = None
 
     @property
     def told(self) -> InStep:

@@ -30,7 +30,15 @@ from jetflow.wire.subjects import last_token
 LARGEST_PART: Final = 2
 """The input of a run that begins later has at most a message's size, over this: no run is there to keep values for."""
 
-TRAVELS: Final = (Header.RUN, Header.KEY, Header.METADATA, Header.TRACE, Header.DIGEST, Header.FIRST)
+TRAVELS: Final = (
+    Header.RUN,
+    Header.KEY,
+    Header.METADATA,
+    Header.TRACE,
+    Header.DIGEST,
+    Header.FIRST,
+    Header.LEVEL,
+)
 """Headers of a timer that what it becomes has, too."""
 
 FIRING: Final = 10.0

@@ -15,6 +15,7 @@ from jetflow.broker.store import Stored
 from jetflow.engine.elders import read_rerun
 from jetflow.engine.gates import may_hold_places
 from jetflow.engine.graph import ADMIT, Graph
+from jetflow.engine.levels import at_level
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.delays import DelayedRun
@@ -58,6 +59,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         depth=first.depth,
         key=first.key,
         metadata=None if first.metadata is None else msgspec.json.decode(first.metadata),
+        level=first.level if graph is None else at_level(first, graph).level,
         version=first.version,
         triggered=triggered_at(message),
         ended=None if ended is None else ended.time,
@@ -94,6 +96,7 @@ def describe_delayed(run: DelayedRun, stored: Stored) -> RunTrace:
         root=run.id,
         key=run.key,
         metadata=told,
+        level=stored.headers.get(Header.LEVEL),
         input=given,
         digest=stored.headers.get(Header.DIGEST, ""),
         begins=run.at,

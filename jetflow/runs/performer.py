@@ -41,6 +41,7 @@ from jetflow.engine.effects import (
 )
 from jetflow.engine.failures import fitted
 from jetflow.engine.joins import JoinRecord, split_ids
+from jetflow.engine.levels import queue_of
 from jetflow.engine.tasks import NONE, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerError
 from jetflow.runs import points
@@ -306,7 +307,8 @@ class Performer:
 
     def _start(self, effect: Start, procedure: AnyProcedure, done: Done) -> None:
         task = effect.task
-        subject = self._names.task(task.workflow, effect.step, task.root, task.parent, task.run, effect.turn)
+        queue = queue_of(task, effect.step)
+        subject = self._names.task(task.workflow, queue, task.root, task.parent, task.run, effect.turn)
         if task.tried != effect.tried:
             task = msgspec.structs.replace(task, tried=effect.tried)
         headers = task_headers(task, f"{task.run}.{effect.step}.{effect.turn}")
@@ -340,7 +342,7 @@ class Performer:
         for step in effect.steps:
             join = StepAddress(task.root, task.run, step)
             await self.cancel_open(join, set(split_ids(await spawned_by(self._session, join))))
-            await self.timers.remove(names.timers_of_step(task.workflow, join))
+            await self.timers.remove(names.timers_of_step(task, step))
 
     async def _cancel_rest(self, effect: CancelRest) -> None:
         with self.looks.decided(effect.join, effect.record.turn):

@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 from jetflow import hooks
 from jetflow.broker.session import Session
 from jetflow.engine.events import checked_id, checked_topic, key_token, run_of_event
+from jetflow.engine.identity import is_name
 from jetflow.errors import InvalidInput, InvalidQuery, PayloadTooLarge
 from jetflow.runs.query.event_lists import filter_of
 from jetflow.runs.query.stored import check_id
@@ -44,12 +45,14 @@ class Publishing:
         key: str | None = None,
         id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        level: str | None = None,
     ) -> PublishedEvent:
         """Publish an event: it starts a run of each workflow that declares it by ``flow.on``.
 
         It is stored for a week, whether anybody takes it or not. ``topic`` is names with dots between them. An ``id``
         of the sender's makes it one event, however often it is published: for two minutes by the broker, and for as
-        long as they are stored for the runs that it starts. ``metadata`` becomes that of these runs.
+        long as they are stored for the runs that it starts. ``metadata`` becomes that of these runs, and ``level``
+        their level where their workflows declare it.
 
         Raises:
             InvalidInput: the topic, the key or the id is none, or the payload cannot be written as JSON.
@@ -57,7 +60,7 @@ class Publishing:
             PermissionDenied: this user may not publish events, or not make their stream, which is missing.
             BrokerTimeout: the broker did not take it in time.
         """
-        return await self._published(_of_no_run(topic), payload, key, id, _written(metadata))
+        return await self._published(_of_no_run(topic), payload, key, id, _written(metadata), _level(level))
 
     async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
         """Send a signal to a run, for a step that waits for it, now or later: ``ctx.wait_for(Signal(name))``.
@@ -70,7 +73,7 @@ class Publishing:
             The same as `publish`.
         """
         check_id(run_id)
-        return await self._published(signal_topic(name), payload, run_id, id, None)
+        return await self._published(signal_topic(name), payload, run_id, id, None, None)
 
     async def publish_many(
         self,
@@ -80,6 +83,7 @@ class Publishing:
         key: Callable[[Any], str | None] | None = None,
         id: Callable[[Any], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        level: str | None = None,
     ) -> list[PublishedEvent]:
         """Publish many events of one topic, and return them in order. ``key`` and ``id`` are functions of the payload.
 
@@ -87,11 +91,14 @@ class Publishing:
             The same as `publish`. What was published before the error stays.
         """
         _of_no_run(topic)
+        urgent = _level(level)
         told, events, batch = _written(metadata), list[PublishedEvent](), list[Any]()
 
         async def sent() -> None:
             calls = (
-                self._published(topic, one, None if key is None else key(one), None if id is None else id(one), told)
+                self._published(
+                    topic, one, None if key is None else key(one), None if id is None else id(one), told, urgent
+                )
                 for one in batch
             )
             answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -115,7 +122,7 @@ class Publishing:
         return events
 
     async def _published(
-        self, topic: str, payload: Any, key: str | None, id: str | None, metadata: bytes | None
+        self, topic: str, payload: Any, key: str | None, id: str | None, metadata: bytes | None, level: str | None
     ) -> PublishedEvent:
         session = self._session.usable()
         names = EventNames(session.names)
@@ -123,7 +130,7 @@ class Publishing:
         message_id = uuid7().hex if id is None else checked_id(topic, id)
         body = written(payload, f"the payload of an event {topic!r}")
         trace = None if hooks.tracer is None else hooks.tracer.current()
-        headers = headers_of(message_id, None if key == token else key, metadata, trace)
+        headers = headers_of(message_id, None if key == token else key, metadata, trace, level)
         await session.optional.ensure(names.stream)
         receipt = await session.publisher.store(names.event(topic, token), body, headers, timeout=PUBLISH_TIMEOUT)
         return PublishedEvent(
@@ -191,3 +198,14 @@ def _written(metadata: Mapping[str, Any] | None) -> bytes | None:
     if len(body) > METADATA_LIMIT - 1024:  # which tells of the event, too, in the run
         raise PayloadTooLarge("the metadata of an event", len(body), METADATA_LIMIT - 1024)
     return body
+
+
+def _level(level: Any) -> str | None:
+    """Return the level of an event's runs.
+
+    Raises:
+        InvalidInput: it can be that of none.
+    """
+    if level is not None and not (isinstance(level, str) and is_name(level)):
+        raise InvalidInput(f"the level of an event's runs is a name, not {level!r}")
+    return level

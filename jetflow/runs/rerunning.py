@@ -239,4 +239,5 @@ async def _first_task(session: Session, ended: Ended, again: Rerun, target: Targ
         not_before=None,
         elder=elder,
         rerun=str(again),
+        leveled=False,
     )

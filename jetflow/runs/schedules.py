@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import time
 from typing import Final
 
@@ -114,6 +115,18 @@ async def change(session: Session, name: str, changed: Callable[[Schedule], Sche
             return after
 
 
+async def silence(session: Session, workflow: str, until: float | None) -> None:
+    """Have the ticks of a workflow's schedules before a time start nothing; with None, have them start runs again.
+
+    Raises:
+        BrokerTimeout, PermissionDenied: the server did not take it.
+    """
+    for name, schedule in (await read_schedules(session)).items():
+        if schedule.workflow == workflow and schedule.silent != until:
+            with suppress(UnknownSchedule):  # it was deleted meanwhile
+                await change(session, name, lambda there: msgspec.structs.replace(there, silent=until))
+
+
 async def declare(session: Session, wanted: Mapping[str, Mapping[str, Schedule]]) -> None:
     """Store the schedules that the code of some workflows declares, in the place of what it has declared before.
 
@@ -144,7 +157,7 @@ async def _declare(session: Session, name: str, schedule: Schedule) -> None:
                 return
             continue
         there = found.schedule
-        declared = msgspec.structs.replace(schedule, paused=there.paused, epoch=there.epoch)
+        declared = msgspec.structs.replace(schedule, paused=there.paused, silent=there.silent, epoch=there.epoch)
         if declared == there:
             return
         if await _put(session, name, msgspec.structs.replace(declared, epoch=there.epoch + 1), found):
@@ -231,6 +244,7 @@ async def start_tick(session: Session, effect: StartTick) -> str | None:
         key=key_of(effect.name, effect.tick),
         metadata=encode(schedule.metadata | {SCHEDULE: effect.name, TICK: named(effect.tick)}),
         trace=None,
+        level=schedule.level,
     )
     last = effect.unless_open
     if last is not None and last != task.run and await _goes_on(session, last):

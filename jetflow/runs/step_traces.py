@@ -16,6 +16,7 @@ from jetflow.engine.conditions import ARMED, DECIDED, Armed, Decided, told
 from jetflow.engine.events import NO_KEY
 from jetflow.engine.graph import Graph, Node
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.levels import queue_of
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
 from jetflow.runs.missing import is_missed
@@ -275,7 +276,7 @@ def _join(message: Stored) -> JoinRecord | None:
 
 async def is_delivered(session: Session, task: Task, message: Stored) -> bool:
     """Tell whether a task has been delivered, by how far its consumer has come."""
-    consumer = session.names.consumer(task.workflow, task.step)
+    consumer = session.names.consumer(task.workflow, queue_of(task, task.step))
     try:
         info = await session.connection.api(f"CONSUMER.INFO.{session.names.tasks_stream}.{consumer}")
     except BrokerRefused:

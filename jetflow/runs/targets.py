@@ -37,6 +37,8 @@ class Target(NamedTuple):
     """Seconds that a run may take in all."""
     schema: bytes | None = None
     """The JSON Schema of the input, where nothing else is known of it."""
+    levels: tuple[str, ...] = ()
+    """The levels that its runs may have."""
 
     def written(self, value: Any) -> bytes:
         """Return an input as JSON, checked against its type; where that is not at hand, by its schema.
@@ -62,14 +64,17 @@ async def resolve(session: Session, workflow: Workflow[Any, Any] | str, *, timeo
     """
     if isinstance(workflow, Workflow):
         await session.registry.ensure(workflow.declaration, timeout=timeout)
-        graph = workflow.graph
-        return Target(workflow.name, graph.first, graph.version, workflow.input, workflow.output, workflow.deadline)
+        graph, deadline = workflow.graph, workflow.deadline
+        return Target(
+            workflow.name, graph.first, graph.version, workflow.input, workflow.output, deadline, levels=graph.levels
+        )
     if not isinstance(workflow, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
         checked_workflow("what is started", workflow)
     declaration = await session.registry.find(workflow)
     schema = bytes(declaration.input)
     known = _input_by_name(workflow, schema)
-    return Target(workflow, declaration.graph.first, declaration.version, known, ANY, declaration.deadline, schema)
+    graph, deadline = declaration.graph, declaration.deadline
+    return Target(workflow, graph.first, declaration.version, known, ANY, deadline, schema, graph.levels)
 
 
 @lru_cache(maxsize=256)
@@ -83,7 +88,14 @@ def _input_by_name(workflow: str, schema: bytes) -> Codec[Any]:
 
 
 def root_task(
-    target: Target, body: bytes, *, key: str | None, metadata: bytes | None, run: str | None = None, trace: str | None
+    target: Target,
+    body: bytes,
+    *,
+    key: str | None,
+    metadata: bytes | None,
+    run: str | None = None,
+    trace: str | None,
+    level: str | None = None,
 ) -> Task:
     """Return the first task of a root run. ``body`` is what the target's input has written.
 
@@ -110,6 +122,7 @@ def root_task(
         metadata=metadata,
         trace=trace,
         deadline=None if target.deadline is None else time() + target.deadline,
+        level=level,
     )
 
 
@@ -149,6 +162,8 @@ def asking_headers(task: Task) -> dict[str, str]:
         headers[Header.METADATA] = task.metadata.decode()
     if task.trace is not None:
         headers[Header.TRACE] = task.trace
+    if task.level is not None:
+        headers[Header.LEVEL] = task.level
     return headers
 
 

@@ -29,7 +29,7 @@ _FIRST: Final = len(b"NATS/1.0")
 _RUN: Final = slice(-34, -2)
 _FIRST_TURN: Final = ".0"
 
-_ROOT_SUBJECT: Final = re.compile(r"jf\.[^.]+\.task\.([^.]+)\.([^.]+)\.([0-9a-f]{32})\.-\.\3\.(0|[1-9][0-9]{0,8})")
+_ROOT_SUBJECT: Final = re.compile(r"jf\.[^.]+\.task\.([^.]+)\.([^.=]+)\.([0-9a-f]{32})\.-\.\3\.(0|[1-9][0-9]{0,8})")
 _ROOT_HEADERS: Final = re.compile(
     rf"NATS/1\.0\r\n{Header.MESSAGE_ID}: [^\r\n]*\r\n"
     rf"({Header.PARENT_STEP}: [^\r\n]*\r\n{Header.VERSION}: [^\r\n]*\r\n{Header.DEPTH}: [^\r\n]*\r\n)"

@@ -248,3 +248,4 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     rerun_of: str | None = None
     rerun_as: str | None = None
     rerun_only: str | None = None
+    level: str | None = None

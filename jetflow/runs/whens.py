@@ -26,6 +26,8 @@ class When(TypedDict, total=False):
     A ``key`` stands for its run ``unless=Running`` only until that has ended, or ``within`` a time since it was begun;
     then the next trigger begins another one. Meanwhile it finds that run, whatever its input is. With
     ``if_failed="rerun"`` a run of the key that has failed is run again, of what has failed (`Client.rerun`).
+
+    ``level`` is how urgent it is, one of the ``levels`` of its workflow.
     """
 
     at: datetime
@@ -36,6 +38,7 @@ class When(TypedDict, total=False):
     unless: Unless
     within: float | timedelta
     if_failed: Literal["rerun"]
+    level: str
 
 
 class Debounce(msgspec.Struct, frozen=True):
@@ -49,13 +52,15 @@ class Debounce(msgspec.Struct, frozen=True):
 class Begins(msgspec.Struct, frozen=True):
     """When a run begins: ``at`` a time in seconds since the epoch, or as it is debounced; else at once.
 
-    Its key may ``hold`` for a while only, and a run of it that has failed may be one that ``reruns``.
+    Its key may ``hold`` for a while only, and a run of it that has failed may be one that ``reruns``. ``level`` is how
+    urgent it is, where that is said.
     """
 
     at: float | None = None
     debounce: Debounce | None = None
     hold: Hold | None = None
     reruns: bool = False
+    level: str | None = None
 
 
 AT_ONCE: Final = Begins()
@@ -75,6 +80,9 @@ def begins(when: When, key: object = None) -> Begins:
     if unknown := when.keys() - When.__annotations__.keys():
         raise TypeError(f"trigger() got an unexpected keyword argument {min(unknown)!r}")
     said = {name: value for name, value in when.items() if value is not None}
+    if "level" in said:
+        level = cast("str", said.pop("level"))
+        return msgspec.structs.replace(begins(cast("When", said), key), level=level)
     if said.keys() & _OF_KEYS:
         return _of_key(cast("When", said), key)
     if len(said.keys() & {"at", "delay", "debounce"}) > 1:

@@ -263,6 +263,7 @@ class Client(Questions):
         key: str | None = None,
         id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        level: str | None = None,
     ) -> PublishedEvent:
         """Publish an event; see `jetflow.Client.publish`.
 
@@ -271,7 +272,9 @@ class Client(Questions):
             PayloadTooLarge: it is larger than a message may be.
             BrokerTimeout: the broker did not take it in time.
         """
-        return self._portal.call(lambda here: here.publish(topic, payload, key=key, id=id, metadata=metadata))
+        return self._portal.call(
+            lambda here: here.publish(topic, payload, key=key, id=id, metadata=metadata, level=level)
+        )
 
     def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> PublishedEvent:
         """Send a signal to a run; see `jetflow.Client.signal`."""
@@ -285,6 +288,7 @@ class Client(Questions):
         key: Callable[[Any], str | None] | None = None,
         id: Callable[[Any], str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        level: str | None = None,
     ) -> list[PublishedEvent]:
         """Publish many events of one topic; see `jetflow.Client.publish_many`.
 
@@ -292,7 +296,9 @@ class Client(Questions):
             The same as `publish`.
         """
         given = list(payloads)  # in this thread, as those of `trigger_many`
-        return self._portal.call(lambda here: here.publish_many(topic, given, key=key, id=id, metadata=metadata))
+        return self._portal.call(
+            lambda here: here.publish_many(topic, given, key=key, id=id, metadata=metadata, level=level)
+        )
 
     def events(
         self, topic: str = ">", *, key: str | None = None, after: int = 0, limit: int = 100

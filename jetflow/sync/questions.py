@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from jetflow import client
 from jetflow.broker.server_facts import ServerFacts
@@ -219,9 +219,16 @@ class Questions:
         """Return which steps of a run are held by workers at this moment, since when, and by whom."""
         return self._portal.call(lambda here: here.running(run_id, stack=stack))
 
-    def pause(self, workflow: str, step: str | None = None, *, until: float | None = None) -> list[str]:
+    def pause(
+        self,
+        workflow: str,
+        step: str | None = None,
+        *,
+        until: float | None = None,
+        schedules: Literal["queue", "drop"] = "queue",
+    ) -> list[str]:
         """Have the broker give out no tasks of a workflow, or of one step; return which steps it holds."""
-        return self._portal.call(lambda here: here.pause(workflow, step, until=until))
+        return self._portal.call(lambda here: here.pause(workflow, step, until=until, schedules=schedules))
 
     def resume(self, workflow: str, step: str | None = None) -> list[str]:
         """Have the broker give out tasks again, of all steps or of one; return of which steps."""

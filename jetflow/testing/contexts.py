@@ -66,6 +66,7 @@ def context(
     outputs: Mapping[Step[..., Any, Any] | str, Any] | None = None,
     children: Mapping[Step[..., Any, Any] | str, Sequence[Any]] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    level: str | None = None,
     attempt: int = 1,
     run_id: str | None = None,
     errors: Sequence[Failure | BaseException] = (),
@@ -83,7 +84,8 @@ def context(
     - ``outputs``: the outputs of the steps before, for ``ctx.output``; ``skipped``: those that have none.
     - ``children``: the outputs of children that an earlier step has spawned, for ``ctx.children``; an exception stands
       for one that failed.
-    - ``metadata``, ``attempt``, ``run_id``, ``errors`` (of a step on failure): what the context tells of them.
+    - ``metadata``, ``level``, ``attempt``, ``run_id``, ``errors`` (of a step on failure): what the context tells of
+      them.
     - ``events``: what comes for ``ctx.wait_for``, in order: ``(topic, payload)``, ``(topic, payload, key)``, or a
       ``Signal`` in the place of the topic. A wait that ends by a time ends by it where none of them fits.
     - ``once``: values that an earlier attempt has recorded.
@@ -100,6 +102,7 @@ def context(
             outputs=outputs or {},
             children=children or {},
             metadata=metadata,
+            level=level,
             attempt=attempt,
             run_id=run_id or uuid4().hex,
             errors=errors,

@@ -30,6 +30,7 @@ from jetflow.conditions import Signal
 from jetflow.engine.awaiting import Group, Taken, WaitNames
 from jetflow.engine.events import checked_topic, key_token
 from jetflow.engine.identity import checked_key, child_id
+from jetflow.engine.levels import checked_level
 from jetflow.engine.matching import Matching
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
@@ -51,6 +52,7 @@ class Spawned(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     detached: bool = False
     delay: float | None = None
+    level: str | None = None
     id: str = ""
 
 
@@ -175,6 +177,7 @@ class FakeHost:
         outputs: Mapping[Step[..., Any, Any] | str, Any],
         children: Mapping[Step[..., Any, Any] | str, Sequence[Any]],
         metadata: Mapping[str, Any] | None,
+        level: str | None,
         attempt: int,
         run_id: str,
         errors: Sequence[Failure | BaseException],
@@ -199,6 +202,7 @@ class FakeHost:
         self.children_spawned: dict[str, Spawned] = {}
         self.recorded: dict[str, Any] = {name: ANY.decode(ANY.encode(value)) for name, value in once.items()}
         self.run_id: str = run_id
+        self.level: str | None = level
         self.attempt: int = attempt
         self.idempotency_key: str = f"{run_id}.step"
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
@@ -238,21 +242,28 @@ class FakeHost:
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
         delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         group = _group(workflow)
         self._groups.append(group)
         given = [value async for value in inputs] if isinstance(inputs, AsyncIterable) else list(inputs)
         for value in given:
-            group.ids += self._add(workflow, value, None if key is None else key(value), delay=delay)
+            group.ids += self._add(workflow, value, None if key is None else key(value), delay=delay, level=level)
         return group
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         group = _group(workflow)
-        group.ids += self._add(workflow, input, key, detached=detached, delay=delay)
+        group.ids += self._add(workflow, input, key, detached=detached, delay=delay, level=level)
         if not detached:
             self._groups.append(group)
         return group
@@ -265,8 +276,11 @@ class FakeHost:
         *,
         detached: bool = False,
         delay: float | None = None,
+        level: str | None = None,
     ) -> bytes:
         name, codec, output = _known(workflow)
+        if level is not None and isinstance(workflow, Workflow):
+            checked_level(name, workflow.graph.levels, level)
         if key is not None:
             checked_key("a child", key)
         body = codec.encode(value)
@@ -275,7 +289,7 @@ class FakeHost:
         if self._digests.setdefault(child, digest) != digest:
             raise KeyConflict(name, key or "", child, self._digests[child], digest)
         self._codecs[child] = output
-        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, id=child)
+        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, level=level, id=child)
         self.children_spawned.setdefault(child, spawned)
         return bytes.fromhex(child)
 

@@ -155,7 +155,9 @@ def signal_topic(name: str) -> str:
     return f"{SIGNALS}.{name}"
 
 
-def headers_of(message_id: str, key: str | None, metadata: bytes | None, trace: str | None) -> bytes:
+def headers_of(
+    message_id: str, key: str | None, metadata: bytes | None, trace: str | None, level: str | None = None
+) -> bytes:
     """Return the headers of an event. ``key`` is given where it does not stand in the subject as it is."""
     headers = {Header.MESSAGE_ID: message_id}
     if key is not None and key.isprintable() and key == key.strip():
@@ -164,6 +166,8 @@ def headers_of(message_id: str, key: str | None, metadata: bytes | None, trace: 
         headers[Header.METADATA] = metadata.decode()
     if trace is not None:
         headers[Header.TRACE] = trace
+    if level is not None:
+        headers[Header.LEVEL] = level
     return header_block(headers)
 
 

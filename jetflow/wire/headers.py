@@ -28,6 +28,7 @@ class Header:
     FIRST: Final = "Jf-First"
     PLACES: Final = "Jf-Places"
     HELD: Final = "Jf-Held"
+    LEVEL: Final = "Jf-Level"
     TURN: Final = "Jf-Turn"
     DELIVERY: Final = "Jf-Delivery"
     INDEX: Final = "Jf-Index"

@@ -13,6 +13,7 @@ from jetflow.engine.elders import read_elders, read_rerun
 from jetflow.engine.graph import Graph
 from jetflow.engine.identity import is_name
 from jetflow.engine.joins import JoinRecord
+from jetflow.engine.levels import parts_of
 from jetflow.engine.limits import WhenFull
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
@@ -240,7 +241,7 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
         headers[Header.VALUE] = task.value
     if task.not_before is not None:
         headers[Header.NOT_BEFORE] = f"{task.not_before:.3f}"
-    if task.places is not None or task.held is not None or task.elder is not None:
+    if not (task.places is task.held is task.elder is task.level is None):
         headers |= _headers_of_few(task)
     if task.tried:
         headers[Header.ATTEMPT] = str(task.tried)
@@ -248,12 +249,13 @@ def task_headers(task: Task, message_id: str) -> dict[str, str]:
 
 
 def _headers_of_few(task: Task) -> dict[str, str]:
-    """Return the headers of a run that has limits, or is a rerun."""
+    """Return the headers of a run that has limits or a level, or is a rerun."""
     told = {
         Header.PLACES: task.places,
         Header.HELD: task.held,
         Header.ELDER: task.elder,
         Header.RERUN: task.rerun,
+        Header.LEVEL: task.level,
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -267,7 +269,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     found = _TASK_SUBJECT.fullmatch(subject)
     if found is None:
         raise MalformedTask(f"subject {subject!r} does not end in workflow, step, root, parent, run and turn")
-    workflow, step, root, parent, run, turn = found.groups()
+    workflow, queue, root, parent, run, turn = found.groups()
+    step, level = parts_of(queue)
     headers = headers or {}
     depth = headers.get(Header.DEPTH, "0")
     parent_step = headers.get(Header.PARENT_STEP, NONE)
@@ -309,6 +312,8 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         tried=0 if tried is None else int(tried),
         elder=elder,
         rerun=rerun,
+        level=headers.get(Header.LEVEL) if level is None else level,
+        leveled=level is not None,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from jetflow.engine.identity import check_name, is_run_id
+from jetflow.engine.levels import queue_of
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.wire.timer_subjects import TimerSubjects
 
@@ -68,7 +69,7 @@ class Subjects(TimerSubjects):
         return f"{self.prefix}.cancel.>", f"{self.prefix}.live.cancel.>"
 
     def tasks_of_step(self, workflow: str, step: str) -> str:
-        """Every task of one step, of all runs."""
+        """Every task of one step, of all runs; of one with levels, those of one queue (`jetflow.engine.levels`)."""
         return f"{self._task}.{workflow}.{step}.>"
 
     def tasks_of_parent(self, root: str, parent: str) -> str:
@@ -93,7 +94,7 @@ class Subjects(TimerSubjects):
 
     def task_of(self, task: Task) -> str:
         """The subject of a task."""
-        return self.task(task.workflow, task.step, task.root, task.parent, task.run, task.turn)
+        return self.task(task.workflow, queue_of(task, task.step), task.root, task.parent, task.run, task.turn)
 
     def child_tasks(self, workflow: str, step: str, root: str, parent: str) -> tuple[str, str]:
         """What stands before and after the run id in the subjects of many children."""
@@ -339,7 +340,7 @@ class Subjects(TimerSubjects):
 
     @staticmethod
     def consumer(workflow: str, step: str) -> str:
-        """The durable consumer of one step. ``=`` cannot stand in a name, so no two steps share one."""
+        """The durable consumer of one step, or of one queue of it. ``=`` cannot stand in a name: no two share one."""
         return f"{workflow}={step}"
 
 

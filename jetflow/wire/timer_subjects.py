@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from jetflow.engine.tasks import StepAddress, Task
+from jetflow.engine.levels import queue_of
+from jetflow.engine.tasks import Task
 
 TASK_TOKENS: Final = 6
 """Tokens that name a task: workflow, step, root, parent, run, turn."""
@@ -56,9 +57,9 @@ class TimerSubjects:
             return None
         return f"{self._task_prefix}{subject[len(self._due) :]}"
 
-    def timers_of_step(self, workflow: str, join: StepAddress) -> str:
-        """Every timer of one step of one run."""
-        return f"{self._timer}.{workflow}.{join.step}.{join.root}.*.{join.run}.*"
+    def timers_of_step(self, task: Task, step: str) -> str:
+        """Every timer of one step of a task's run."""
+        return f"{self._timer}.{task.workflow}.{queue_of(task, step)}.{task.root}.*.{task.run}.*"
 
     def timers_of_run(self, root: str, run: str) -> str:
         """Every timer of one run."""
@@ -106,4 +107,4 @@ class TimerSubjects:
 
 
 def _tokens(task: Task) -> str:
-    return f"{task.workflow}.{task.step}.{task.root}.{task.parent}.{task.run}.{task.turn}"
+    return f"{task.workflow}.{queue_of(task, task.step)}.{task.root}.{task.parent}.{task.run}.{task.turn}"

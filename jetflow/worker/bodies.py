@@ -206,6 +206,7 @@ class Bodies:
             skipped=() if host is None else host.skipped,
             errors=() if host is None else host.errors,
             trace=None if hooks.tracer is None else hooks.tracer.current(),
+            level=task.level,
         )
         for left in range(DEAD_IN_A_ROW, -1, -1):
             process = await pool.take()

@@ -134,11 +134,11 @@ class Starting:
             return ACK
         if takes is not None:
             hold = None if held is None or takes.hold is None else (held, takes.hold)
-            await self._start(event, delivery.body or b"null", headers.get(Header.TRACE), hold)
+            await self._start(event, delivery.body or b"null", headers, hold)
         return ACK
 
     async def _start(
-        self, event: PublishedEvent, body: bytes, trace: str | None, hold: tuple[str, Hold] | None
+        self, event: PublishedEvent, body: bytes, headers: dict[str, str], hold: tuple[str, Hold] | None
     ) -> None:
         told = {"id": event.id, "topic": event.topic, "key": event.key, "sequence": event.sequence}
         metadata = msgspec.json.encode(event.metadata | {STARTED_BY: told})
@@ -146,8 +146,17 @@ class Starting:
             target = await resolve(self._session, self._workflow)
             written = target.input.encode(target.input.decode(body))
             key = None if hold is None else hold[0]
+            level = headers.get(Header.LEVEL)
             run = run_of_event(self._workflow.name, event.id)
-            task = root_task(target, written, key=key, metadata=metadata, run=run, trace=trace)
+            task = root_task(
+                target,
+                written,
+                key=key,
+                metadata=metadata,
+                run=run,
+                trace=headers.get(Header.TRACE),
+                level=level if level in target.levels else None,
+            )
             points.before("start_for_event")
             if hold is None:
                 await start_root(self._session, task, timeout=30)

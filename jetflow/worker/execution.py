@@ -183,6 +183,11 @@ class Execution(Body):
         return MappingProxyType({} if self._task.metadata is None else msgspec.json.decode(self._task.metadata))
 
     @property
+    def level(self) -> str | None:
+        """See `Context.level`."""
+        return self._task.level
+
+    @property
     def outputs(self) -> dict[str, bytes]:
         """The outputs of all steps before this one, as JSON."""
         return {step: bytes(outcome.output) for step, outcome in self._outputs.items()}
@@ -239,21 +244,29 @@ class Execution(Body):
         inputs: Iterable[Any] | AsyncIterable[Any],
         key: Callable[[Any], str] | None,
         delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         self._check_open()
         if delay:
             await check_sleep(self._session, self._task, time() + delay)
-        return self._look_out(await self.spawner.spawn(workflow, inputs, key, delay=delay))
+        return self._look_out(await self.spawner.spawn(workflow, inputs, key, delay=delay, level=level))
 
     async def spawn_one(
-        self, workflow: Workflow[Any, Any] | str, input: Any, key: str | None, detached: bool, delay: float | None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         self._check_open()
         if delay:
             await check_sleep(self._session, self._task, time() + delay)
-        return self._look_out(await self.spawner.spawn_one(workflow, input, key, detached=detached, delay=delay))
+        spawned = await self.spawner.spawn_one(workflow, input, key, detached=detached, delay=delay, level=level)
+        return self._look_out(spawned)
 
     def _look_out(self, group: ChildGroup) -> ChildGroup:
         self._lookout.spawned(self._task, group.workflow, len(group.ids) // ID_BYTES, self._watched)

@@ -176,7 +176,7 @@ class Executor:
 
     async def _begin(self, work: Assignment) -> None:
         """Begin the first steps of a run: where it has limits, when it has the places that they ask for."""
-        if work.task.step == START:
+        if work.task.step == START or not work.known_graph.gated:  # `_admit` is there for its levels alone
             self.recorder.drive(work, begin, work.task, work.known_graph)
             return
         try:

@@ -39,6 +39,7 @@ from jetflow.errors import (
     SleepTooLong,
     SourceChanged,
     TreeTooLarge,
+    UnknownLevel,
     WaitInBatch,
     WaitTimeout,
 )
@@ -70,6 +71,7 @@ FINAL: Final = (
     KeyConflict,
     DepthExceeded,
     TreeTooLarge,
+    UnknownLevel,
     SleepTooLong,
     SourceChanged,
     WaitTimeout,

@@ -2,7 +2,8 @@
 
 A step that has work is asked for as many tasks as there are free slots, and for some ahead when its tasks are short.
 Steps that have been quiet share the slots between their requests, so that a burst does not bring more than can soon
-start. Tasks that were brought and cannot start are kept alive, and handed back after a while.
+start. Tasks that were brought and cannot start are kept alive, and handed back after a while. Where workflows have
+levels, each level is asked for what can start beside those that are as urgent, and the most urgent starts first.
 
 A task of the event loop costs as much as a short step. So a runner, which is one, runs deliveries one after the other
 for as long as their steps end without waiting; when one waits, the runner is its own from then on, and another takes
@@ -20,8 +21,10 @@ from typing import Final
 
 from jetflow.broker.connection import Connection
 from jetflow.broker.puller import PULL_BYTES, Delivery, Puller
+from jetflow.engine.levels import to_ask_for
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.executor import Executor
+from jetflow.worker.ranking import Ranked
 from jetflow.worker.recorder import RECORDING_BYTES
 from jetflow.worker.slots import Slots
 
@@ -65,12 +68,13 @@ class Fetcher:
         self._recorder = executor.recorder
         self.pullers: list[Puller] = []
         self.running: set[asyncio.Task[None]] = set()
-        self._ready: deque[Delivery] = deque()
+        self._ready: deque[Delivery] | Ranked = deque()
         self._ready_bytes = 0
         self._stopping = False
         self._fresh = 0
         self._latest = 0
         self._steps_wait = False
+        self._begun = -inf
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._asking = False
@@ -82,6 +86,8 @@ class Fetcher:
 
     def begin(self) -> None:
         """Ask for the first tasks."""
+        if any(puller.rank for puller in self.pullers):
+            self._ready = Ranked()
         for puller in self.pullers:
             puller.size.share = min(PULL_BYTES, FETCH_BYTES // len(self.pullers))
         self._ask()
@@ -98,6 +104,11 @@ class Fetcher:
         self._ready_bytes += len(delivery.body)
         if self._steps_wait or not (self._fresh and self._asking):  # else it would have nothing to do
             self.dispatch()
+
+    def accept_ranked(self, rank: int, delivery: Delivery) -> None:
+        """Take a delivery of a level, with its rank."""
+        delivery.rank = rank
+        self.accept(delivery)
 
     def dispatch(self) -> None:
         """Have runners for what is ready, and ask for more."""
@@ -132,7 +143,8 @@ class Fetcher:
         for _ in range(AT_ONCE):
             if not ready or not self._may_start() or not slots.take():
                 break
-            if self._loop.time() > self._awake_until:
+            self._begun = self._loop.time()
+            if self._begun > self._awake_until:
                 self._doubt()
             delivery = ready.popleft()
             self._ready_bytes -= len(delivery.body)
@@ -152,7 +164,8 @@ class Fetcher:
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(puller.stop() for puller in self.pullers))
-        ready, self._ready, self._ready_bytes = self._ready, deque(), 0
+        ready = self._ready.all() if isinstance(self._ready, Ranked) else self._ready
+        self._ready, self._ready_bytes = deque(), 0
         await asyncio.gather(*(self._executor.dismiss(delivery) for delivery in ready))
 
     def _ask(self) -> None:
@@ -161,6 +174,9 @@ class Fetcher:
             return
         room = self._slots.free - len(self._ready)
         wanted = room + self._ahead()
+        if isinstance(self._ready, Ranked):
+            self._ask_by_rank(self._ready)
+            return
         if wanted <= 0 or self._ready_bytes >= READY_BYTES:
             for puller in self.pullers:
                 puller.want(0)
@@ -169,6 +185,18 @@ class Fetcher:
         now = self._loop.time()
         for puller in self.pullers:
             puller.want(wanted if now - puller.last_delivery < ACTIVE_FOR else min(wanted, quiet_share))
+
+    def _ask_by_rank(self, ready: Ranked) -> None:
+        room = self._slots.free + self._ahead()
+        quiet_share = max(1, self._slots.free // len(self.pullers))
+        now = self._loop.time()
+        moving = now - self._begun < HAND_BACK_AFTER
+        for puller in self.pullers:
+            if self._ready_bytes >= READY_BYTES:
+                count = 0
+            else:
+                count = to_ask_for(room, ready.as_urgent(puller.rank), ready.of(puller.rank), moving=moving)
+            puller.want(count if now - puller.last_delivery < ACTIVE_FOR else min(count, quiet_share))
 
     def _ahead(self) -> int:
         """Return how many tasks the slots can start within `SOON`, beyond those that can start now."""
@@ -193,7 +221,7 @@ class Fetcher:
         self._awake_until = inf  # until the next tick
         self._doubts = True
         self._loop.call_later(DOUBTS_FOR, self._trust)
-        for delivery in self._ready:
+        for delivery in self._ready.all() if isinstance(self._ready, Ranked) else self._ready:
             delivery.again = True
 
     def _trust(self) -> None:
@@ -201,12 +229,13 @@ class Fetcher:
 
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
-        while self._ready and self._deliveries.held.get(self._ready[0].reply, 0.0) < late:
-            delivery = self._ready.popleft()
-            self._ready_bytes -= len(delivery.body)
-            task = self._loop.create_task(self._executor.dismiss(delivery))
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
+        for ready in self._ready.queues.values() if isinstance(self._ready, Ranked) else (self._ready,):
+            while ready and self._deliveries.held.get(ready[0].reply, 0.0) < late:
+                delivery = ready.popleft()
+                self._ready_bytes -= len(delivery.body)
+                task = self._loop.create_task(self._executor.dismiss(delivery))
+                self.running.add(task)
+                task.add_done_callback(self.running.discard)
 
 
 class BatchFetcher(Fetcher):

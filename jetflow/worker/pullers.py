@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from jetflow.broker.puller import Puller
 from jetflow.broker.session import Session
 from jetflow.broker.topology import consumers_of, ensure_step_consumer
 from jetflow.engine.labels import Label
+from jetflow.engine.levels import parts_of, rank_of
 from jetflow.errors import BrokerError
 from jetflow.worker.fetching import Fetcher
 from jetflow.workflow import Step, Workflow
@@ -62,8 +64,8 @@ class StepPullers:
         await self.repaired()
 
     async def _steps(self) -> list[tuple[str, str]]:
-        """Return the steps of this worker's workflows, and those that an earlier version of them had."""
-        steps = [(workflow.name, step) for workflow in self._workflows.values() for step in workflow.consumed_steps]
+        """Return the queues of this worker's workflows' steps, and those that an earlier version of them had."""
+        steps = [(workflow.name, step) for workflow in self._workflows.values() for step in workflow.queues]
         for consumer in await consumers_of(self._session.connection, self._session.names.tasks_stream):
             workflow, _, step = consumer.partition("=")
             if workflow in self._workflows and (workflow, step) not in steps:
@@ -72,8 +74,10 @@ class StepPullers:
 
     async def _start(self, workflow: str, step: str) -> None:
         session = self._session
-        declared = self._workflows[workflow].find_step(step)
-        fetcher = self._fetcher_of(declared, step)
+        name, level = parts_of(step)
+        declared = self._workflows[workflow].find_step(name)
+        fetcher = self._fetcher_of(declared, name)
+        rank = rank_of(level, self._workflows[workflow].levels)
 
         async def ensure() -> None:
             consumer = await ensure_step_consumer(
@@ -99,13 +103,14 @@ class StepPullers:
             session.connection,
             session.names.tasks_stream,
             session.names.consumer(workflow, step),
-            fetcher.accept,
+            fetcher.accept if rank == 0 else partial(fetcher.accept_ranked, rank),
             lambda: self._in_background(repair()),
         )
         await ensure()
         if declared is not None and declared.requires is not None and not declared.requires.fits(self._labels):
             _log.info("step %r of %r is left to others: it requires what this worker has not", step, workflow)
             return
+        puller.rank = rank
         await puller.start()
         fetcher.pullers.append(puller)
 

@@ -56,7 +56,7 @@ THREADS_GRACE: Final = 0.5
 """Seconds that steps in threads have behind the grace time, when ``ctx.cancelled`` has told them to end."""
 
 ADMITTED_AT_ONCE: Final = 256
-"""Runs of workflows with limits that a worker finds the places of at once."""
+"""Runs of workflows with limits or levels that a worker admits at once."""
 
 LONG: Final = 1.0
 """Seconds for which a step in a process is thought to run before one has: none is fetched ahead."""
@@ -106,7 +106,8 @@ class Services:
                 self._in_batches[step.workflow, step.name] = fetcher
         self.fetchers += self._in_batches.values()
         labels = checked_labels(options.labels)
-        if self._limits or self._rates:  # to be admitted takes no slot of a step
+        self._admits = any(ADMIT in flow.graph.implied for flow in workflows.values())
+        if self._admits:  # to be admitted takes no slot of a step
             admitting = Slots(ADMITTED_AT_ONCE)
             self.fetchers.append(Fetcher(session.connection, admitting, self.deliveries, self.executor))
         self.pullers: StepPullers = StepPullers(
@@ -153,13 +154,13 @@ class Services:
             return None
         access = self._session.connection.access
         if can_be_guarded(access):
-            steps = [(flow.name, step) for flow in self._workflows.values() for step in flow.consumed_steps]
+            steps = [(flow.name, step) for flow in self._workflows.values() for step in flow.queues]
             return Guarding(access, self._session.names.namespace, self._name, steps)
         _log.info("worker %s has no guard: another process cannot connect as this one does", self._name)
         return None
 
     def _fetcher_of(self, step: Step[..., Any, Any] | None, name: str) -> Fetcher:
-        if name == ADMIT and (self._limits or self._rates):
+        if name == ADMIT and self._admits:
             return self.fetchers[-1]
         if step is None:
             return self.fetcher

@@ -21,6 +21,7 @@ from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
 from jetflow.engine.identity import checked_key, child_id, child_ids
 from jetflow.engine.joins import ID_BYTES, distinct_ids
+from jetflow.engine.levels import checked_level
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import DepthExceeded, KeyConflict, RunCancelled, TreeTooLarge
@@ -142,24 +143,32 @@ class Spawner:
         *,
         detached: bool = False,
         delay: float | None = None,
+        level: str | None = None,
     ) -> ChildGroup:
         """Spawn one child. See `Context.spawn_workflow`."""
         begins = None if delay is None else time() + delay
         if key is not None:
             checked_key("a child", key)
         target = await self._resolve(workflow)
+        level = self._level(target, level)
         with hooks.spawning(target.workflow) as opened:
             opened.children = 1
             if hooks.meters:
                 hooks.add(SPAWNED, 1, {"workflow": target.workflow})
             if detached:
-                return await self._spawn_detached(target, value, key, opened.trace, begins)
-            return await self._spawn_attached(target, value, key, opened.trace, begins)
+                return await self._spawn_detached(target, value, key, opened.trace, begins, level)
+            return await self._spawn_attached(target, value, key, opened.trace, begins, level)
 
     async def _spawn_attached(
-        self, target: Target, value: Any, key: str | None, trace: str | None, begins: float | None
+        self,
+        target: Target,
+        value: Any,
+        key: str | None,
+        trace: str | None,
+        begins: float | None,
+        level: str | None,
     ) -> ChildGroup:
-        planner = self._planner(target, trace, keyed=key is not None, begins=begins)
+        planner = self._planner(target, trace, keyed=key is not None, begins=begins, level=level)
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
@@ -175,7 +184,13 @@ class Spawner:
         return self._add(target, bytearray(planned.id), keyed=key is not None)
 
     async def _spawn_detached(
-        self, target: Target, value: Any, key: str | None, trace: str | None, begins: float | None
+        self,
+        target: Target,
+        value: Any,
+        key: str | None,
+        trace: str | None,
+        begins: float | None,
+        level: str | None,
     ) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
@@ -185,7 +200,7 @@ class Spawner:
         if self._adopting is not None and (elder := await self._adopting.detached(target, key, digest)) is not None:
             return ChildGroup(target.workflow, target.output, bytearray.fromhex(elder))
         root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=trace or task.trace)
-        root = msgspec.structs.replace(root, depth=task.depth + 1, not_before=begins)
+        root = msgspec.structs.replace(root, depth=task.depth + 1, not_before=begins, level=level)
         if begins is not None and root.deadline is not None:
             root = msgspec.structs.replace(root, deadline=root.deadline + begins - time())
         points.before("spawn_detached")
@@ -200,14 +215,16 @@ class Spawner:
         key: Callable[[Any], str] | None,
         *,
         delay: float | None = None,
+        level: str | None = None,
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
         begins = None if delay is None else time() + delay
         target = await self._resolve(workflow)
+        level = self._level(target, level)
         group = self._add(target, bytearray(), keyed=key is not None)
         with hooks.spawning(target.workflow) as opened:
             try:
-                planner = self._planner(target, opened.trace, keyed=key is not None, begins=begins)
+                planner = self._planner(target, opened.trace, keyed=key is not None, begins=begins, level=level)
                 await self._spawn_all(target, group, inputs, key, planner)
             finally:
                 opened.children = len(group.ids) // ID_BYTES
@@ -215,10 +232,10 @@ class Spawner:
                     hooks.add(SPAWNED, opened.children, {"workflow": target.workflow})
         return group
 
-    async def by_pages(self, workflow: Workflow[Any, Any] | str, *, keyed: bool) -> SpawnedPages:
+    async def by_pages(self, workflow: Workflow[Any, Any] | str, *, keyed: bool, level: str | None) -> SpawnedPages:
         """Return what spawns children of a stream page by page. Their ids are not kept here."""
         target = await self._resolve(workflow)
-        return SpawnedPages(self, target, self._planner(target, None, keyed=keyed))
+        return SpawnedPages(self, target, self._planner(target, None, keyed=keyed, level=self._level(target, level)))
 
     async def store_page(self, target: Target, page: list[Planned]) -> list[Planned]:
         """Store the tasks of some children, and return those that were there before."""
@@ -304,13 +321,23 @@ class Spawner:
         points.after("spawn_batch_sent")
         return batch, stored
 
-    def _planner(self, target: Target, trace: str | None, *, keyed: bool, begins: float | None = None) -> _Planner:
+    def _level(self, target: Target, level: str | None) -> str | None:
+        """Return the level of children, which is that of this run where nothing else is said.
+
+        Raises:
+            UnknownLevel: their workflow does not declare it.
+        """
+        return self._task.level if level is None else checked_level(target.workflow, target.levels, level)
+
+    def _planner(
+        self, target: Target, trace: str | None, *, keyed: bool, level: str | None, begins: float | None = None
+    ) -> _Planner:
         """Return a planner of children that are spawned in a span, if there is one."""
         task = self._task
         if trace is not None:
             self.traces.append(trace)
             task = msgspec.structs.replace(task, trace=trace)
-        common = _common_headers(task, target, self._policy, shared=self._shared, begins=begins)
+        common = _common_headers(task, target, self._policy, shared=self._shared, begins=begins, level=level)
         return _Planner(self._session, task, target, common, keyed=keyed)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
@@ -455,7 +482,7 @@ class _Planner:
 
 
 def _common_headers(
-    task: Task, target: Target, policy: JoinPolicy, *, shared: bool, begins: float | None
+    task: Task, target: Target, policy: JoinPolicy, *, shared: bool, begins: float | None, level: str | None
 ) -> dict[str, str]:
     headers = {
         Header.PARENT_STEP: task.step,
@@ -479,6 +506,8 @@ def _common_headers(
         headers[Header.NOT_BEFORE] = f"{begins:.3f}"
     if policy.early:
         headers[Header.EAGER] = "1"
+    if level is not None:
+        headers[Header.LEVEL] = level
     if shared:
         headers[Header.SHARED] = "1"
     return headers

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from jetflow.broker.session import Session
+from jetflow.engine.levels import checked_level
 from jetflow.engine.tasks import Failure, Outcome, Task
 from jetflow.engine.transitions import conclude
 from jetflow.errors import (
@@ -23,6 +24,7 @@ from jetflow.errors import (
     MalformedRecord,
     PayloadTooLarge,
     RecentlyDeleted,
+    UnknownLevel,
     UnknownWorkflow,
 )
 from jetflow.runs.delays import delay_root
@@ -71,9 +73,12 @@ class Starting:
             metadata=None if metadata is None else metadata.encode(),
             run=run,
             trace=headers.get(Header.TRACE),
+            level=headers.get(Header.LEVEL),
         )
         try:
             _check_metadata(task.metadata)
+            if task.level is not None:
+                checked_level(workflow, target.levels, task.level)
             if not_before is not None and not_before > time():
                 await delay_root(self._session, task, not_before, timeout=PATIENCE)
             else:
@@ -82,7 +87,7 @@ class Starting:
             _log.warning("a trigger was refused: %s", error)
         except RecentlyDeleted as error:
             raise Impossible(f"a run is not started: {error}") from error
-        except (InvalidInput, PayloadTooLarge) as error:
+        except (InvalidInput, PayloadTooLarge, UnknownLevel) as error:
             await self._fail(task, error)
 
     async def _fail(self, task: Task, error: JetflowError) -> None:

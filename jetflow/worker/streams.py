@@ -70,7 +70,7 @@ class ChildStream:
 
     async def open(self, workflow: Workflow[Any, Any] | str) -> None:
         """Go on from the newest page that is stored, or begin."""
-        self._pages = await self._spawner.by_pages(workflow, keyed=self._asked.keyed)
+        self._pages = await self._spawner.by_pages(workflow, keyed=self._asked.keyed, level=self._asked.level)
         self._window = window = Window(self._asked.window, await self._newest_page())
         self._spawner.streamed += window.spawned
         self._wait = await self._waiting.open_stream()

@@ -207,7 +207,7 @@ func (x *execution) child(workflow string, declared *runs.Declared, input any, s
 	}
 	p := x.task
 	t := &wire.Task{Workflow: workflow, Step: declared.Graph.First(), Root: p.Root, Parent: p.Run, ParentStep: p.Step,
-		Version: declared.Version, Depth: p.Depth + 1, Metadata: p.Metadata, Trace: p.Trace, Input: text}
+		Version: declared.Version, Depth: p.Depth + 1, Metadata: p.Metadata, Trace: p.Trace, Level: p.Level, Input: text}
 	if !set.detached {
 		t.Deadline, t.Eager, t.Shared = p.Deadline, x.step.set.policy.rule.Early, x.graph.IsShared(p.Step)
 	}

@@ -22,6 +22,10 @@ DECLARES: Final = re.compile(r"^@workflow\(|= Workflow\(", re.MULTILINE)
 BOOKS: Final = ["Emma", "Ulysses"]
 
 RUNS: Final[dict[str, dict[str, list[tuple[Any, Any]]]]] = {
+    "docs/levels.md": {
+        "send": [("ann@example.com", "normal letter to ann@example.com")],
+        "campaign": [(["bob@example.com"], ["low letter to bob@example.com"])],
+    },
     "docs/fan-out.md": {
         "weigh": [("Emma", 4), ("", "ValueError: a book has a title")],
         "weigh-all": [(BOOKS, 11)],

@@ -18,6 +18,7 @@ from jetflow.errors import (
     InvalidDeclaration,
     InvalidInput,
     InvalidName,
+    InvalidQuery,
     ScheduleExists,
     UnknownSchedule,
     UnknownWorkflow,
@@ -225,6 +226,34 @@ async def test_it_is_changed_paused_and_resumed(client: Client, worker: MakeWork
             await asyncio.sleep(0.05)
         assert await runs_of(client) == before
         await schedules.delete("s")
+
+
+async def test_while_its_workflow_is_paused_its_ticks_wait_or_are_dropped(client: Client, worker: MakeWorker) -> None:
+    schedules = client.schedules
+    async with worker([job]):
+        await schedules.create("s", job, 1, every=1)
+        await until(lambda: so_many(client, 1))
+        await client.pause("job")
+        before = len(await runs_of(client))
+        await until(lambda: so_many(client, before + 2))  # queued
+        await client.pause("job", schedules="drop")
+        row = await schedules.get("s")
+        assert row.silent is not None
+        assert (row.paused, row.next is not None) == (False, True)
+        await asyncio.sleep(0.5)  # one that was under way
+        before = len(await runs_of(client))
+        await asyncio.sleep(2.2)  # ticks have to pass
+        assert len(await runs_of(client)) == before
+        await client.resume("job")
+        assert (await schedules.get("s")).silent is None
+        await until(lambda: so_many(client, before + 2))
+        await schedules.delete("s")
+        for row in (await client.runs(workflow="job")).items:
+            await client.run(row.id).result(timeout=PATIENCE)
+        with pytest.raises(InvalidQuery, match="not steps"):
+            await client.pause("job", "run", schedules="drop")
+        with pytest.raises(InvalidQuery, match="'skip'"):
+            await client.pause("job", schedules="skip")  # pyright: ignore[reportArgumentType]
 
 
 async def test_changes_that_race_are_all_made(client: Client) -> None:

@@ -51,6 +51,16 @@ async def test_what_is_stored_is_told_with_its_cost(start: Start) -> None:
     assert "JF_" in page
 
 
+async def test_a_level_is_passed_on(start: Start) -> None:
+    async with working(start):
+        refused = await run(start, "trigger", "square", "5", "--level", "urgent")
+        assert refused.status != 0
+        assert "'urgent': the workflow declares no levels" in refused.errors
+        published = await run(start, "publish", "order.paid", "1", "--level", "very urgent")
+        assert published.status != 0
+        assert "is a name" in published.errors
+
+
 async def test_children_come_in_pages(start: Start) -> None:
     async with working(start):
         ended = await run(start, "trigger", "total-squares", '{"items": [1, 2, 3]}', "--wait", "--json")

@@ -94,7 +94,7 @@ def test_refused_subjects(vector: dict[str, Any]) -> None:
 # --- tasks
 
 
-FULL = ("places", "held", "elder", "rerun")
+FULL = ("places", "held", "elder", "rerun", "level", "leveled")
 """What only workers of level *full* read."""
 
 

@@ -51,6 +51,8 @@ OF_FULL = (
     "limits",
     "rates",
     "gated",
+    "levels",
+    "level",
     "streamed",
     "batch",
     "requires",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from typing import Any, Final
@@ -9,7 +10,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jetflow.engine.schedules import AT_ONCE, ON_TIME, Schedule, due_ticks
+from jetflow.engine.schedules import (
+    AT_ONCE,
+    ON_TIME,
+    ArmTick,
+    Found,
+    ReadSchedule,
+    Schedule,
+    StartTick,
+    Tick,
+    due_ticks,
+    fire,
+)
 from jetflow.engine.ticks import Timing, checked_timing, jittered
 
 ZONES: Final = (
@@ -194,3 +206,22 @@ def test_a_timing_is_checked_once_and_for_all() -> None:
     times = [SINCE + 5, SINCE, SINCE + 5]
     timing = checked_timing(cron=None, every=None, times=times, zone="UTC", start=None, end=None, now=NOW)
     assert timing.times == (SINCE, SINCE + 5)
+
+
+def test_a_silent_schedule_starts_nothing_and_goes_on() -> None:
+    schedule = Schedule(workflow="w", timing=Timing(every=10.0), catch_up="all", silent=NOW)
+    first = schedule.timing.first(NOW - 30)
+    assert first is not None
+    procedure, started, armed, result = fire("s", Tick(first, 1), NOW + 25), list[float](), list[float](), None
+    with suppress(StopIteration):
+        while True:
+            effect = procedure.send(result)
+            result = Found(schedule, 7) if isinstance(effect, ReadSchedule) else None
+            if isinstance(effect, StartTick):
+                started.append(effect.tick)
+            elif isinstance(effect, ArmTick):
+                armed.append(effect.tick.tick)
+    assert started
+    assert all(NOW <= tick <= NOW + 25 for tick in started)
+    assert len(armed) == 1
+    assert armed[0] > NOW + 25

@@ -17,6 +17,7 @@ from jetflow.broker.layout import changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.times import seconds_of
 from jetflow.engine.graph import IMPLIED
+from jetflow.engine.levels import parts_of
 from jetflow.errors import BrokerError
 from jetflow.runs.query.rows import QueueRow, WorkerRow
 from jetflow.runs.storage import Storage
@@ -134,7 +135,8 @@ def _is_declared(row: QueueRow, declared: dict[str, Declaration]) -> bool:
     if found is None:
         return False
     graph = found.graph
-    return row.step in (*IMPLIED, graph.on_failure) or any(node.name == row.step for node in graph.nodes)
+    step, _ = parts_of(row.step)
+    return step in (*IMPLIED, graph.on_failure) or any(node.name == step for node in graph.nodes)
 
 
 async def _softly(name: str, checking: Any) -> Check:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import time
+from typing import Literal
 
 from jetflow.broker.session import Session
 from jetflow.errors import InvalidQuery
@@ -14,6 +15,7 @@ from jetflow.runs.query.checks import Diagnosis, checks_of, read_server_checks
 from jetflow.runs.query.rows import Change, QueueRow, RunningRow, RunTotals, WorkerRow
 from jetflow.runs.query.stored import StoredQueries, check_id
 from jetflow.runs.query.watching import Watches
+from jetflow.runs.schedules import silence
 from jetflow.runs.storage import read_storage
 
 
@@ -94,24 +96,46 @@ class LiveQueries(StoredQueries):
         )
         return Diagnosis(storage=storage, checks=(*checks, *checks_of(queue_rows, workers, declared)))
 
-    async def pause(self, workflow: str, step: str | None = None, *, until: float | None = None) -> list[str]:
+    async def pause(
+        self,
+        workflow: str,
+        step: str | None = None,
+        *,
+        until: float | None = None,
+        schedules: Literal["queue", "drop"] = "queue",
+    ) -> list[str]:
         """Have the broker give out no tasks of a workflow, or of one step, to any worker; return which steps it holds.
 
         ``until`` is seconds since the epoch; without, until `resume`. What runs goes on. It outlives workers and
-        clients.
+        clients. What is triggered meanwhile waits, and so do the runs of its schedules; with ``schedules="drop"`` their
+        ticks start nothing until then.
 
         Raises:
-            InvalidQuery: no worker has ever run it, or the time is over.
+            InvalidQuery: no worker has ever run it, the time is over, or schedules are to be dropped of one step.
         """
+        if schedules not in ("queue", "drop"):
+            raise InvalidQuery(
+                f"schedules={schedules!r}: while a workflow is paused they are to 'queue' or 'drop' runs"
+            )
+        if schedules == "drop" and step is not None:
+            raise InvalidQuery("schedules start runs, and not steps: pause the workflow to drop what they would start")
         end = time() + queues.FOR_GOOD if until is None else until
         if end <= time():
             raise InvalidQuery(f"a pause is until a time to come, and {until} is over: seconds since the epoch")
-        return await queues.pause(self._session.usable(), workflow, step, end)
+        paused = await queues.pause(self._session.usable(), workflow, step, end)
+        if step is None:
+            await silence(self._session, workflow, end if schedules == "drop" else None)
+        return paused
 
     async def resume(self, workflow: str, step: str | None = None) -> list[str]:
         """Have the broker give out tasks again, of all steps or of one; return of which steps.
 
+        Ticks of its schedules start runs again, from now on.
+
         Raises:
             InvalidQuery: no worker has ever run it.
         """
-        return await queues.resume(self._session.usable(), workflow, step)
+        resumed = await queues.resume(self._session.usable(), workflow, step)
+        if step is None:
+            await silence(self._session, workflow, None)
+        return resumed

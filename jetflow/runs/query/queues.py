@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.times import seconds_of, written
+from jetflow.broker.topology import consumers_of
 from jetflow.engine.identity import is_name
+from jetflow.engine.levels import BETWEEN, parts_of
 from jetflow.errors import BrokerRefused, InvalidQuery
 from jetflow.runs.query.rows import QueueRow
 from jetflow.wire.subjects import Subjects
@@ -93,11 +95,16 @@ async def resume(session: Session, workflow: str, step: str | None) -> list[str]
 
 
 async def _steps(session: Session, workflow: str, step: str | None) -> list[str]:
-    for what, name in (("workflow", workflow), ("step", step)):
-        if name is not None and not is_name(name):
-            raise InvalidQuery(f"{name!r} is not the name of any {what}")
-    if step is not None:
-        return [step]
+    name, level = parts_of(step or "-")
+    for what, told in (("workflow", workflow), ("step", None if step is None else name), ("level", level)):
+        if told is not None and not is_name(told):
+            raise InvalidQuery(f"{told!r} is not the name of any {what}")
+    if level is not None:
+        return [f"{name}{BETWEEN}{level}"]
+    if step is not None:  # with the queues of its levels, if it has any
+        leveled = f"{workflow}{BETWEEN}{step}{BETWEEN}"
+        consumers = await consumers_of(session.connection, session.names.tasks_stream)
+        return [step, *(one.partition(BETWEEN)[2] for one in consumers if one.startswith(leveled))]
     steps = [row.step for row in await read_queues(session) if row.workflow == workflow]
     if not steps:
         raise InvalidQuery(f"no worker has ever run a step of {workflow!r}: there is no queue to pause or resume")

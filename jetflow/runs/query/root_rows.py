@@ -129,6 +129,7 @@ def open_row(task: Task, message: Stored, *, begun: bool) -> RunRow:
         key=task.key,
         metadata=metadata_of(task),
         triggered=triggered_at(message),
+        level=task.level,
     )
 
 
@@ -153,6 +154,7 @@ def _ended_row(run: str, outcome: Outcome, end: Stored, message: Stored | None) 
         ended=end.time,
         worker=outcome.worker or None,
         error=outcome.error,
+        level=None if task is None else task.level,
     )
 
 

@@ -119,6 +119,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None = None
     error: Failure | None = None
     again: float | None = None
+    level: str | None = None
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +214,9 @@ class ErrorGroups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One step's queue. ``oldest`` is when the task was stored that has waited for longest.
+    """One step's queue; of a step with levels there are several, named ``<step>=<level>``.
+
+    ``oldest`` is when the task was stored that has waited for longest.
 
     ``held`` tasks are with workers, ``redelivered`` of them not for the first time; ``limit`` is how many may be held
     at once, None for any number. ``pulls`` are requests of workers that wait for tasks: none, while tasks wait, is a

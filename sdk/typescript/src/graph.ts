@@ -2,7 +2,7 @@
 
 import { canonical, Raw } from "./json.js";
 import { failuresOf, outcome, type Failure, type Outcome, type Status } from "./records.js";
-import { START, type Task } from "./wire.js";
+import { ADMIT, START, type Task } from "./wire.js";
 
 export interface Node {
   readonly name: string;
@@ -17,6 +17,9 @@ export interface StoredGraph {
   readonly fail_fast?: boolean;
   /** Steps that conditions decide, which this SDK does not evaluate. */
   readonly conditional?: readonly string[];
+  /** Its runs are admitted before they begin, by workers of level full; those with levels are, too. */
+  readonly gated?: boolean;
+  readonly levels?: readonly string[];
 }
 
 /** The steps of a workflow, and what each comes after. It never changes under its version. */
@@ -38,7 +41,8 @@ export class Graph {
     this.conditional = new Set(stored.conditional ?? []);
     this.byName = new Map(stored.nodes.map((node) => [node.name, node]));
     this.firsts = stored.nodes.filter((node) => node.after.length === 0).map((node) => node.name);
-    this.first = this.firsts.length === 1 ? this.firsts[0]! : START;
+    const admitted = stored.gated === true || (stored.levels ?? []).length > 0;
+    this.first = admitted ? ADMIT : this.firsts.length === 1 ? this.firsts[0]! : START;
     this.lasts = stored.nodes.filter(({ name }) => !stored.nodes.some((one) => one.after.includes(name))).map(({ name }) => name);
     for (const { name, after } of stored.nodes) {
       this.before.set(name, new Set(after.flatMap((one) => [one, ...(this.before.get(one) ?? [])])));

@@ -115,6 +115,7 @@ export class Spawner {
     return {
       "Jf-Parent-Step": step.name, "Jf-Version": version, "Jf-Depth": String(task.depth + 1),
       ...(task.metadata !== null && { "Jf-Metadata": task.metadata }), ...(task.trace !== null && { traceparent: task.trace }),
+      ...(task.headers["Jf-Level"] !== undefined && { "Jf-Level": task.headers["Jf-Level"] }),
       ...(nearest < Infinity && { "Jf-Deadline": nearest.toFixed(3) }), ...(early === true && { "Jf-Eager": "1" }),
       ...(graph.hasBeside(step.name) && { "Jf-Shared": "1" }),
     };

@@ -4,6 +4,7 @@ import { isName, isRunId } from "./identity.js";
 import { parse } from "./json.js";
 
 export const START = "_start";
+export const ADMIT = "_admit";
 export const END = "_end";
 export const NONE = "-";
 /** Larger than any fan-out: a counter reaches it only after the join record is stored. */
@@ -115,7 +116,7 @@ export const parentJoin = (task: Task): Join | undefined =>
 
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Not-Before",
-  "Jf-Eager", "Jf-Shared", "Jf-Value", "Jf-Elder", "Jf-Rerun", "traceparent",
+  "Jf-Eager", "Jf-Shared", "Jf-Value", "Jf-Elder", "Jf-Rerun", "Jf-Level", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 

@@ -22,6 +22,9 @@ type Graph struct {
 	FailFast  bool    `json:"fail_fast,omitempty"`
 	// Conditional are the steps that conditions decide, which this SDK does not evaluate.
 	Conditional []string `json:"conditional,omitempty"`
+	// Gated runs, and those with Levels, are admitted before they begin, by workers of level full.
+	Gated  bool     `json:"gated,omitempty"`
+	Levels []string `json:"levels,omitempty"`
 }
 
 // DecodeGraph reads a graph.
@@ -72,6 +75,9 @@ func (g *Graph) Has(step string) bool {
 
 // First returns the step of a run's first task.
 func (g *Graph) First() string {
+	if g.Gated || len(g.Levels) > 0 {
+		return Admit
+	}
 	if first := g.Behind(Start); len(first) == 1 {
 		return first[0]
 	}

@@ -9,6 +9,7 @@ import (
 // What stands in subjects for steps and runs that are none, and when a join may be complete.
 const (
 	Start = "_start"
+	Admit = "_admit"
 	End   = "_end"
 	None  = "-"
 	Any   = "*"

@@ -22,6 +22,7 @@ const (
 	hdrShared     = "Jf-Shared"
 	hdrElder      = "Jf-Elder"
 	hdrRerun      = "Jf-Rerun"
+	hdrLevel      = "Jf-Level"
 	hdrValue      = "Jf-Value"
 	hdrTrace      = "traceparent"
 	HdrAttempt    = "Jf-Attempt"
@@ -40,7 +41,7 @@ type Task struct {
 	Key, Metadata, Deadline           string
 	NotBefore                         string
 	Trace, Value                      string
-	Elder, Rerun                      string
+	Elder, Rerun, Level               string
 	Eager, Shared                     bool
 	Input                             []byte
 }
@@ -59,7 +60,7 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	t.Metadata, t.Deadline, t.NotBefore = headers.Get(hdrMetadata), headers.Get(hdrDeadline), headers.Get(hdrNotBefore)
 	t.Trace, t.Value, t.Eager = headers.Get(hdrTrace), headers.Get(hdrValue), headers.Get(hdrEager) == "1"
 	t.Shared = headers.Get(hdrShared) == "1"
-	t.Elder, t.Rerun = headers.Get(hdrElder), headers.Get(hdrRerun)
+	t.Elder, t.Rerun, t.Level = headers.Get(hdrElder), headers.Get(hdrRerun), headers.Get(hdrLevel)
 	if step := headers.Get(hdrParentStep); step != "" {
 		t.ParentStep = step
 	}
@@ -120,7 +121,7 @@ func (t *Task) Headers(set func(name, value string)) {
 	optional := [...][2]string{
 		{hdrDigest, t.Digest}, {hdrKey, t.Key}, {hdrMetadata, t.Metadata}, {hdrDeadline, t.Deadline},
 		{hdrNotBefore, t.NotBefore}, {hdrValue, t.Value}, {hdrTrace, t.Trace},
-		{hdrElder, t.Elder}, {hdrRerun, t.Rerun},
+		{hdrElder, t.Elder}, {hdrRerun, t.Rerun}, {hdrLevel, t.Level},
 	}
 	for _, one := range optional {
 		if one[1] != "" {
