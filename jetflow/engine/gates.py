@@ -52,6 +52,11 @@ def leave(task: Task) -> Procedure:
         yield LookAtGate(place)
 
 
+def go(task: Task) -> Procedure:
+    """Have a run enter no gate any more; its entries stay until it leaves."""
+    yield StoreGone(task)
+
+
 def come_to(task: Task, place: Place) -> Generator[Effect, Any, Standing | None]:
     """Enter a gate, and return how the run stands there; None if it has gone, for it has ended."""
     if not (yield Enter(task, place)):

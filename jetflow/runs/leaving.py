@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
-from jetflow.engine.gates import leave, let_through
+from jetflow.engine.gates import go, leave, let_through
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import MalformedRecord, PermissionDenied
@@ -46,14 +46,16 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
                     families[stands.run] = stands.parent
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def go(run: str, places: list[str]) -> None:
+    async def send_away(run: str, places: list[str]) -> None:
         async with room:
             points.before("leave_below")
-            await drive(leave(skeleton(root, families[run], run, " ".join(places))))
+            task = skeleton(root, families[run], run, " ".join(places))
+            await drive(go(task))
             await wake_parked(session, drive, root, run)  # whoever is given its next turn drops it
+            await drive(leave(task))  # last: by its entry it is found again, if this process dies
             points.after("leave_below")
 
-    await asyncio.gather(*(go(run, places) for run, places in standing_there.items()))
+    await asyncio.gather(*(send_away(run, places) for run, places in standing_there.items()))
 
 
 async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate: str | None = None) -> bool:
