@@ -230,9 +230,16 @@ class Gates:
         return [subject.rpartition(".")[2] for _, subject in known], settings
 
     async def _read_on(self, place: Place, known: list[tuple[int, str]], after: int, wanted: int) -> bool:
-        """Read who stands behind those that are known, so many in all; tell whether nobody else stands there."""
+        """Read who stands behind those that are known, so many in all; tell whether nobody else stands there.
+
+        Who came last is asked first: to search behind him, and find nobody, costs the server fifty times as much.
+        """
+        entries = self._names.entries(place.limit, place.key)
+        last = await self._newest(entries) if len(known) < wanted else None
         while len(known) < wanted:
-            found = await self._next(self._names.entries(place.limit, place.key), after)
+            if last is None or last.sequence <= after:
+                return True
+            found = await self._next(entries, after)
             if found is None:
                 return True
             known.append((found.sequence, found.subject))
@@ -250,6 +257,10 @@ class Gates:
         """Read a message: where there is one replica any answer is the leader's, and a direct one is cheaper."""
         store = self._session.store
         return await (store.last if await self._is_alone(stream) else store.leader_last)(stream, subject)
+
+    async def _newest(self, subject: str) -> Stored | None:
+        stream, store = self._names.gates_stream, self._session.store
+        return await (store.newest if await self._is_alone(stream) else store.leader_last)(stream, subject)
 
     async def _next(self, subject: str, after: int) -> Stored | None:
         stream, store = self._names.gates_stream, self._session.store
