@@ -179,7 +179,7 @@ def stands(run: Run, turn: int = 0, **more: Any) -> Expected:
 
 def recorded(run: Run, what: str, holds: Callable[[Any], Any], name: str | None = None) -> Expected:
     """Expect that a step records a value once. ``what`` says which one, ``holds`` is asked of the value."""
-    named = {} if name is None else {"name": name}
+    named: dict[str, Any] = {} if name is None else {"name": name}
     found = message("once", root=run.root, run=run.run, step=run.step, **named)
     return Expected(f"{found.text}: {what}", lambda event: found.fits(event) and _equal(event.json, holds))
 

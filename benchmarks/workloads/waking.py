@@ -102,7 +102,8 @@ class _Meter:
 
     def percents(self) -> tuple[float, float]:
         used = self.read()
-        return tuple(each * self._count / 1e4 / used.seconds for each in (used.worker_us, used.server_us))
+        share = self._count / 1e4 / used.seconds
+        return used.worker_us * share, used.server_us * share
 
 
 async def run(options: Options) -> Report:

@@ -11,7 +11,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from jetflow.broker.parser import Message
-from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.identity import is_run_id
@@ -48,7 +47,7 @@ def task_of(stored: Stored) -> Task | None:
         return None
 
 
-def triggered_at(first: Stored | Delivery) -> float:
+def triggered_at(first: Stored) -> float:
     """Return when a run was asked for: the first task of a root run is put back when its tree is cancelled."""
     told = first.headers.get(Header.TRIGGERED, "")
     try:

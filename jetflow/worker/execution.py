@@ -118,7 +118,7 @@ class Execution(Body):
         )
         self._sleeps = SleepNames()
         self._sequel = work.known_graph.on_failure
-        self.expecting: Expectations = Expectations(session, work, self, awaiting)
+        self.expecting: Expectations = Expectations(session, task, self, awaiting)
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
 

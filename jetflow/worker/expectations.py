@@ -17,12 +17,12 @@ import msgspec
 
 from jetflow.broker.session import Session
 from jetflow.engine.awaiting import Awaited, Group, Taken, WaitNames, earliest
+from jetflow.engine.tasks import Task
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
 from jetflow.runs.awaiting import Awaiting
 from jetflow.runs.tasks import triggered_at
 from jetflow.wire.records import encode
-from jetflow.worker.assignment import Assignment
 from jetflow.worker.waiting import Waiting
 
 AFORE: float = 1.0
@@ -54,10 +54,9 @@ _read = msgspec.json.Decoder(Taken).decode
 class Expectations:
     """The waits for events of one execution of one step."""
 
-    def __init__(self, session: Session, work: Assignment, step: Recording, awaiting: Awaiting) -> None:
+    def __init__(self, session: Session, task: Task, step: Recording, awaiting: Awaiting) -> None:
         self._session = session
-        self._work = work
-        self._task = work.task
+        self._task = task
         self._step = step
         self._awaiting = awaiting
         self._names = WaitNames()
@@ -153,10 +152,8 @@ class Expectations:
 
     async def _run_began(self) -> float:
         """Return when the first task of the run was stored. By its own subject: a filter would be searched for."""
-        names, task, store = self._session.names, self._task, self._session.store
-        if self._began is None and task.turn == 0 and task.step == self._work.known_graph.first:
-            self._began = triggered_at(self._work.delivery)  # which it is
         if self._began is None:
+            names, task, store = self._session.names, self._task, self._session.store
             graph = await self._session.registry.graph(task.workflow, task.version)
             if graph is None:
                 first = await store.leader_next(names.tasks_stream, names.tasks_of_run(task.root, task.run), after=0)
