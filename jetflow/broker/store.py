@@ -130,7 +130,7 @@ class Store:
         """Return the newest message of a filter, as any replica has it."""
         body = orjson.dumps({"last_by_subj": subject})
         message = await self._connection.request(self._connection.api_subject(f"DIRECT.GET.{stream}"), body)
-        return None if _is_status(message) else _from_replica(message)
+        return None if is_status(message) else stored_in(message)
 
     async def first(self, stream: str, subject: str, *, after: int = 0) -> Stored | None:
         """Return the first message of a filter behind sequence ``after``, as any replica has it."""
