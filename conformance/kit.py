@@ -288,6 +288,17 @@ saga.step(name="two", retry=AT_ONCE)(_step("two"))
 saga.on_failure(undo)
 
 
+async def cheer(given: Steps, ctx: Context) -> list[Any]:
+    return [ctx.output("one"), ctx.output("two")]
+
+
+cheered: Workflow[Steps, Any] = Workflow(f"{PREFIX}cheered", retry=AT_ONCE)
+"""Of level *full* alone: it runs a step when a run has succeeded."""
+cheered.step(name="one")(_step("one"))
+cheered.step(name="two", after="one")(_step("two"))
+cheered.on_success(cheer)
+
+
 WORKFLOWS: list[Workflow[Any, Any]] = [
     square,
     echo,
@@ -308,6 +319,7 @@ WORKFLOWS: list[Workflow[Any, Any]] = [
     steps,
     fast,
     saga,
+    cheered,
 ]
 
 

@@ -93,6 +93,7 @@ class Hosting:
             "chunk": self._chunk,
             "events": self._events,
             "stream_open": self._open_stream,
+            "cancel": self._cancel,
         } | self._hosted.answers()
 
     def ask(self, asked: Ask) -> None:
@@ -104,7 +105,11 @@ class Hosting:
     def hear(self, spoken: Spoken) -> None:
         """Take what the step says while it runs."""
         try:
-            if spoken.what == "progress":
+            if spoken.what == "extend_timeout":
+                self._host.steering.extend_timeout(*spoken.given)
+            elif spoken.what == "release_slot":
+                self._host.steering.release_slot()
+            elif spoken.what == "progress":
                 self._host.voice.progress(*spoken.given)
             else:
                 level, message, fields, at = spoken.given
@@ -139,21 +144,36 @@ class Hosting:
 
     # --- the answers
 
-    async def _spawn(self, workflow: str, bodies: list[bytes], keys: list[str] | None, delay: float | None) -> bytes:
-        given = iter(keys or ())
+    async def _spawn(
+        self,
+        workflow: str,
+        bodies: list[bytes],
+        keys: list[str] | None,
+        delay: float | None,
+        told: bytes | list[bytes] | None,
+    ) -> bytes:
+        given, each = iter(keys or ()), iter(told if isinstance(told, list) else ())
         values = [self._value(workflow, body) for body in bodies]
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay)
+        key = None if keys is None else lambda _: next(given)
+        of_each = (lambda _: next(each)) if isinstance(told, list) else told
+        group = await self._host.spawn(target, values, key, delay, of_each)
         return bytes(group.ids)
 
     async def _open_stream(self, workflow: str, asked: dict[str, Any]) -> dict[str, Any]:
         return await self._hosted.open(self._workflows.get(workflow, workflow), asked)
 
     async def _spawn_one(
-        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None
+        self,
+        workflow: str,
+        body: bytes,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        told: bytes | None,
     ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay, told)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:
@@ -171,6 +191,9 @@ class Hosting:
 
     async def _chunk(self, body: bytes, is_raw: bool) -> None:
         await self._host.voice.written_chunk(body, is_raw)
+
+    async def _cancel(self) -> None:
+        await self._host.steering.cancel()
 
     async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
         await self._host.sleep(Sleep(seconds, until, key))

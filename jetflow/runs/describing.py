@@ -68,6 +68,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         digest=first.digest,
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
+        on_success=None if graph is None else graph.on_success,
         places=await read_places(session, first) if may_hold_places(first) and outcome is None else (),
         unattended=unattended(first.workflow, steps, ()),
         rerun_of=None if rerun is None else rerun.elder(first.workflow),

@@ -108,6 +108,8 @@ class Chaos:
             await streams.read(client)
             check_moments(verdict, streams, self.driver.log.values(), self.driver.sender)
             verdict.wrong += await self.looker.complaints(streams)
+            if self.given.cluster == 1:  # where no replica can lag
+                verdict.wrong += verdict.needlessly
             if not isinstance(looked, asyncio.CancelledError):
                 verdict.wrong.append(f"nobody looked on to the end: {looked!r}")
         finally:
@@ -246,6 +248,10 @@ class Chaos:
             "joins_parked": verdict.parked,
             "waits_for_times": verdict.timed,
             "waits_for_events": verdict.expecting,
+            "reruns": verdict.reruns,
+            "of_these_run_again": verdict.run_again,
+            "of_these_adopted": verdict.adopted,
+            "run_again_needlessly": len(verdict.needlessly),
             "begun_later": sum(told.not_before > 0 for told in self.driver.log.values()),
             "events": len(self.driver.sender.orders),
             "ticks": len(self.driver.sender.ticks),

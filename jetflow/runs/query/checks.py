@@ -134,7 +134,7 @@ def _is_declared(row: QueueRow, declared: dict[str, Declaration]) -> bool:
     if found is None:
         return False
     graph = found.graph
-    return row.step in (*IMPLIED, graph.on_failure) or any(node.name == row.step for node in graph.nodes)
+    return row.step in (*IMPLIED, *graph.sequels) or any(node.name == row.step for node in graph.nodes)
 
 
 async def _softly(name: str, checking: Any) -> Check:
