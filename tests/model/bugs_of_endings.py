@@ -185,14 +185,17 @@ BUGS_OF_ENDINGS: Final = (
         "what runs after a success runs after any end",
         "a step runs after a success or a failure",
         (
-            Edit("conclude", "if stored.status in FAILED:", "if False:"),
-            Edit("conclude", ' and stored.status == "succeeded"', ""),
+            Edit(
+                "conclude",
+                'elif graph.on_success is not None and stored.status == "succeeded":',
+                "if graph.on_success is not None:",
+            ),
         ),
     ),
     Bug(
-        "what runs after a success ends its run again",
+        "what runs after a success is taken for its run when it is delivered again",
         "a step runs after a success",
-        (Edit("finish", "task.step in graph.sequels", "task.step == graph.on_failure"),),
+        (Edit("redelivered", "task.step in graph.sequels", "task.step == graph.on_failure"),),
     ),
     # timers
     Bug("a timer is never armed", TRIED_AGAIN, (Edit("await_wakers", "(yield Arm(task, record))", "False"),)),
