@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.processes.pool_streams import HostedStreams
 from jetflow.wire.records import encode
 from jetflow.workflow import Workflow
+
+T = TypeVar("T")
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -152,12 +154,10 @@ class Hosting:
         delay: float | None,
         told: bytes | list[bytes] | None,
     ) -> bytes:
-        given, each = iter(keys or ()), iter(told if isinstance(told, list) else ())
         values = [self._value(workflow, body) for body in bodies]
         target = self._workflows.get(workflow, workflow)
-        key = None if keys is None else lambda _: next(given)
-        of_each = (lambda _: next(each)) if isinstance(told, list) else told
-        group = await self._host.spawn(target, values, key, delay, of_each)
+        key = None if keys is None else _in_turn(keys)
+        group = await self._host.spawn(target, values, key, delay, _in_turn(told) if isinstance(told, list) else told)
         return bytes(group.ids)
 
     async def _open_stream(self, workflow: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +219,12 @@ class Hosting:
 
     async def _shut(self, number: int) -> None:
         await _shut(self._streams.pop(number))
+
+
+def _in_turn(given: Sequence[T]) -> Callable[[Any], T]:
+    """Return a function that gives one after the other, for the inputs as they are spawned."""
+    each = iter(given)
+    return lambda _: next(each)
 
 
 async def _shut(stream: Any) -> None:

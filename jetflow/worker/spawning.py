@@ -434,7 +434,7 @@ class _Planner:
         common: dict[str, str],
         *,
         keyed: bool,
-        told: Callable[[Any], bytes] | None,
+        told: Callable[[Any], bytes] | None = None,
     ) -> None:
         self._session = session
         self._target = target

@@ -6,7 +6,7 @@ nothing that has succeeded is run again, however deep, and the sum is of both.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetflow import ChildrenFailed, Context, InvalidInput, NonRetryable, Workflow, workflow
 from tests.chaos.leaves import PATIENT, leaf, work
@@ -43,7 +43,7 @@ async def mend_all(node: Node, ctx: Context) -> int:
         raise InvalidInput(f"a child failed: {error}") from None
 
 
-MENDING = {one.name: one for one in (mends, brittle)}
+MENDING: dict[str, Workflow[Any, Any]] = {one.name: one for one in (mends, brittle)}
 
 
 def check_reruns(verdict: Verdict, streams: Streams) -> None:
