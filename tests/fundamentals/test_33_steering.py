@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from patience import PATIENCE, until
 from jetflow import Client, Context, InvalidDeclaration, InvalidInput, RunFailed, Worker, Workflow, workflow
 
 MakeWorker = Callable[..., Worker]
+
+
+async def nothing_is_left(client: Client) -> bool:
+    return not any(row.waiting or row.held for row in await client.queues())
 
 
 # --- time
@@ -102,25 +107,29 @@ async def test_a_run_cancels_itself(client: Client, worker: MakeWorker) -> None:
             with pytest.raises(RunFailed) as caught:
                 await client.run(one).result(PATIENCE)
             assert caught.value.status == "cancelled"
-
-        async def nothing_is_left() -> bool:  # the run's first task is put back, for its key
-            return not any(row.waiting or row.held for row in await client.queues())
-
-        await until(nothing_is_left)
+        await until(partial(nothing_is_left, client))  # the run's first task is put back, for its key
     assert sorted(begun) == ["child 1", "child 2"]
 
 
 async def test_a_child_that_cancels_itself_leaves_its_parent_alone(client: Client, worker: MakeWorker) -> None:
-    """Also from a thread. Its parent gets that as its outcome; what it has spawned is cancelled with it."""
+    """Also from a thread. Its parent gets that as its outcome; what is below it is cancelled, however deep."""
+    begun: list[str] = []
 
-    @workflow("grandchild")
-    async def grandchild() -> None:
+    @workflow("sleeper")
+    async def sleeper(_: None, ctx: Context) -> None:
+        begun.append(ctx.run_id)
         await asyncio.sleep(PATIENCE)
+
+    @workflow("grandchild", max_running=1)
+    async def grandchild(_: None, ctx: Context) -> None:
+        await (await ctx.spawn_workflow(sleeper)).result()  # parked: it is in nobody's memory
 
     @workflow("child")
     def child(number: int, ctx: Context) -> int:
         if number == 1:
             ctx.block_on(ctx.spawn_workflow(grandchild))
+            ctx.block_on(until(lambda: bool(begun)))
+            time.sleep(0.3)
         if number < 2:
             ctx.block_on(ctx.cancel())
         return number
@@ -132,8 +141,12 @@ async def test_a_child_that_cancels_itself_leaves_its_parent_alone(client: Clien
         assert reasons == {"the run has cancelled itself"}
         return [str(one.status) if isinstance(one, RunFailed) else one for one in results]
 
-    async with worker([parent, child, grandchild]):
+    async with worker([parent, child, grandchild, sleeper]):
         assert await (await client.trigger(parent)).result(PATIENCE) == ["cancelled", "cancelled", 2, 3]
+        with pytest.raises(RunFailed) as caught:
+            await client.run(begun[0]).result(PATIENCE / 2)
+        assert caught.value.status == "cancelled"
+        await until(partial(nothing_is_left, client))
 
 
 async def test_what_has_failed_is_not_cancelled(client: Client, worker: MakeWorker) -> None:
@@ -160,8 +173,11 @@ async def test_what_has_failed_is_not_cancelled(client: Client, worker: MakeWork
 
 
 async def test_a_step_goes_on_without_its_slot(client: Client, worker: MakeWorker) -> None:
-    """It waits for something that jetflow knows nothing of. Its worker goes on to hold it, and does others' work."""
-    let_go = asyncio.Event()
+    """It waits for something that jetflow knows nothing of. Its worker goes on to hold it, and does others' work.
+
+    It takes no slot again, also when it has waited for a child.
+    """
+    let_go, came_back = asyncio.Event(), asyncio.Event()
 
     @workflow("answer")
     async def answer() -> None:
@@ -173,10 +189,15 @@ async def test_a_step_goes_on_without_its_slot(client: Client, worker: MakeWorke
         ctx.release_slot()
         await let_go.wait()
         await (await ctx.spawn_workflow(answer)).result()
+        let_go.clear()
+        came_back.set()
+        await let_go.wait()
         return "answered"
 
     async with worker([ask, answer], slots=1):
         run = await client.trigger(ask)
+        await (await client.trigger(answer)).result(PATIENCE)
+        await asyncio.wait_for(came_back.wait(), PATIENCE)
         await (await client.trigger(answer)).result(PATIENCE)
         assert await run.result(PATIENCE) == "answered"
         await (await client.trigger(answer)).result(PATIENCE)  # the slot is whole
@@ -224,8 +245,8 @@ async def test_a_heavy_step_takes_several_slots(client: Client, worker: MakeWork
     load = Load()
 
     @workflow("light")
-    async def light(_: int) -> None:
-        await load.run(1)
+    async def light(number: int) -> None:
+        await load.run(1, 0.01 * (1 + number % 5))  # so that they do not end together
 
     @workflow("heavy", slots=3)
     async def heavy(_: int) -> None:
