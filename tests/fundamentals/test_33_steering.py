@@ -181,6 +181,7 @@ async def test_a_step_goes_on_without_its_slot(client: Client, worker: MakeWorke
 
     @workflow("answer")
     async def answer() -> None:
+        await asyncio.sleep(0.2)
         let_go.set()
 
     @workflow("ask")
