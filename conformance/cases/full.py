@@ -117,6 +117,7 @@ async def its_success_step_runs(lab: Lab) -> None:
         step_outcome(cheer, "succeeded", output=["one", "two"]),
         ack(cheer),
     )
-    failed = await lab.spawn(parent, "cheered", {"fail": ["one"]}, step="one")
-    await lab.expect(parent, outcome(failed, "failed"), counted(parent))
-    lab.never(parent, task(failed.at("cheer")))
+    other = await lab.parent()
+    failed = await lab.spawn(other, "cheered", {"fail": ["one"]}, step="one")
+    await lab.expect(other, outcome(failed, "failed"), counted(other))
+    lab.never(other, task(failed.at("cheer")))
