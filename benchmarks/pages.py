@@ -1,7 +1,8 @@
 """The dashboard's pages in a real browser: how soon they show rows, how soon they jump, what they hold.
 
 The dashboard is the command, in a process of its own. The browser is Chromium, driven by Playwright; it stands for one
-on another machine, and so runs at the lowest priority where it is open beside a load.
+on another machine, and so runs where it is open beside a load when nothing else does. What it asks can be noted, and
+asked again without it: to draw a page takes as much of two processors as a third of what is measured beside it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from statistics import median
 from time import monotonic
 from typing import Any, Final
 
+import httpx
 import msgspec
 
 from benchmarks.measuring import percentile
@@ -27,9 +29,6 @@ OPENED: Final = 9
 """Times that a page is opened anew."""
 
 JUMPS: Final = 40
-
-LOWEST: Final = 19
-"""The niceness of a browser beside a load."""
 
 SCRIPT: Final = """
 window.seen = {}
@@ -72,22 +71,57 @@ class Opened(msgspec.Struct, kw_only=True):
     most_rows: int = 0
 
 
+class Question(msgspec.Struct, frozen=True):
+    """A request of a page: seconds after the page was opened, the path, and whether its answer goes on as events."""
+
+    at: float
+    path: str
+    stream: bool
+
+
+async def ask_again(url: str, questions: Sequence[Question], until: Awaitable[Any]) -> None:
+    """Ask what a page has asked, at the same times, and listen to its events until something is there."""
+    began = monotonic()
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http, asyncio.TaskGroup() as group:
+
+        async def ask(question: Question) -> None:
+            await asyncio.sleep(max(0.0, began + question.at - monotonic()))
+            async with http.stream("GET", question.path) as answer:
+                answer.raise_for_status()
+                async for _ in answer.aiter_bytes():
+                    pass
+
+        asking = [group.create_task(ask(question)) for question in questions]
+        await until
+        for one, question in zip(asking, questions, strict=True):
+            if question.stream:
+                one.cancel()
+
+
 class Pages:
     """A dashboard, and a browser that looks at it."""
 
     def __init__(self, url: str, browser: Any, dashboard_pid: int) -> None:
-        self._url = url
+        self.url: str = url
         self._browser = browser
         self.dashboard_pid: int = dashboard_pid
 
     @asynccontextmanager
-    async def open(self, path: str) -> AsyncIterator[Any]:
-        """Open a page in a context that has seen nothing before."""
+    async def open(self, path: str, asked: list[Question] | None = None) -> AsyncIterator[Any]:
+        """Open a page in a context that has seen nothing before. What it asks is added to ``asked``."""
         context = await self._browser.new_context(viewport={"width": 1440, "height": 900})
         try:
             page = await context.new_page()
             await page.add_init_script(SCRIPT)
-            await page.goto(self._url + path, wait_until="commit")
+            began = monotonic()
+
+            def note(request: Any) -> None:
+                if asked is not None and request.url.startswith(self.url):
+                    path, stream = request.url.removeprefix(self.url), request.resource_type == "eventsource"
+                    asked.append(Question(monotonic() - began, path, stream))
+
+            page.on("request", note)
+            await page.goto(self.url + path, wait_until="commit")
             yield page
         finally:
             await context.close()
@@ -138,18 +172,8 @@ async def shown(page: Any) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def pages(server: str, *, beside: bool = False) -> AsyncIterator[Pages]:
-    """Serve the dashboard, and start a browser; ``beside`` a load at the lowest priority.
-
-    Raises:
-        RuntimeError: there is no Chromium, or no Playwright.
-    """
-    if CHROMIUM is None:
-        raise RuntimeError("there is no chromium on the PATH, and CHROMIUM names none: apt-get install chromium")
-    try:
-        from playwright.async_api import async_playwright  # noqa: PLC0415 - other workloads do without it
-    except ModuleNotFoundError:
-        raise RuntimeError("playwright is not installed: make env") from None
+async def dashboard(server: str) -> AsyncIterator[tuple[str, int]]:
+    """Serve the dashboard; return its URL, and the id of its process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "jetflow.cli", "dashboard", "--port", "0", "--server", server),
         stdout=asyncio.subprocess.PIPE,
@@ -160,23 +184,41 @@ async def pages(server: str, *, beside: bool = False) -> AsyncIterator[Pages]:
         told = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().split()
         if len(told) < 2:
             raise RuntimeError("the dashboard did not start")
-        url = told[1].rstrip("/") + "/"
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            try:
-                if beside:
-                    _lower(os.getpid())
-                yield Pages(url, browser, process.pid)
-            finally:
-                await browser.close()
+        yield told[1].rstrip("/") + "/", process.pid
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
 
 
+@asynccontextmanager
+async def pages(server: str, *, beside: bool = False) -> AsyncIterator[Pages]:
+    """Serve the dashboard, and start a browser; ``beside`` a load it runs when nothing else does.
+
+    Raises:
+        RuntimeError: there is no Chromium, or no Playwright.
+    """
+    if CHROMIUM is None:
+        raise RuntimeError("there is no chromium on the PATH, and CHROMIUM names none: apt-get install chromium")
+    try:
+        from playwright.async_api import async_playwright  # noqa: PLC0415 - other workloads do without it
+    except ModuleNotFoundError:
+        raise RuntimeError("playwright is not installed: make env") from None
+    async with dashboard(server) as (url, pid), async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            if beside:
+                _lower(os.getpid())
+            yield Pages(url, browser, pid)
+        finally:
+            await browser.close()
+
+
 def _lower(parent: int) -> None:
-    """Give all processes of the browser below this one the lowest priority."""
+    """Have all processes of the browser below this one run when nothing else does, as if they were on another machine.
+
+    Those that they start inherit that. A niceness would not do: a browser sets that of its processes itself.
+    """
     children: dict[int, list[int]] = {}
     names: dict[int, str] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - a list of processes
@@ -194,4 +236,4 @@ def _lower(parent: int) -> None:
         below += children.get(pid, ())
         if "chrom" in names[pid] or "node" in names[pid]:
             for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
-                os.setpriority(os.PRIO_PROCESS, int(thread), LOWEST)
+                os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))

@@ -392,11 +392,11 @@ def taken_is_stored() -> None:
 def ack_at_first() -> None:
     """A task is acknowledged when it comes: what its worker had not done when it died, nobody does."""
 
-    async def wrong(self: Any, work: Any) -> None:
-        self._session.connection.send(work.delivery.reply, ACK)
-        await right(self, work)
+    async def wrong(self: Any, delivery: Any, slots: Any) -> None:
+        self._session.connection.send(delivery.reply, ACK)
+        await right(self, delivery, slots)
 
-    right = put(Executor, "_execute", wrong)
+    right = put(Executor, "execute", wrong)
 
 
 @fault("W34")

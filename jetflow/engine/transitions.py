@@ -40,7 +40,7 @@ from jetflow.engine.effects import (
     StoreStep,
 )
 from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
-from jetflow.engine.gates import leave, stand_at
+from jetflow.engine.gates import leave, may_hold_places, stand_at
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
 from jetflow.engine.tasks import LONGEST_CAUSE, NULL, Attempt, Failure, Outcome, StepAddress, Task
@@ -52,7 +52,8 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
         yield StoreMark(task, outcome)
     stored: Outcome = yield StoreRun(task, outcome)
     yield from count_up(task, well=stored.status == "succeeded")
-    yield from leave(task)
+    if may_hold_places(task):
+        yield from leave(task)
     if graph is not None:
         if stored.status in FAILED:
             yield from after_failure(task, graph)
@@ -180,6 +181,11 @@ def wake(task: Task, tried: int) -> Procedure:
 def wake_early(task: Task, tried: int) -> Procedure:
     """Publish the next turn of a parked step that has a timer, before it fires."""
     yield from wake(task, tried)
+    yield from disarm(task)
+
+
+def disarm(task: Task) -> Procedure:
+    """Take back the timer of a parked step that needs it no more."""
     yield Disarm(task)
 
 

@@ -99,7 +99,7 @@ class Executor:
 
     # --- the pipeline
 
-    async def execute(self, delivery: Delivery, slots: Slots) -> None:
+    async def execute(self, delivery: Delivery, slots: Slots) -> None:  # noqa: PLR0912 - one coroutine for each task
         """Run one delivery. The caller holds one of the slots for it, which is given back here."""
         points.before("receive")
         try:
@@ -109,8 +109,34 @@ class Executor:
             slots.give_back()
             return
         work = Assignment(delivery, task, task.tried + 1, len(delivery.body), slots)
+        points.after("receive")
         try:
-            await self._execute(work)
+            found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
+            if found is None:
+                await self.recorder.unknown(work, self._grace)
+                return
+            graph, _, step = work.graph, work.workflow, work.step = found
+            if self.cancellations.stops(task, graph):
+                await self.recorder.drop(work)
+            elif delivery.again and await self._is_done(work):
+                self._deliveries.ack(delivery)
+            elif task.not_before is not None and task.turn == 0 and task.not_before > time():
+                self.recorder.defer(work, task.not_before)
+            elif task.step in IMPLIED:
+                await self._begin(work)
+            elif step is None:
+                await self.recorder.unknown(work, self._grace)
+            elif work.may_run_elsewhere and await self._is_held(work):
+                self._deliveries.leave_to_holder(delivery)
+            elif (late := _too_late(work, step)) is not None:
+                self.recorder.end(work, failure_of(late, task.step), "timed_out")
+            elif work.attempt > step.retry.attempts:
+                await self._give_up(work, step)
+            elif not step.in_thread or self.bodies.has_threads():
+                run = self._run if step.batch is None else self._run_in_batch
+                await run(work, step)
+            else:
+                await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
         except UNREADABLE as error:
             self.recorder.end_run(work, error)
         except Exception as error:  # a step's errors are recorded: this is the broker's, or a rule's
@@ -132,36 +158,6 @@ class Executor:
             await self.recorder.drop(work)
         else:
             await self._deliveries.hand_back(delivery, task)
-
-    async def _execute(self, work: Assignment) -> None:
-        points.after("receive")
-        delivery, task = work.delivery, work.task
-        found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
-        if found is None:
-            await self.recorder.unknown(work, self._grace)
-            return
-        graph, _, step = work.graph, work.workflow, work.step = found
-        if self.cancellations.stops(task, graph):
-            await self.recorder.drop(work)
-        elif delivery.again and await self._is_done(work):
-            self._deliveries.ack(delivery)
-        elif task.not_before is not None and task.turn == 0 and task.not_before > time():
-            self.recorder.defer(work, task.not_before)
-        elif task.step in IMPLIED:
-            await self._begin(work)
-        elif step is None:
-            await self.recorder.unknown(work, self._grace)
-        elif work.may_run_elsewhere and await self._is_held(work):
-            self._deliveries.leave_to_holder(delivery)
-        elif (late := _too_late(work, step)) is not None:
-            self.recorder.end(work, failure_of(late, task.step), "timed_out")
-        elif work.attempt > step.retry.attempts:
-            await self._give_up(work, step)
-        elif not step.in_thread or self.bodies.has_threads():
-            run = self._run if step.batch is None else self._run_in_batch
-            await run(work, step)
-        else:
-            await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
 
     async def _find(self, work: Assignment) -> tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None] | None:
         """Find what a task names, which stays what it is: the graph of its version, and the code that is here."""

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from jetflow.broker.session import Session
+from jetflow.engine.effects import Procedure
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import wake, wake_early
+from jetflow.engine.transitions import disarm, wake, wake_early
 from jetflow.errors import MalformedRecord
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import task_of
@@ -85,12 +86,16 @@ class Wakes:
         ends = {names.run_of(task) for task in tasks.values()}
         store = self._session.store
         over = {stored.subject async for page in store.many(names.records_stream, sorted(ends)) for stored in page}
-        going: list[tuple[Parked, Task]] = []
+        going: list[Procedure] = []
         for one in parked:
             task = tasks.get(one.task)
-            if task is not None and (names.run_of(task) not in over or await self._is_sequel(task)):
-                going.append((one, task))
-        await self._publish(going)
+            if task is None:
+                continue
+            if names.run_of(task) not in over or await self._is_sequel(task):
+                going.append(wake_early(task, one.tried) if one.timed else wake(task, one.tried))
+            elif one.timed:  # whoever woke it may have died before this was done
+                going.append(disarm(task))
+        await self._drive(going)
 
     async def _tasks(self, subjects: Sequence[str]) -> dict[str, Task]:
         """Return the tasks that are stored, by their subjects."""
@@ -115,23 +120,23 @@ class Wakes:
             return True  # the turn that is woken ends its run by this name
         return graph is not None and task.step in graph.sequels
 
-    async def _publish(self, going: Iterable[tuple[Parked, Task]]) -> None:
-        """Have all of them published, without a coroutine each."""
-        published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _drive(self, going: Iterable[Procedure]) -> None:
+        """Have all of them done, without a coroutine each."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left, first_error = 1, None
 
         def done(_: Any, error: BaseException | None) -> None:
             nonlocal left, first_error
             left -= 1
             first_error = first_error or error
-            if left == 0 and not published.done():
+            if left == 0 and not ended.done():
                 if first_error is None:
-                    published.set_result(None)
+                    ended.set_result(None)
                 else:
-                    published.set_exception(first_error)
+                    ended.set_exception(first_error)
 
-        for one, task in going:
+        for procedure in going:
             left += 1
-            self._performer.drive(wake_early(task, one.tried) if one.timed else wake(task, one.tried), done)
+            self._performer.drive(procedure, done)
         done(None, None)
-        await published
+        await ended

@@ -18,8 +18,8 @@ async def main(given: argparse.Namespace) -> int:
     chosen = given.points or POINTS
     started = monotonic()
     async with Killing() as killing:
-        reached = await killing.record()
         gate = asyncio.Semaphore(given.at_once)
+        reached = await killing.record(gate)
         wrong = 0
 
         async def one(point: str) -> None:

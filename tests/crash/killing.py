@@ -63,19 +63,24 @@ class Killing:
         await self._server.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def record(self, scenarios: list[str] | None = None) -> dict[str, set[str]]:
-        """Return the points that each scenario passes through, and behind."""
-        reached: dict[str, set[str]] = {}
-        for name in scenarios or SCENARIOS:
-            marker = self._directory / f"reached-{name}"
-            result = await self._run(name, "record", marker, "", "", guarded=bool(SCENARIOS[name].only_for))
-            if result.wrong:
-                raise AssertionError(f"scenario {name} is wrong without any kill: {result.wrong}")
-            found = [file.name.removeprefix(f"{marker.name}.") for file in self._directory.glob(f"{marker.name}.*")]
-            sides = Counter(one.partition(":")[0] for one in found)
-            passed = {point for point, reached_sides in sides.items() if reached_sides == 2}
-            reached[name] = passed & (SCENARIOS[name].only_for or passed)
-        return reached
+    async def record(self, gate: asyncio.Semaphore) -> dict[str, set[str]]:
+        """Return the points that each scenario passes through, and behind; as many run at once as the gate lets in."""
+
+        async def passed_by(name: str) -> tuple[str, set[str]]:
+            async with gate:
+                return name, await self._points_of(name)
+
+        return dict(await asyncio.gather(*map(passed_by, SCENARIOS)))
+
+    async def _points_of(self, name: str) -> set[str]:
+        chosen, marker = SCENARIOS[name], self._directory / f"reached-{name}"
+        result = await self._run(name, "record", marker, "", "", guarded=bool(chosen.only_for))
+        if result.wrong:
+            raise AssertionError(f"scenario {name} is wrong without any kill: {result.wrong}")
+        found = [file.name.removeprefix(f"{marker.name}.") for file in self._directory.glob(f"{marker.name}.*")]
+        sides = Counter(one.partition(":")[0] for one in found)
+        passed = {point for point, reached_sides in sides.items() if reached_sides == 2}
+        return passed & (chosen.only_for or passed)
 
     async def kill(self, scenario: str, point: str, when: str, *, guarded: bool = False) -> Result:
         """Run a scenario whose worker dies once before or after a point; its guard sees that if it has one."""

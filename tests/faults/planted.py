@@ -263,8 +263,8 @@ SERVICES: Final = (
     Fault(
         "a timer of a run that has ended wakes it",
         "worker/wakes.py",
-        "task is not None and (names.run_of(task) not in over or await self._is_sequel(task))",
-        "task is not None",
+        "names.run_of(task) not in over or await self._is_sequel(task)",
+        "True",
         (f"{TIMERS}::test_a_timer_of_a_cancelled_run_starts_nothing",),
     ),
     Fault(
