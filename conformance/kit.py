@@ -373,6 +373,17 @@ async def choose_last(given: Choice, ctx: Context) -> bool:
     return ctx.was_skipped("maybe")
 
 
+async def cheer(given: Steps, ctx: Context) -> list[Any]:
+    return [ctx.output("one"), ctx.output("two")]
+
+
+cheered: Workflow[Steps, Any] = Workflow(f"{PREFIX}cheered", retry=AT_ONCE)
+"""Of level *full* alone: it runs a step when a run has succeeded."""
+cheered.step(name="one")(_step("one"))
+cheered.step(name="two", after="one")(_step("two"))
+cheered.on_success(cheer)
+
+
 WORKFLOWS: list[Workflow[Any, Any]] = [
     square,
     echo,
@@ -397,6 +408,7 @@ WORKFLOWS: list[Workflow[Any, Any]] = [
     paid,
     wait,
     choose,
+    cheered,
 ]
 
 

@@ -1310,6 +1310,16 @@ def no_sweeper() -> None:
     put(sweeper.Sweeper, "start", nothing)
 
 
+@fault("G02")
+def no_success_step() -> None:
+    """Nothing follows a run that has succeeded."""
+
+    def wrong(*_: Any) -> Any:
+        yield from ()
+
+    replace(transitions, "after_success", wrong)
+
+
 def main() -> None:
     """Plant the fault that the command line names, and run the kit."""
     FAULTS[sys.argv[1]].plant()

@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar, Unpack, overload
+from typing import Any, Final, NoReturn, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -38,6 +38,7 @@ from jetflow.errors import ChildFailed, ChildrenFailed, InvalidInput, WaitTimeou
 from jetflow.host import StepHost
 from jetflow.streaming import Fold, Windowed, spawn_stream
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.metadata import told_of
 from jetflow.workflow import Step, Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -77,7 +78,7 @@ class Context:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What was given to the root run when it was triggered; every descendant sees the same."""
+        """What was given to the root run when it was triggered, and to those between when they were spawned."""
         return self._host.metadata
 
     @property
@@ -125,6 +126,36 @@ class Context:
         in a process never sees it: the process is killed.
         """
         return self._host.is_void
+
+    def extend_timeout(self, seconds: float | timedelta) -> None:
+        """Give this attempt so many more seconds than its ``timeout``; again each time it is called.
+
+        Where there is no timeout there is nothing to extend. The deadline of the run stays where it is.
+
+        Raises:
+            InvalidInput: it is no number of seconds from 0 on.
+        """
+        self._host.steering.extend_timeout(seconds_of(seconds, "what ctx.extend_timeout takes"))
+
+    async def cancel(self) -> NoReturn:
+        """Cancel this run, as ``client.cancel`` does: its children with it, and what stands behind this step.
+
+        It does not return: the step ends here, by ``CancelledError``.
+
+        Raises:
+            InvalidInput: it is called where the run has ended, in a step on its failure; or in a batch.
+        """
+        await self._host.steering.cancel()
+
+    def release_slot(self) -> None:
+        """Give the step's slot to others, and go on without one to its end: for one that only waits, for long.
+
+        Its worker goes on to hold the task, and its place of ``max_running``. Nothing bounds how many do so at once.
+
+        Raises:
+            InvalidInput: it is called in a batch, whose slot is that of all its runs.
+        """
+        self._host.steering.release_slot()
 
     @property
     def errors(self) -> tuple[Failure, ...]:
@@ -252,6 +283,7 @@ class Context:
         detached: bool = False,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
@@ -263,6 +295,7 @@ class Context:
         detached: bool = False,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Child[O]: ...
     @overload
     async def spawn_workflow(
@@ -274,6 +307,7 @@ class Context:
         detached: bool = False,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Child[Any]: ...
     async def spawn_workflow(
         self,
@@ -284,12 +318,15 @@ class Context:
         detached: bool = False,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Child[Any]:
         """Spawn one child run, or attach to the one that this run has spawned with the same key or input.
 
         A ``detached`` child belongs to nobody's join and survives its parent: it is a root run of its own, to be
         followed by ``client.run(child.id)``. With a ``delay`` (seconds) it begins so long after it is first spawned.
         ``level`` is how urgent it is, one of the child's levels; else it is that of its parent.
+        Its ``ctx.metadata`` are this run's, and in their place the ``metadata`` given here; they are no part of what
+        it is: one that exists has what it was first spawned with.
 
         Raises:
             InvalidInput: the input does not fit the child's type.
@@ -300,7 +337,7 @@ class Context:
             PayloadTooLarge: the input is larger than the server accepts.
         """
         later = None if delay is None else seconds_of(delay, "the delay of a child")
-        group = await self._host.spawn_one(child, input, key, detached, later, level)
+        group = await self._host.spawn_one(child, input, key, detached, later, level, told_of(metadata, several=False))
         return Child(self._host, bytes(group.ids), group.workflow, group.codec, detached=detached)
 
     @overload
@@ -312,6 +349,7 @@ class Context:
         key: Callable[[I], str] | None = None,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | Callable[[I], Mapping[str, Any]] | None = None,
     ) -> Children[O]: ...
     @overload
     async def spawn_workflows(
@@ -322,6 +360,7 @@ class Context:
         key: Callable[[Any], str] | None = None,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> Children[Any]: ...
     async def spawn_workflows(
         self,
@@ -331,15 +370,19 @@ class Context:
         key: Callable[[Any], str] | None = None,
         delay: float | timedelta | None = None,
         level: str | None = None,
+        metadata: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> Children[Any]:
         """Spawn one child run for each input, in bulk. The inputs are taken as they come, and not kept.
 
-        With a ``delay`` (seconds) all of them begin so long after they are first spawned; all have the same ``level``.
+        With a ``delay`` (seconds) all of them begin so long after they are first spawned; all have the same
+        ``level``. ``metadata`` are for all of
+        them, beside this run's; or a function of the input tells those of each.
         It raises what `spawn_workflow` raises. Children spawned before the error stay, and are attached to by a retry.
         """
         check_bulk(inputs, key, call="spawn_workflows", for_one="spawn_workflow")
         later = None if delay is None else seconds_of(delay, "the delay of children")
-        return Children(self._host, await self._host.spawn(child, inputs, key, later, level))
+        told = told_of(metadata, several=True)
+        return Children(self._host, await self._host.spawn(child, inputs, key, later, level, told))
 
     @overload
     async def spawn_stream(

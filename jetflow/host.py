@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.engine.windows import AskedStream
 from jetflow.wire.codec import Codec
+from jetflow.wire.metadata import Told
 from jetflow.workflow import Workflow
 
 
@@ -39,6 +40,22 @@ class Voice(Protocol):
 
     def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
         """Keep a line of its log."""
+        ...
+
+
+class Steering(Protocol):
+    """What a step asks for its own attempt, and for its run."""
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Let the attempt take so much longer."""
+        ...
+
+    async def cancel(self) -> NoReturn:
+        """Cancel the run."""
+        ...
+
+    def release_slot(self) -> None:
+        """Go on without a slot."""
         ...
 
 
@@ -144,6 +161,11 @@ class StepHost(Protocol):
         """What the step says while it runs."""
         ...
 
+    @property
+    def steering(self) -> Steering:
+        """What the step asks for itself."""
+        ...
+
     def output(self, step: str) -> msgspec.Raw:
         """The stored output of a step."""
         ...
@@ -163,6 +185,7 @@ class StepHost(Protocol):
         key: Callable[[Any], str] | None,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """Spawn a child for each input."""
         ...
@@ -175,6 +198,7 @@ class StepHost(Protocol):
         detached: bool,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """Spawn one child."""
         ...

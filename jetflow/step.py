@@ -32,6 +32,7 @@ _CONDITIONS: Final = ("wait_for", "skip_if", "cancel_if")
 
 _OPTIONS: Final = (
     *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch", "requires"),
+    "slots",
     *_CONDITIONS,
 )
 
@@ -65,6 +66,7 @@ class Step(Generic[P, R, OUT_co]):
         cancel_if: StepCondition | None = None,
         batch: Batch | None = None,
         requires: Requires | None = None,
+        slots: int = 1,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -91,6 +93,7 @@ class Step(Generic[P, R, OUT_co]):
         self.dependencies: dict[str, Provider] = signature.dependencies
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
         self.batch: Batch | None = _checked_batch(f"{what} of workflow {workflow!r}", batch, self)
+        self.slots: int = _checked_slots(f"{what} of workflow {workflow!r}", slots, self)
         is_bare = self.is_async and not self.dependencies and self.batch is None
         self.is_plain: bool = is_bare and self.timeout is None
         taken, given = f"input of workflow {workflow!r}", f"output of {what} of workflow {workflow!r}"
@@ -192,7 +195,7 @@ class StepDecorator(Generic[I]):
     worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled. With ``batch`` the
     function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
     `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
-    as those of `Workflow.on`.
+    as those of `Workflow.on`. A heavy step takes several ``slots`` of its worker.
 
     When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
     run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,
@@ -264,6 +267,7 @@ class StepDecorator(Generic[I]):
         skip_if: StepCondition | None = None,
         cancel_if: StepCondition | None = None,
         requires: Requires | None = None,
+        slots: int = 1,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""
@@ -321,6 +325,20 @@ def _checked_batch(what: str, batch: Any, step: Step[..., Any, Any]) -> Batch | 
                 f"{what}: the dependency {one.name!r} takes the context of a run, and a batch is of many runs"
             )
     return batch
+
+
+def _checked_slots(what: str, slots: Any, step: Step[..., Any, Any]) -> int:
+    """Return how many of its worker's slots a step takes.
+
+    Raises:
+        InvalidDeclaration: it is no number from 1 on, or the step takes none of those slots.
+    """
+    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
+        raise InvalidDeclaration(f"{what}: slots is {slots!r}: a step takes one slot of its worker, or several")
+    if slots > 1 and (step.in_process or step.batch is not None):
+        why = "runs in a process, which is a slot of its own" if step.in_process else "has batch=, whose calls take one"
+        raise InvalidDeclaration(f"{what} {why}: leave out slots=")
+    return slots
 
 
 def declared_batch(batch: Batch) -> DeclaredBatch:

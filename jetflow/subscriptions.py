@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from jetflow.engine.events import checked_pattern, is_of, key_token
 from jetflow.engine.holding import Hold, Unless, checked_hold
@@ -32,6 +32,7 @@ class Subscription:
         run_key: Callable[[Any], str] | None = None,
         unless: Unless | None = None,
         within: float | timedelta | None = None,
+        if_failed: Literal["rerun"] | None = None,
     ) -> None:
         of = f"workflow {workflow!r}: on({topic!r})"
         self.topic: str = checked_pattern(of, topic)
@@ -48,6 +49,12 @@ class Subscription:
             raise InvalidDeclaration(
                 f"{of}: run_key= is a function of the payload; give it, and how long a key stands: unless= or within="
             )
+        if if_failed is not None and (if_failed != "rerun" or within is None):
+            raise InvalidDeclaration(
+                f'{of}: if_failed="rerun" is for a run_key= that stands for its run within= a time, for one that has '
+                "failed stands for it no more otherwise"
+            )
+        self.reruns: bool = if_failed is not None
         self.run_key: Callable[[Any], str] | None = run_key
         self.predicate: Predicate | None = None
         self._of = of

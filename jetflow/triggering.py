@@ -32,8 +32,9 @@ from jetflow.runs.targets import Target, resolve, root_task, trigger_root
 from jetflow.runs.values import with_output
 from jetflow.runs.whens import Begins, Debounce, When, begins
 from jetflow.telemetry.catalogue import TRIGGERED
-from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.codec import Codec
 from jetflow.wire.events import PublishedEvent
+from jetflow.wire.metadata import written_metadata
 from jetflow.workflow import Workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a workflow, as O is its output
@@ -320,8 +321,4 @@ async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[An
 
 
 def _encoded(metadata: Mapping[str, Any] | None) -> bytes | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from the user
-        raise InvalidInput(f"metadata is a mapping with JSON values, not {type(metadata).__name__}")
-    return ANY.named("metadata").encode(dict(metadata))
+    return None if metadata is None else written_metadata(metadata)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from functools import cached_property
 from time import time
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -169,6 +169,7 @@ class Workflow(Generic[I, O]):
         self.steps: dict[str, Step[..., Any, Any]] = {}
         self.schedules: dict[str, tuple[Schedule, Any]] = {}
         self.failure_step: Step[..., Any, Any] | None = None
+        self.success_step: Step[..., Any, Any] | None = None
         self.subscriptions: list[Subscription] = []
         self._input: Codec[Any] | None = None if input is None else Codec(input, f"input of workflow {name!r}")
         self._output: Codec[Any] | None = None if output is None else Codec(output, f"output of workflow {name!r}")
@@ -220,6 +221,7 @@ class Workflow(Generic[I, O]):
         runs_in: RunsIn | None = None,
         batch: Batch | None = None,
         requires: Requires | None = None,
+        slots: int = 1,
         **conditions: Any,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
@@ -235,6 +237,7 @@ class Workflow(Generic[I, O]):
             runs_in=runs_in,
             batch=batch,
             requires=requires,
+            slots=slots,
             **conditions,
         )
         self._add(step)
@@ -260,13 +263,35 @@ class Workflow(Generic[I, O]):
         Raises:
             InvalidDeclaration: there is one already, or the signature does not fit.
         """
-        if self.failure_step is not None:
-            raise InvalidDeclaration(f"workflow {self.name!r} has an on_failure step already")
-        name = named_like(function, f"the on_failure step of workflow {self.name!r}")
+        self.failure_step = self._sequel("on_failure", function, self.failure_step)
+        return self.failure_step
+
+    @overload
+    def on_success(
+        self, function: Callable[P, Coroutine[Any, Any, OUT]], /
+    ) -> Step[P, Coroutine[Any, Any, OUT], OUT]: ...
+    @overload
+    def on_success(self, function: Callable[P, OUT], /) -> Step[P, OUT, OUT]: ...
+    def on_success(self, function: Callable[..., Any]) -> Any:
+        """Declare a function that runs once when a run has succeeded; ``ctx.output`` gives what any step has returned.
+
+        The run has ended then: whatever becomes of this step changes it no more.
+
+        Raises:
+            InvalidDeclaration: there is one already, or the signature does not fit.
+        """
+        self.success_step = self._sequel("on_success", function, self.success_step)
+        return self.success_step
+
+    def _sequel(
+        self, what: str, function: Callable[..., Any], there: Step[..., Any, Any] | None
+    ) -> Step[..., Any, Any]:
+        if there is not None:
+            raise InvalidDeclaration(f"workflow {self.name!r} has an {what} step already")
+        name = named_like(function, f"the {what} step of workflow {self.name!r}")
         self._check_open(f"step {name!r}")
         step: Step[..., Any, Any] = Step(self.name, self._plain(function), name=name, retry=self.retry)
         self._check_input(step)
-        self.failure_step = step
         return step
 
     def on(
@@ -278,6 +303,7 @@ class Workflow(Generic[I, O]):
         run_key: Callable[[Any], str] | None = None,
         unless: Unless | None = None,
         within: float | timedelta | None = None,
+        if_failed: Literal["rerun"] | None = None,
     ) -> Subscription:
         """Have each event of a topic start one run, whose input is the event's payload.
 
@@ -287,13 +313,16 @@ class Workflow(Generic[I, O]):
         payload that decides further. Several of one workflow start no second run for one event.
 
         With ``run_key``, a function of the payload, an event starts no run while that key stands for one:
-        ``unless=Running`` until that has ended, or ``within`` a time since it was begun (seconds).
+        ``unless=Running`` until that has ended, or ``within`` a time since it was begun (seconds). With
+        ``if_failed="rerun"`` an event whose key stands for a run that has failed has it run again, of what has failed.
 
         Raises:
             InvalidDeclaration: the topic, the key or a condition is none, or the workflow is in use already.
         """
         self._check_open(f"on({topic!r})")
-        subscription = Subscription(self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within)
+        subscription = Subscription(
+            self.name, topic, key=key, if_=if_, run_key=run_key, unless=unless, within=within, if_failed=if_failed
+        )
         self.subscriptions.append(subscription)
         return subscription
 
@@ -348,9 +377,10 @@ class Workflow(Generic[I, O]):
         Raises:
             InvalidDeclaration: no step, an unknown upstream step, or a cycle.
         """
-        on_failure = None if self.failure_step is None else self.failure_step.name
-        if on_failure in self.steps:
-            raise InvalidDeclaration(f"workflow {self.name!r} uses the name {on_failure!r} for two steps")
+        on_failure, on_success = (None if one is None else one.name for one in (self.failure_step, self.success_step))
+        names = [step.name for step in self.all_steps]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InvalidDeclaration(f"workflow {self.name!r} uses the name {twice!r} for two steps")
         conditional = sorted(name for name, step in self.steps.items() if step.conditions)
         graph = Graph.checked(
             self.name,
@@ -361,6 +391,7 @@ class Workflow(Generic[I, O]):
             conditional=conditional,
             levels=() if self.levels is None else self.levels.names,
             level=None if self.levels is None else self.levels.default,
+            on_success=on_success,
         )
         self._give_input(graph.roots)
         if conditional:
@@ -447,8 +478,7 @@ class Workflow(Generic[I, O]):
     def consumed_steps(self) -> list[str]:
         """The steps that workers pull tasks of, the implied start included."""
         implied = list(self.graph.implied)
-        after_all = [] if self.failure_step is None else [self.failure_step.name]
-        return implied + [node.name for node in self.graph.nodes] + after_all
+        return implied + [node.name for node in self.graph.nodes] + list(self.graph.sequels)
 
     @property
     def queues(self) -> list[str]:
@@ -462,14 +492,12 @@ class Workflow(Generic[I, O]):
 
     @property
     def all_steps(self) -> list[Step[..., Any, Any]]:
-        """The steps, with the one on failure behind them."""
-        return [*self.steps.values(), *([] if self.failure_step is None else [self.failure_step])]
+        """The steps, with those on failure and on success behind them."""
+        return [*self.steps.values(), *(one for one in (self.failure_step, self.success_step) if one is not None)]
 
     def find_step(self, name: str) -> Step[..., Any, Any] | None:
-        """Return a step by its name, the one on failure included."""
-        if self.failure_step is not None and name == self.failure_step.name:
-            return self.failure_step
-        return self.steps.get(name)
+        """Return a step by its name, those on failure and on success included."""
+        return self.steps.get(name) or next((step for step in self.all_steps if step.name == name), None)
 
 
 class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
@@ -483,11 +511,12 @@ class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
         runs_in: RunsIn | None = None,
         batch: Batch | None = None,
         requires: Requires | None = None,
+        slots: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(name, **options)
         self.function = function
-        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch, requires=requires)
+        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch, requires=requires, slots=slots)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -577,6 +606,7 @@ def workflow(
     requires: Requires | None = None,
     levels: Iterable[str] = (),
     default_level: str | None = None,
+    slots: int = 1,
 ) -> _WorkflowDecorator: ...
 def workflow(
     name: str,
@@ -592,11 +622,13 @@ def workflow(
     requires: Requires | None = None,
     levels: Iterable[str] = (),
     default_level: str | None = None,
+    slots: int = 1,
 ) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
     ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call is for many
-    runs; see `Batch`. ``requires`` is what the labels of its workers have to say.
+    runs; see `Batch`. ``requires`` is what the labels of its workers have to say, ``slots`` how many of its worker's it
+    takes.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -621,6 +653,7 @@ def workflow(
             requires=requires,
             levels=levels,
             default_level=default_level,
+            slots=slots,
         )
         return made
 

@@ -1,10 +1,11 @@
-"""I and G: what every full worker does for all: it takes triggers from the inbox, and sweeps."""
+"""I and G: what every full worker does for all: takes triggers from the inbox, sweeps, and goes on behind the end."""
 
 from __future__ import annotations
 
+from time import time
 from typing import Any
 
-from conformance.expected import Run, ack, message, outcome, step_outcome, task
+from conformance.expected import Run, ack, counted, message, outcome, step_outcome, task
 from conformance.lab import Lab
 from conformance.suite import case
 from conformance.wire import NONE, canonical, digest, new_id, root_id
@@ -119,3 +120,23 @@ async def nobody_has_looked(lab: Lab) -> None:
     await lab.end(child)
     await lab.seal(parent, [child])
     await lab.expect(parent, step_outcome(parent, "succeeded"), task(parent.at("sum")))
+
+
+@case("G02", "full")
+async def its_success_step_runs(lab: Lab) -> None:
+    """The on_success step starts when the run that has succeeded is counted; it changes the run no more."""
+    parent = await lab.parent()
+    run = await lab.spawn(parent, "cheered", {}, step="one", Jf_Deadline=f"{time() + 60:.3f}")
+    cheer = run.at("cheer")
+    await lab.expect(
+        parent,
+        outcome(run, "succeeded", output="two"),
+        counted(parent),
+        task(cheer, headers={"Nats-Msg-Id": f"{run.run}.cheer.0", "Jf-Deadline": None}),
+        step_outcome(cheer, "succeeded", output=["one", "two"]),
+        ack(cheer),
+    )
+    other = await lab.parent()
+    failed = await lab.spawn(other, "cheered", {"fail": ["one"]}, step="one")
+    await lab.expect(other, outcome(failed, "failed"), counted(other))
+    lab.never(other, task(failed.at("cheer")))

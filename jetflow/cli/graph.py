@@ -79,13 +79,11 @@ def graph(
 
 
 def drawing_of(declaration: Declaration) -> str:
-    """Return a graph as an SVG file. A step for failures stands by itself, with a dashed border."""
+    """Return a graph as an SVG file. What runs behind the end stands by itself, with a dashed border."""
     graph = declaration.graph
     after: dict[str, tuple[str, ...]] = {node.name: node.after for node in graph.nodes}
-    if graph.on_failure is not None:
-        after[graph.on_failure] = ()
-    dashed = () if graph.on_failure is None else (graph.on_failure,)
-    return svg_of(laid_out(after), f"{graph.workflow} @ {declaration.version}", dashed)
+    after.update((step, ()) for step in graph.sequels)
+    return svg_of(laid_out(after), f"{graph.workflow} @ {declaration.version}", graph.sequels)
 
 
 def mermaid_of(graph: Graph) -> str:
@@ -95,6 +93,9 @@ def mermaid_of(graph: Graph) -> str:
     lines += [f"    {number[before]} --> {number[node.name]}" for node in graph.nodes for before in node.after]
     if graph.on_failure is not None:
         lines.append(f'    f["{graph.on_failure} (on failure)"]:::failure')
+    if graph.on_success is not None:
+        lines.append(f'    g["{graph.on_success} (on success)"]:::failure')
+    if graph.sequels:
         lines.append("    classDef failure stroke-dasharray: 4")
     return "\n".join(lines) + "\n"
 
@@ -110,6 +111,8 @@ def text_of(declaration: Declaration) -> str:
         lines.append(f"{'   ' * depth[node.name]}{'└─ ' if node.after else '── '}{node.name}{after}{told}")
     if graph.on_failure is not None:
         lines.append(f"── {graph.on_failure}  on failure")
+    if graph.on_success is not None:
+        lines.append(f"── {graph.on_success}  on success")
     return "\n".join(lines) + "\n"
 
 

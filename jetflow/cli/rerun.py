@@ -28,7 +28,10 @@ class Many:
     since: Annotated[str | None, Parameter(help="Runs that ended no longer ago than this: 90s, 15m, 2h, 7d.")] = None
     key: Annotated[str | None, Parameter(help="Runs with this key.")] = None
     meta: Annotated[
-        tuple[str, ...], Parameter(help="NAME=VALUE that the metadata have; again for more.", negative=())
+        tuple[str, ...],
+        Parameter(
+            name=("--meta", "--metadata"), help="NAME=VALUE that the metadata have; again for more.", negative=()
+        ),
     ] = ()
     dry_run: Annotated[bool, FLAG, Parameter(help="Begin nothing, and print which they are.")] = False
 

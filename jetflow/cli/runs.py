@@ -38,7 +38,10 @@ def list_runs(
     since: Annotated[str | None, Parameter(help="No older than this: 90s, 15m, 2h, 7d.")] = None,
     key: Annotated[str | None, Parameter(help="Only runs with this key.")] = None,
     meta: Annotated[
-        tuple[str, ...], Parameter(help="NAME=VALUE that the metadata have; again for more.", negative=())
+        tuple[str, ...],
+        Parameter(
+            name=("--meta", "--metadata"), help="NAME=VALUE that the metadata have; again for more.", negative=()
+        ),
     ] = (),
     search: Annotated[
         str | None, Parameter(help="Only those of the last day with this in key, metadata, error.")

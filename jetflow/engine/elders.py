@@ -104,10 +104,10 @@ def read_rerun(text: str | None) -> Rerun | None:
 def elders_of(task: Task, graph: Graph) -> tuple[Elder, ...]:
     """Return the elders of which a step may adopt: its end, its children, and what it has recorded once.
 
-    None for the step that runs when its run has failed: that is another failure. None for a step that is to be run
+    None for the steps that run when their run has ended: that is another end. None for a step that is to be run
     again, or comes after it.
     """
-    if task.elder is None or task.step == graph.on_failure:
+    if task.elder is None or task.step in graph.sequels:
         return ()
     rerun = read_rerun(task.rerun)
     again = None if rerun is None else rerun.step

@@ -40,7 +40,8 @@ class Node(msgspec.Struct, frozen=True):
 class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """The steps of one workflow, each behind the steps that it comes after.
 
-    ``on_failure`` is the step that runs when a run has failed. With ``fail_fast`` the first step that fails ends it.
+    ``on_failure`` is the step that runs when a run has failed, ``on_success`` the one when it has succeeded. With
+    ``fail_fast`` the first step that fails ends it.
     One that is ``gated`` has limits: its runs are admitted before their first steps begin.
     ``conditional`` are the steps whose conditions decide whether they run: each is asked in its own task.
     ``levels`` are how urgent its runs may be, the most urgent first, and ``level`` is how urgent those are of which
@@ -55,6 +56,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     conditional: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
     level: str | None = None
+    on_success: str | None = None
 
     @classmethod
     def checked(
@@ -68,6 +70,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         conditional: Iterable[str] = (),
         levels: tuple[str, ...] = (),
         level: str | None = None,
+        on_success: str | None = None,
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -75,7 +78,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             InvalidDeclaration: no step, a name twice, an unknown upstream step, or a cycle.
         """
         declared = list(nodes)
-        names = {node.name for node in declared} - {on_failure}
+        names = {node.name for node in declared} - {on_failure, on_success}
         if not declared:
             raise InvalidDeclaration(f"workflow {workflow!r} has no step: declare at least one with .step")
         if len(names) < len(declared):
@@ -88,7 +91,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
         nodes = tuple(_in_order(workflow, declared))
-        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional), levels, level)
+        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional), levels, level, on_success)
 
     @cached_property
     def version(self) -> str:
@@ -131,6 +134,11 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         return () if self.first in self.upstream else (self.first,)
 
     @cached_property
+    def sequels(self) -> tuple[str, ...]:
+        """The steps that run when a run has ended, and change it no more."""
+        return tuple(step for step in (self.on_failure, self.on_success) if step is not None)
+
+    @cached_property
     def ancestors(self) -> dict[str, frozenset[str]]:
         """For each step, all the steps that end before it begins."""
         found: dict[str, frozenset[str]] = {START: frozenset()}
@@ -162,7 +170,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     def has(self, step: str) -> bool:
         """Tell whether ``step`` is one of the graph's steps, the implied start included."""
-        return step in self.upstream or step in (self.first, self.on_failure)
+        return step in self.upstream or step == self.first or step in self.sequels
 
 
 def _in_order(workflow: str, nodes: list[Node]) -> list[Node]:

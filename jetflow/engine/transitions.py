@@ -56,8 +56,11 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
     yield from count_up(task, well=stored.status == "succeeded")
     if may_hold_places(task):
         yield from leave(task)
-    if graph is not None and stored.status in FAILED:
-        yield from after_failure(task, graph)
+    if graph is not None:
+        if stored.status in FAILED:
+            yield from after_failure(task, graph)
+        elif graph.on_success is not None and stored.status == "succeeded":
+            yield from after_success(task, graph.on_success)
 
 
 def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None) -> Procedure:
@@ -79,12 +82,20 @@ def after_failure(task: Task, graph: Graph) -> Procedure:
         yield Start(msgspec.structs.replace(at_level(task, graph), deadline=None), graph.on_failure, 0)
 
 
+def after_success(task: Task, step: str) -> Procedure:
+    """Do what a workflow has declared for its successes."""
+    yield Start(msgspec.structs.replace(task, deadline=None), step, 0)
+
+
 def repeat_end(task: Task, graph: Graph | None, ended: Outcome) -> Procedure:
     """Repeat what follows the end of a run that is stored, for whoever ended it may have died before it was done."""
     yield from count_up(task)
     yield from leave(task)
-    if graph is not None and ended.status in FAILED:
-        yield from after_failure(task, graph)
+    if graph is not None:
+        if ended.status in FAILED:
+            yield from after_failure(task, graph)
+        elif graph.on_success is not None and ended.status == "succeeded":
+            yield from after_success(task, graph.on_success)
 
 
 def count_up(task: Task, *, well: bool = False) -> Procedure:
@@ -205,7 +216,7 @@ def finish(
     task: Task, graph: Graph, outcome: Outcome, *, spawned: bool = False, woken: set[str] | None = None
 ) -> Procedure:
     """End a step that waits for nothing more, however it ended. The end of the only last one is the run's."""
-    if task.step == graph.on_failure:
+    if task.step in graph.sequels:
         yield StoreStep(task, outcome)
     elif graph.sinks == (task.step,):
         yield from conclude(task, outcome, graph)
@@ -278,7 +289,7 @@ def wake_beside(task: Task, graph: Graph, woken: set[str] | None = None) -> Proc
 
 def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
     """Go on from what an earlier delivery of the task has stored. Returns False if it must run (again)."""
-    is_sequel = task.step == graph.on_failure
+    is_sequel = task.step in graph.sequels
     ended: Ended = yield ReadEnded(task, is_sequel)
     if ended.run is not None and not is_sequel:
         yield from repeat_end(task, graph, ended.run)

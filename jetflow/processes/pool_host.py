@@ -30,9 +30,11 @@ from jetflow.engine.windows import AskedStream
 from jetflow.errors import ForkedProcess, StepEnded, StepSkipped
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
+from jetflow.processes.pool_steering import PoolSteering
 from jetflow.processes.pool_streams import Opened, PoolStream
 from jetflow.processes.pool_voice import PoolVoice
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.metadata import Told
 from jetflow.wire.records import decode_outcome
 from jetflow.workflow import Workflow, checked_workflow
 
@@ -89,6 +91,12 @@ class PoolHost:
         self._check_open()
         return self._voice
 
+    @property
+    def steering(self) -> PoolSteering:
+        """See `Context.extend_timeout`, `Context.cancel` and `Context.release_slot`."""
+        self._check_open()
+        return PoolSteering(self._call.number, self._ask, self._link.send)
+
     def output(self, step: str) -> msgspec.Raw:
         """See `Context.output`."""
         if step not in self._call.outputs:
@@ -115,13 +123,15 @@ class PoolHost:
         key: Callable[[Any], str] | None,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         name, input_codec, output_codec = _known(workflow)
         group = ChildGroup(name, output_codec, bytearray(), keyed=key is not None)
         self._groups.append(group)
-        async for bodies, keys in _batches(inputs, input_codec, key):
-            group.ids += await self._ask("spawn", name, bodies, keys, delay, level)
+        each = told if callable(told) else None
+        async for bodies, keys, of_each in _batches(inputs, input_codec, key, each):
+            group.ids += await self._ask("spawn", name, bodies, keys, delay, level, told if each is None else of_each)
         return group
 
     async def spawn_one(
@@ -132,10 +142,11 @@ class PoolHost:
         detached: bool,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         name, input_codec, output_codec = _known(workflow)
-        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay, level)
+        child: bytes = await self._ask("spawn_one", name, input_codec.encode(input), key, detached, delay, level, told)
         group = ChildGroup(name, output_codec, bytearray(child), keyed=key is not None)
         if not detached:
             self._groups.append(group)
@@ -228,21 +239,27 @@ def _known(workflow: Workflow[Any, Any] | str) -> tuple[str, Codec[Any], Codec[A
 
 
 async def _batches(
-    inputs: Iterable[Any] | AsyncIterable[Any], codec: Codec[Any], key: Callable[[Any], str] | None
-) -> AsyncIterator[tuple[list[bytes], list[str] | None]]:
+    inputs: Iterable[Any] | AsyncIterable[Any],
+    codec: Codec[Any],
+    key: Callable[[Any], str] | None,
+    told: Callable[[Any], bytes] | None,
+) -> AsyncIterator[tuple[list[bytes], list[str] | None, list[bytes]]]:
     bodies: list[bytes] = []
     keys: list[str] = []
+    of_each: list[bytes] = []
     size = 0
     async for value in _each(inputs):
         bodies.append(codec.encode(value))
         if key is not None:
             keys.append(key(value))
+        if told is not None:
+            of_each.append(told(value))
         size += len(bodies[-1])
         if len(bodies) >= AT_ONCE or size >= BYTES_AT_ONCE:
-            yield bodies, None if key is None else keys
-            bodies, keys, size = [], [], 0
+            yield bodies, None if key is None else keys, of_each
+            bodies, keys, of_each, size = [], [], [], 0
     if bodies:
-        yield bodies, None if key is None else keys
+        yield bodies, None if key is None else keys, of_each
 
 
 async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:

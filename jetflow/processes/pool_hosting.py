@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from jetflow.processes.pool_messages import Answer, Ask, Refused, Spoken
 from jetflow.processes.pool_streams import HostedStreams
 from jetflow.wire.records import encode
 from jetflow.workflow import Workflow
+
+T = TypeVar("T")
 
 _log = logging.getLogger("jetflow.worker")
 
@@ -93,6 +95,7 @@ class Hosting:
             "chunk": self._chunk,
             "events": self._events,
             "stream_open": self._open_stream,
+            "cancel": self._cancel,
         } | self._hosted.answers()
 
     def ask(self, asked: Ask) -> None:
@@ -104,7 +107,11 @@ class Hosting:
     def hear(self, spoken: Spoken) -> None:
         """Take what the step says while it runs."""
         try:
-            if spoken.what == "progress":
+            if spoken.what == "extend_timeout":
+                self._host.steering.extend_timeout(*spoken.given)
+            elif spoken.what == "release_slot":
+                self._host.steering.release_slot()
+            elif spoken.what == "progress":
                 self._host.voice.progress(*spoken.given)
             else:
                 level, message, fields, at = spoken.given
@@ -140,22 +147,37 @@ class Hosting:
     # --- the answers
 
     async def _spawn(
-        self, workflow: str, bodies: list[bytes], keys: list[str] | None, delay: float | None, level: str | None
+        self,
+        workflow: str,
+        bodies: list[bytes],
+        keys: list[str] | None,
+        delay: float | None,
+        level: str | None,
+        told: bytes | list[bytes] | None,
     ) -> bytes:
-        given = iter(keys or ())
         values = [self._value(workflow, body) for body in bodies]
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn(target, values, None if keys is None else lambda _: next(given), delay, level)
+        key = None if keys is None else _in_turn(keys)
+        group = await self._host.spawn(
+            target, values, key, delay, level, _in_turn(told) if isinstance(told, list) else told
+        )
         return bytes(group.ids)
 
     async def _open_stream(self, workflow: str, asked: dict[str, Any]) -> dict[str, Any]:
         return await self._hosted.open(self._workflows.get(workflow, workflow), asked)
 
     async def _spawn_one(
-        self, workflow: str, body: bytes, key: str | None, detached: bool, delay: float | None, level: str | None
+        self,
+        workflow: str,
+        body: bytes,
+        key: str | None,
+        detached: bool,
+        delay: float | None,
+        level: str | None,
+        told: bytes | None,
     ) -> bytes:
         target = self._workflows.get(workflow, workflow)
-        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay, level)
+        group = await self._host.spawn_one(target, self._value(workflow, body), key, detached, delay, level, told)
         return bytes(group.ids)
 
     def _value(self, workflow: str, body: bytes) -> Any:
@@ -173,6 +195,9 @@ class Hosting:
 
     async def _chunk(self, body: bytes, is_raw: bool) -> None:
         await self._host.voice.written_chunk(body, is_raw)
+
+    async def _cancel(self) -> None:
+        await self._host.steering.cancel()
 
     async def _sleep(self, seconds: float | None, until: float | None, key: str | None) -> None:
         await self._host.sleep(Sleep(seconds, until, key))
@@ -198,6 +223,12 @@ class Hosting:
 
     async def _shut(self, number: int) -> None:
         await _shut(self._streams.pop(number))
+
+
+def _in_turn(given: Sequence[T]) -> Callable[[Any], T]:
+    """Return a function that gives one after the other, for the inputs as they are spawned."""
+    each = iter(given)
+    return lambda _: next(each)
 
 
 async def _shut(stream: Any) -> None:

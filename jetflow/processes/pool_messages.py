@@ -122,7 +122,10 @@ class Logged(msgspec.Struct, tag="logged", frozen=True):
 
 
 class Spoken(msgspec.Struct, tag="spoken", frozen=True):
-    """What a step says while it runs, in the call of that number: its progress, or a log line. It has no answer."""
+    """What a step says while it runs, in the call of that number: its progress, a log line, what it needs.
+
+    It has no answer.
+    """
 
     call: int
     what: str

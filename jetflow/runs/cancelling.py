@@ -73,6 +73,23 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     return stored is None
 
 
+async def cancel_itself(session: Session, drive: Run, task: Task, reason: Failure) -> None:
+    """Cancel the run of a task that is under way, with its descendants. It costs what the run has, and not its tree."""
+    if task.parent == NONE:
+        await cancel_run(session, drive, task.run, reason=reason)
+        return
+    names, root, run = session.names, task.root, task.run
+    await session.publisher.store(names.once(StepAddress(root, run, CANCEL), REASON), encode(reason))
+    await _mark(session, root, [run])
+    parents = [run, *await _parents_below(session, root, [run])]
+    await _mark(session, root, parents[1:])
+    await leave_below(session, drive, root, parents)
+    await drive(conclude(task, cancelled(task, reason=reason)))
+    await _note_removed(session, task)
+    await _remove_queued_below(session, root, parents)
+    await purge(session, names.timers_stream, [names.timers_of_run(root, run)])
+
+
 async def cancel_children(session: Session, drive: Run, join: StepAddress, children: set[bytes]) -> None:
     """Cancel open children of one step. Their queued tasks are dropped by the workers that receive them."""
     names = session.names

@@ -72,6 +72,7 @@ async def read_trace(session: Session, located: Located, *, values: bool = True)
         digest=first.digest,
         deadline=first.deadline,
         on_failure=None if graph is None else graph.on_failure,
+        on_success=None if graph is None else graph.on_success,
         places=await read_places(session, first) if may_hold_places(first) and outcome is None else (),
         rates=await read_turns(session, first) if first.step == ADMIT and outcome is None and not begun else (),
         unattended=unattended(first.workflow, steps, ()),

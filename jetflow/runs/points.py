@@ -49,6 +49,7 @@ POINTS: Final = (
     "read_once",
     "store_once",
     "cancel_open",
+    "cancel_itself",
     "read_elder",
     "read_elders",
     "adopt_children",
@@ -102,6 +103,7 @@ POINTS: Final = (
     "guard_nak",
     # a run that is run again
     "start_rerun",
+    "store_elder",
     # a run whose key stands for it for a while
     "claim_key",
     "start_held",

@@ -17,9 +17,9 @@ from jetflow.engine.identity import is_name
 from jetflow.errors import InvalidInput, InvalidQuery, PayloadTooLarge
 from jetflow.runs.query.event_lists import filter_of
 from jetflow.runs.query.stored import check_id
-from jetflow.runs.targets import METADATA_LIMIT
 from jetflow.wire.codec import ANY, written
 from jetflow.wire.events import SIGNALS, EventNames, PublishedEvent, headers_of, read_event, signal_topic
+from jetflow.wire.metadata import METADATA_LIMIT
 
 PUBLISH_TIMEOUT: Final = 30.0
 """Seconds for which a publish waits for the broker."""

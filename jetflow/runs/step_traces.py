@@ -109,7 +109,7 @@ async def read_steps(
     for node in _shown(graph, tasks):
         turns = [turn for turn in tasks if turn[0].step == node.name]
         trace = await _step(session, node, turns, records, root)
-        if outcome is not None and trace.status in _OPEN and node.name != graph.on_failure:
+        if outcome is not None and trace.status in _OPEN and node.name not in graph.sequels:
             trace = msgspec.structs.replace(
                 trace, status="cancelled", again=None, sleeps_until=None
             )  # as a whole, or by a failing fast
@@ -118,10 +118,8 @@ async def read_steps(
 
 
 def _shown(graph: Graph, tasks: list[Turn]) -> list[Node]:
-    """Return the steps to tell of: one on failure is among them once it was started."""
-    sequel = graph.on_failure
-    started = sequel is not None and any(task.step == sequel for task, _ in tasks)
-    return [*graph.nodes, Node(sequel)] if sequel is not None and started else list(graph.nodes)
+    """Return the steps to tell of: one that runs behind the end is among them once it was started."""
+    return [*graph.nodes, *(Node(one) for one in graph.sequels if any(task.step == one for task, _ in tasks))]
 
 
 async def _step(session: Session, node: Node, turns: list[Turn], records: StepRecords, root: str) -> StepTrace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from time import time
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from uuid_utils import uuid7
@@ -18,11 +18,9 @@ from jetflow.runs.values import check_size, is_large, put
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.fitting import misfit
 from jetflow.wire.headers import Header
+from jetflow.wire.metadata import METADATA_LIMIT
 from jetflow.wire.records import header_block, task_headers
 from jetflow.workflow import Workflow, checked_workflow
-
-METADATA_LIMIT: Final = 16 * 1024
-"""Bytes of metadata as JSON; every descendant's task carries it."""
 
 
 class Target(NamedTuple):

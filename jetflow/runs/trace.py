@@ -206,7 +206,8 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
 
     ``children`` is one page; give ``next_page`` to the next call to go on. ``totals`` counts all children. ``errors``
     holds the errors of all steps that failed, and ``error`` the first of them. An input that is too large for its task
-    is told by ``large_input``, and not read. A step ``on_failure`` is among ``steps`` once it was started. ``digest``
+    is told by ``large_input``, and not read. A step ``on_failure`` or ``on_success`` is among
+    ``steps`` once it was started. ``digest``
     is that of the input; of a child without a key it is empty.
     ``places`` are those of limits that it needs, while it goes on; ``rates`` are its rate limits, until it begins.
     ``unattended`` are the workflows that its queued steps, and the children of this page, wait for in vain.
@@ -239,6 +240,7 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     deadline: float | None = None
     on_failure: str | None = None
+    on_success: str | None = None
     step_totals: tuple[StepTotals, ...] = ()
     workflow_totals: tuple[WorkflowTotals, ...] = ()
     places: tuple[PlaceTrace, ...] = ()

@@ -55,7 +55,22 @@ class TestedContext(Context):
             for one in self._fake.slept
         ]
 
-    def cancel(self) -> None:
+    @property
+    def extended(self) -> list[float]:
+        """By how many seconds the step has extended its timeout, in order."""
+        return list(self._fake.steering.seconds)
+
+    @property
+    def has_released_slot(self) -> bool:
+        """Whether it goes on without a slot."""
+        return self._fake.steering.has_released
+
+    @property
+    def has_cancelled(self) -> bool:
+        """Whether it has cancelled its run: then it has ended by ``asyncio.CancelledError``."""
+        return self._fake.steering.is_cancelled
+
+    def set_cancelled(self) -> None:
         """Have ``ctx.cancelled`` be true from now on."""
         self._fake.is_void = True
 

@@ -20,7 +20,7 @@ from collections.abc import (
 from functools import partial
 from time import time
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import msgspec
@@ -38,13 +38,14 @@ from jetflow.engine.tasks import NULL, Failure, Outcome
 from jetflow.engine.windows import AskedStream, Page, Window
 from jetflow.errors import InvalidInput, KeyConflict, StepSkipped
 from jetflow.wire.codec import ANY, Codec, written
+from jetflow.wire.metadata import Told
 from jetflow.workflow import Step, Workflow, checked_workflow
 
 
 class Spawned(msgspec.Struct, frozen=True, kw_only=True):
     """One child that a step has spawned: its workflow's name, its input as it was given, and the child's ``id``.
 
-    ``delay`` is seconds.
+    ``delay`` is seconds; ``metadata`` are those that it was given beside its parent's.
     """
 
     workflow: str
@@ -53,6 +54,7 @@ class Spawned(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False
     delay: float | None = None
     level: str | None = None
+    metadata: Mapping[str, Any] = {}
     id: str = ""
 
 
@@ -87,6 +89,28 @@ class FakeVoice:
     def log(self, level: str, message: str, *, fields: Mapping[str, Any] | None = None) -> None:
         """See `Context.log`."""
         self.lines.append(message)
+
+
+class FakeSteering:
+    """What a step has asked for itself: see `jetflow.host.Steering`. ``seconds`` are those of its extensions."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.is_cancelled: bool = False
+        self.has_released: bool = False
+
+    def extend_timeout(self, seconds: float) -> None:
+        """See `Context.extend_timeout`."""
+        self.seconds.append(seconds)
+
+    async def cancel(self) -> NoReturn:
+        """See `Context.cancel`."""
+        self.is_cancelled = True
+        raise asyncio.CancelledError
+
+    def release_slot(self) -> None:
+        """See `Context.release_slot`."""
+        self.has_released = True
 
 
 class FakeStream:
@@ -208,6 +232,7 @@ class FakeHost:
         self.errors: tuple[Failure, ...] = tuple(_failure(error) for error in errors)
         self.is_void: bool = False
         self.voice: FakeVoice = FakeVoice()
+        self.steering: FakeSteering = FakeSteering()
         self.slept: list[Sleep] = []
         self._names = SleepNames()
 
@@ -243,13 +268,16 @@ class FakeHost:
         key: Callable[[Any], str] | None,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         group = _group(workflow)
         self._groups.append(group)
         given = [value async for value in inputs] if isinstance(inputs, AsyncIterable) else list(inputs)
         for value in given:
-            group.ids += self._add(workflow, value, None if key is None else key(value), delay=delay, level=level)
+            group.ids += self._add(
+                workflow, value, None if key is None else key(value), delay=delay, level=level, told=told
+            )
         return group
 
     async def spawn_one(
@@ -260,10 +288,11 @@ class FakeHost:
         detached: bool,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         group = _group(workflow)
-        group.ids += self._add(workflow, input, key, detached=detached, delay=delay, level=level)
+        group.ids += self._add(workflow, input, key, detached=detached, delay=delay, level=level, told=told)
         if not detached:
             self._groups.append(group)
         return group
@@ -277,6 +306,7 @@ class FakeHost:
         detached: bool = False,
         delay: float | None = None,
         level: str | None = None,
+        told: Told = None,
     ) -> bytes:
         name, codec, output = _known(workflow)
         if level is not None and isinstance(workflow, Workflow):
@@ -289,7 +319,17 @@ class FakeHost:
         if self._digests.setdefault(child, digest) != digest:
             raise KeyConflict(name, key or "", child, self._digests[child], digest)
         self._codecs[child] = output
-        spawned = Spawned(workflow=name, input=value, key=key, detached=detached, delay=delay, level=level, id=child)
+        own = told(value) if callable(told) else told
+        spawned = Spawned(
+            workflow=name,
+            input=value,
+            key=key,
+            detached=detached,
+            delay=delay,
+            level=level,
+            metadata={} if own is None else msgspec.json.decode(own),
+            id=child,
+        )
         self.children_spawned.setdefault(child, spawned)
         return bytes.fromhex(child)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any, Final, cast
+
+STORED: Final = {"jetflow": True}
+"""The context in which models are written, so that a type of theirs can tell that it is stored, and not shown."""
 
 
 def is_pydantic(kind: Any) -> bool:
@@ -19,14 +22,14 @@ def own_equality(kind: Any) -> bool:
 
 def written(model: Any) -> Any:
     """Return a model as JSON's own types: by the names that it is read by, and without what is computed."""
-    return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+    return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False, context=STORED)
 
 
 def first_unwritten(model: Any) -> list[str]:
     """Return the name of the first field of a model that cannot be written, if it is one of them."""
     for name in fields_of(model):
         try:
-            model.model_dump(mode="json", include={name}, round_trip=True, warnings=False)
+            model.model_dump(mode="json", include={name}, round_trip=True, warnings=False, context=STORED)
         except Exception:  # whatever it raises, it is this field
             return [name]
     return []

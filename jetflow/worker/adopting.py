@@ -221,13 +221,13 @@ async def adopt_step(session: Session, task: Task, graph: Graph) -> AdoptedStep 
 
 
 async def _ended_step(session: Session, elder: Elder, step: str) -> Outcome | None:
-    """Return the outcome of a step, if it has succeeded; that of an only last step is its run's."""
+    """Return the outcome of a step, if it has succeeded or was skipped; that of an only last step is its run's."""
     names, store = session.names, session.store
     for subject in (names.step(StepAddress(elder.root, elder.run, step)), names.run_of_tree(elder.root, elder.run)):
         stored = await store.leader_last(names.records_stream, subject)
         if stored is not None:
             outcome = decode_outcome(stored.body)
-            if outcome.status == "succeeded" and outcome.step == step:
+            if outcome.status in ("succeeded", "skipped") and outcome.step == step:
                 return adopted(outcome, stored.subject)
     return None
 

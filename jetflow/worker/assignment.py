@@ -71,8 +71,8 @@ class Assignment(msgspec.Struct, eq=False):
 
     @property
     def is_sequel(self) -> bool:
-        """Whether it is the step that runs when its run has failed: its run has ended before it began."""
-        return self.graph is not None and self.task.step == self.graph.on_failure
+        """Whether it is a step that runs when its run has failed, or succeeded: that has ended before it began."""
+        return self.graph is not None and self.task.step in self.graph.sequels
 
     @property
     def may_have_spawned(self) -> bool:

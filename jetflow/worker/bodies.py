@@ -101,8 +101,9 @@ class Bodies:
             lookout=self.lookout,
             telling=self._performer.telling if step.name in graph.in_line else None,
             cancel_open=self._performer.cancel_open,
+            drive=self._performer.run,
             outputs=await self._inputs.outputs(task, graph),
-            errors=await self._inputs.errors(task) if work.is_sequel else (),
+            errors=await self._inputs.errors(task) if task.step == graph.on_failure else (),
             voice=partial(self.voices.of, work),
             awaiting=self._performer.awaiting,
             adopting=None if task.elder is None else Adopting(self._session, task, graph, self._performer.run),
@@ -239,7 +240,7 @@ class Bodies:
                 return await call()
         except TimeoutError:
             if timeout.expired():
-                raise StepTimeout(step.name, step.timeout or 0.0) from None
+                raise StepTimeout(step.name, (step.timeout or 0.0) + body.extended) from None
             if end.expired():
                 raise RunTimeout("the deadline of the run passed while it was running") from None
             raise

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from jetflow.children import ChildGroup
-from jetflow.engine.tasks import Task
+from jetflow.engine.tasks import Failure, Task
 from jetflow.worker.threads import Call
 
 
@@ -14,13 +14,16 @@ class Body:
     """One run of a step's function. This one has no context: it neither spawns nor waits.
 
     ``cancelled`` says that its run is; ``is_void`` that whatever it comes to cannot count any more. ``call`` is its
-    call in a thread, ``timeout`` what ends it when its time is over.
+    call in a thread, ``timeout`` what ends it when its time is over, ``extended`` the seconds that this was put off.
+    ``reason`` is why the step has cancelled its run by itself, if it has.
     """
 
     cancelled: bool = False
     is_void: bool = False
     call: Call | None = None
     timeout: asyncio.Timeout | None = None
+    extended: float = 0.0
+    reason: Failure | None = None
 
     def __init__(self, task: Task, running: asyncio.Task[None] | None, *, is_interruptible: bool) -> None:
         self.task = task
@@ -52,6 +55,11 @@ class Body:
             self.cancelled = self.is_void = True
             if self._is_interruptible and self._running is not None:
                 self._running.cancel()
+
+    def unwind(self) -> None:
+        """End a step that has cancelled its run by itself. The task that says so ends by an error of its own."""
+        if self._is_interruptible and self._running is not None and asyncio.current_task() is not self._running:
+            self._running.cancel()
 
     def comes_to_the_loop(self) -> bool:
         """Let a step go on here that has begun in a thread; not if its run was cancelled meanwhile."""

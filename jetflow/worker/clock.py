@@ -24,3 +24,15 @@ class StepClock:
         if self.timeout is not None and self._left is not None:
             self.timeout.reschedule(asyncio.get_running_loop().time() + self._left)
             self._left = None
+
+    def extend(self, seconds: float) -> bool:
+        """Let the time be so much longer. Returns False if there is none that ends, or it is over."""
+        if self.timeout is None or self.timeout.expired():
+            return False
+        if self._left is not None:
+            self._left += seconds
+        elif (end := self.timeout.when()) is not None:
+            self.timeout.reschedule(end + seconds)
+        else:
+            return False
+        return True

@@ -33,6 +33,7 @@ from jetflow.errors import (
     RecentlyDeleted,
 )
 from jetflow.runs import points
+from jetflow.runs.event_reruns import rerun_for_event
 from jetflow.runs.holding import start_held
 from jetflow.runs.performer import Performer
 from jetflow.runs.targets import resolve, root_task, start_root
@@ -134,11 +135,17 @@ class Starting:
             return ACK
         if takes is not None:
             hold = None if held is None or takes.hold is None else (held, takes.hold)
-            await self._start(event, delivery.body or b"null", headers, hold)
+            await self._start(event, delivery.body or b"null", headers, hold, reruns=takes.reruns)
         return ACK
 
     async def _start(
-        self, event: PublishedEvent, body: bytes, headers: dict[str, str], hold: tuple[str, Hold] | None
+        self,
+        event: PublishedEvent,
+        body: bytes,
+        headers: dict[str, str],
+        hold: tuple[str, Hold] | None,
+        *,
+        reruns: bool,
     ) -> None:
         told = {"id": event.id, "topic": event.topic, "key": event.key, "sequence": event.sequence}
         metadata = msgspec.json.encode(event.metadata | {STARTED_BY: told})
@@ -161,7 +168,9 @@ class Starting:
             if hold is None:
                 await start_root(self._session, task, timeout=30)
             elif not await self._is_stored(run):  # else this event has started it before
-                await start_held(self._session, task, *hold, candidate=run, timeout=30)
+                found, created = await start_held(self._session, task, *hold, candidate=run, timeout=30)
+                if reruns and not created:
+                    await rerun_for_event(self._session, run, found, headers.get(Header.TRACE))
             points.after("start_for_event")
         except (InvalidInput, PayloadTooLarge) as error:
             await self._fail(event.id, error)

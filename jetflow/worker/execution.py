@@ -39,10 +39,12 @@ from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded, StepSkippe
 from jetflow.runs import points
 from jetflow.runs.ages import check_sleep
 from jetflow.runs.awaiting import Awaiting
+from jetflow.runs.cancelling import Run as Drive
 from jetflow.runs.joins import counted_by, unpacked
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import is_large, threshold, with_readable_output
 from jetflow.wire.codec import ANY
+from jetflow.wire.metadata import Told
 from jetflow.wire.records import decode_outcome, encode
 from jetflow.wire.subjects import last_id, last_token
 from jetflow.worker.adopting import Adopting
@@ -52,6 +54,7 @@ from jetflow.worker.expectations import Expectations
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
+from jetflow.worker.steering import Steering
 from jetflow.worker.streams import ChildStream
 from jetflow.worker.voice import Voice
 from jetflow.worker.waiting import Waiting
@@ -82,6 +85,7 @@ class Execution(Body):
         lookout: Lookout,
         telling: Telling | None,
         cancel_open: CancelOpen,
+        drive: Drive,
         outputs: Mapping[str, Outcome],
         errors: Sequence[Failure],
         voice: Callable[[], Voice],
@@ -95,6 +99,9 @@ class Execution(Body):
         self._outputs = outputs
         self._policy = step.join
         self._cancel_open = cancel_open
+        self._drive = drive
+        self._graph = work.known_graph
+        self._in_batch = step.batch is not None
         self._voice = voice
         self._lookout = lookout
         self._watched: set[str] = set()
@@ -117,7 +124,7 @@ class Execution(Body):
             adopting=adopting,
         )
         self._sleeps = SleepNames()
-        self._sequel = work.known_graph.on_failure
+        self._is_sequel = work.is_sequel
         self.expecting: Expectations = Expectations(session, task, self, awaiting)
         cold = step.max_running is not None
         self.waiting: Waiting = Waiting(session, task, slots, crowd, self.spawner.owner_of, telling, cold=cold)
@@ -245,12 +252,13 @@ class Execution(Body):
         key: Callable[[Any], str] | None,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflows`."""
         self._check_open()
         if delay:
             await check_sleep(self._session, self._task, time() + delay)
-        return self._look_out(await self.spawner.spawn(workflow, inputs, key, delay=delay, level=level))
+        return self._look_out(await self.spawner.spawn(workflow, inputs, key, delay=delay, level=level, told=told))
 
     async def spawn_one(
         self,
@@ -260,13 +268,16 @@ class Execution(Body):
         detached: bool,
         delay: float | None,
         level: str | None,
+        told: Told = None,
     ) -> ChildGroup:
         """See `Context.spawn_workflow`."""
         self._check_open()
         if delay:
             await check_sleep(self._session, self._task, time() + delay)
-        spawned = await self.spawner.spawn_one(workflow, input, key, detached=detached, delay=delay, level=level)
-        return self._look_out(spawned)
+        group = await self.spawner.spawn_one(
+            workflow, input, key, detached=detached, delay=delay, level=level, told=told
+        )
+        return self._look_out(group)
 
     def _look_out(self, group: ChildGroup) -> ChildGroup:
         self._lookout.spawned(self._task, group.workflow, len(group.ids) // ID_BYTES, self._watched)
@@ -370,6 +381,27 @@ class Execution(Body):
         self._check_open()
         return self._voice()
 
+    @property
+    def steering(self) -> Steering:
+        """See `Context.extend_timeout`, `Context.cancel` and `Context.release_slot`."""
+        self._check_open()
+        may_have_children = self.has_spawned or not self.clean or len(self._graph.nodes) > 1
+        return Steering(
+            self._session,
+            self._drive,
+            self,
+            self.waiting,
+            self._loop,
+            is_sequel=self._is_sequel,
+            in_batch=self._in_batch,
+            may_have_children=may_have_children,
+        )
+
+    def unwind(self) -> None:
+        """See `Body.unwind`."""
+        self.waiting.cancel()
+        super().unwind()
+
     async def sleep(self, sleep: Sleep) -> None:
         """See `Context.sleep`."""
         self._check_open()
@@ -459,7 +491,7 @@ class Execution(Body):
         need, until = self.waiting.need, None
         assert need is not None, "only a step that waits is parked"
         if need.until is not None or need.events:  # a run whose time is over is woken to end by that
-            deadline = None if self._task.step == self._sequel else self._task.deadline
+            deadline = None if self._is_sequel else self._task.deadline
             until = min((one for one in (need.until, deadline) if one is not None), default=None)
         borrowed = {child: step for child, step in self.spawner.borrowed.items() if child in need.children}
         owned, streamed = self.spawner.owned(), self.spawner.streamed > 0

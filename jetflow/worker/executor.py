@@ -16,7 +16,7 @@ from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_else
 from jetflow.engine.conditions import Decided, Undecided
 from jetflow.engine.graph import IMPLIED, START, Graph
 from jetflow.engine.tasks import Task
-from jetflow.engine.transitions import begin, redelivered, seal
+from jetflow.engine.transitions import begin, leave_out, redelivered, seal
 from jetflow.errors import (
     InvalidInput,
     LimitKeyFailed,
@@ -187,11 +187,14 @@ class Executor:
         self.recorder.drive(work, self._admitting.admitted, *await self._admitting.admission(work, needed))
 
     async def _adopts(self, work: Assignment) -> bool:
-        """End a step of a rerun as its elder has ended, if that went well."""
+        """End a step of a rerun as its elder has ended, if that went well, or was left out by its conditions."""
         found = await adopt_step(self._session, work.task, work.known_graph)
         if found is None:
             return False
         self.counts.adopted += 1
+        if found.outcome.status == "skipped":
+            self.recorder.drive(work, leave_out, work.task, work.known_graph, found.outcome)
+            return True
         subject = self._session.names.task_of(work.task)
         self.recorder.drive(work, adopt, work.task, work.known_graph, subject, found.outcome, found.members)
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from jetflow.broker.session import Session
@@ -32,10 +34,23 @@ class Inputs:
         return body
 
     async def outputs(self, task: Task, graph: Graph) -> dict[str, Outcome]:
-        """Read the outputs of the steps before this one."""
+        """Read the outputs of the steps before this one: of all of them, for the one that runs behind a success."""
+        if task.step == graph.on_success:
+            return await self._outputs_of_all(task, graph)
         before = graph.ancestors.get(task.step)
-        if not before:
-            return {}
+        return await self._outputs_of(task, before) if before else {}
+
+    async def _outputs_of_all(self, task: Task, graph: Graph) -> dict[str, Outcome]:
+        names, store = self._session.names, self._session.store
+        outputs = await self._outputs_of(task, graph.upstream)
+        if len(graph.sinks) == 1 and graph.sinks[0] not in outputs:  # its end is the run's
+            ended = await store.leader_last(names.records_stream, names.run_of(task))
+            if ended is not None:
+                outcome = decode_outcome(ended.body)
+                outputs[graph.sinks[0]] = await with_output(self._session, task.root, outcome)
+        return outputs
+
+    async def _outputs_of(self, task: Task, before: Iterable[str]) -> dict[str, Outcome]:
         names, store = self._session.names, self._session.store
         join = task.join
         points.before("read_outputs_before")

@@ -23,6 +23,7 @@ class Member(Execution):
 
     def bound(self, timeout: asyncio.Timeout) -> None:
         """See `Body.bound`: it is the batch that lets it stand still."""
+        super().bound(timeout)
         self.timeout: asyncio.Timeout | None = timeout
 
     def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:

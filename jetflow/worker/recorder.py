@@ -234,7 +234,8 @@ class Recorder:
         if isinstance(work.body, Execution):  # its children are removed with the tree, and nobody else could tell
             spawner = work.body.spawner
             await note_removed(self._session, task, len(spawner.owned()) // ID_BYTES + spawner.streamed)
-        reason = await reason_of(self._session, task)
+        own = None if work.body is None else work.body.reason
+        reason = own or await reason_of(self._session, task)
         self.drive(work, conclude_cancelled, task, cancelled(task, self._worker, reason=reason))
 
     async def _read_end(self, task: Task) -> Stored | None:

@@ -37,6 +37,7 @@ from jetflow.worker.fetching import BatchFetcher, Fetcher
 from jetflow.worker.gate_net import GateNet
 from jetflow.worker.health import Health
 from jetflow.worker.heartbeat import Heartbeat
+from jetflow.worker.heavy import FairSlots, fetchers_of, weights_of
 from jetflow.worker.history import History
 from jetflow.worker.inbox import INBOX_WINDOW, Inbox
 from jetflow.worker.leftovers import Leftovers
@@ -85,7 +86,8 @@ class Services:
         self.deliveries: Deliveries = Deliveries(
             session, self.counts, name, None if self.guarding is None else self.guarding.table
         )
-        slots = Slots(options.slots)
+        weights = weights_of(workflows)
+        slots = FairSlots(options.slots) if weights else Slots(options.slots)
         places = places_of(workflows.values())
         self._limits = limits_of((flow.name, flow.limits) for flow in workflows.values())
         self._rates = rates_of((flow.name, flow.rates) for flow in workflows.values())
@@ -98,13 +100,14 @@ class Services:
         if places:  # their steps have slots of their own: so many are fetched as there are processes
             in_processes = Slots(options.pool().size, mean_duration=LONG)
             self.fetchers.append(Fetcher(session.connection, in_processes, self.deliveries, self.executor))
+        self._heavy = fetchers_of(weights, session.connection, slots, self.deliveries, self.executor)
         self._in_batches: dict[tuple[str, str], Fetcher] = {}
         for step in (one for flow in workflows.values() for one in flow.all_steps):
             if step.batch is not None:  # their tasks hold no slot while they are gathered, and one in a call of many
                 gathered = self.executor.bodies.batches.places(step, step.batch)
                 fetcher = BatchFetcher(session.connection, gathered, self.deliveries, self.executor)
                 self._in_batches[step.workflow, step.name] = fetcher
-        self.fetchers += self._in_batches.values()
+        self.fetchers += [*self._heavy.values(), *self._in_batches.values()]
         labels = checked_labels(options.labels)
         self._admits = any(ADMIT in flow.graph.implied for flow in workflows.values())
         if self._admits:  # to be admitted takes no slot of a step
@@ -166,7 +169,9 @@ class Services:
             return self.fetcher
         if step.batch is not None:
             return self._in_batches[step.workflow, step.name]
-        return self.fetchers[1] if step.in_process else self.fetcher
+        if step.in_process:
+            return self.fetchers[1]
+        return self._heavy.get(step.slots, self.fetcher)
 
     @property
     def _pulling(self) -> list[Fetcher]:

@@ -30,6 +30,7 @@ from jetflow.runs.targets import Target, resolve, root_task, start_root
 from jetflow.runs.values import SMALL, check_size, is_large, put
 from jetflow.telemetry.catalogue import SPAWNED
 from jetflow.wire.headers import Header
+from jetflow.wire.metadata import Told, handed_on
 from jetflow.wire.records import header_block, shown_key
 from jetflow.worker.adopting import Adopting
 from jetflow.worker.pace import AT_ONCE, BATCH_BYTES, Pace, paced
@@ -144,6 +145,7 @@ class Spawner:
         detached: bool = False,
         delay: float | None = None,
         level: str | None = None,
+        told: Told = None,
     ) -> ChildGroup:
         """Spawn one child. See `Context.spawn_workflow`."""
         begins = None if delay is None else time() + delay
@@ -156,19 +158,11 @@ class Spawner:
             if hooks.meters:
                 hooks.add(SPAWNED, 1, {"workflow": target.workflow})
             if detached:
-                return await self._spawn_detached(target, value, key, opened.trace, begins, level)
-            return await self._spawn_attached(target, value, key, opened.trace, begins, level)
+                return await self._spawn_detached(target, value, key, opened.trace, begins, level, told)
+            planner = self._planner(target, opened.trace, keyed=key is not None, begins=begins, level=level, told=told)
+            return await self._spawn_attached(target, value, key, planner)
 
-    async def _spawn_attached(
-        self,
-        target: Target,
-        value: Any,
-        key: str | None,
-        trace: str | None,
-        begins: float | None,
-        level: str | None,
-    ) -> ChildGroup:
-        planner = self._planner(target, trace, keyed=key is not None, begins=begins, level=level)
+    async def _spawn_attached(self, target: Target, value: Any, key: str | None, planner: _Planner) -> ChildGroup:
         planned = await planner.settled(planner.plan(value, key))
         self._check_tree()
         self._count(1)
@@ -191,6 +185,7 @@ class Spawner:
         trace: str | None,
         begins: float | None,
         level: str | None,
+        told: Told,
     ) -> ChildGroup:
         """Spawn a root run under a child's id: it belongs to nobody's join, and to no tree but its own."""
         task = self._task
@@ -199,7 +194,8 @@ class Spawner:
         child = child_id(task.run, target.workflow, key=key, digest=digest)
         if self._adopting is not None and (elder := await self._adopting.detached(target, key, digest)) is not None:
             return ChildGroup(target.workflow, target.output, bytearray.fromhex(elder))
-        root = root_task(target, body, key=key, metadata=task.metadata, run=child, trace=trace or task.trace)
+        metadata = task.metadata if told is None else _handed_on(task, told, value)
+        root = root_task(target, body, key=key, metadata=metadata, run=child, trace=trace or task.trace)
         root = msgspec.structs.replace(root, depth=task.depth + 1, not_before=begins, level=level)
         if begins is not None and root.deadline is not None:
             root = msgspec.structs.replace(root, deadline=root.deadline + begins - time())
@@ -216,6 +212,7 @@ class Spawner:
         *,
         delay: float | None = None,
         level: str | None = None,
+        told: Told = None,
     ) -> ChildGroup:
         """Spawn a child for each input. See `Context.spawn_workflows`."""
         begins = None if delay is None else time() + delay
@@ -224,7 +221,9 @@ class Spawner:
         group = self._add(target, bytearray(), keyed=key is not None)
         with hooks.spawning(target.workflow) as opened:
             try:
-                planner = self._planner(target, opened.trace, keyed=key is not None, begins=begins, level=level)
+                planner = self._planner(
+                    target, opened.trace, keyed=key is not None, begins=begins, level=level, told=told
+                )
                 await self._spawn_all(target, group, inputs, key, planner)
             finally:
                 opened.children = len(group.ids) // ID_BYTES
@@ -330,15 +329,26 @@ class Spawner:
         return self._task.level if level is None else checked_level(target.workflow, target.levels, level)
 
     def _planner(
-        self, target: Target, trace: str | None, *, keyed: bool, level: str | None, begins: float | None = None
+        self,
+        target: Target,
+        trace: str | None,
+        *,
+        keyed: bool,
+        level: str | None,
+        begins: float | None = None,
+        told: Told = None,
     ) -> _Planner:
         """Return a planner of children that are spawned in a span, if there is one."""
         task = self._task
         if trace is not None:
             self.traces.append(trace)
             task = msgspec.structs.replace(task, trace=trace)
-        common = _common_headers(task, target, self._policy, shared=self._shared, begins=begins, level=level)
-        return _Planner(self._session, task, target, common, keyed=keyed)
+        common_task = task
+        if told is not None:  # what is told of each stands in the headers of each
+            metadata = None if callable(told) else handed_on(task.metadata, told)
+            common_task = msgspec.structs.replace(task, metadata=metadata)
+        common = _common_headers(common_task, target, self._policy, shared=self._shared, begins=begins, level=level)
+        return _Planner(self._session, task, target, common, keyed=keyed, told=told if callable(told) else None)
 
     async def _resolve(self, workflow: Workflow[Any, Any] | str) -> Target:
         points.before("resolve")
@@ -438,9 +448,20 @@ class SpawnedPages:
 class _Planner:
     """Turns inputs of one workflow into messages; what all of them share is built once."""
 
-    def __init__(self, session: Session, task: Task, target: Target, common: dict[str, str], *, keyed: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        task: Task,
+        target: Target,
+        common: dict[str, str],
+        *,
+        keyed: bool,
+        told: Callable[[Any], bytes] | None = None,
+    ) -> None:
         self._session = session
         self._target = target
+        self._inherited = task.metadata
+        self._told = told
         self._root = task.root
         self._step = task.step
         self._id_of = child_ids(task.run, target.workflow, keyed=keyed)
@@ -463,6 +484,9 @@ class _Planner:
                 f"{Header.MESSAGE_ID}: {run}.{self._step}.{digest}\r\n{Header.DIGEST}: {digest}\r\n"
                 f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
             )
+        if self._told is not None:
+            metadata = handed_on(self._inherited, self._told(value)).decode()
+            own = f"{Header.METADATA}: {metadata}\r\n{own}"
         if len(body) > SMALL and is_large(self._session, body):
             self.large = True
         before, after = self._subject
@@ -479,6 +503,10 @@ class _Planner:
         points.after("store_input")
         headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
+
+
+def _handed_on(task: Task, told: bytes | Callable[[Any], bytes], value: Any) -> bytes:
+    return handed_on(task.metadata, told(value) if callable(told) else told)
 
 
 def _common_headers(

@@ -86,6 +86,9 @@ class Waiting:
         self._outside = 0
         self._timer: asyncio.TimerHandle | None = None
         self.holds_slot: bool = True
+        self._is_taking = False
+        self._released = False
+        self._is_closed = False
         self.clock: StepClock = StepClock()
         self.need: Need | None = None
         self.joined: set[bytes] = set()
@@ -259,6 +262,13 @@ class Waiting:
         self._unheard.difference_update([child for child, _ in handed])
         return [(child, decode_outcome(body or await self._records.body(child))) for child, body in handed]
 
+    def release(self) -> None:
+        """Give the slot back for good: the step goes on without one. What has ended gives it back by its end."""
+        self._released = True
+        if self.holds_slot and not (self._is_taking or self._is_closed):
+            self.holds_slot = False
+            self._slots.give_back()
+
     def close_stream(self, wait: Wait) -> None:
         """Wait no more for the children of a stream."""
         self._streams -= 1
@@ -282,7 +292,8 @@ class Waiting:
         self._waits.wake()
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening. Nothing is extended or released any more."""
+        self._is_closed, self.clock.timeout = True, None
         if self._telling is not None:
             self._telling.end(self._task.join, self.told)
         self._forget_reconnect()
@@ -362,8 +373,8 @@ class Waiting:
             self.clock.go_on()
 
     async def _take_slot(self) -> None:
-        if not (self.parked or self._cancelled or self.holds_slot):
-            self.holds_slot = True  # before the wait for it, so that only one of the step's waits takes it
+        if not (self.parked or self._cancelled or self.holds_slot or self._released):
+            self.holds_slot = self._is_taking = True  # before the wait for it: only one of the step's waits takes it
             try:
                 points.before("take_slot")
                 await self._slots.take_again()
@@ -371,6 +382,10 @@ class Waiting:
             except BaseException:
                 self.holds_slot = False
                 raise
+            finally:
+                self._is_taking = False
+            if self._released:  # meanwhile
+                self.release()
 
     def _silence(self) -> float:
         """Return after how many seconds without an outcome the counter is looked at."""

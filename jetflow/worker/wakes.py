@@ -126,12 +126,12 @@ class Wakes:
         return turns, others
 
     async def _is_sequel(self, task: Task) -> bool:
-        """Tell whether it is of the step that runs when its run has failed."""
+        """Tell whether it is of a step that runs when its run has ended."""
         try:
             graph = await self._session.registry.graph(task.workflow, task.version)
         except MalformedRecord:
             return True  # the turn that is woken ends its run by this name
-        return graph is not None and task.step == graph.on_failure
+        return graph is not None and task.step in graph.sequels
 
     async def _publish(self, turns: Sequence[_Turn], others: Iterable[Procedure]) -> None:
         """Have all of them published, without a coroutine each."""

@@ -27,6 +27,7 @@ from jetflow.limits import limits_of, rates_of
 from jetflow.processes.pool_places import check_not_importing, places_of
 from jetflow.settings import value_of
 from jetflow.worker.counts import Counts
+from jetflow.worker.heavy import check_slots
 from jetflow.worker.options import WorkerOptions
 from jetflow.worker.services import Services
 from jetflow.worker.sharing import Lifespan, Sharing
@@ -46,7 +47,8 @@ class Worker:
 
     Raises:
         InvalidSetting: a variable or a file says what a setting cannot be.
-        InvalidDeclaration: no workflow, two of one name, or steps in processes that these cannot import.
+        InvalidDeclaration: no workflow, two of one name, steps in processes that these cannot import, or one that takes
+            more slots than the worker has.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Worker:
         places_of(declared)  # and one whose steps no process would find
         options = options or WorkerOptions.from_settings()
         self.options: WorkerOptions = options if slots is None else msgspec.structs.replace(options, slots=slots)
+        check_slots(declared, self.options.slots, self.options.labels)
         self.name: str = f"{socket.gethostname()}-{os.getpid()}"
         self._access = lambda: access_of(  # a closure: what it holds may have a password, and is in no repr
             server, auth=auth, domain=domain, inbox_prefix=inbox_prefix, context=context

@@ -201,15 +201,15 @@ func (h *held) drop(t *wire.Task, g *wire.Graph) {
 
 // recover goes on from what an earlier delivery has left, and tells whether there was anything.
 func (h *held) recover(t *wire.Task, g *wire.Graph) bool {
-	o, onFailure := h.op, g.IsFailureStep(t.Step)
-	if !onFailure {
+	o, isSequel := h.op, g.IsSequel(t.Step)
+	if !isSequel {
 		if outcome, _ := o.Outcome(o.TaskRun(t)); outcome != nil {
 			o.Follow(t, g, outcome)
 			return true
 		}
 	}
 	if outcome, _ := o.Outcome(o.Step(t)); outcome != nil {
-		if !onFailure {
+		if !isSequel {
 			if h.stored(t) != nil { // a look of another may have ended a step that is not counted
 				o.Add(o.Counter("join", t.Root, t.Run, t.Step), wire.Seal)
 			}

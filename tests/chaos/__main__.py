@@ -110,6 +110,8 @@ class Chaos:
             check_moments(verdict, streams, self.driver.log.values(), self.driver.sender)
             check_decisions(verdict, streams, {run for run, told in self.driver.log.items() if told.cancelled})
             verdict.wrong += await self.looker.complaints(streams)
+            if self.given.cluster == 1:  # where no replica can lag
+                verdict.wrong += verdict.needlessly
             if not isinstance(looked, asyncio.CancelledError):
                 verdict.wrong.append(f"nobody looked on to the end: {looked!r}")
         finally:
@@ -252,6 +254,10 @@ class Chaos:
             "runs_with_rate_limits": verdict.paced,
             "waits_for_events": verdict.expecting,
             "decisions": dict(sorted(verdict.decisions.items())),
+            "reruns": verdict.reruns,
+            "of_these_run_again": verdict.run_again,
+            "of_these_adopted": verdict.adopted,
+            "run_again_needlessly": len(verdict.needlessly),
             "begun_later": sum(told.not_before > 0 for told in self.driver.log.values()),
             "events": len(self.driver.sender.orders),
             "ticks": len(self.driver.sender.ticks),

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from tests.chaos.counting import check_limits
 from tests.chaos.driver import Acknowledged
+from tests.chaos.mending import check_reruns
 from tests.chaos.plan import FRAIL, GRAPHS, POISONED, ending
 from tests.chaos.servers import api
 from tests.chaos.steps import check_steps, check_times
@@ -39,6 +40,12 @@ class Task:
     input: Any
     time: float
     key: str | None = None
+    elder: str = ""
+    """The run that it is made of, if it is of a rerun."""
+
+    @property
+    def is_again(self) -> bool:
+        return bool(self.elder)
 
 
 @dataclass
@@ -73,6 +80,11 @@ class Verdict:
     limited: int = 0
     paced: int = 0
     most_at_once: int = 0
+    reruns: int = 0
+    run_again: int = 0
+    adopted: int = 0
+    needlessly: list[str] = field(default_factory=list)
+    """What was run again though it had succeeded: a replica that lagged may not have told."""
     stored_by: Counter[int] = field(default_factory=Counter)
     """How many outcomes of runs each process has stored."""
     not_permitted: set[str] = field(default_factory=set)
@@ -127,6 +139,7 @@ class Streams:
                 json.loads(body or b"null"),
                 moment,
                 json.loads(headers.get("Jf-Key", "null")),
+                headers.get("Jf-Elder", "").partition(",")[0].rpartition(".")[2],
             )
             self.tasks[run, step, task.turn] = task
             self._turns[run, step].append(task)
@@ -274,12 +287,14 @@ async def check(
         _check_run(verdict, streams, run, task, may_be_cancelled=task.root in cancelled or task.parent in hasty)
     for run in streams.ended.keys() - streams.runs.keys():
         ended = streams.ended[run][0]
-        if ended.root not in cancelled and ended.parent not in hasty:  # whose tasks were removed
+        is_adopted = bool(ended.outcome.get("adopted"))
+        if not is_adopted and ended.root not in cancelled and ended.parent not in hasty:  # whose tasks were removed
             verdict.wrong.append(f"run {run} has an outcome and was never asked for")
     check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
     check_order(verdict, streams, cancelled)
     check_times(verdict, streams, restarts)
     check_limits(verdict, streams, restarts)
+    check_reruns(verdict, streams)
     return verdict
 
 
@@ -287,6 +302,8 @@ def _not_permitted(streams: Streams) -> set[str]:
     """Return the runs of which a step failed, or the end, as not permitted, and all above them."""
     found = {run for run, endings in streams.ended.items() if any(_tells_not_permitted(one) for one in endings)}
     found |= {run for (run, _), endings in streams.steps.items() if any(_tells_not_permitted(one) for one in endings)}
+    for run in list(found):
+        found |= {again for again, task in streams.runs.items() if task.elder == run}
     for run in list(found):
         task = streams.runs.get(run)
         while task is not None and task.parent not in found:
@@ -321,7 +338,7 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
     if got[0] == "cancelled" and may_be_cancelled:
         verdict.cancelled += 1
         return
-    expected = ending(task.workflow, task.input)
+    expected = ending(task.workflow, task.input, again=task.is_again)
     if got != expected and not (may_be_cancelled and got[0] == "failed"):
         verdict.wrong.append(
             f"run {run} of {task.workflow} on {json.dumps(task.input)} ended as {json.dumps(got)}, "

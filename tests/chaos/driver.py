@@ -14,11 +14,34 @@ import msgspec
 import nats.errors
 
 import jetflow
-from jetflow.errors import BrokerError, KeyConflict, ResultTimeout, RunFailed, UnknownRun
+from jetflow.engine.identity import keyed_root_id
+from jetflow.errors import (
+    BrokerError,
+    KeyConflict,
+    NothingToRerun,
+    ResultTimeout,
+    RunFailed,
+    RunNotEnded,
+    UnknownRun,
+)
 from tests.chaos.limited import LIMITS
 from tests.chaos.load import LEAVES, TREES
+from tests.chaos.mending import MENDING
 from tests.chaos.moments import MOMENTS
-from tests.chaos.plan import CHOOSES, DECIDES, DOZES, FRAIL, LIMITED, LISTENS, PACED, Leaf, Node, ending, sharing
+from tests.chaos.plan import (
+    CHOOSES,
+    DECIDES,
+    DOZES,
+    FRAIL,
+    LIMITED,
+    LISTENS,
+    MENDS,
+    PACED,
+    Leaf,
+    Node,
+    ending,
+    sharing,
+)
 from tests.chaos.progress import say
 from tests.chaos.sender import Sender
 from tests.chaos.servers import Servers
@@ -36,9 +59,11 @@ class Acknowledged(NamedTuple):
     cancelled: bool = False
     not_before: float = 0.0
     """Seconds since the epoch before which it must not begin."""
+    again: bool = False
+    """Whether it is a rerun."""
 
 
-TRIGGERED = LEAVES | TREES | MOMENTS | LIMITS
+TRIGGERED = LEAVES | TREES | MOMENTS | LIMITS | MENDING
 
 
 class Driver:
@@ -100,6 +125,8 @@ class Driver:
             await self._moment(Leaf(node.seed))
         elif self._rng.random() < 0.3:
             await self._limited(Leaf(node.seed))
+        elif self._rng.random() < 0.12:
+            await self._mend(node)
         elif self._rng.random() < 0.2:
             await self._trigger(FRAIL, Leaf(node.seed), None)
         elif way < 0.1:
@@ -120,6 +147,30 @@ class Driver:
         """Trigger some that need the same places, at once."""
         workflow = self._rng.choice((LIMITED, PACED))
         await asyncio.gather(*(self._trigger(workflow, Leaf(seed), None) for seed in sharing(leaf.seed)))
+
+    async def _mend(self, node: Node) -> None:
+        """Trigger what fails; then have it run again, by several at once, of whom each has to get the same run."""
+        self._next += 1
+        client, key = self._client, f"mends {self._next}"
+        if client is None or not await self._trigger(MENDS, node, key):
+            return
+        first = keyed_root_id(MENDS, key)
+        again: set[str] = set()
+        while not again:
+            asked = [client.rerun(first) for _ in range(self._rng.choice((1, 1, 3)))]
+            for one in await asyncio.gather(*asked, return_exceptions=True):
+                if isinstance(one, NothingToRerun | RunNotEnded):  # it was not permitted, or is not followed any more
+                    return
+                if isinstance(one, BaseException) and not isinstance(one, BrokerError):
+                    raise one
+                if not isinstance(one, BaseException):
+                    again.add(one.id)
+            await asyncio.sleep(0.3)
+        if len(again) > 1:
+            self.problems.append(f"run {first} was run again as {sorted(again)}")
+        run = client.run(min(again))
+        self.log[run.id] = Acknowledged(run.id, MENDS, node, again=True)
+        await self._follow(run)
 
     async def poison(self) -> None:
         """Trigger a tree with a step that kills its worker, twice."""
@@ -150,7 +201,9 @@ class Driver:
     async def cancel(self) -> None:
         """Cancel a root that is under way."""
         cancel: Any = getattr(self._client, "cancel", None)
-        begun = sorted(run for run in self.open if not self.log[run].not_before)
+        begun = sorted(
+            run for run in self.open if not self.log[run].not_before and self.log[run].workflow != MENDS
+        )  # what is cancelled before it breaks would break when it is run again
         if cancel is None or not begun:
             return
         run = self._rng.choice(begun)
@@ -208,7 +261,7 @@ class Driver:
     async def _follow(self, run: jetflow.Run[Any]) -> None:
         """Wait for the end of a run as a client does, and compare it with what the model says."""
         told = self.log[run.id]
-        expected = ending(told.workflow, msgspec.to_builtins(told.node))
+        expected = ending(told.workflow, msgspec.to_builtins(told.node), again=told.again)
         until = asyncio.get_running_loop().time() + HARD_LIMIT
         self.open.add(run.id)
         try:

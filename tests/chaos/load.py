@@ -29,6 +29,7 @@ from jetflow import (
 from jetflow.errors import RunTimeout
 from tests.chaos.leaves import LEAVES, PATIENT, leaf, sync_leaf, work
 from tests.chaos.limited import LIMITS
+from tests.chaos.mending import MENDING
 from tests.chaos.moments import MOMENTS
 from tests.chaos.plan import (
     GRAPHS,
@@ -63,7 +64,13 @@ timely = Workflow("timely", input=Node, output=Total, retry=PATIENT)
 TREES: dict[str, Workflow[Any, Any]] = {
     one.name: one for one in (branch, scatter, diamond, narrow, several, hasty, timely)
 }
-WORKFLOWS: list[Workflow[Any, Any]] = [*LEAVES.values(), *TREES.values(), *MOMENTS.values(), *LIMITS.values()]
+WORKFLOWS: list[Workflow[Any, Any]] = [
+    *LEAVES.values(),
+    *TREES.values(),
+    *MOMENTS.values(),
+    *LIMITS.values(),
+    *MENDING.values(),
+]
 
 
 async def spawn_all(kind: str, node: Node, ctx: Context) -> list[Child[Any]]:

@@ -113,8 +113,9 @@ def _truth(streams: Streams) -> defaultdict[str, Counter[str]]:
         if task.parent != "-":
             truth[task.parent]["spawned"] += 1
             truth[task.parent]["open"] += run not in streams.ended
-    for endings in streams.ended.values():
+    for run, endings in streams.ended.items():
         if endings[0].parent != "-":
+            truth[endings[0].parent]["spawned"] += run not in streams.runs and bool(endings[0].outcome.get("adopted"))
             truth[endings[0].parent][endings[0].outcome["status"]] += 1
     return truth
 

@@ -247,14 +247,47 @@ def sharing(seed: int) -> list[int]:
     return [seed + 3 * number for number in range(1 + draw(seed, "sharing", 6))]
 
 
+# --- what is run again -----------------------------------------------------------------------------------------
+
+MENDS, BRITTLE = "mends", "brittle"
+"""Workflows that fail, and succeed when they are run again."""
+
+
+def kept(seed: int) -> list[int]:
+    """The leaves that succeed in the first run."""
+    return _seeds(seed, "kept", 1 + draw(seed, "kept", 5))
+
+
+def broken(seed: int) -> list[int]:
+    """Those that break in it."""
+    return _seeds(seed, "broken", 1 + draw(seed, "broken", 2))
+
+
+def mended_below(node: Node) -> list[Node]:
+    """The trees below that break as this one does."""
+    return [Node(seed, node.depth - 1) for seed in _seeds(node.seed, "below", 1)] if node.depth else []
+
+
+def _mended(node: Node) -> int:
+    own = sum(map(leaf_value, (*kept(node.seed), *broken(node.seed))))
+    return own + sum(map(_mended, mended_below(node)))
+
+
 # --- how it must end -------------------------------------------------------------------------------------------
 
 FAILED = ("failed", None)
 Ending: TypeAlias = tuple[str, Any]
 
 
-def ending(workflow: str, input: Any) -> Ending:
-    """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end."""
+def ending(workflow: str, input: Any, *, again: bool = False) -> Ending:
+    """Return the status and the output with which a run of ``workflow`` on the JSON value ``input`` must end.
+
+    ``again`` says that it is made of one that has failed.
+    """
+    if workflow in (MENDS, BRITTLE):
+        if not again:
+            return FAILED
+        return "succeeded", leaf_value(input["seed"]) if workflow == BRITTLE else _mended(msgspec.convert(input, Node))
     if workflow in ("leaf", "sync-leaf", "apart-leaf", "late", FRAIL, LIMITED, PACED, *DOOMED):
         return FAILED if workflow in DOOMED else ("succeeded", leaf_value(input["seed"]))
     if workflow == DECIDES:

@@ -37,6 +37,7 @@ from jetflow import (
     sleep,
     workflow,
 )
+from jetflow.engine.elders import rerun_id
 from jetflow.engine.events import run_of_event
 from jetflow.engine.identity import keyed_root_id
 from jetflow.engine.schedules import key_of
@@ -741,6 +742,62 @@ async def batching(number: Number, ctx: Context) -> int:
     return sum(await ctx.join(await ctx.spawn_workflows(batched, [Number(n) for n in range(number.n)])))
 
 
+# --- giving up: a run that cancels itself, with what it has spawned ----------------------------------------------
+
+
+@workflow("gives-up", retry=AGAIN)
+async def gives_up(number: Number, ctx: Context) -> int:
+    await ctx.spawn_workflow(endless_parent, number)
+    await asyncio.sleep(0.1)
+    await ctx.cancel()
+
+
+@workflow("giving-up", retry=AGAIN)
+async def giving_up(number: Number, ctx: Context) -> list[Any]:
+    children = [await ctx.spawn_workflow(gives_up, number), await ctx.spawn_workflow(double, number)]
+    results = await ctx.join(children, return_exceptions=True)
+    return [one.status if isinstance(one, ChildFailed) else one for one in results]
+
+
+# --- cheering: a step that runs when its run has succeeded -------------------------------------------------------
+
+cheered = Workflow("cheered", input=Number, output=int, retry=AGAIN)
+
+
+@cheered.step
+async def counted(number: Number, ctx: Context) -> int:
+    return sum(await ctx.join(await ctx.spawn_workflows(double, [number])))
+
+
+@cheered.on_success
+async def cheer(number: Number, ctx: Context) -> int:
+    """Records something, and is given what the step before has returned."""
+    return await ctx.once("cheered", lambda: 2 * ctx.output(counted))
+
+
+@workflow("cheering", retry=AGAIN)
+async def cheering(number: Number, ctx: Context) -> int:
+    child = await ctx.spawn_workflow(cheered, number)
+    total = await child.result()
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        while [step.output for step in (await client.describe(child.id)).steps] != [total, 2 * total]:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.05)
+    return total
+
+
+# --- an event that has run again what its key stands for ---------------------------------------------------------
+
+
+@workflow("restarted", retry=AGAIN)
+async def restarted(payload: dict[str, int], ctx: Context) -> int:
+    if await ctx.once("run", lambda: ctx.run_id) == ctx.run_id:
+        raise NonRetryable("broken")
+    return payload["n"]
+
+
+restarted.on("restart.it", run_key=lambda _: "it", within=3600, if_failed="rerun")
+
+
 WORKFLOWS = [
     *(double, flaky, failing, slow, endless, endless_parent, endless_one_by_one, echo),
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
@@ -748,7 +805,8 @@ WORKFLOWS = [
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
-    *(mending, broken, rerunning, claiming, batched, batching),
+    *(mending, broken, rerunning, claiming, batched, batching, gives_up, giving_up),
+    *(cheered, cheering, restarted),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -775,6 +833,26 @@ async def by_event(client: Client) -> jetflow.Run[Any]:
     await client.publish("start.it", {"n": 0})
     event = await client.publish("start.it", {"n": 7}, id="it")
     return client.run(run_of_event("started", event.id))
+
+
+async def by_another_event(client: Client) -> jetflow.Run[Any]:
+    """Publish an event whose run fails, and then one that has that run again."""
+    names = EventNames(client.session.names)
+    while True:
+        with contextlib.suppress(BrokerRefused):  # no worker has declared it yet
+            await client.session.connection.api(f"CONSUMER.INFO.{names.stream}.{names.consumer('restarted')}")
+            break
+        await asyncio.sleep(0.05)
+    first = await client.publish("restart.it", {"n": 7}, id="first")
+    run = run_of_event("restarted", first.id)
+    while True:
+        with contextlib.suppress(UnknownRun):
+            with contextlib.suppress(RunFailed):
+                await client.run(run).result()
+            break
+        await asyncio.sleep(0.05)
+    await client.publish("restart.it", {"n": 8}, id="second")
+    return client.run(rerun_id("restarted", run, 1))
 
 
 async def of_a_version_that_nobody_has(client: Client) -> jetflow.Run[Any]:
@@ -843,6 +921,9 @@ SCENARIOS: dict[str, Scenario] = {
     "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
     "claiming": Scenario(_trigger(claiming, 3), 6),
+    "cheering": Scenario(_trigger(cheering, 3), 6),
+    "event-again": Scenario(by_another_event, 7),
+    "giving-up": Scenario(_trigger(giving_up, 2), ["cancelled", 4]),
     "rerunning": Scenario(_trigger(rerunning, 3), 6 + 66 + 1),
     "forgiving": Scenario(_trigger(forgiving, 1), [["falls", "lends"], ["link"], ["trips"]]),
 }

@@ -389,6 +389,41 @@ def reduce_apart(count: int, ctx: Context) -> int:
     return ctx.block_on(ctx.reduce(tick_off, inputs, lambda total, one: total + one, 0, window=50))
 
 
+@workflow("p-told", retry=ONCE)
+async def told(number: int, ctx: Context) -> Any:
+    return ctx.metadata.get("part")
+
+
+@workflow("p-tells", runs_in="process", retry=ONCE)
+def tells(count: int, ctx: Context) -> list[Any]:
+    one = ctx.block_on(ctx.spawn_workflow(told, -1, metadata={"part": "one"}))
+    same = ctx.block_on(ctx.spawn_workflows(told, [-2], metadata={"part": "same"}))
+    each = ctx.block_on(ctx.spawn_workflows(told, range(count), metadata=lambda number: {"part": number}))
+    return ctx.block_on(ctx.join([one, *same, *each]))
+
+
+@workflow("p-gives-up", runs_in="process", retry=ONCE)
+def gives_up(noted: Noted, ctx: Context) -> None:
+    ctx.block_on(ctx.cancel())
+    note(noted.file, os.getpid())
+
+
+@workflow("p-extends", runs_in="process", timeout=1.0, retry=ONCE)
+def extends(seconds: float, ctx: Context) -> float:
+    ctx.extend_timeout(seconds)
+    time.sleep(seconds)
+    return seconds
+
+
+@workflow("p-lets-others", runs_in="process", timeout=20.0, retry=ONCE)
+def lets_others(noted: Noted, ctx: Context) -> int:
+    """Waits for one that needs its place."""
+    ctx.release_slot()
+    while not Path(noted.file).exists():
+        time.sleep(0.01)
+    return 1
+
+
 FLOWS = [one for one in list(globals().values()) if isinstance(one, Workflow)]
 
 if __name__ == "__main__":

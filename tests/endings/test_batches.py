@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 import pytest_asyncio
 
-from jetflow import Batch, Client, Context, Depends, Retry, RunFailed, Worker, Workflow, workflow
+from jetflow import Batch, Client, Context, Depends, InvalidInput, Retry, RunFailed, Worker, Workflow, workflow
 from jetflow.server import NatsServer
 from jetflow.worker import batches
 from tests.endings import batching_worker
@@ -389,6 +389,26 @@ async def test_no_run_of_a_batch_can_wait_in_it(client: Client, worker: MakeWork
     async with worker([waiting, a_child]):
         [run] = await triggered(client, waiting, 1)
         assert (await failure_of(run)).error_type == "WaitInBatch"
+
+
+async def test_what_a_batch_cannot_ask_for(client: Client, worker: MakeWorker) -> None:
+    """The slot and the end of a call are those of all its runs. More time each of them may have."""
+
+    @workflow("asking", batch=Batch(size=2, wait=NEVER), timeout=0.3, retry=ONCE)
+    async def asking(numbers: list[int], ctxs: list[Context]) -> list[int]:
+        for ctx in ctxs:
+            with pytest.raises(InvalidInput, match="one slot for all of its batch"):
+                ctx.release_slot()
+            with pytest.raises(InvalidInput, match="return an exception for the one that is to end"):
+                await ctx.cancel()
+        ctxs[numbers.index(1)].extend_timeout(PATIENCE)
+        await asyncio.sleep(0.6)
+        return numbers
+
+    async with worker([asking]):
+        first, second = await triggered(client, asking, 1, 2)
+        assert await first.result(PATIENCE) == 1
+        assert (await failure_of(second)).status == "timed_out"
 
 
 async def test_a_batch_has_what_it_depends_on_once(client: Client, worker: MakeWorker) -> None:

@@ -334,6 +334,37 @@ async def test_processes_end_with_a_worker_that_is_killed(
         await until(stored.all_acknowledged)
 
 
+# --- what a step asks for itself
+
+
+async def test_it_extends_its_time(client: Client, worker: MakeWorker) -> None:
+    async with worker(FLOWS, options=TWO):
+        assert await (await client.trigger(steps.extends, 1.5)).result(PATIENCE) == 1.5
+
+
+async def test_its_children_have_metadata_of_their_own(client: Client, worker: MakeWorker) -> None:
+    async with worker(FLOWS, options=TWO):
+        found = await (await client.trigger(steps.tells, 600)).result(PATIENCE)
+    assert found == ["one", "same", *range(600)]
+
+
+async def test_it_cancels_its_run(client: Client, worker: MakeWorker, tmp_path: Path) -> None:
+    """Its process is killed: nothing of it goes on."""
+    async with worker(FLOWS, options=TWO):
+        error = await failure_of(client, steps.gives_up, Noted(str(tmp_path / "noted")))
+    assert (error.status, error.error_message) == ("cancelled", "the run has cancelled itself")
+    assert not (tmp_path / "noted").exists()
+
+
+async def test_it_lets_others_have_its_place(client: Client, worker: MakeWorker, tmp_path: Path) -> None:
+    """They run in other processes, for it keeps its own."""
+    noted = Noted(str(tmp_path / "noted"))
+    async with worker(FLOWS, options=WorkerOptions(processes=1)):
+        waits = await client.trigger(steps.lets_others, noted)
+        await (await client.trigger(steps.slow, noted)).result(PATIENCE)
+        assert await waits.result(PATIENCE) == 1
+
+
 # --- declaring
 
 

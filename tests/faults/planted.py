@@ -13,6 +13,7 @@ from tests.faults.planted_in_levels import LEVELS
 from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
+from tests.faults.planted_within import WITHIN
 from tests.faults.playing import Fault
 from tests.faults.suites import (
     ATTEMPTS,
@@ -287,8 +288,8 @@ BODIES: Final = (
     Fault(
         "a step that waits keeps its slot",
         "worker/waiting.py",
-        "            self.holds_slot = False\n            self._slots.give_back()",
-        "            pass",
+        "            self.holds_slot = False\n            self._slots.give_back()\n        self._outside",
+        "            pass\n        self._outside",
         (f"{WAITING}::test_a_waiting_step_holds_no_slot",),
     ),
     Fault(
@@ -368,15 +369,6 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-FAULTS: Final = (
-    *_OF_WORKERS,
-    *EFFECTS,
-    *BROKER,
-    *PROCESSES,
-    *LOOKING,
-    *DASHED,
-    *IN_TIME,
-    *IN_EVENTS,
-    *BATCHES,
-    *LEVELS,
-)
+_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *WITHIN, *LEVELS)
+
+FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *_BESIDE)

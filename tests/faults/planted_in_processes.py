@@ -39,8 +39,8 @@ IN_PROCESSES: Final = (
     Fault(
         "processes: tasks are fetched for them as if they were slots",
         "worker/services.py",
-        "return self.fetchers[1] if step.in_process else self.fetcher",
-        "return self.fetcher",
+        "            return self.fetchers[1]",
+        "            return self.fetcher",
         (f"{PROCESSES}::test_no_more_are_fetched_than_there_are_processes",),
     ),
     Fault(

@@ -10,7 +10,19 @@ from time import time
 import pytest
 from patience import PATIENCE
 
-from jetflow import Client, Context, NonRetryable, RunFailed, Worker, Workflow, workflow
+from jetflow import (
+    Client,
+    Context,
+    NonRetryable,
+    Retry,
+    RunFailed,
+    Signal,
+    Worker,
+    Workflow,
+    output_of,
+    sleep,
+    workflow,
+)
 from jetflow.errors import AlreadyRerun, NothingToRerun, RunNotEnded
 
 
@@ -224,3 +236,48 @@ async def test_many_are_run_again(client: Client, worker: Callable[..., Worker])
         assert world.bodies == dict.fromkeys(range(0, 20, 2), 1)
         once_more = [one async for one in client.rerun_many(workflow="square")]
         assert not any(one.created for one in once_more)
+
+
+async def test_what_was_skipped_stays_skipped(client: Client, worker: Callable[..., Worker]) -> None:
+    """What its conditions wait for has not to come again. From that step on they are decided anew."""
+    broken = True
+    asked: list[int] = []
+    flow = Workflow("order", input=int, retry=Retry(attempts=1))
+
+    @flow.step
+    async def check(number: int) -> int:
+        return number
+
+    def is_small(number: int) -> bool:
+        asked.append(number)
+        return number < 10
+
+    @flow.step(after=check, skip_if=Signal("leave"), wait_for=sleep(60))
+    async def insure(_: int) -> str:
+        return "insured"
+
+    @flow.step(after=check, skip_if=output_of(check, is_small))
+    async def approve(_: int) -> str:
+        return "approved"
+
+    @flow.step(after=[check, insure, approve])
+    async def ship(_: int, ctx: Context) -> list[bool]:
+        if broken:
+            raise ValueError("no van")
+        return [ctx.was_skipped(insure), ctx.was_skipped(approve)]
+
+    async with worker([flow]):
+        run = await client.trigger(flow, 4)
+        await run.signal("leave")
+        with pytest.raises(RunFailed):
+            await run.result(PATIENCE)
+        broken = False
+        again = await client.rerun(run)
+        assert await again.result(PATIENCE) == [True, True]
+        assert asked == [4]
+        steps = {step.name: step for step in (await client.describe(again.id)).steps}
+        assert [(steps[name].status, bool(steps[name].adopted)) for name in ("insure", "approve", "ship")] == [
+            ("skipped", True),
+            ("skipped", True),
+            ("succeeded", False),
+        ]

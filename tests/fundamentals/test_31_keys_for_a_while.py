@@ -10,7 +10,17 @@ from datetime import timedelta
 import pytest
 from patience import PATIENCE, until
 
-from jetflow import Client, InvalidInput, NonRetryable, RunFailed, Running, Worker, Workflow, workflow
+from jetflow import (
+    Client,
+    InvalidDeclaration,
+    InvalidInput,
+    NonRetryable,
+    RunFailed,
+    Running,
+    Worker,
+    Workflow,
+    workflow,
+)
 
 
 class Gate:
@@ -129,6 +139,40 @@ async def test_what_has_failed_may_be_run_again_by_its_key(
         assert await again.result(PATIENCE) == "a"
         found = await client.trigger(sync_tenant, "a", key="nightly", if_failed="rerun")
         assert (found.id, found.created) == (again.id, False)
+
+
+async def test_an_event_has_run_again_what_has_failed(
+    client: Client, worker: Callable[..., Worker], gate: Gate, sync_tenant: Workflow[str, str]
+) -> None:
+    """Within the time that a key stands for its run. What has succeeded, or goes on, stays as it is."""
+    sync_tenant.on("tenant.changed", run_key=lambda what: what[:4], within=60, if_failed="rerun")
+    gate.open.set()
+    gate.broken = True
+    async with worker([sync_tenant]):
+        first = await client.publish("tenant.changed", "acme 1")
+
+        async def is_started() -> bool:
+            return bool(await client.runs_of_event(first))
+
+        await until(is_started)
+        [run] = (await client.runs_of_event(first)).values()
+        with pytest.raises(RunFailed):
+            await client.run(run).result(PATIENCE)
+        gate.broken = False
+        for what in ("acme 2", "acme 3", "acme 4"):
+            await client.publish("tenant.changed", what)
+
+        async def is_run_again() -> bool:
+            return len(await client.chain(run)) == 2
+
+        await until(is_run_again)
+        again = await client.newest(run)
+        assert await again.result(PATIENCE) == "acme 1"
+        await client.publish("tenant.changed", "acme 5")
+        await asyncio.sleep(0.3)
+        assert len(await client.chain(run)) == 2
+    with pytest.raises(InvalidDeclaration, match="stands for its run within="):
+        Workflow("other").on("tenant.changed", run_key=str, unless=Running, if_failed="rerun")
 
 
 async def test_what_makes_no_sense_is_refused(client: Client, sync_tenant: Workflow[str, str]) -> None:

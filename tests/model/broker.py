@@ -85,7 +85,7 @@ class Broker:
                 return True
             case StoreRun(of, _):
                 slot = universe.run_slots[of.run]
-            case ReadEnded(of) if of.step != universe.graph(of.run).on_failure:
+            case ReadEnded(of) if of.step not in universe.graph(of.run).sequels:
                 slot = universe.run_slots[of.run]  # how its steps ended makes no difference any more
             case StoreMark(of, _):
                 slot = universe.mark_slots[of.run]

@@ -160,6 +160,43 @@ BUGS_OF_ENDINGS: Final = (
             ),
         ),
     ),
+    Bug(
+        "nothing runs after a success",
+        "a step runs after a success",
+        (Edit("conclude", "yield from after_success(task, graph.on_success)", "pass"),),
+    ),
+    Bug(
+        "nothing runs after a success of several steps",
+        "a child that a step runs behind",
+        (
+            Edit(
+                "advance",
+                "yield from conclude(task, ending(task, graph, steps), graph)",
+                "yield from conclude(task, ending(task, graph, steps))",
+            ),
+        ),
+    ),
+    Bug(
+        "a redelivery forgets what runs after a success",
+        "a step runs after a success",
+        (Edit("repeat_end", "yield from after_success(task, graph.on_success)", "pass"),),
+    ),
+    Bug(
+        "what runs after a success runs after any end",
+        "a step runs after a success or a failure",
+        (
+            Edit(
+                "conclude",
+                'elif graph.on_success is not None and stored.status == "succeeded":',
+                "if graph.on_success is not None:",
+            ),
+        ),
+    ),
+    Bug(
+        "what runs after a success is taken for its run when it is delivered again",
+        "a step runs after a success",
+        (Edit("redelivered", "task.step in graph.sequels", "task.step == graph.on_failure"),),
+    ),
     # timers
     Bug("a timer is never armed", TRIED_AGAIN, (Edit("await_wakers", "(yield Arm(task, record))", "False"),)),
     Bug(

@@ -25,7 +25,7 @@ class Checks:
     def __init__(self, universe: Universe) -> None:
         self._universe = universe
         self._ends = [universe.run_slots[run] for run in universe.scripts]
-        self._no_sequels = all(script.graph.on_failure is None for script in universe.scripts.values())
+        self._no_sequels = all(not script.graph.sequels for script in universe.scripts.values())
 
     def adopting(self, child: str) -> None:
         """Check that what is adopted of a child has ended well."""
@@ -86,7 +86,8 @@ class Checks:
         if outcome.adopted:
             self._adopted(task, outcome)
             return
-        if universe.scripts[task.run].elders.get(outcome.step) == "succeeded" and outcome.step != self._sequel(task):
+        elder = universe.scripts[task.run].elders.get(outcome.step)
+        if elder == "succeeded" and outcome.step not in self._sequels(task):
             raise Violation(f"again: step {outcome.step} of {universe.names[task.run]} runs, its elder has succeeded")
         body = universe.body_of_tag(task.run, outcome.worker)
         endings = self._endings(body.spawns, records)
@@ -103,24 +104,25 @@ class Checks:
         if failed != (verdict == "missed"):
             raise Violation(f"wrong: {what} ends as {outcome.status}, its failed children are {bad}")
 
-    def _sequel(self, task: Task) -> str | None:
-        return self._universe.graph(task.run).on_failure
+    def _sequels(self, task: Task) -> tuple[str, ...]:
+        return self._universe.graph(task.run).sequels
 
     def _adopted(self, task: Task, outcome: Outcome) -> None:
         script = self._universe.scripts[task.run]
         if script.elders.get(outcome.step) not in ("succeeded", "late"):
             raise Violation(f"wrong: step {outcome.step} is adopted, and its elder has not succeeded")
-        if outcome.step == script.graph.on_failure:
-            raise Violation(f"wrong: step {outcome.step} is adopted, and this run has failed by itself")
+        if outcome.step in script.graph.sequels:
+            raise Violation(f"wrong: step {outcome.step} is adopted, and this run has ended by itself")
 
     def starting(self, task: Task, step: str, turn: int, records: Sequence[int]) -> None:
         """Check a step's task that is about to be published."""
         universe = self._universe
         where = f"turn {turn} of step {step} of {universe.names[task.run]}"
-        if step == universe.graph(task.run).on_failure:
+        if step in self._sequels(task):
             ended = records[universe.run_slots[task.run]]
-            if not ended or universe.values.outcome(ended).status == "succeeded":
-                raise Violation(f"wrong: {where} starts although its run has not failed")
+            well = step == universe.graph(task.run).on_success
+            if not ended or (universe.values.outcome(ended).status == "succeeded") != well:
+                raise Violation(f"wrong: {where} starts although its run has not ended so")
             return
         if turn == 0:
             for upstream in universe.graph(task.run).upstream[step]:
@@ -180,10 +182,13 @@ class Checks:
         return f"stuck: nothing more happens, and {', '.join(open_runs)} has not ended" if open_runs else None
 
     def _open_sequels(self, state: State) -> Iterator[tuple[str, str]]:
-        """The steps after a failure that have not run although their run has failed."""
+        """The steps behind an end that have not run although their run has ended so."""
         universe = self._universe
         for run, script in universe.scripts.items():
-            step, ended = script.graph.on_failure, state.records[universe.run_slots[run]]
-            failed = ended != 0 and universe.values.outcome(ended).status != "succeeded"
-            if step is not None and failed and not state.records[universe.step_slots[run, step]]:
+            ended = state.records[universe.run_slots[run]]
+            if not ended:
+                continue
+            well = universe.values.outcome(ended).status == "succeeded"
+            step = script.graph.on_success if well else script.graph.on_failure
+            if step is not None and not state.records[universe.step_slots[run, step]]:
                 yield run, step

@@ -19,6 +19,8 @@ FAST: Final = Graph.checked("fast", [Node("x"), Node("y"), Node("z", ("x", "y"))
 
 PAIR_SEQUEL: Final = Graph.checked("pair-sequel", [Node("x"), Node("y")], on_failure="mend")
 SEQUEL: Final = Graph.checked("sequel", [Node("s")], on_failure="mend")
+EITHER: Final = Graph.checked("either", [Node("s")], on_failure="mend", on_success="cheer")
+PAIR_EITHER: Final = Graph.checked("pair-either", [Node("x"), Node("y")], on_failure="mend", on_success="cheer")
 
 RETURN: Final = Body()
 FAIL: Final = Body(ends="fail")
@@ -247,6 +249,18 @@ _POLICIES = (
         "a step runs after a failure",
         {"root": _steps(SEQUEL, s=(A,)), "a": leaf(ends="fail")},
         Faults(crashes=2),
+    ),
+    Configuration("a step runs after a success", {"root": _steps(EITHER, s=(A,)), "a": leaf()}, Faults(crashes=2)),
+    Configuration(
+        "a step runs after a success or a failure",
+        {"root": _steps(EITHER, s=(Body(("a",), "fail"),)), "a": leaf()},
+        Faults(crashes=1, zombies=1),
+    ),
+    Configuration(
+        "a child that a step runs behind",
+        {"root": parent((Body(("p",)),)), "p": RunScript(PAIR_EITHER, "root")},
+        Faults(crashes=1),
+        workers=1,
     ),
 )
 

@@ -117,7 +117,7 @@ class Shell:
             try:
                 effect = procedure.send(result)
             except StopIteration as stop:
-                over = ended.step or ended.join or (ended.run and task.step != graph.on_failure)
+                over = ended.step or ended.join or (ended.run and task.step not in graph.sequels)
                 if over and not stop.value:
                     raise Violation(f"twice: {task.step} runs again although its end is stored") from None
                 return stop.value
@@ -126,8 +126,8 @@ class Shell:
                 ended = result
 
     def may_adopt(self, task: Task, graph: Graph) -> bool:
-        """Tell whether a step looks at how its elder has ended: not the one that runs after a failure."""
-        return bool(self.universe.scripts[task.run].elders.get(task.step)) and task.step != graph.on_failure
+        """Tell whether a step looks at how its elder has ended: not one that runs behind the end."""
+        return bool(self.universe.scripts[task.run].elders.get(task.step)) and task.step not in graph.sequels
 
     def adopt(self, task: Task, graph: Graph) -> Generator[Any, Any, bool]:
         """End a step as its elder has ended, if that went well."""

@@ -131,9 +131,9 @@ class Universe:
         return self.scripts[run].graph
 
     def steps_of(self, run: str) -> tuple[str, ...]:
-        """Return the steps of a run, the one after a failure included."""
+        """Return the steps of a run, those behind its end included."""
         graph = self.scripts[run].graph
-        return (*graph.upstream, graph.on_failure) if graph.on_failure else tuple(graph.upstream)
+        return (*graph.upstream, *graph.sequels)
 
     def bodies(self, number: int) -> tuple[Body, ...]:
         """Return the bodies of a task, by attempt; the start step has none."""

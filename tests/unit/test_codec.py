@@ -159,6 +159,28 @@ class DataSettings:
     names: list[str] = dataclasses.field(default_factory=list)
 
 
+class Sealed(pydantic.BaseModel):
+    secret: str
+
+    @pydantic.field_serializer("secret")
+    def _stored_or_shown(self, value: str, info: pydantic.FieldSerializationInfo) -> str:
+        return value if info.context == {"jetflow": True} else "***"
+
+
+def test_a_model_can_tell_that_it_is_stored() -> None:
+    codec = Codec(Sealed, "a secret")
+    sealed = Sealed(secret="word")
+    assert sealed.model_dump() == {"secret": "***"}
+    assert codec.decode(codec.encode(sealed)) == sealed
+
+
+def test_object_is_taken_for_any() -> None:
+    for kind in (object, dict[str, object], list[object]):
+        codec = Codec(kind, "anything")
+        value: Any = [1, None] if kind == list[object] else {"a": [1, None]}
+        assert codec.decode(codec.encode(value)) == value
+
+
 class Inner(pydantic.BaseModel):
     names: list[str] = pydantic.Field(default_factory=list)
 

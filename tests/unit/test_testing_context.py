@@ -120,7 +120,7 @@ async def test_a_run_is_told_of() -> None:
     assert ctx.errors == (error, Failure("OSError", "gone"))
     assert ctx.idempotency_key.startswith(ctx.run_id)
     assert not ctx.cancelled
-    ctx.cancel()
+    ctx.set_cancelled()
     assert ctx.cancelled
 
 

@@ -249,6 +249,20 @@ def test_on_failure_is_started_again_by_a_redelivery() -> None:
     assert done[-1] == Start(task("a"), "watch", 0)
 
 
+def test_on_success_runs_after_a_success_alone() -> None:
+    cheered = Graph.checked("w", [Node("a")], on_success="cheer")
+    start = Start(task("a"), "cheer", 0)
+    assert effects(conclude(task("a"), outcome("a"), cheered))[-1] == start
+    for status in ("failed", "timed_out", "cancelled"):
+        ended = msgspec.structs.replace(FAILED, status=status)
+        assert start not in effects(conclude(task("a"), ended, cheered))
+    done, handled = drive(redelivered(task("a"), cheered), {ReadEnded: Ended(run=outcome("a"))})
+    assert handled
+    assert done[-1] == start
+    assert kinds(finish(task("cheer"), cheered, FAILED)) == [StoreStep]
+    assert drive(redelivered(task("cheer"), cheered), {ReadEnded: Ended(run=outcome("a"))})[1] is False
+
+
 # --- a step ends
 
 

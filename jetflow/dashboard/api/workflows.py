@@ -50,6 +50,7 @@ class WorkflowDetail(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     graph: Layout
     on_failure: str | None
+    on_success: str | None
     fail_fast: bool
     deadline: float | None
     input: Any
@@ -100,6 +101,7 @@ async def workflow(ask: Ask) -> WorkflowDetail:
         version=declaration.version,
         graph=drawn(graph),
         on_failure=graph.on_failure,
+        on_success=graph.on_success,
         fail_fast=graph.fail_fast,
         deadline=declaration.deadline,
         input=declaration.input,

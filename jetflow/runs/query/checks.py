@@ -136,7 +136,7 @@ def _is_declared(row: QueueRow, declared: dict[str, Declaration]) -> bool:
         return False
     graph = found.graph
     step, _ = parts_of(row.step)
-    return step in (*IMPLIED, graph.on_failure) or any(node.name == step for node in graph.nodes)
+    return step in (*IMPLIED, *graph.sequels) or any(node.name == step for node in graph.nodes)
 
 
 async def _softly(name: str, checking: Any) -> Check:

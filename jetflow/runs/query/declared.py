@@ -72,7 +72,7 @@ class Declared:
             return  # whoever runs it ends its runs by that name
         if graph.nodes:
             self._firsts.setdefault(name, set()).add(graph.first)
-        if len(graph.nodes) > 1 or graph.on_failure is not None:
+        if len(graph.nodes) > 1 or graph.sequels:
             self._several.add(name)
 
     def _declaration(self, name: str, body: bytes) -> Graph:

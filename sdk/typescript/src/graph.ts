@@ -14,6 +14,7 @@ export interface StoredGraph {
   readonly workflow: string;
   readonly nodes: readonly Node[];
   readonly on_failure?: string | null;
+  readonly on_success?: string | null;
   readonly fail_fast?: boolean;
   /** Steps that conditions decide, which this SDK does not evaluate. */
   readonly conditional?: readonly string[];
@@ -26,6 +27,7 @@ export interface StoredGraph {
 export class Graph {
   readonly nodes: readonly Node[];
   readonly onFailure: string | null;
+  readonly onSuccess: string | null;
   readonly failFast: boolean;
   readonly conditional: ReadonlySet<string>;
   readonly firsts: readonly string[];
@@ -37,6 +39,7 @@ export class Graph {
   constructor(stored: StoredGraph) {
     this.nodes = stored.nodes;
     this.onFailure = stored.on_failure ?? null;
+    this.onSuccess = stored.on_success ?? null;
     this.failFast = stored.fail_fast ?? false;
     this.conditional = new Set(stored.conditional ?? []);
     this.byName = new Map(stored.nodes.map((node) => [node.name, node]));
@@ -49,7 +52,9 @@ export class Graph {
     }
   }
 
-  has = (step: string): boolean => this.byName.has(step) || step === this.first || step === this.onFailure;
+  /** Tell whether a step runs when its run has ended. */
+  isSequel = (step: string): boolean => step === this.onFailure || step === this.onSuccess;
+  has = (step: string): boolean => this.byName.has(step) || step === this.first || this.isSequel(step);
   after = (step: string): readonly string[] => this.byName.get(step)?.after ?? [];
   comesBefore = (one: string, step: string): boolean => this.before.get(step)?.has(one) ?? false;
 

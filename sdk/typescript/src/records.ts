@@ -54,7 +54,7 @@ const POLICY = {
   cancel_rest: [flag, false], seconds: [orNull(number), null],
 } as const;
 const NODE = { name: [text], after: [list(text), []] } as const;
-const GRAPH = { workflow: [text], nodes: [list(record(NODE))], on_failure: [orNull(text), null], fail_fast: [flag, false], conditional: [list(text), []], gated: [flag, false], levels: [list(text), []], level: [orNull(text), null] } as const;
+const GRAPH = { workflow: [text], nodes: [list(record(NODE))], on_failure: [orNull(text), null], on_success: [orNull(text), null], fail_fast: [flag, false], conditional: [list(text), []], gated: [flag, false], levels: [list(text), []], level: [orNull(text), null] } as const;
 
 const KINDS = {
   outcome: { status: [status], ...ENDED, errors: [list(record(FAILURE)), []], workflow: [text, ""], step: [text, ""], key: [orNull(text), null] },

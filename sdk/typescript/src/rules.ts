@@ -59,10 +59,12 @@ export class Rules {
       else if (value !== undefined && value >= SEAL) await this.settle(join, { value });
       else if (!well && (value ?? SEAL) > SEAL / 2) await this.settle(join, { atFailure: true });
     }
-    if (graph === undefined || !hasFailed(ended)) return;
-    if (graph.failFast && graph.nodes.length > 1) await cancelLeft(this, task, graph);
+    if (graph === undefined) return;
+    const failed = hasFailed(ended);
+    if (failed && graph.failFast && graph.nodes.length > 1) await cancelLeft(this, task, graph);
+    const sequel = failed ? graph.onFailure : ended.status === "succeeded" ? graph.onSuccess : null;
     const { "Jf-Deadline": _, ...headers } = task.headers;
-    if (graph.onFailure !== null) await this.start({ ...task, headers }, graph.onFailure, 0);
+    if (sequel !== null) await this.start({ ...task, headers }, sequel, 0);
   }
 
   /** Tell whether anybody may listen to how a child ends: not where its parent has returned, and many are open. */
@@ -83,7 +85,7 @@ export class Rules {
   async finish(task: Task, graph: Graph, ended: Outcome, spawned = false, woken?: Set<string>): Promise<void> {
     if (graph.lasts.length === 1 && graph.lasts[0] === task.step) return this.conclude(task, ended, graph);
     const stored = await this.storeStep(task, task.step, ended);
-    if (task.step === graph.onFailure) return;
+    if (graph.isSequel(task.step)) return;
     await this.advance(task, graph, task.step, stored);
     if (spawned) await this.wakeBeside(task, graph, woken);
   }
@@ -231,7 +233,7 @@ export class Rules {
   async resume(task: Task, graph: Graph): Promise<boolean> {
     const found = [subjects.outcome(task), subjects.step(task), subjects.join(task, task.turn)].map((one) => this.broker.last(one));
     const [run, step, join] = await Promise.all(found);
-    const isSequel = task.step === graph.onFailure;
+    const isSequel = graph.isSequel(task.step);
     if (run && !isSequel) await this.repeatEnd(task, graph, decodeOutcome(run.body));
     else if (step && isSequel) return true;
     else if (step) {

@@ -65,7 +65,8 @@ export function Workflow({ name, tab = 'overview' }) {
       ${doc && html`<p class="dim">${doc}</p>`}
       <div class="meta">${data.deadline && html`<span><span>Deadline</span>${duration(data.deadline)}</span>`}
         ${data.fail_fast && html`<span><span>Fails</span>at the first error</span>`}
-          ${data.on_failure && html`<span><span>On failure</span>${data.on_failure}</span>`}</div></header>
+          ${data.on_failure && html`<span><span>On failure</span>${data.on_failure}</span>`}
+          ${data.on_success && html`<span><span>On success</span>${data.on_success}</span>`}</div></header>
     <${Trouble} problem=${problem} at=${at} again=${again} />
     <${Tabs} label="Ways to look at the workflow" tabs=${tabs} now=${tab} />
     ${tab === 'trigger' ? may('trigger') ? html`<${Trigger} name=${name} schema=${data.input} />` :

@@ -19,7 +19,7 @@ func (o *Op) Finish(t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChild
 		return
 	}
 	stored := o.storeStep(t, outcome)
-	if g.IsFailureStep(t.Step) {
+	if g.IsSequel(t.Step) {
 		return
 	}
 	o.GoOn(t, g, stored)
@@ -72,19 +72,26 @@ func (o *Op) isHeard(t *wire.Task) bool {
 	return value < wire.Seal/2 || value > wire.Seal-1000
 }
 
-// Follow does what follows the stored outcome of a run: it is counted, and a failure has its consequences.
+// Follow does what follows the stored outcome of a run: it is counted, and what is to run behind it begins.
 func (o *Op) Follow(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 	o.count(t, outcome)
-	if g == nil || !outcome.Lost() {
+	if g == nil {
 		return
 	}
-	if g.FailFast && len(g.Nodes) > 1 {
-		o.cancelLeft(t, g)
+	var sequel *string
+	switch {
+	case outcome.Lost():
+		if g.FailFast && len(g.Nodes) > 1 {
+			o.cancelLeft(t, g)
+		}
+		sequel = g.OnFailure
+	case outcome.Well():
+		sequel = g.OnSuccess
 	}
-	if g.OnFailure != nil {
-		undo := t.At(*g.OnFailure)
-		undo.Deadline = ""
-		o.Publish(undo)
+	if sequel != nil {
+		behind := t.At(*sequel)
+		behind.Deadline = ""
+		o.Publish(behind)
 	}
 }
 

@@ -19,6 +19,7 @@ type Graph struct {
 	Workflow  string  `json:"workflow"`
 	Nodes     []Node  `json:"nodes"`
 	OnFailure *string `json:"on_failure,omitempty"`
+	OnSuccess *string `json:"on_success,omitempty"`
 	FailFast  bool    `json:"fail_fast,omitempty"`
 	// Conditional are the steps that conditions decide, which this SDK does not evaluate.
 	Conditional []string `json:"conditional,omitempty"`
@@ -68,9 +69,14 @@ func (g *Graph) Node(step string) *Node {
 // IsFailureStep tells whether a step is the one on failure.
 func (g *Graph) IsFailureStep(step string) bool { return g.OnFailure != nil && *g.OnFailure == step }
 
+// IsSequel tells whether a step runs when its run has ended.
+func (g *Graph) IsSequel(step string) bool {
+	return g.IsFailureStep(step) || g.OnSuccess != nil && *g.OnSuccess == step
+}
+
 // Has tells whether tasks of a step may exist.
 func (g *Graph) Has(step string) bool {
-	return g.Node(step) != nil || g.IsFailureStep(step) || (step == Start && g.First() == Start)
+	return g.Node(step) != nil || g.IsSequel(step) || (step == Start && g.First() == Start)
 }
 
 // First returns the step of a run's first task.
