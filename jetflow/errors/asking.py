@@ -117,7 +117,7 @@ class UnknownLevel(JetflowError, ValueError):
         super().__init__(f"a run of {workflow!r} cannot have the level {level!r}: the workflow {known}")
         self.workflow = workflow
         self.level = level
-        self.levels = tuple(levels)
+        self.levels: tuple[str, ...] = tuple(levels)
 
 
 class UnknownWorker(JetflowError, LookupError):

@@ -29,6 +29,8 @@ NONE_AHEAD_FOR: Final = 15.0
 class FairSlots(Slots):
     """Slots of which some are taken several at a time. Nobody takes one past those who stand in line."""
 
+    used: int
+
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self._turns: deque[tuple[asyncio.Future[None], int]] = deque()
