@@ -168,11 +168,18 @@ async def ensure_waits_consumer(
 
 
 async def ensure_event_consumer(
-    connection: Connection, names: Subjects, workflow: str, subscriptions: Iterable[DeclaredEvent], *, ack_wait: float
+    connection: Connection,
+    names: Subjects,
+    workflow: str,
+    subscriptions: Iterable[DeclaredEvent],
+    *,
+    ack_wait: float,
+    since: float | None = None,
 ) -> Consumer:
     """Make the consumer of the events that start runs of a workflow, or bring it up to what is declared.
 
-    It begins with the events that are stored from now on. ``ack_wait`` is seconds.
+    It begins with the events that are stored from now on, or from a time on: ``since``, seconds since the epoch.
+    ``ack_wait`` is seconds.
 
     Raises:
         PermissionDenied: this user may not, and it has to be made or changed.
@@ -186,6 +193,7 @@ async def ensure_event_consumer(
         ack_wait=ack_wait,
         max_ack_pending=-1,
         deliver_policy="new",
+        since=since,
     )
 
 

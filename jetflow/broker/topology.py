@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from jetflow.broker.connection import Connection
-from jetflow.broker.times import SECOND, seconds_of
+from jetflow.broker.times import SECOND, seconds_of, written
 from jetflow.errors import BrokerError, BrokerRefused, PermissionDenied, UnknownNamespace
 from jetflow.wire.events import EventNames
 from jetflow.wire.limits import LimitNames
@@ -339,8 +339,11 @@ async def ensure_consumer(
     max_ack_pending: int,
     is_declared: bool = True,
     deliver_policy: str = "all",
+    since: float | None = None,
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
+
+    It begins with all that is stored, or as ``deliver_policy`` says, or at a time: ``since``, seconds since the epoch.
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
     them alive by what it was when they started. Several filters are those of whoever asked last. With a ``backoff``
@@ -358,6 +361,8 @@ async def ensure_consumer(
         "max_deliver": -1,
         "max_waiting": 4096,
     }
+    if since is not None:
+        config |= {"deliver_policy": "by_start_time", "opt_start_time": written(since)}
     answer = await found(connection, f"CONSUMER.INFO.{stream}.{name}")
     needed = f"the consumer {name} of {stream} {'does not exist' if answer is None else 'has to be changed'}"
     if answer is not None:

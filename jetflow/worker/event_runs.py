@@ -8,6 +8,7 @@ that is delivered again finds its run, and starts no other.
 from __future__ import annotations
 
 import logging
+from math import inf
 from time import time
 from typing import Any, Final
 
@@ -43,10 +44,14 @@ from jetflow.worker.answers import ACK, LATER, Answers, Impossible
 from jetflow.worker.counts import Counts
 from jetflow.worker.deliveries import Deliveries
 from jetflow.worker.errands import Errands
+from jetflow.worker.options import WorkerOptions
 from jetflow.workflow import Workflow
 
 EVENTS_WINDOW: Final = 64
 """Events that one worker handles at once, of each workflow."""
+
+LOOKED_BACK: Final = 300.0
+"""Seconds before it is made again from which a consumer begins that was lost. Those that it had given start nothing."""
 
 LEFT_TO_OTHERS: Final = 20
 """Times that an event of a topic that is not declared here is left to workers with another version of the workflow."""
@@ -61,16 +66,30 @@ def errands_of(
     counts: Counts,
     workflow: Workflow[Any, Any],
     worker: str,
-    ack_wait: float,
+    options: WorkerOptions,
 ) -> Errands:
-    """Return what pulls the events that start runs of a workflow."""
+    """Return what pulls the events that start runs of a workflow.
+
+    Where the server has lost the consumer, some events may have come meanwhile. Those that have their run are given
+    once more, so it goes no further back than runs are kept for certain.
+    """
     names = EventNames(session.names)
+    back = min(LOOKED_BACK, options.keep, options.keep_failed or inf)
+    made: float | None = None
 
     async def ensure() -> Consumer:
+        nonlocal made
         await session.optional.ensure(names.stream)
-        return await ensure_event_consumer(
-            session.connection, session.names, workflow.name, workflow.declaration.on, ack_wait=ack_wait
+        consumer = await ensure_event_consumer(
+            session.connection,
+            session.names,
+            workflow.name,
+            workflow.declaration.on,
+            ack_wait=options.ack_wait,
+            since=None if made is None else max(made, time() - back),
         )
+        made = made or consumer.created
+        return consumer
 
     handle = Starting(session, performer, counts, workflow, worker).handle
     return Errands(

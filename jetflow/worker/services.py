@@ -147,7 +147,7 @@ class Services:
         self.errands: list[Errands] = [self._inbox(options), self._due(options)]
         self.expecting: Expecting = Expecting(session, self.deliveries, self.performer, self.counts, options.ack_wait)
         self.errands += [
-            errands_of(session, self.deliveries, self.performer, self.counts, one, name, options.ack_wait)
+            errands_of(session, self.deliveries, self.performer, self.counts, one, name, options)
             for one in workflows.values()
             if one.subscriptions
         ]

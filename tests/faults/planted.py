@@ -269,6 +269,15 @@ SERVICES: Final = (
         (f"{TIMERS}::test_a_timer_of_a_cancelled_run_starts_nothing",),
     ),
     Fault(
+        "a lost consumer of events begins with those that come",
+        "worker/event_runs.py",
+        "since=None if made is None else max(made, time() - back),",
+        "since=None,",
+        (
+            "tests/integration/test_nets.py::test_events_that_were_never_given_to_anybody_start_runs_when_their_consumer_was_lost",
+        ),
+    ),
+    Fault(
         "a request to look is acknowledged, and nobody looks",
         "worker/inbox.py",
         "await self._performer.run(settle(StepAddress(root, run, step)))",

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 import jetflow
-from jetflow import Client, Retry, Worker, WorkerOptions, workflow
+from jetflow import Client, Retry, Worker, WorkerOptions, Workflow, workflow
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Retention, ensure_streams
 from jetflow.engine.effects import Effect, ReadEnded, StoreRun
@@ -21,6 +21,7 @@ from jetflow.runs.looks import Looks
 from jetflow.runs.marks import TREE
 from jetflow.runs.performer import Performer
 from jetflow.server import NatsServer
+from jetflow.wire.events import EventNames
 from jetflow.wire.records import encode
 from jetflow.worker.cancellation import Cancellations
 from tests.endings.stored import GRACE, PATIENCE, Stored, until
@@ -153,6 +154,36 @@ async def test_a_consumer_that_was_deleted_is_made_again(nats_server: NatsServer
         consumer = f"{names.tasks_stream}.{names.consumer('plain', 'run')}"
         await client._session.connection.api(f"CONSUMER.DELETE.{consumer}")
         assert await (await client.trigger(plain)).result(PATIENCE) == 7
+
+
+async def test_events_that_were_never_given_to_anybody_start_runs_when_their_consumer_was_lost(
+    nats_server: NatsServer, namespace: str
+) -> None:
+    took: list[int] = []
+    takes = Workflow("takes", input=int)
+    takes.on("came")
+
+    @takes.step
+    async def take(number: int) -> None:
+        took.append(number)
+
+    async with jetflow.connect(nats_server.url, namespace=namespace) as client, worker_of(takes, client, nats_server):
+        events = EventNames(client._session.names)
+        consumer, api = f"{events.stream}.{events.consumer('takes')}", client._session.connection.api
+        await client.publish("came", 1)
+
+        async def took_first() -> bool:
+            return took == [1]
+
+        await until(took_first)
+        await api(f"CONSUMER.PAUSE.{consumer}", {"pause_until": "2100-01-01T00:00:00Z"})
+        await client.publish("came", 2)
+        await api(f"CONSUMER.DELETE.{consumer}")
+
+        async def took_both() -> bool:
+            return took == [1, 2]
+
+        await until(took_both)
 
 
 async def test_a_publish_that_nobody_answers_is_sent_again(session: Session, caplog: pytest.LogCaptureFixture) -> None:
