@@ -104,7 +104,8 @@ class Chaos:
         client = await self.servers.connect()
         try:
             died_in = begun(diary for worker in self.workers for diary in worker.deadly_diaries)
-            verdict = await check(client, NAMESPACE, self.driver.log, self.servers.restarted, died_in)
+            servers = self.servers
+            verdict = await check(client, NAMESPACE, self.driver.log, servers.restarted, died_in, servers.held_up)
             streams = Streams(NAMESPACE)
             await streams.read(client)
             check_moments(verdict, streams, self.driver.log.values(), self.driver.sender)

@@ -261,11 +261,13 @@ async def check(
     log: dict[str, Acknowledged],
     restarts: Sequence[float] = (),
     died_in: Set[str] = frozenset(),
+    held_up: Sequence[float] = (),
 ) -> Verdict:
     """Compare what is stored with what was acknowledged, and with the model.
 
-    ``restarts`` are when servers were started again, in seconds since the epoch. ``died_in`` are the runs whose body
-    was begun by a worker that was killed: no other may lose its only attempt.
+    ``restarts`` are when servers were started again, in seconds since the epoch; ``held_up`` when something else ended
+    that had held up what is published. ``died_in`` are the runs whose body was begun by a worker that was killed: no
+    other may lose its only attempt.
     """
     streams = Streams(namespace)
     await streams.read(client)
@@ -293,7 +295,7 @@ async def check(
     check_joins(verdict, streams, cancelled | {streams.runs[run].root for run in hasty})
     check_order(verdict, streams, cancelled)
     check_times(verdict, streams, restarts)
-    check_limits(verdict, streams, restarts)
+    check_limits(verdict, streams, restarts, held_up)
     check_reruns(verdict, streams)
     return verdict
 

@@ -25,8 +25,11 @@ ALL = "all keys"
 OUTAGE = 8.0
 """Seconds behind the start of a server in which tasks are stored that were sent before it went."""
 
+HELD_UP = 2.0
+"""The same behind the end of a fault that had a server or a worker stand still, or take or send nothing."""
 
-def check_limits(verdict: Verdict, streams: Streams, restarts: Sequence[float]) -> None:
+
+def check_limits(verdict: Verdict, streams: Streams, restarts: Sequence[float], held_up: Sequence[float]) -> None:
     """Never more of a key, and of all, may have run at once, or begun in a stretch of time, than may.
 
     A run has begun when the task of its first step is stored, and ends with its outcome.
@@ -37,7 +40,7 @@ def check_limits(verdict: Verdict, streams: Streams, restarts: Sequence[float]) 
         if task.workflow in (LIMITED, PACED) and first is not None:
             begun[task.workflow].append((first.time, run, task))
     _check_places(verdict, streams, begun[LIMITED])
-    _check_paces(verdict, begun[PACED], restarts)
+    _check_paces(verdict, begun[PACED], restarts, held_up)
 
 
 def _check_places(verdict: Verdict, streams: Streams, begun: list[tuple[float, str, Task]]) -> None:
@@ -57,7 +60,9 @@ def _check_places(verdict: Verdict, streams: Streams, begun: list[tuple[float, s
                 verdict.wrong.append(f"at {at:.3f} {inside[one]} runs of {one} have a place of {most}")
 
 
-def _check_paces(verdict: Verdict, begun: list[tuple[float, str, Task]], restarts: Sequence[float]) -> None:
+def _check_paces(
+    verdict: Verdict, begun: list[tuple[float, str, Task]], restarts: Sequence[float], held_up: Sequence[float]
+) -> None:
     times: defaultdict[str, list[float]] = defaultdict(list)
     for at, _, task in sorted(begun, key=lambda one: one[0]):
         verdict.paced += 1
@@ -66,5 +71,7 @@ def _check_paces(verdict: Verdict, begun: list[tuple[float, str, Task]], restart
     for key, all_of_key in times.items():
         most = BEGIN_IN_ALL if key == ALL else BEGIN
         for first, beyond in zip(all_of_key, all_of_key[most:], strict=False):
-            if beyond - first < IN_SECONDS and not any(0 <= first - one < OUTAGE for one in restarts):
+            late = any(first - OUTAGE < one <= beyond for one in restarts)
+            late = late or any(first - HELD_UP < one <= beyond for one in held_up)
+            if beyond - first < IN_SECONDS and not late:
                 verdict.wrong.append(f"{most + 1} runs of {key} began in {beyond - first:.3f} s, from {first:.3f} on")

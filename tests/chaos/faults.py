@@ -9,7 +9,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
-from time import monotonic
+from time import monotonic, time
 from typing import TypeAlias
 
 import nats.errors
@@ -142,13 +142,17 @@ class Faults:
         task = asyncio.create_task(self._freeze(self._worker(), self._rng.uniform(10.0, 30.0)))
         self._driver.adopt(task)
 
-    @staticmethod
-    async def _freeze(worker: WorkerProcess, pause: float) -> None:
+    async def _freeze(self, worker: WorkerProcess, pause: float) -> None:
         if worker.signal(signal.SIGSTOP):
             try:
                 await asyncio.sleep(pause)
             finally:
                 worker.signal(signal.SIGCONT)
+                self._goes_on()
+
+    def _goes_on(self) -> None:
+        """Note that what was held up is published now: later than it was to be."""
+        self._servers.held_up.append(time())
 
     async def _stop_worker(self) -> None:
         self._worker().terminate()
@@ -161,6 +165,7 @@ class Faults:
 
     async def _stall(self) -> None:
         await self._worker().proxy.stall(self._rng.choice((0.5, 4.0)), then_cut=False)
+        self._goes_on()
 
     async def _stall_and_cut(self) -> None:
         await self._worker().proxy.stall(self._rng.choice((0.2, 1.0)), then_cut=True)
@@ -183,6 +188,7 @@ class Faults:
         finally:
             account.deny(some, [])
             self._servers.reload()
+            self._goes_on()
 
     # --- servers
 
@@ -200,6 +206,7 @@ class Faults:
     async def _freeze_server(self) -> None:
         # In a cluster, long enough for the others to elect leaders of their own.
         await self._servers.freeze(self._server(), self._rng.choice((0.5, 3.0, 6.0 * min(2, self._servers.count))))
+        self._goes_on()
 
     async def _full_stop(self) -> None:
         await self._servers.stop_all(self._rng.choice((0.5, 3.0)), kill=False)
@@ -240,6 +247,7 @@ class Faults:
         finally:
             await client.close()
             await self.lift_limits()
+            self._goes_on()
 
     async def _fill_account(self) -> None:
         """Let the account store less than it holds, at times through a server's restart, and let it store again."""
@@ -252,6 +260,7 @@ class Faults:
         finally:
             self._servers.account.storage = None
             self._servers.reload()
+            self._goes_on()
         await self._ready()
 
     async def lift_limits(self) -> None:

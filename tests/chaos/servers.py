@@ -73,6 +73,8 @@ class Servers:
             options = ServerOptions(port=self.ports[number], config=self._config(number), start_timeout=30.0)
             self.servers.append(Server(directory / f"n{number}", options))
         self.restarted: list[float] = []
+        self.held_up: list[float] = []
+        """When something ended that had held up what workers publish, other than the absence of a server."""
 
     def _config(self, number: int) -> str:
         return self.account.settings() + self._clusters[number]
