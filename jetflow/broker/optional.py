@@ -146,11 +146,11 @@ def _limits(names: Subjects, retention: Retention) -> dict[str, Any]:
 
 
 async def ensure_waits_consumer(
-    connection: Connection, names: Subjects, *, ack_wait: float, from_oldest: bool = False
+    connection: Connection, names: Subjects, *, ack_wait: float, since: float | None
 ) -> Consumer:
     """Make the consumer of the events that wake steps. ``ack_wait`` is seconds.
 
-    It begins with the events that are stored from now on, or ``from_oldest``: one that was lost has missed some.
+    It begins with the events that are stored from a time on, ``since`` (seconds since the epoch), or with the oldest.
 
     Raises:
         PermissionDenied: this user may not, and it has to be made.
@@ -163,7 +163,7 @@ async def ensure_waits_consumer(
         events.all,
         ack_wait=ack_wait,
         max_ack_pending=-1,
-        deliver_policy="all" if from_oldest else "new",
+        since=since,
     )
 
 
@@ -174,12 +174,12 @@ async def ensure_event_consumer(
     subscriptions: Iterable[DeclaredEvent],
     *,
     ack_wait: float,
-    since: float | None = None,
+    since: float,
 ) -> Consumer:
     """Make the consumer of the events that start runs of a workflow, or bring it up to what is declared.
 
-    It begins with the events that are stored from now on, or from a time on: ``since``, seconds since the epoch.
-    ``ack_wait`` is seconds.
+    It begins with the events that are stored from a time on: ``since``, seconds since the epoch. ``ack_wait`` is
+    seconds.
 
     Raises:
         PermissionDenied: this user may not, and it has to be made or changed.
@@ -192,7 +192,6 @@ async def ensure_event_consumer(
         events.filters_of((one.topic, one.key or "*") for one in subscriptions),
         ack_wait=ack_wait,
         max_ack_pending=-1,
-        deliver_policy="new",
         since=since,
     )
 

@@ -338,12 +338,12 @@ async def ensure_consumer(
     ack_wait: float,
     max_ack_pending: int,
     is_declared: bool = True,
-    deliver_policy: str = "all",
     since: float | None = None,
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
-    It begins with all that is stored, or as ``deliver_policy`` says, or at a time: ``since``, seconds since the epoch.
+    It begins with the oldest message, or at a time: ``since``, seconds since the epoch. (Not with what is *new*: where a
+    leader goes that has told nobody yet where it began, the next one begins anew.)
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
     them alive by what it was when they started. Several filters are those of whoever asked last. With a ``backoff``
@@ -355,7 +355,7 @@ async def ensure_consumer(
         "name": name,
         **filtered,
         "ack_policy": "explicit",
-        "deliver_policy": deliver_policy,
+        "deliver_policy": "all",
         "ack_wait": int(ack_wait * SECOND),
         "max_ack_pending": max_ack_pending,
         "max_deliver": -1,
@@ -377,6 +377,10 @@ async def ensure_consumer(
             answer = await connection.api(f"CONSUMER.CREATE.{stream}.{name}{of}", request)
         except PermissionDenied as denied:
             raise PermissionDenied(denied.subject, needed=needed) from None
+        except BrokerRefused:
+            if since is None or (answer := await found(connection, f"CONSUMER.INFO.{stream}.{name}")) is None:
+                raise
+            # another worker has made it meanwhile, to begin at another time
     return Consumer(seconds_of(answer["created"]), _shortest_wait(answer["config"]))
 
 

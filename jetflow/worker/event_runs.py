@@ -51,7 +51,9 @@ EVENTS_WINDOW: Final = 64
 """Events that one worker handles at once, of each workflow."""
 
 LOOKED_BACK: Final = 300.0
-"""Seconds before it is made again from which a consumer begins that was lost. Those that it had given start nothing."""
+"""Seconds from which on a consumer begins, at most, before it is made. What it had given before it was lost starts
+nothing.
+"""
 
 LEFT_TO_OTHERS: Final = 20
 """Times that an event of a topic that is not declared here is left to workers with another version of the workflow."""
@@ -70,26 +72,25 @@ def errands_of(
 ) -> Errands:
     """Return what pulls the events that start runs of a workflow.
 
-    Where the server has lost the consumer, some events may have come meanwhile. Those that have their run are given
-    once more, so it goes no further back than runs are kept for certain.
+    Its consumer begins with the events that came since the workflow was declared as it is. Where the server has lost
+    it, it goes no further back than runs are kept for certain: those that have their run are given once more.
     """
     names = EventNames(session.names)
     back = min(LOOKED_BACK, options.keep, options.keep_failed or inf)
-    made: float | None = None
 
     async def ensure() -> Consumer:
-        nonlocal made
         await session.optional.ensure(names.stream)
-        consumer = await ensure_event_consumer(
+        declared = await session.store.leader_last(
+            session.names.workflows_stream, session.names.workflow(workflow.name)
+        )
+        return await ensure_event_consumer(
             session.connection,
             session.names,
             workflow.name,
             workflow.declaration.on,
             ack_wait=options.ack_wait,
-            since=None if made is None else max(made, time() - back),
+            since=max(time() - back, 0.0 if declared is None else declared.time),
         )
-        made = made or consumer.created
-        return consumer
 
     handle = Starting(session, performer, counts, workflow, worker).handle
     return Errands(

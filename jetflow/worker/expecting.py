@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from time import time
 from typing import Final
 
 import msgspec
@@ -31,6 +32,9 @@ from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
 WINDOW: Final = 64
 """Events that one worker handles at once."""
+
+SKEW: Final = 60.0
+"""Seconds before a consumer is made from which on it begins: clocks differ, and an event that nobody awaits wakes none."""
 
 OVERLAPPING: Final = 4
 """Parts of those who wait for one event that are woken at once."""
@@ -102,7 +106,8 @@ class Expecting:
         """Have the consumer there; one that is lost begins from the oldest event, for some may have come meanwhile."""
         again, self._was_made = self._was_made, True
         connection, names = self._session.connection, self._session.names
-        return await ensure_waits_consumer(connection, names, ack_wait=self._ack_wait, from_oldest=again)
+        since = None if again else time() - SKEW
+        return await ensure_waits_consumer(connection, names, ack_wait=self._ack_wait, since=since)
 
 
 class Waker:

@@ -271,8 +271,8 @@ SERVICES: Final = (
     Fault(
         "a lost consumer of events begins with those that come",
         "worker/event_runs.py",
-        "since=None if made is None else max(made, time() - back),",
-        "since=None,",
+        "since=max(time() - back, 0.0 if declared is None else declared.time),",
+        "since=time(),",
         (
             "tests/integration/test_nets.py::test_events_that_were_never_given_to_anybody_start_runs_when_their_consumer_was_lost",
         ),

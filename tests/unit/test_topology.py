@@ -68,9 +68,9 @@ async def _optional() -> dict[str, Any]:
     for name in optional.names:
         await optional.ensure(name)
     connection, ack_wait = cast(Connection, consumers), WorkerOptions().ack_wait
-    await ensure_waits_consumer(connection, NAMES, ack_wait=ack_wait)
+    await ensure_waits_consumer(connection, NAMES, ack_wait=ack_wait, since=0.0)
     on = [DeclaredEvent(topic="TOPIC"), DeclaredEvent(topic="OTHER.*", key="KEY")]
-    await ensure_event_consumer(connection, NAMES, "WORKFLOW", on, ack_wait=ack_wait)
+    await ensure_event_consumer(connection, NAMES, "WORKFLOW", on, ack_wait=ack_wait, since=0.0)
     return {
         "optional_streams": [{"name": body["name"], **body} for _, body in streams.requests],
         "optional_consumers": [
