@@ -881,6 +881,8 @@ def attempts_forgotten() -> None:
         return right(changed(task, tried=0), message_id)
 
     replace(performer, "task_headers", wrong)
+    turn = wakes.next_turn
+    replace(wakes, "next_turn", lambda subject, headers, _: turn(subject, headers, 0))
 
 
 @fault("R03", "R10")

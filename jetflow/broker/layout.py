@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import time
 from typing import Any, Final
 
 import msgspec
@@ -240,7 +241,7 @@ async def set_up_consumers(
         )
     await ensure_inbox_consumer(connection, names, ack_wait=ack_wait)
     await ensure_due_consumer(connection, names, ack_wait=ack_wait)
-    await ensure_waits_consumer(connection, names, ack_wait=ack_wait)
+    await ensure_waits_consumer(connection, names, ack_wait=ack_wait, since=time())
     for one in events:
-        await ensure_event_consumer(connection, names, one.workflow, one.on, ack_wait=ack_wait)
+        await ensure_event_consumer(connection, names, one.workflow, one.on, ack_wait=ack_wait, since=time())
     return changes

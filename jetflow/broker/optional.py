@@ -49,6 +49,10 @@ _NO_ROOM: Final = frozenset({10002, 10023, 10028, 10047, 10122})
 
 _log = logging.getLogger("jetflow.broker")
 
+CLOCKS_DIFFER: Final = 60.0
+"""Seconds before now from which on a new consumer of waits begins: an event that nobody awaits wakes none."""
+
+
 
 def optional_streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream that a namespace may do without, as it is made."""

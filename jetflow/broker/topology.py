@@ -342,8 +342,8 @@ async def ensure_consumer(
 ) -> Consumer:
     """Make a consumer that is not there, and leave what somebody has set of one that is.
 
-    It begins with the oldest message, or at a time: ``since``, seconds since the epoch. (Not with what is *new*: where a
-    leader goes that has told nobody yet where it began, the next one begins anew.)
+    It begins with the oldest message, or at a time: ``since``, seconds since the epoch. (Not with what is *new*: where
+    a leader goes that has told nobody yet where it began, the next one begins anew.)
 
     Its ``ack_wait`` grows to that of a worker that asks for more, and never shrinks, for workers that hold tasks keep
     them alive by what it was when they started. Several filters are those of whoever asked last. With a ``backoff``

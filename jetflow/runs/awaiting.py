@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from time import time
 from typing import Any, NamedTuple
 
-from jetflow.broker.optional import ensure_waits_consumer
+from jetflow.broker.optional import CLOCKS_DIFFER, ensure_waits_consumer
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.awaiting import Awaited
@@ -109,7 +110,7 @@ class Awaiting:
             return
         session, names = self._session, self._names
         await asyncio.gather(session.optional.ensure(names.stream), session.optional.ensure(names.waits_stream))
-        await ensure_waits_consumer(session.connection, session.names, ack_wait=ACK_WAIT)
+        await ensure_waits_consumer(session.connection, session.names, ack_wait=ACK_WAIT, since=time() - CLOCKS_DIFFER)
         session.connection.send(names.notice)
         self._is_ready = True
 

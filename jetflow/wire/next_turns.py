@@ -1,6 +1,6 @@
 """The next turn of a stored task, made of its headers as they stand: where many steps are woken, none is read.
 
-That goes for headers as jetflow writes them, in their order. Of others, which another program wrote, nothing is made
+That goes for headers as jetflow writes them, in their order, and for steps without levels. Of others nothing is made
 here: such a task is read, and written anew.
 """
 
@@ -13,7 +13,7 @@ from jetflow.engine.tasks import NONE
 from jetflow.wire.headers import Header
 
 _SUBJECT: Final = re.compile(
-    r"(jf\.[^.]+)\.task\.[^.]+\.([^.]+)\.([0-9a-f]{32})\.(-|[0-9a-f]{32})\.([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})"
+    r"(jf\.[^.]+)\.task\.[^.]+\.([^.=]+)\.([0-9a-f]{32})\.(-|[0-9a-f]{32})\.([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})"
 )
 _HEADERS: Final = re.compile(
     (

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from jetflow.broker.connection import Listening
-from jetflow.broker.optional import ensure_waits_consumer
+from jetflow.broker.optional import CLOCKS_DIFFER, ensure_waits_consumer
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Consumer, found
@@ -32,9 +32,6 @@ from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
 
 WINDOW: Final = 64
 """Events that one worker handles at once."""
-
-SKEW: Final = 60.0
-"""Seconds before a consumer is made from which on it begins: clocks differ, and an event that nobody awaits wakes none."""
 
 OVERLAPPING: Final = 4
 """Parts of those who wait for one event that are woken at once."""
@@ -106,7 +103,7 @@ class Expecting:
         """Have the consumer there; one that is lost begins from the oldest event, for some may have come meanwhile."""
         again, self._was_made = self._was_made, True
         connection, names = self._session.connection, self._session.names
-        since = None if again else time() - SKEW
+        since = None if again else time() - CLOCKS_DIFFER
         return await ensure_waits_consumer(connection, names, ack_wait=self._ack_wait, since=since)
 
 
