@@ -53,7 +53,6 @@ CLOCKS_DIFFER: Final = 60.0
 """Seconds before now from which on a new consumer of waits begins: an event that nobody awaits wakes none."""
 
 
-
 def optional_streams_of(names: Subjects, retention: Retention) -> list[dict[str, Any]]:
     """Return the configuration of each stream that a namespace may do without, as it is made."""
     metadata = {EDITION_KEY: EDITION, LAYOUT_KEY: LAYOUT}
