@@ -1,7 +1,11 @@
-"""Plays every planted fault against the cases that must catch it: ``python -m conformance.faults [NAME…]``."""
+"""Plays every planted fault against the cases that must catch it: ``python -m conformance.faults [NAME…]``.
+
+``--at-once`` says how many are played at once; each takes most of a processor.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from dataclasses import dataclass
@@ -13,7 +17,6 @@ from conformance.lab import Lab
 from conformance.suite import CASES, Result, play
 from conformance.wrong_kit import FAULTS, Fault
 
-AT_ONCE: Final = 4
 PATIENCE: Final = 0.25
 """What the bounds of cases are multiplied with: most wait for what never comes."""
 
@@ -63,9 +66,9 @@ def tell(played: Played) -> bool:
     return well
 
 
-async def main(names: list[str]) -> int:
+async def main(names: list[str], at_once: int) -> int:
     """Play faults, all without names; 1 if any is not caught."""
-    began, gate = monotonic(), asyncio.Semaphore(AT_ONCE)
+    began, gate = monotonic(), asyncio.Semaphore(at_once)
     faults = [FAULTS[name] for name in names] or list(FAULTS.values())
     playing = [asyncio.create_task(played(fault, gate)) for fault in faults]
     caught = sum([tell(await one) for one in playing])
@@ -78,4 +81,10 @@ async def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance.faults", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", help="only these faults")
+    parser.add_argument("--at-once", type=int, default=4, help="faults at once")
+    given = parser.parse_args()
+    sys.exit(asyncio.run(main(given.names, given.at_once)))
