@@ -221,7 +221,7 @@ class Gates:
         known = list(gate.known)
         after = known[-1][0] if known else 0
         is_all = await self._read_on(place, known, after, wanted)
-        if not is_all or len(known) > most:
+        if known and (not is_all or len(known) > most):
             after = known[-1][0]
             known = await self._still_there(known)
             await self._read_on(place, known, after, wanted)

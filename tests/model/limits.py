@@ -646,7 +646,7 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     wanted = most + rules.one_too_many if when_full == "queue" else len(case.needs)
     still, after = list(known), known[-1][0] if known else 0
     is_all = yield from _read_on(gate, still, after, wanted)
-    if not is_all or len(still) > most:
+    if still and (not is_all or len(still) > most):
         after, seen, still = still[-1][0], still, []
         for sequence, run in seen:
             if not rules.verifies or (yield ("stands", gate, sequence)):

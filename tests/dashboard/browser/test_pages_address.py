@@ -15,6 +15,7 @@ Visit = Callable[..., Page]
 
 def rows_of(page: Page) -> list[str]:
     expect(page.locator(".vgrid .row[data-row]").first).to_be_visible()
+    expect(page.locator(".vgrid .row:not([data-row])")).to_have_count(0)
     return [row.inner_text() for row in page.locator(".vgrid .row[data-row] .first").all()]
 
 
