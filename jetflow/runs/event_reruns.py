@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import msgspec
+
 from jetflow.broker.session import Session
 from jetflow.engine.elders import FAILED
 from jetflow.engine.endings import FAILED as NOT_WELL
@@ -16,7 +18,7 @@ from jetflow.engine.tasks import StepAddress
 from jetflow.errors import AlreadyRerun, InputLost, NothingToRerun, RecentlyDeleted, RunNotEnded, UnknownRun
 from jetflow.runs import points
 from jetflow.runs.rerunning import newest_of, rerun
-from jetflow.wire.records import decode_outcome
+from jetflow.wire.records import decode_outcome, encode
 
 EVENT: Final = "_event"
 """Stands for a step where it is kept what an event has led to: no step has such a name."""
@@ -28,6 +30,8 @@ _GONE: Final = (InputLost, NothingToRerun, RecentlyDeleted, RunNotEnded, Unknown
 
 _log = logging.getLogger("jetflow.worker")
 
+_read = msgspec.json.Decoder(str).decode
+
 
 async def rerun_for_event(session: Session, event: str, held: str, trace: str | None) -> None:
     """Run ``held`` again, or the newest of its reruns, if that has failed. ``event`` is the run that it would start.
@@ -38,15 +42,15 @@ async def rerun_for_event(session: Session, event: str, held: str, trace: str | 
     names, store = session.names, session.store
     subject = names.once(StepAddress(event, event, EVENT), ELDER)
     stored = await store.leader_last(names.records_stream, subject)
-    elder = await _failed(session, held) if stored is None else stored.body.decode()
+    elder = await _failed(session, held) if stored is None else _read(stored.body)
     if elder is None:
         return
     if stored is None:
         points.before("store_elder")
-        receipt = await session.publisher.store(subject, elder.encode(), timeout=30)
+        receipt = await session.publisher.store(subject, encode(elder), timeout=30)
         points.after("store_elder")
         if not receipt.stored and (first := await store.leader_last(names.records_stream, subject)) is not None:
-            elder = first.body.decode()
+            elder = _read(first.body)
     try:
         await rerun(session, elder, FAILED, trace=trace, timeout=30)
     except AlreadyRerun:
