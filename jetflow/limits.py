@@ -1,11 +1,11 @@
-"""Limits as workflows declare them: how many runs of a key at once, over all workers."""
+"""Limits as workflows declare them: how many runs of a key at once, and how many in a time, over all workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from jetflow.engine.identity import check_name
 from jetflow.engine.limits import EVERYBODY, STRATEGIES, Place, WhenFull
@@ -13,6 +13,8 @@ from jetflow.engine.rates import Rate
 from jetflow.errors import InvalidDeclaration, LimitKeyFailed, RateUnitsFailed
 from jetflow.wire.limits import limit_token
 from jetflow.wire.records import DeclaredLimit, DeclaredRate
+
+D = TypeVar("D", DeclaredLimit, DeclaredRate)
 
 
 class Limit:
@@ -195,17 +197,11 @@ def rates_of(workflows: Iterable[tuple[str, Iterable[RateLimit]]]) -> list[Decla
     Raises:
         InvalidDeclaration: two of one name differ.
     """
-    found: dict[str, tuple[str, DeclaredRate]] = {}
-    for workflow, rates in workflows:
-        for rate in rates:
-            declared = rate.declared
-            first, there = found.setdefault(rate.name, (workflow, declared))
-            if (there.max, there.per) != (declared.max, declared.per):
-                raise InvalidDeclaration(
-                    f"rate limit {rate.name!r} has max={there.max}, per={there.per:g} s in workflow {first!r}, and "
-                    f"max={declared.max}, per={declared.per:g} s in {workflow!r}: one name is one rate limit"
-                )
-    return [declared for _, declared in found.values()]
+    return _each_once(
+        "rate limit",
+        ((workflow, rate.declared) for workflow, rates in workflows for rate in rates),
+        lambda rate: f"max={rate.max}, per={rate.per:g} s",
+    )
 
 
 def limits_of(workflows: Iterable[tuple[str, Iterable[Limit]]]) -> list[DeclaredLimit]:
@@ -214,14 +210,21 @@ def limits_of(workflows: Iterable[tuple[str, Iterable[Limit]]]) -> list[Declared
     Raises:
         InvalidDeclaration: two of one name differ.
     """
-    found: dict[str, tuple[str, DeclaredLimit]] = {}
-    for workflow, limits in workflows:
-        for limit in limits:
-            declared = limit.declared
-            first, there = found.setdefault(limit.name, (workflow, declared))
-            if (there.max, there.when_full) != (declared.max, declared.when_full):
-                raise InvalidDeclaration(
-                    f"limit {limit.name!r} has max={there.max}, when_full={there.when_full!r} in workflow {first!r}, "
-                    f"and max={declared.max}, when_full={declared.when_full!r} in {workflow!r}: one name is one limit"
-                )
-    return [declared for _, declared in found.values()]
+    return _each_once(
+        "limit",
+        ((workflow, limit.declared) for workflow, limits in workflows for limit in limits),
+        lambda limit: f"max={limit.max}, when_full={limit.when_full!r}",
+    )
+
+
+def _each_once(kind: str, declared: Iterable[tuple[str, D]], told: Callable[[D], str]) -> list[D]:
+    """Return what workflows declare, each name once; ``told`` gives what has to be the same of it everywhere."""
+    found: dict[str, tuple[str, D]] = {}
+    for workflow, one in declared:
+        first, there = found.setdefault(one.name, (workflow, one))
+        if told(there) != told(one):
+            raise InvalidDeclaration(
+                f"{kind} {one.name!r} has {told(there)} in workflow {first!r}, and {told(one)} in {workflow!r}: "
+                f"one name is one {kind}"
+            )
+    return [one for _, one in found.values()]

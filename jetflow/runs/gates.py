@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from jetflow.broker.item import Item
-from jetflow.broker.publisher import Receipt
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.engine.effects import (
@@ -371,25 +370,11 @@ class Gates:
     async def record(self, task: Task, needed: Needed) -> Needed:
         """Record which places a run needs, write-once; return what is recorded."""
         item = Item(self._names.needed(task), b"", encode(needed))
-        while not await self._stored(item):
+        while not (await self._session.records.store(item)).stored:
             there = await self.needed(task)
             if there is not None:
                 return there
         return needed
-
-    async def _stored(self, item: Item) -> bool:
-        """Store a record together with others; tell whether it is, and none was there."""
-        waiting: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-
-        def done(receipt: Receipt) -> None:
-            if not waiting.done():
-                waiting.set_result(receipt)
-
-        self._session.records.publish(item, done)
-        receipt = await waiting
-        if receipt.error is not None:
-            raise receipt.error
-        return receipt.stored
 
     async def store_gone(self, effect: StoreGone) -> None:
         """See `StoreGone`."""
