@@ -246,7 +246,7 @@ async def _command(url: str, count: int, *more: str) -> str:
         stdout=asyncio.subprocess.PIPE,
     )
     drawn, _ = await process.communicate()
-    found = re.search(rb"run ([0-9a-f]{32})", drawn)
+    found = re.search(rb"\b([0-9a-f]{32})\b", drawn)
     assert found is not None, drawn
     assert process.returncode == 0, drawn
     return found[1].decode()
