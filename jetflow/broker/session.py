@@ -19,6 +19,8 @@ from jetflow.broker.store import Store
 from jetflow.broker.topology import Retention, check_streams, ensure_streams
 from jetflow.wire.subjects import Subjects
 
+_ROOTS = 10_000  # of so many child runs the tree is kept in mind; two megabytes
+
 
 class Session:
     """Everything that clients and workers need of the broker, for one namespace."""
@@ -39,6 +41,8 @@ class Session:
         """Whether this user may not store tasks, as it has turned out: it asks workers for root runs."""
         self.kept: float | None = None
         """For how many seconds tasks and records are kept, once somebody has asked; 0 for ever."""
+        self.roots: dict[str, str] = {}
+        """The root of each child run that was looked up, up to some thousands."""
         self.connection = connection
         self.names = names
         self.publisher: Publisher = Publisher(connection)
@@ -100,6 +104,12 @@ class Session:
             self._together = AtomicBatches(self.connection)
             await self._together.start()
         return await self._together.publish(items)
+
+    def remember_root(self, run: str, root: str) -> None:
+        """Keep in mind of which tree a child run is."""
+        if len(self.roots) >= _ROOTS:
+            self.roots.clear()
+        self.roots[run] = root
 
     def usable(self) -> Session:
         """Return the session itself, if it is open and its event loop is the one that runs.

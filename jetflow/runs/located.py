@@ -1,6 +1,8 @@
 """Finding a run by its id: which tree it is of, which tasks it has, whether and how it has ended.
 
-Two requests that any replica answers and that hold up nobody. What a replica does not have, the leader is asked for.
+Two requests that any replica answers and that hold up nobody. They name the tree, as every run is tried first as the
+root of one and the tree of a child is remembered: a filter that leaves the tree open makes the server go through the
+subjects of all runs. Only for a child that was never seen is it asked; what no replica has, of the leader.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import msgspec
 
 from jetflow.broker.session import Session
-from jetflow.broker.store import Few, Stored, collect
+from jetflow.broker.store import Stored
 from jetflow.engine.tasks import NONE, Outcome, Task
 from jetflow.errors import UnknownRun
 from jetflow.runs.trace import RunState
@@ -57,12 +59,10 @@ async def locate(session: Session, run: str) -> Located:
         UnknownRun: no run with this id is stored.
     """
     names, store = session.names, session.store
-    tasks, ends = await asyncio.gather(
-        store.few(names.tasks_stream, [names.tasks_of_run_id(run)]),
-        store.few(names.records_stream, [names.run_by_id(run)]),
-    )
-    messages = await _all_of(session, run, tasks)
-    ended = ends.found[0] if ends is not None and ends.found else None
+    root = session.roots.get(run, run)
+    messages, ended = await _stored(session, names.tasks_of_run(root, run), names.run_of_tree(root, run))
+    if not messages and ended is None:
+        messages, ended = await _stored(session, names.tasks_of_run_id(run), names.run_by_id(run))
     if not messages and ended is None:
         ended = await store.leader_last(names.records_stream, names.run_by_id(run))
         lone = await store.leader_last(names.tasks_stream, names.tasks_of_run_id(run))
@@ -71,16 +71,17 @@ async def locate(session: Session, run: str) -> Located:
     if not turns and ended is None:
         raise UnknownRun(run)
     root = turns[0].task.root if turns else ended.subject.split(".")[3] if ended is not None else run
+    if root != run:
+        session.remember_root(run, root)
     outcome = None if ended is None else decode_outcome(ended.body)
     return Located(run=run, root=root, turns=turns, ended=ended, outcome=outcome)
 
 
-async def _all_of(session: Session, run: str, tasks: Few | None) -> list[Stored]:
-    """Return all tasks of a run, in their order; those of one with very many are read page by page."""
+async def _stored(session: Session, tasks: str, end: str) -> tuple[list[Stored], Stored | None]:
+    """Return a run's tasks, oldest first, and its end, under two filters."""
     names, store = session.names, session.store
-    if tasks is not None and not tasks.left:
-        return sorted(tasks.found, key=lambda message: message.sequence)
-    return await collect(store.pages(names.tasks_stream, names.tasks_of_run_id(run)))
+    found, ends = await asyncio.gather(store.all_of(names.tasks_stream, tasks), store.few(names.records_stream, [end]))
+    return found, ends.found[0] if ends is not None and ends.found else None
 
 
 def _turn(message: Stored) -> Turn | None:
