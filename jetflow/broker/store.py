@@ -251,15 +251,18 @@ class Store:
         except TooMany:
             return None
 
-    async def all_of(self, stream: str, subject: str) -> list[Stored]:
-        """Return all that a filter holds that is known to hold little, in stream order, as any replica has it.
+    async def all_of(self, stream: str, *subjects: str) -> list[Stored]:
+        """Return all that some filters hold that are known to hold little, in stream order, as any replica has it.
 
-        It goes by subject. A page of a filter that has no more goes through every block of the stream behind it.
+        It is one request, and goes by subject. A page of a filter that has no more goes through every block of the
+        stream behind it.
         """
-        found = await self.few(stream, [subject])
+        found = await self.few(stream, subjects)
         if found is not None and not found.left:
-            return sorted(found.found, key=lambda message: message.sequence)
-        return await collect(self.pages(stream, subject))
+            messages = found.found
+        else:
+            messages = [one for subject in subjects for one in await collect(self.pages(stream, subject))]
+        return sorted(messages, key=lambda message: message.sequence)
 
     async def holds_few(self, stream: str, filters: Sequence[str]) -> bool:
         """Tell whether some filters hold no more than the server tells at once, as any replica has it."""

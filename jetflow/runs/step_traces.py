@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import time
 from typing import Any, Final, TypeAlias
 
@@ -34,7 +33,7 @@ from jetflow.runs.trace import (
 from jetflow.runs.values import size_of
 from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
-from jetflow.wire.subjects import BEGUN, last_token, run_of_outcome
+from jetflow.wire.subjects import BEGUN, kind_of, last_token, run_of_outcome
 
 Turn: TypeAlias = tuple[Task, Stored]
 """A task, and the message that it stands in."""
@@ -69,27 +68,29 @@ class StepRecords:
     async def read(cls, session: Session, root: str, run: str) -> StepRecords:
         """Read all of them."""
         names, store, found = session.names, session.store, cls()
-        ended, joined, tried = await asyncio.gather(
-            store.all_of(names.records_stream, names.steps_of_run(root, run)),
-            store.all_of(names.records_stream, names.joins_of_run(root, run)),
-            store.all_of(names.records_stream, names.attempts_of_run(root, run)),
-        )
-        for message in ended:
-            found.outcomes[last_token(message.subject)] = decode_outcome(message.body)
-        for message in joined:
-            of_turn = message.subject.split(".")[5], int(last_token(message.subject))
-            found.joins[of_turn], found.joined_at[of_turn] = _join(message), message.time
-        for message in tried:
-            step, turn = message.subject.split(".")[5:7]
-            attempt = decode_attempt(message.body)
-            if last_token(message.subject).startswith(BEGUN):
-                found.begun.setdefault(step, []).append(attempt)
-                continue
-            if attempt.again is not None:
-                found.again[step, int(turn)] = attempt.again
-            if not attempt.returned:
-                found.attempts.setdefault(step, []).append(attempt)
+        filters = names.steps_of_run(root, run), names.joins_of_run(root, run), names.attempts_of_run(root, run)
+        for message in await store.all_of(names.records_stream, *filters):
+            last = last_token(message.subject)
+            match kind_of(message.subject):
+                case "step":
+                    found.outcomes[last] = decode_outcome(message.body)
+                case "join":
+                    of_turn = message.subject.split(".")[5], int(last)
+                    found.joins[of_turn], found.joined_at[of_turn] = _join(message), message.time
+                case _:
+                    found._note_attempt(message, last)
         return found
+
+    def _note_attempt(self, message: Stored, number: str) -> None:
+        step, turn = message.subject.split(".")[5:7]
+        attempt = decode_attempt(message.body)
+        if number.startswith(BEGUN):
+            self.begun.setdefault(step, []).append(attempt)
+            return
+        if attempt.again is not None:
+            self.again[step, int(turn)] = attempt.again
+        if not attempt.returned:
+            self.attempts.setdefault(step, []).append(attempt)
 
 
 async def read_steps(

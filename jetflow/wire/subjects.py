@@ -344,6 +344,11 @@ class Subjects(TimerSubjects):
         return f"{workflow}={step}"
 
 
+def kind_of(subject: str) -> str:
+    """Return what kind of record a subject is of: ``step``, ``join``, ``try`` or another."""
+    return subject.split(".")[2]
+
+
 def last_token(subject: str) -> str:
     """Return what stands behind the last dot."""
     return subject[subject.rindex(".") + 1 :]

@@ -11,6 +11,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.runs.located import Located
 from jetflow.wire.filters import Filters
+from jetflow.wire.subjects import kind_of
 
 MOST: Final = 1000
 """Messages of each stream that are listed."""
@@ -52,7 +53,7 @@ def _row(stream: str, message: Stored) -> MessageRow:
         stream=stream,
         sequence=message.sequence,
         subject=message.subject,
-        kind=message.subject.split(".")[2],
+        kind=kind_of(message.subject),
         time=message.time,
         size=len(message.body),
         command=f"nats stream get {stream} {message.sequence}",

@@ -18,7 +18,7 @@ from jetflow.runs.query.declared import Declared
 from jetflow.runs.step_traces import is_delivered
 from jetflow.wire.filters import ANY
 from jetflow.wire.records import decode_join, decode_outcome
-from jetflow.wire.subjects import last_token
+from jetflow.wire.subjects import kind_of, last_token
 
 Firsts: TypeAlias = dict[str, tuple[str, ...]]
 """First steps of workflows: of all versions."""
@@ -49,12 +49,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 async def read_shape(session: Session, declared: Declared, located: Located) -> Shape:
     """Read what is known of a run beside its counts."""
     names, store = session.names, session.store
-    joined, ended, removed, firsts = await asyncio.gather(
-        store.all_of(names.records_stream, names.joins_of_run(located.root, located.run)),
-        store.all_of(names.records_stream, names.steps_of_run(located.root, located.run)),
+    run = located.root, located.run
+    records, removed, firsts = await asyncio.gather(
+        store.all_of(names.records_stream, names.joins_of_run(*run), names.steps_of_run(*run)),
         removed_children(session, located.root, located.run),
         declared.firsts(),
     )
+    joined = [message for message in records if kind_of(message.subject) == "join"]
+    ended = [message for message in records if kind_of(message.subject) == "step"]
     newest: dict[str, JoinRecord] = {}
     for message in joined:  # in stream order, so that the last one stands
         try:
