@@ -34,7 +34,7 @@ from jetflow.runs.trace import (
 from jetflow.runs.values import size_of
 from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
-from jetflow.wire.subjects import BEGUN, last_token, run_of_outcome
+from jetflow.wire.subjects import BEGUN, last_token, run_of_outcome, turn_of_join
 
 Turn: TypeAlias = tuple[Task, Stored]
 """A task, and the message that it stands in."""
@@ -77,7 +77,7 @@ class StepRecords:
         for message in ended:
             found.outcomes[last_token(message.subject)] = decode_outcome(message.body)
         for message in joined:
-            of_turn = message.subject.split(".")[5], int(last_token(message.subject))
+            of_turn = message.subject.split(".")[5], turn_of_join(message.subject)
             found.joins[of_turn], found.joined_at[of_turn] = _join(message), message.time
         for message in tried:
             step, turn = message.subject.split(".")[5:7]
