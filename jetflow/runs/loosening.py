@@ -1,4 +1,4 @@
-"""Loosening the policy of a join while its step waits, and reading which were: `jetflow.engine.loosening` has the rule."""
+"""Loosening the policy of a join while its step waits, and reading which were: see `jetflow.engine.loosening`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jetflow.engine.loosening import COUNTED, is_of_retry, loosened, same, tight
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import StepAddress, Task
 from jetflow.errors import NothingToLoosen, TighterPolicy, UnknownRun
+from jetflow.runs import points
 from jetflow.runs.joins import packed, read_record, spawned_by, unpacked
 from jetflow.runs.tasks import find_first_task
 from jetflow.wire.headers import Header
@@ -57,8 +58,12 @@ async def loosen(session: Session, run: str, policy: JoinPolicy, step: str | Non
             if not await _store(session, join, stored, loosened(record, policy, await _members(session, join, record))):
                 continue  # it was loosened by somebody else, or has gone on
         # Both may be repeated, and are where somebody has died who has stored the same.
+        points.before("count_loosened")
         await session.publisher.store(session.names.counter("join", join), b"", _added())
+        points.after("count_loosened")
+        points.before("ask_look")
         await session.publisher.store(session.names.inbox_look(join), b"")
+        points.after("ask_look")
         new = msgspec.structs.replace(policy, seconds=record.policy.seconds)
         return LoosenedJoin(
             step=join.step, policy=new, children=record.total, successes=new.successes(record.total), changed=changed
@@ -105,7 +110,10 @@ async def _store(session: Session, join: StepAddress, made_of: Stored, record: J
     subject = names.loosened_join(join, record.turn, record.looser)
     seen = {Header.EXPECTED_LAST: str(made_of.sequence), Header.EXPECTED_LAST_OF: names.joins_of_step(join)}
     body = await packed(session, join.root, record)
-    return (await session.publisher.store(subject, body, header_block(seen))).stored
+    points.before("loosen_join")
+    receipt = await session.publisher.store(subject, body, header_block(seen))
+    points.after("loosen_join")
+    return receipt.stored
 
 
 async def _members(session: Session, join: StepAddress, record: JoinRecord) -> bytes | None:
@@ -139,8 +147,10 @@ async def _waiting_step(session: Session, first: Task) -> str:
         if record is not None and record.counted and await _is_open(session, first, join, record):
             waiting.append(step)
     if len(waiting) != 1:
-        why = f"of its steps {', '.join(waiting)} wait: name one" if waiting else (
-            "no step of it waits for children by its records: a join waits in memory before it is parked"
+        why = (
+            f"of its steps {', '.join(waiting)} wait: name one"
+            if waiting
+            else ("no step of it waits for children by its records: a join waits in memory before it is parked")
         )
         raise NothingToLoosen(first.run, why)
     return waiting[0]
@@ -149,8 +159,9 @@ async def _waiting_step(session: Session, first: Task) -> str:
 async def _is_open(session: Session, first: Task, join: StepAddress, record: JoinRecord) -> bool:
     """Tell whether nothing that is stored follows a join."""
     names, store = session.names, session.store
-    ended = await store.leader_last(names.records_stream, names.run_of(first)), await store.leader_last(
-        names.records_stream, names.step(join)
+    ended = (
+        await store.leader_last(names.records_stream, names.run_of(first)),
+        await store.leader_last(names.records_stream, names.step(join)),
     )
     if any(ended):
         return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jetflow.engine.joins import SEAL, JoinRecord, Loosened
 from jetflow.engine.loosening import COUNTED, is_of_retry, loosened, policy_of, same, tighter, why_not
@@ -30,6 +30,9 @@ ASKED: Final = JoinPolicy.all_succeed()
 LOOSER: Final = (JoinPolicy.of_quorum(2), JoinPolicy.of_quorum(1))
 """What the two who loosen ask for. The first is enough for the children that end."""
 
+NOTHING: Final[Any] = None
+"""The output in a record: what JSON would be there cannot be hashed."""
+
 RUNNING, STORED, PARKED = range(3)
 STORE, COUNT, LOOK, OVER = range(4)
 
@@ -37,8 +40,8 @@ STORE, COUNT, LOOK, OVER = range(4)
 class World(NamedTuple):
     """What stands where. ``records`` are those of the step, oldest first; ``woken`` is the turn that was published.
 
-    ``worth`` is what the ledger says. ``decided`` is by how many successes the join was decided: 0 if it was not, -1 if a
-    later attempt has found it open.
+    ``worth`` is what the ledger says. ``decided`` is by how many successes the join was decided: 0 if it was not, -1 if
+    a later attempt has found it open.
     """
 
     records: tuple[JoinRecord, ...] = ()
@@ -107,6 +110,7 @@ def _record(world: World, policy: JoinPolicy, told: tuple[Loosened, ...]) -> Joi
         kind="parked",
         turn=world.turn,
         task="",
+        output=NOTHING,
         needed=policy.threshold(CHILDREN),
         total=CHILDREN,
         policy=policy,
@@ -169,13 +173,15 @@ def _of_the_step(world: World, way: Way) -> Iterator[World]:
             return
         by = policy.successes(CHILDREN)
         if world.retries:  # the attempt fails behind its join, and the next turn is of its retry
-            record = JoinRecord(kind="parked", turn=world.turn, task="", needed=0, until=1.0, tried=1)
+            record = JoinRecord(kind="parked", turn=world.turn, task="", output=NOTHING, needed=0, until=1.0, tried=1)
             turn = world.turn + 1
             yield world._replace(
                 records=(*world.records, record), turn=turn, woken=turn, decided=by, retries=world.retries - 1
             )
         if world.sleeps:  # behind its join it is parked for something else
-            record = JoinRecord(kind="parked", turn=world.turn, task="", needed=0, until=1.0, loosened=told)
+            record = JoinRecord(
+                kind="parked", turn=world.turn, task="", output=NOTHING, needed=0, until=1.0, loosened=told
+            )
             turn = world.turn + 1
             yield world._replace(
                 records=(*world.records, record), turn=turn, woken=turn, decided=by, sleeps=world.sleeps - 1
