@@ -37,8 +37,8 @@ def why_not(record: JoinRecord) -> str | None:
         return "it waits for a time or an event, and for no child"
     if not record.total or (record.kind == "parked" and not record.loosable):
         return (
-            "where it waits its code has given no policy=, and takes an output of every child; or a worker has parked it "
-            "that does not know of loosening"
+            "where it waits its code has given no policy=, and takes an output of every child; or a worker has parked "
+            "it that does not know of loosening"
         )
     return None
 

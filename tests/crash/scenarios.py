@@ -644,7 +644,7 @@ loosening = Workflow("loosening", input=Number, output=int, retry=AGAIN)
 @loosening.step(max_running=1)
 async def bears(number: Number, ctx: Context) -> int:
     children = await ctx.spawn_workflows(slow, [Number(n) for n in range(number.n)])
-    others = [await ctx.spawn_workflow(endless, Number(0)), await ctx.spawn_workflow(loosens, [ctx.run_id, number.n])]
+    others = [await ctx.spawn_workflow(endless, Number(0)), await ctx.spawn_workflow(loosens, (ctx.run_id, number.n))]
     result = await ctx.join([*children, *others], policy=JoinPolicy.all_succeed())
     return number.n if result.met else 0
 

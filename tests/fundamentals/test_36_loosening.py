@@ -96,7 +96,7 @@ async def test_later_attempts_and_turns_decide_the_same(client: Client, worker: 
         met.append(found.met)
         if len(met) == 1:
             raise OSError("the file is torn")
-        await ctx.sleep(0.5)
+        await ctx.sleep(1.5)
         more = await ctx.join(await ctx.spawn_workflows(look_up, [7, 8]), policy=JoinPolicy.all_succeed())
         return sum(one.output for one in (*found.succeeded, *more.succeeded))
 

@@ -31,7 +31,7 @@ def test_what_meets_a_policy_meets_a_looser_one(old: JoinPolicy, new: JoinPolicy
     )
     if tighter(old, new, TOTAL) is None:
         assert kept
-    elif old.quorum is None or old.quorum <= TOTAL:
+    elif old.quorum is None or old.quorum < TOTAL:
         assert not kept or (new.early and not old.early)
 
 
