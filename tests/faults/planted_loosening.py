@@ -22,7 +22,7 @@ LOOSENING: Final = (
         "runs/loosening.py",
         'await session.publisher.store(session.names.counter("join", join), b"", _added())',
         "pass",
-        (f"{LOOSENED}::test_it_goes_on_when_enough_end_later",),
+        ("tests/endings/test_loosening.py::test_it_goes_on_when_enough_end_later",),
     ),
     Fault(
         "the code of a step is not told that its join was loosened",

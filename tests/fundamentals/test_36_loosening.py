@@ -61,31 +61,6 @@ async def test_it_goes_on_when_enough_have_ended(client: Client, worker: Callabl
         assert await run.result(PATIENCE) == [1, 2]
 
 
-async def test_it_goes_on_when_enough_end_later(client: Client, worker: Callable[..., Worker]) -> None:
-    """From then on each end is looked at, whatever the counter had to reach before."""
-    gate = asyncio.Event()
-
-    @workflow("look-up-later")
-    async def look_up_later(number: int) -> int:
-        await gate.wait()
-        return number
-
-    @workflow("look-up-both")
-    async def look_up_both(numbers: list[int], ctx: Context) -> int:
-        children = await ctx.spawn_workflows(look_up, numbers)
-        found = await ctx.join(
-            [*children, await ctx.spawn_workflow(look_up_later, 10)], policy=JoinPolicy.all_succeed()
-        )
-        return sum(one.output for one in found.succeeded) if found.met else 0
-
-    async with worker([look_up, look_up_later, look_up_both], options=PARKED):
-        run = await client.trigger(look_up_both, [1, -1, -2])
-        await parked(client, run.id, 1)
-        await client.loosen(run, policy=JoinPolicy.of_quorum(2))
-        gate.set()
-        assert await run.result(PATIENCE) == 11
-
-
 async def test_later_attempts_and_turns_decide_the_same(client: Client, worker: Callable[..., Worker]) -> None:
     """What was open was cancelled meanwhile, and the join is met still: behind a failure, a sleep and another join."""
     met: list[bool] = []
