@@ -236,7 +236,7 @@ class Spawner:
     ) -> SpawnedPages:
         """Return what spawns children of a stream page by page, and ``tells`` them more. Their ids are not kept."""
         target = await self._resolve(workflow)
-        told = (lambda _: b"{}") if tells else None  # what each is told comes with it
+        told = _nothing_more if tells else None  # what each is told comes with it
         planner = self._planner(target, None, keyed=keyed, level=self._level(target, level), told=told)
         return SpawnedPages(self, target, planner)
 
@@ -515,6 +515,10 @@ class _Planner:
         points.after("store_input")
         headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
+
+
+def _nothing_more(_: Any) -> bytes:
+    return b"{}"
 
 
 def _handed_on(task: Task, told: bytes | Callable[[Any], bytes], value: Any) -> bytes:
