@@ -12,18 +12,22 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.layout import Difference, changes_of
 from jetflow.broker.session import Session
 from jetflow.broker.topology import Placement, Retention
+from jetflow.engine.identity import check_name
+from jetflow.engine.policies import JoinPolicy
 from jetflow.errors import UnknownRun
 from jetflow.limiting import Limits
 from jetflow.rerunning import Rerunning
 from jetflow.runs.cancelling import cancel_run
 from jetflow.runs.delays import forget
 from jetflow.runs.deleting import delete_tree
+from jetflow.runs.loosening import LoosenedJoin, loosen
 from jetflow.runs.performer import Performer
 from jetflow.runs.publishing import Publishing
 from jetflow.runs.query.stored import check_id
 from jetflow.runs.storage import Storage, read_storage
 from jetflow.scheduling import Schedules
 from jetflow.settings import value_of
+from jetflow.step import Step
 from jetflow.triggering import Run
 from jetflow.wire.codec import ANY
 from jetflow.workflow import Workflow
@@ -90,6 +94,29 @@ class Client(Rerunning, Publishing):
             if await forget(session, run_id):
                 return True
             return await cancel_run(session, self._performer.run, run_id, tree=tree)
+
+    async def loosen(
+        self, run: Run[Any] | str, *, policy: JoinPolicy, step: Step[..., Any, Any] | str | None = None
+    ) -> LoosenedJoin:
+        """Give the join at which a run waits a looser policy: it goes on at once if what has ended meets that.
+
+        It is the join of a step that has returned, or one that is parked, of ``ctx.join(policy=...)``. ``step`` is
+        needed where several wait. A time limit (`JoinPolicy.within`) stays what it is. Each later attempt of the step
+        goes by the looser policy. The same call again changes nothing, and does what may be missing where one has
+        raised.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+            NothingToLoosen: no such step waits, several do, or the code that waits does not know of loosening.
+            TighterPolicy: the policy asks for more than the one that the join has.
+            BrokerTimeout, PermissionDenied: the broker did not take it.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        check_id(run_id)
+        name = step.name if isinstance(step, Step) else step
+        if name is not None:
+            check_name("step", name)
+        return await loosen(self._session.usable(), run_id, policy, name)
 
     async def delete(self, run_id: str) -> None:
         """Cancel a root run that is under way, and delete all that is stored of it and its descendants.

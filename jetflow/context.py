@@ -412,6 +412,7 @@ class Context:
         the last input that was taken (None at first), which is JSON. ``budget`` ends the stream when the tree of the
         run has so many descendants, by about as much as others spawn meanwhile. Streams of a step are told apart by
         their workflow and their order, or by ``name``. Equal inputs are one child; they count as often as they come.
+        ``metadata`` are for all of them, beside this run's; or a function of the input tells those of each.
 
         Without a policy a child that failed is raised at the end; with one, `Streamed` tells. Under ``fail_fast()`` the
         first failure ends the stream, and what is open is cancelled.

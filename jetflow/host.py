@@ -106,9 +106,17 @@ class ChildStream(Protocol):
         ...
 
     async def put(
-        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+        self,
+        values: Sequence[Any],
+        keys: Sequence[str] | None,
+        position: bytes | None,
+        state: bytes | None,
+        told: Sequence[bytes] | None,
     ) -> None:
-        """Spawn children, for which there are places. All that were taken are folded in ``state``."""
+        """Spawn children, for which there are places. All that were taken are folded in ``state``.
+
+        ``told`` are metadata of each, where the stream tells some.
+        """
         ...
 
     async def check(self, value: Any, key: str | None) -> None:

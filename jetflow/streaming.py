@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Generic, Required, TypeAlias, TypedDict, TypeVar
 
@@ -20,6 +20,7 @@ from jetflow.engine.windows import StreamNames, checked_stream
 from jetflow.errors import InvalidInput, SourceChanged
 from jetflow.host import ChildStream, StepHost
 from jetflow.wire.codec import ANY, Codec
+from jetflow.wire.metadata import Told, told_of
 from jetflow.workflow import Workflow, checked_workflow
 
 I = TypeVar("I")  # noqa: E741 - the input of a child
@@ -41,6 +42,7 @@ class Windowed(TypedDict, Generic[I], total=False):
     policy: JoinPolicy | None
     name: str | None
     level: str | None
+    metadata: Mapping[str, Any] | Callable[[I], Mapping[str, Any]] | None
 
 
 async def spawn_stream(
@@ -56,19 +58,21 @@ async def spawn_stream(
     policy: JoinPolicy | None = None,
     name: str | None = None,
     level: str | None = None,
+    metadata: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
     fold: Fold | None = None,
 ) -> tuple[Streamed, ChildGroup]:
     """Spawn a child for each input of a source; see `Context.spawn_stream`. Also returns those that failed first."""
     _check_source(source, key, position)
     workflow = child if isinstance(child, str) else checked_workflow("what is started", child).name
     name, keyed, folds = names.name(workflow, name), key is not None, fold is not None
-    asked = checked_stream(name, window, budget, policy, keyed=keyed, folds=folds, level=level)
+    told = told_of(metadata, several=True)
+    asked = checked_stream(name, window, budget, policy, keyed=keyed, folds=folds, level=level, tells=told is not None)
     stream = await host.open_stream(child, asked)
     try:
         if fold is not None and stream.spawned:
             fold.go_on(stream.state)
         if not stream.is_over:
-            await _feed(stream, source, key, position, fold)
+            await _feed(stream, source, key, position, fold, told)
         state = None if fold is None else fold.written()
         while await stream.drain(state):
             state = None
@@ -87,6 +91,7 @@ async def _feed(
     key: Callable[[Any], str] | None,
     position: Callable[[Any], Any] | None,
     fold: Fold | None,
+    told: Told,
 ) -> None:
     inputs = Inputs(source(ANY.decode(stream.position)) if callable(source) else source)
     try:
@@ -100,7 +105,8 @@ async def _feed(
                 return
             keys = None if key is None else [key(value) for value in values]
             behind = None if position is None else ANY.named("the position of a stream").encode(position(values[-1]))
-            await stream.put(values, keys, behind, None if fold is None else fold.written())
+            each = None if told is None else [told(value) if callable(told) else told for value in values]
+            await stream.put(values, keys, behind, None if fold is None else fold.written(), each)
         if fold is not None:
             await fold.add(stream)
     finally:

@@ -26,6 +26,7 @@ from jetflow.cli.graph import graph, workflows
 from jetflow.cli.health import health
 from jetflow.cli.limits import limits
 from jetflow.cli.logs import logs
+from jetflow.cli.loosen import loosen
 from jetflow.cli.new import new
 from jetflow.cli.options import UsageError
 from jetflow.cli.publish import publish
@@ -78,6 +79,7 @@ app.command(pause, usage="Usage: jetflow pause WORKFLOW [STEP] [OPTIONS]")
 app.command(resume, usage="Usage: jetflow resume WORKFLOW [STEP] [OPTIONS]")
 app.command(drain, usage="Usage: jetflow drain WORKER [OPTIONS]")
 app.command(cancel, usage="Usage: jetflow cancel RUN [OPTIONS]")
+app.command(loosen, usage="Usage: jetflow loosen RUN [OPTIONS]")
 app.command(rerun, usage="Usage: jetflow rerun [RUN] [OPTIONS]")
 app.command(doctor, usage="Usage: jetflow doctor [OPTIONS]")
 app.command(health, usage="Usage: jetflow health [OPTIONS]")

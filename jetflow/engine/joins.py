@@ -34,6 +34,13 @@ class Borrowed(msgspec.Struct, frozen=True, array_like=True):
     step: str
 
 
+class Loosened(msgspec.Struct, frozen=True, array_like=True):
+    """A join of a step that goes by another policy than its code names: ``children`` tells which (`loosening`)."""
+
+    children: str
+    policy: JoinPolicy
+
+
 class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Which children a sealed or parked step needs before it goes on.
 
@@ -53,6 +60,10 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     places: it needs no other. One that waits for its turn at a rate limit was given a time, ``booked``. A step that
     failed is sealed as well if it may have spawned children: it needs none of them, and ``status`` and ``error`` say
     how it ends. So is one that ends as that of an elder run has ended (``adopted``, as in its outcome).
+
+    A record may be stored anew with a looser policy, for the ``looser``-th time (`jetflow.engine.loosening`); of a
+    parked step only if it is ``loosable``, for its code has to know of it. ``loosened`` are all joins of the step that
+    have been so far.
     """
 
     kind: Literal["sealed", "parked"]
@@ -82,6 +93,9 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended: float = 0.0
     worker: str = ""
     adopted: str = ""
+    loosable: bool = False
+    looser: int = 0
+    loosened: tuple[Loosened, ...] = ()
 
     @property
     def counted(self) -> bool:

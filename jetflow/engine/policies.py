@@ -92,6 +92,10 @@ class JoinPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return total
         return self.quorum if self.quorum <= total else 0
 
+    def successes(self, total: int) -> int:
+        """Return how many of so many children must succeed, at least."""
+        return self.quorum if self.quorum is not None else max(0, total - self._allowed(total))
+
     def verdict(self, total: int, succeeded: int, ended: int) -> Verdict:
         """Return how the join stands."""
         failed = ended - succeeded

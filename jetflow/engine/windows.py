@@ -36,7 +36,7 @@ Stopped: TypeAlias = Literal["", "source", "budget", "failure"]
 class AskedStream(msgspec.Struct, frozen=True):
     """What is asked of a stream: how many children may be open, and how many descendants its tree may have.
 
-    ``level`` is how urgent its children are.
+    ``level`` is how urgent its children are; ``tells`` says that they are told metadata besides their parent's.
     """
 
     name: str
@@ -46,6 +46,7 @@ class AskedStream(msgspec.Struct, frozen=True):
     keyed: bool = False
     folds: bool = False
     level: str | None = None
+    tells: bool = False
 
 
 class Page(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -152,6 +153,7 @@ def checked_stream(
     keyed: bool,
     folds: bool = False,
     level: str | None = None,
+    tells: bool = False,
 ) -> AskedStream:
     """Return what is asked of a stream, if it can be done.
 
@@ -169,4 +171,4 @@ def checked_stream(
             "a stream has no quorum and no end in time, for nobody knows how many children it will have: "
             "its policy is all_succeed(), fail_fast(), collect() or tolerate()"
         )
-    return AskedStream(name, window, budget, policy, keyed, folds, level)
+    return AskedStream(name, window, budget, policy, keyed, folds, level, tells)

@@ -225,3 +225,22 @@ class DepthExceeded(JetflowError, RecursionError):
         )
         self.depth = depth
         self.limit = limit
+
+
+class NothingToLoosen(JetflowError, LookupError):
+    """The policy of a join cannot be loosened: none is open there, or the code that waits does not know of it."""
+
+    def __init__(self, run: str, why: str) -> None:
+        super().__init__(f"run {run} has no join whose policy could be loosened: {why}")
+        self.run_id = run
+
+
+class TighterPolicy(JetflowError, ValueError):
+    """The policy of a join can only be loosened while its step waits; ``step`` waits in run ``run_id``."""
+
+    def __init__(self, run: str, step: str, why: str) -> None:
+        super().__init__(
+            f"the join of step {step!r} of run {run} can only be loosened while it waits, not tightened: {why}"
+        )
+        self.run_id = run
+        self.step = step

@@ -54,11 +54,16 @@ class PoolStream:
         return [decode_outcome(one) for one in taken]
 
     async def put(
-        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+        self,
+        values: Sequence[Any],
+        keys: Sequence[str] | None,
+        position: bytes | None,
+        state: bytes | None,
+        told: Sequence[bytes] | None,
     ) -> None:
         """See `ChildStream.put`."""
         bodies, given = [self._input.encode(value) for value in values], None if keys is None else list(keys)
-        await self._ask("stream_put", self._opened.number, bodies, given, position, state)
+        await self._ask("stream_put", self._opened.number, bodies, given, position, state, told)
         self.spawned += len(bodies)
 
     async def check(self, value: Any, key: str | None) -> None:
@@ -111,10 +116,16 @@ class HostedStreams:
         return [encode(one) for one in await self._streams[number].taken()]
 
     async def _put(
-        self, number: int, bodies: list[bytes], keys: list[str] | None, position: bytes | None, state: bytes | None
+        self,
+        number: int,
+        bodies: list[bytes],
+        keys: list[str] | None,
+        position: bytes | None,
+        state: bytes | None,
+        told: list[bytes] | None,
     ) -> None:
         stream = self._streams[number]
-        await stream.put([self._value_of(stream.workflow, body) for body in bodies], keys, position, state)
+        await stream.put([self._value_of(stream.workflow, body) for body in bodies], keys, position, state, told)
 
     async def _drain(self, number: int, state: bytes | None) -> bool:
         return await self._streams[number].drain(state)

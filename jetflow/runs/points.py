@@ -50,6 +50,7 @@ POINTS: Final = (
     "store_once",
     "cancel_open",
     "cancel_itself",
+    "read_loosened",
     "read_elder",
     "read_elders",
     "adopt_children",
@@ -104,6 +105,10 @@ POINTS: Final = (
     # a run that is run again
     "start_rerun",
     "store_elder",
+    # a join whose policy is loosened
+    "loosen_join",
+    "count_loosened",
+    "ask_look",
     # a run whose key stands for it for a while
     "claim_key",
     "start_held",

@@ -33,7 +33,7 @@ from jetflow.runs.trace import (
 from jetflow.runs.values import size_of
 from jetflow.wire.events import SIGNALS
 from jetflow.wire.records import decode_attempt, decode_join, decode_outcome
-from jetflow.wire.subjects import BEGUN, kind_of, last_token, run_of_outcome
+from jetflow.wire.subjects import BEGUN, kind_of, last_token, run_of_outcome, turn_of_join
 
 Turn: TypeAlias = tuple[Task, Stored]
 """A task, and the message that it stands in."""
@@ -75,7 +75,7 @@ class StepRecords:
                 case "step":
                     found.outcomes[last] = decode_outcome(message.body)
                 case "join":
-                    of_turn = message.subject.split(".")[5], int(last)
+                    of_turn = message.subject.split(".")[5], turn_of_join(message.subject)
                     found.joins[of_turn], found.joined_at[of_turn] = _join(message), message.time
                 case _:
                     found._note_attempt(message, last)

@@ -13,8 +13,10 @@ from jetflow.broker.auth import Auth
 from jetflow.broker.layout import Difference
 from jetflow.broker.topology import Placement
 from jetflow.context import check_bulk
+from jetflow.engine.policies import JoinPolicy
 from jetflow.rerunning import Again, Only
 from jetflow.runs.delays import DelayedRun
+from jetflow.runs.loosening import LoosenedJoin
 from jetflow.runs.storage import Storage
 from jetflow.runs.whens import When
 from jetflow.step import Step
@@ -200,6 +202,18 @@ class Client(Questions):
             UnknownRun: no root run with this id is stored.
         """
         self._portal.call(lambda here: here.delete(run_id))
+
+    def loosen(
+        self, run: Run[Any] | str, *, policy: JoinPolicy, step: Step[..., Any, Any] | str | None = None
+    ) -> LoosenedJoin:
+        """Give the join at which a run waits a looser policy; see `jetflow.Client.loosen`.
+
+        Raises:
+            UnknownRun: no run with this id is stored.
+            NothingToLoosen, TighterPolicy: it cannot be.
+        """
+        run_id = run if isinstance(run, str) else run.id
+        return self._portal.call(lambda here: here.loosen(run_id, policy=policy, step=step))
 
     def rerun(
         self, run: Run[Any] | str, *, only: Only = "failed", from_step: Step[..., Any, Any] | str | None = None

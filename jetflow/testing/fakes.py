@@ -121,7 +121,7 @@ class FakeStream:
         workflow: str,
         codec: Codec[Any],
         asked: AskedStream,
-        put: Callable[[Any, str | None], Awaitable[tuple[bytes, Outcome]]],
+        put: Callable[[Any, str | None, bytes | None], Awaitable[tuple[bytes, Outcome]]],
     ) -> None:
         self._asked = asked
         self._put = put
@@ -158,11 +158,18 @@ class FakeStream:
         return taken
 
     async def put(
-        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+        self,
+        values: Sequence[Any],
+        keys: Sequence[str] | None,
+        position: bytes | None,
+        state: bytes | None,
+        told: Sequence[bytes] | None,
     ) -> None:
         """See `ChildStream.put`."""
         for number, value in enumerate(values):
-            child, outcome = await self._put(value, None if keys is None else keys[number])
+            child, outcome = await self._put(
+                value, None if keys is None else keys[number], None if told is None else told[number]
+            )
             well = outcome.status == "succeeded"
             self._window.spawn([child])
             self._window.end(child, well=well)
@@ -338,8 +345,10 @@ class FakeHost:
         name, _, output = _known(workflow)
         return FakeStream(name, output, asked, partial(self._put, workflow))
 
-    async def _put(self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None) -> tuple[bytes, Outcome]:
-        child = self._add(workflow, value, key)
+    async def _put(
+        self, workflow: Workflow[Any, Any] | str, value: Any, key: str | None, told: bytes | None
+    ) -> tuple[bytes, Outcome]:
+        child = self._add(workflow, value, key, told=told)
         return child, await self._end(child.hex())
 
     def spawned(self) -> list[ChildGroup]:

@@ -29,6 +29,9 @@ LAYOUT_KEY: Final = "jetflow_layout"
 BEGUN: Final = "begun-"
 """Stands before the delivery in the subject of a record that its body has begun."""
 
+LOOSENED: Final = 1_000_000_000
+"""Is added to the turn in the subject of a join record each time that its policy is loosened: it has nine digits."""
+
 RECORD_KINDS: Final = ("run", "step", "join", "mark", "try", "once")
 """The second token of the subjects in the records stream."""
 
@@ -176,6 +179,10 @@ class Subjects(TimerSubjects):
     def join(self, join: StepAddress, turn: int) -> str:
         """What one turn of a step waits for."""
         return f"{self.prefix}.join.{join.root}.{join.run}.{join.step}.{turn}"
+
+    def loosened_join(self, join: StepAddress, turn: int, time: int) -> str:
+        """What one turn of a step waits for since its policy was loosened for the ``time``-th time."""
+        return self.join(join, time * LOOSENED + turn)
 
     def joins_of_step(self, join: StepAddress) -> str:
         """What the turns of a step wait for."""
@@ -352,6 +359,11 @@ def kind_of(subject: str) -> str:
 def last_token(subject: str) -> str:
     """Return what stands behind the last dot."""
     return subject[subject.rindex(".") + 1 :]
+
+
+def turn_of_join(subject: str) -> int:
+    """Return the turn in the subject of a join record, loosened or not."""
+    return int(last_token(subject)) % LOOSENED
 
 
 def last_id(subject: str) -> bytes | None:

@@ -325,7 +325,7 @@ class Execution(Body):
             joined = cut_hash(b"".join(sorted(ids))).hex()[:16]
             deadline = await self.reached(f"_join-{joined}", lambda now: now + (policy.seconds or 0.0))
         decision = await self._spanned(len(ids), self.waiting.decided(ids, policy, deadline))
-        if decision.open and policy.cancel_rest:
+        if decision.open and decision.policy.cancel_rest:
             points.before("cancel_open")
             await self._cancel_open(self._task.join, set(decision.open))
             points.after("cancel_open")
@@ -521,6 +521,8 @@ class Execution(Body):
             waits=need.events,
             streamed=streamed,
             output=NULL,
+            loosable=need.policy is not None,
+            loosened=self.waiting.loosened or (),
         )
 
     @staticmethod

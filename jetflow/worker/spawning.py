@@ -231,10 +231,14 @@ class Spawner:
                     hooks.add(SPAWNED, opened.children, {"workflow": target.workflow})
         return group
 
-    async def by_pages(self, workflow: Workflow[Any, Any] | str, *, keyed: bool, level: str | None) -> SpawnedPages:
-        """Return what spawns children of a stream page by page. Their ids are not kept here."""
+    async def by_pages(
+        self, workflow: Workflow[Any, Any] | str, *, keyed: bool, level: str | None, tells: bool
+    ) -> SpawnedPages:
+        """Return what spawns children of a stream page by page, and ``tells`` them more. Their ids are not kept."""
         target = await self._resolve(workflow)
-        return SpawnedPages(self, target, self._planner(target, None, keyed=keyed, level=self._level(target, level)))
+        told = _nothing_more if tells else None  # what each is told comes with it
+        planner = self._planner(target, None, keyed=keyed, level=self._level(target, level), told=told)
+        return SpawnedPages(self, target, planner)
 
     async def store_page(self, target: Target, page: list[Planned]) -> list[Planned]:
         """Store the tasks of some children, and return those that were there before."""
@@ -434,10 +438,15 @@ class SpawnedPages:
         self._planner = planner
         self.target = target
 
-    async def plan(self, values: Sequence[Any], keys: Sequence[str] | None) -> list[Planned]:
-        """Return the messages that spawn children."""
+    async def plan(
+        self, values: Sequence[Any], keys: Sequence[str] | None, told: Sequence[bytes] | None
+    ) -> list[Planned]:
+        """Return the messages that spawn children. ``told`` are metadata of each."""
         given = keys if keys is not None else [None] * len(values)
-        planned = [self._planner.plan(value, key) for value, key in zip(values, given, strict=True)]
+        if told is None:
+            planned = [self._planner.plan(value, key) for value, key in zip(values, given, strict=True)]
+        else:
+            planned = [self._planner.plan(*each) for each in zip(values, given, told, strict=True)]
         return [await self._planner.settled(one) for one in planned] if self._planner.large else planned
 
     async def store(self, page: list[Planned]) -> list[Planned]:
@@ -469,8 +478,11 @@ class _Planner:
         self._common = header_block(common)[:-2]
         self.large: bool = False
 
-    def plan(self, value: Any, key: str | None) -> Planned:
-        """Return the message that spawns a child. One with a large input has to be `settled` before it is sent."""
+    def plan(self, value: Any, key: str | None, told: bytes | None = None) -> Planned:
+        """Return the message that spawns a child. ``told`` are metadata that it alone is told.
+
+        One with a large input has to be `settled` before it is sent.
+        """
         body = self._target.input.encode(value)
         digest = self._target.input.digest(body)
         if key is None:
@@ -485,7 +497,7 @@ class _Planner:
                 f"{Header.KEY}: {shown_key(key)}\r\n\r\n"
             )
         if self._told is not None:
-            metadata = handed_on(self._inherited, self._told(value)).decode()
+            metadata = handed_on(self._inherited, self._told(value) if told is None else told).decode()
             own = f"{Header.METADATA}: {metadata}\r\n{own}"
         if len(body) > SMALL and is_large(self._session, body):
             self.large = True
@@ -503,6 +515,10 @@ class _Planner:
         points.after("store_input")
         headers = item.headers[:-2] + f"{Header.VALUE}: {value}\r\n\r\n".encode()
         return msgspec.structs.replace(planned, item=Item(item.subject, headers, b""))
+
+
+def _nothing_more(_: Any) -> bytes:
+    return b"{}"
 
 
 def _handed_on(task: Task, told: bytes | Callable[[Any], bytes], value: Any) -> bytes:

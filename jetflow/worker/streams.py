@@ -70,7 +70,9 @@ class ChildStream:
 
     async def open(self, workflow: Workflow[Any, Any] | str) -> None:
         """Go on from the newest page that is stored, or begin."""
-        self._pages = await self._spawner.by_pages(workflow, keyed=self._asked.keyed, level=self._asked.level)
+        self._pages = await self._spawner.by_pages(
+            workflow, keyed=self._asked.keyed, level=self._asked.level, tells=self._asked.tells
+        )
         self._window = window = Window(self._asked.window, await self._newest_page())
         self._spawner.streamed += window.spawned
         self._wait = await self._waiting.open_stream()
@@ -142,10 +144,15 @@ class ChildStream:
         ]
 
     async def put(
-        self, values: Sequence[Any], keys: Sequence[str] | None, position: bytes | None, state: bytes | None
+        self,
+        values: Sequence[Any],
+        keys: Sequence[str] | None,
+        position: bytes | None,
+        state: bytes | None,
+        told: Sequence[bytes] | None,
     ) -> None:
         """Spawn a child for each of some inputs, for which there are places. All that were taken are in ``state``."""
-        planned = await self._pages.plan(values, keys)
+        planned = await self._pages.plan(values, keys, told)
         window = self._window
         ids = [one.id for one in planned]
         may_be_found = window.spawned < self._found_below
@@ -176,7 +183,7 @@ class ChildStream:
         Raises:
             SourceChanged: it is.
         """
-        [planned] = await self._pages.plan([value], None if key is None else [key])
+        [planned] = await self._pages.plan([value], None if key is None else [key], None)
         if planned.id.hex() != self._window.last:
             raise SourceChanged(self.workflow, self.spawned, self._window.last, planned.id.hex())
 

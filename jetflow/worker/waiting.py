@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from time import time
 from typing import Any, Final
@@ -17,10 +17,13 @@ from typing import Any, Final
 from jetflow.broker.connection import Listening, Message
 from jetflow.broker.session import Session
 from jetflow.engine.awaiting import Awaited
+from jetflow.engine.joins import Loosened
+from jetflow.engine.loosening import policy_of
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.tasks import Outcome, Task
 from jetflow.errors import BrokerError, BrokerTimeout
 from jetflow.runs import points
+from jetflow.runs.loosening import read_loosened
 from jetflow.runs.telling import Telling
 from jetflow.runs.values import with_readable_output
 from jetflow.wire.records import decode_outcome
@@ -93,6 +96,7 @@ class Waiting:
         self.need: Need | None = None
         self.joined: set[bytes] = set()
         self.excused: set[str] = set()
+        self.loosened: tuple[Loosened, ...] | None = None
         if telling is not None:
             telling.begin(task.join, self.told)
 
@@ -124,13 +128,24 @@ class Waiting:
         total, ended = len(distinct), dict[bytes, Outcome]()
         verdict = "open"
         in_time = True
+        asked = self._task.turn == 0  # a join is loosened where it is parked
+
+        async def ask() -> bool:
+            nonlocal policy, asked
+            asked = True
+            looser = await self._looser(distinct)
+            policy = looser or policy
+            return looser is not None
+
         while verdict == "open" and in_time:
             await self._add(distinct.difference(ended) & self._ended.keys(), ended)
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
             verdict = policy.verdict(total, succeeded, len(ended))
+            if verdict == "missed" and not asked and await ask():
+                verdict = policy.verdict(total, succeeded, len(ended))
             if verdict == "open":
                 enough = total if policy.quorum is None else len(ended) + policy.quorum - succeeded
-                in_time = await self._in_time(distinct, enough, policy, deadline)
+                in_time = await self._in_time(distinct, enough, policy, deadline, None if asked else ask)
         await self._add(distinct.difference(ended) & self._ended.keys(), ended)
         if verdict == "open":  # the time is up: what has ended decides
             succeeded = sum(outcome.status == "succeeded" for outcome in ended.values())
@@ -138,7 +153,16 @@ class Waiting:
         self.joined |= distinct
         rest = distinct.difference(ended)
         self.excused.update(child.hex() for child in rest)  # however they end, the step has decided without them
-        return Decision(ended, rest, verdict == "met")
+        return Decision(ended, rest, verdict == "met", policy)
+
+    async def _looser(self, children: set[bytes]) -> JoinPolicy | None:
+        """Return the policy by which a join of these children goes, if it was loosened in a turn before."""
+        if self.loosened is None:
+            with self.arriving():
+                points.before("read_loosened")
+                self.loosened = await read_loosened(self._session, self._task.join)
+                points.after("read_loosened")
+        return policy_of(self.loosened, children) if self.loosened else None
 
     @contextmanager
     def arriving(self) -> Generator[None]:
@@ -182,11 +206,18 @@ class Waiting:
         finally:
             looking.cancel()
 
-    async def _in_time(self, children: set[bytes], enough: int, policy: JoinPolicy, deadline: float | None) -> bool:
-        """Wait, and tell whether it was worth it before the deadline."""
+    async def _in_time(
+        self,
+        children: set[bytes],
+        enough: int,
+        policy: JoinPolicy,
+        deadline: float | None,
+        ask: Callable[[], Awaitable[bool]] | None,
+    ) -> bool:
+        """Wait, unless ``ask`` then says that it goes on; tell whether it was worth it before the deadline."""
         try:
             if (wait := self._wait_for(children, enough, policy, deadline)) is not None:
-                await self._wait(wait)
+                await self._wait(wait, ask)
         except BrokerTimeout:  # a TimeoutError too, but not the join's
             raise
         except TimeoutError:
@@ -323,12 +354,12 @@ class Waiting:
         if self._cancelled:
             raise asyncio.CancelledError
 
-    async def _wait(self, wait: Wait) -> None:
+    async def _wait(self, wait: Wait, ask: Callable[[], Awaitable[bool]] | None = None) -> None:
         """Read what is stored, and wait for the rest outside the step's slot."""
         try:
             if self._unread and not self._is_reading:
                 await self._read_stored()
-            if wait.left <= 0:
+            if wait.left <= 0 or (ask is not None and await ask()):
                 return
             self._leave_slot()
             try:

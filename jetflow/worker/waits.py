@@ -42,11 +42,15 @@ class Crowd(Protocol):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """How a policy was decided: the children that have ended, those still open, and whether it was met."""
+    """How a policy was decided: the children that have ended, those still open, and whether it was met.
+
+    ``policy`` is the one that was: it may have been loosened.
+    """
 
     ended: dict[bytes, Outcome]
     open: set[bytes]
     met: bool
+    policy: JoinPolicy
 
 
 class Need(msgspec.Struct, frozen=True):

@@ -42,7 +42,7 @@ from jetflow.engine.events import run_of_event
 from jetflow.engine.identity import keyed_root_id
 from jetflow.engine.schedules import key_of
 from jetflow.engine.tasks import NONE
-from jetflow.errors import BrokerRefused, ScheduleExists, UnknownSchedule
+from jetflow.errors import BrokerRefused, NothingToLoosen, ScheduleExists, UnknownSchedule
 from jetflow.wire.events import EventNames
 from jetflow.wire.headers import Header
 from jetflow.wire.records import header_block
@@ -636,6 +636,28 @@ async def at_a_signal(number: Number, ctx: Context) -> list[int]:
     return [ctx.output(at_its_time), int(ctx.was_skipped(left_aside))]
 
 
+# --- loosening: a child has its parent go on without it, and without one that never ends -------------------------
+
+loosening = Workflow("loosening", input=Number, output=int, retry=AGAIN)
+
+
+@loosening.step(max_running=1)
+async def bears(number: Number, ctx: Context) -> int:
+    children = await ctx.spawn_workflows(slow, [Number(n) for n in range(number.n)])
+    others = [await ctx.spawn_workflow(endless, Number(0)), await ctx.spawn_workflow(loosens, (ctx.run_id, number.n))]
+    result = await ctx.join([*children, *others], policy=JoinPolicy.all_succeed())
+    return number.n if result.met else 0
+
+
+@workflow("loosens", retry=AGAIN)
+async def loosens(told: tuple[str, int]) -> None:
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        while True:
+            with contextlib.suppress(NothingToLoosen):  # it is not parked yet, or goes on
+                await client.loosen(told[0], policy=JoinPolicy.of_quorum(told[1]))
+            await asyncio.sleep(0.1)
+
+
 # --- claiming: a key that stands for a run while that goes on ---------------------------------------------------
 
 
@@ -806,7 +828,7 @@ WORKFLOWS = [
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
     *(mending, broken, rerunning, claiming, batched, batching, gives_up, giving_up),
-    *(cheered, cheering, restarted),
+    *(cheered, cheering, restarted, loosening, loosens),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -920,6 +942,7 @@ SCENARIOS: dict[str, Scenario] = {
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
+    "loosening": Scenario(_trigger(loosening, 3), 3),
     "claiming": Scenario(_trigger(claiming, 3), 6),
     "cheering": Scenario(_trigger(cheering, 3), 6),
     "event-again": Scenario(by_another_event, 7),

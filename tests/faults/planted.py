@@ -13,6 +13,7 @@ from tests.faults.planted_in_levels import LEVELS
 from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
+from tests.faults.planted_loosening import LOOSENING
 from tests.faults.planted_within import WITHIN
 from tests.faults.playing import Fault
 from tests.faults.suites import (
@@ -378,6 +379,6 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *WITHIN, *LEVELS)
+_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *WITHIN, *LEVELS, *LOOSENING)
 
 FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *_BESIDE)

@@ -61,4 +61,11 @@ WITHIN: Final = (
         'if outcome.status == "succeeded" and outcome.step == step:',
         (f"{AGAIN}::test_what_was_skipped_stays_skipped",),
     ),
+    Fault(
+        "a stream tells its children nothing",
+        "worker/streams.py",
+        "planned = await self._pages.plan(values, keys, told)",
+        "planned = await self._pages.plan(values, keys, None)",
+        (f"{METADATA}::test_so_have_those_of_a_stream",),
+    ),
 )

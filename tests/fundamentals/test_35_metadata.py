@@ -52,6 +52,36 @@ async def test_a_child_has_those_of_its_parent_and_its_own(client: Client, worke
     ]
 
 
+@pytest.mark.parametrize("place", ["loop", "process"])
+async def test_so_have_those_of_a_stream(client: Client, worker: MakeWorker, place: str) -> None:
+    """For all, or by a function of the input; what the parent has is not told twice."""
+    async with worker([streaming, child, in_process]):
+        flow = streaming if place == "loop" else in_process
+        found = await (await client.trigger(flow, metadata={"by": "test"})).result(PATIENCE)
+    assert found == [["test", "all"], ["test", "all"], ["test", "é2"], ["test", "é3"]]
+
+
+async def _stream(ctx: Context) -> list[list[Any]]:
+    def add(found: list[list[Any]], one: dict[str, Any]) -> list[list[Any]]:
+        return sorted([*found, [one["by"], one["part"]]])
+
+    found = await ctx.reduce(child, [0, 1], add, [], window=5, metadata={"part": "all"})
+    streamed = await ctx.spawn_stream(child, [4], window=5, metadata={"part": "all"})
+    assert streamed.succeeded == 1
+    each = {"window": 5, "key": str, "metadata": lambda number: {"part": f"é{number}"}}
+    return await ctx.reduce(child, [2, 3], add, found, **each)
+
+
+@workflow("streaming")
+async def streaming(_: None, ctx: Context) -> list[list[Any]]:
+    return await _stream(ctx)
+
+
+@workflow("streaming-in-process", runs_in="process")
+def in_process(_: None, ctx: Context) -> list[list[Any]]:
+    return ctx.block_on(_stream(ctx))
+
+
 async def test_they_are_no_part_of_what_it_is(client: Client, worker: MakeWorker) -> None:
     """The same input is the same child, and it has those with which it was first spawned."""
 

@@ -17,7 +17,7 @@ from jetflow.engine.effects import Effect, Look, Procedure, StoreRun
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import SEAL, JoinRecord, LookLedger, Tally
 from jetflow.engine.tasks import StepAddress, Task
-from tests.model import attempts, conditions, holding, keeping, limits, schedules, sharing, waiting, windows
+from tests.model import attempts, conditions, holding, keeping, limits, loosening, schedules, sharing, waiting, windows
 from tests.model.broker import Broker
 from tests.model.bugs_of_endings import BUGS_OF_ENDINGS
 from tests.model.configurations import CONFIGURATIONS, LARGE
@@ -406,6 +406,7 @@ def hunts() -> dict[str, Callable[[], Report | None]]:
     found: dict[str, Callable[[], Report | None]] = {bug.name: partial(hunt, bug) for bug in ALL_BUGS}
     found |= {f"attempts: {name}": partial(attempts.hunt, bug) for name, bug in attempts.BUGS.items()}
     found |= {f"kept: {name}": partial(keeping.hunt, bug) for name, bug in keeping.BUGS.items()}
+    found |= {f"loosened: {name}": partial(loosening.hunt, bug) for name, bug in loosening.BUGS.items()}
     found |= {f"held: {name}": partial(holding.hunt, bug) for name, bug in holding.BUGS.items()}
     found |= {f"waiting: {name}": partial(waiting.hunt, bug) for name, bug in waiting.BUGS.items()}
     found |= {f"conditions: {name}": partial(conditions.hunt, bug) for name, bug in conditions.BUGS.items()}

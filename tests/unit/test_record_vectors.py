@@ -54,6 +54,9 @@ OF_FULL = (
     "levels",
     "level",
     "streamed",
+    "loosable",
+    "looser",
+    "loosened",
     "batch",
     "requires",
 )
