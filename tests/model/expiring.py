@@ -36,7 +36,7 @@ NAME: Final = "a paused queue with a bound"
 
 WORKERS: Final = 2
 
-LAST: Final = 5
+LAST: Final = 4
 """The last moment. Tasks wait for two moments at most, or for three when the queue is paused anew."""
 
 PAGE: Final = 1
@@ -88,21 +88,6 @@ class Rules:
     acks_first: bool = False
     together: bool = True
     skips_given: bool = True
-
-
-def _changed(of: Callable[[object, object], object]) -> Rule:
-    """Return the rule with what its effects give it changed by a function of the effect and that."""
-
-    def rule(queue: Queue, fired: Expiry, now: float) -> Wrapped:
-        procedure, result = look(queue, fired, now), None
-        while True:
-            try:
-                effect = procedure.send(result)
-            except StopIteration:
-                return
-            result = of(effect, (yield effect))
-
-    return rule
 
 
 def _any_pause(queue: Queue, fired: Expiry, now: float) -> Wrapped:
@@ -198,7 +183,8 @@ def explore(rules: Rules = RIGHT, *, stop_at_first: bool = False) -> Report:
         after = [] if line.wrong else list(_next(line, rules))
         return Seen(after, line.wrong or _wrong(line, is_final=not after), not after)
 
-    return walk(NAME, [Line(changes=changes) for changes in CHANGES], seen, stop_at_first=stop_at_first)
+    starts = [Line(changes=changes, coming=1 + (len(changes) < 2)) for changes in CHANGES]
+    return walk(NAME, starts, seen, stop_at_first=stop_at_first)
 
 
 def hunt(bug: Rules) -> Report | None:
@@ -214,7 +200,7 @@ def _wrong(line: Line, *, is_final: bool) -> str:
     late = [at for at in waits if line.pause.over(line.tasks[at]) + 1 <= line.now]
     if late:
         return f"forgotten: what has waited for too long is not cancelled: {late} of {line}"
-    if line.timer is None:
+    if line.timer is None or line.timer[1].pause != line.pause:
         return f"stuck: nobody will look at it again: {line}"
     return ""
 
