@@ -56,7 +56,7 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A queue that is paused: what is said of it, the sequence of that, and up to where workers were given its tasks."""
+    """A queue that is paused: what is said of it, the sequence of that, and up to where workers have got its tasks."""
 
     pause: Pause
     sequence: int

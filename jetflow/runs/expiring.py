@@ -1,7 +1,8 @@
 """Queues that are paused, and in which nothing waits for longer than is said: what is stored of them, beside timers.
 
-What a pause says and the timer of its first look are one atomic batch, which is refused if somebody has paused the queue
-otherwise meanwhile. The pause itself is the broker's, of the queue's consumer; what is said of it counts only with it.
+What a pause says and the timer of its first look are one atomic batch, which is refused if somebody has paused the
+queue otherwise meanwhile. The pause itself is the broker's, of the queue's consumer; what is said of it counts only
+with it.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ async def hold(session: Session, queue: Queue, ttl: float, until: float | None) 
         before, now = None if there is None else _readable(there.body), time()
         goes_on = before is not None and (before.until is None or before.until > now)
         pause = Pause(ttl, before.since if before is not None and goes_on else round(now, 3), until)
-        expected = {Header.EXPECTED_LAST: "0" if there is None else str(there.sequence), Header.EXPECTED_LAST_OF: subject}
+        seen = 0 if there is None else there.sequence
+        expected = {Header.EXPECTED_LAST: str(seen), Header.EXPECTED_LAST_OF: subject}
         timer = _timer(session, queue, Expiry(pause), next_look(pause, now, now) if pause.since == now else now)
         if await session.store_together([Item(subject, header_block(expected), encode(pause)), timer]):
             return
@@ -156,9 +158,7 @@ async def read_waiting(session: Session, effect: ReadWaiting) -> list[Waiting]:
         after = page[-1].sequence
 
 
-async def cancel_waiting(
-    session: Session, drive: Callable[[Procedure], Awaitable[Any]], effect: CancelRuns
-) -> int:
+async def cancel_waiting(session: Session, drive: Callable[[Procedure], Awaitable[Any]], effect: CancelRuns) -> int:
     """See `CancelRuns`. Returns how many it has ended."""
     room = asyncio.Semaphore(CANCELLED_AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""Looks at queues that are paused: the runs of what has waited there for too long are cancelled, by the engine's rule."""
+"""Looks at queues that are paused: the runs of what has waited there for too long are cancelled, by the rule."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Every history of a paused queue in which what waits for too long is cancelled.
 
-The rule that workers follow is the engine's own (`jetflow.engine.expiring.look`), driven one effect at a time. Tasks come
-one after the other; a timer that is armed may fire at any time from its own on; messages are delivered again when their
-worker dies, and also beside one that was only slow. Somebody lets the queue go on, or pauses it anew with another
-bound: what is said of the pause and its first timer are stored together. Checked is what is promised: nothing is
+The rule that workers follow is the engine's own (`jetflow.engine.expiring.look`), driven one effect at a time.
+Tasks come one after the other; a timer that is armed may fire at any time from its own on; messages are delivered again
+when their worker dies, and also beside one that was only slow. Somebody lets the queue go on, or pauses it anew with
+another bound: what is said of the pause and its first timer are stored together. Checked is what is promised: none is
 cancelled before its time, or by a bound of before, or behind the pause but by who had looked before its end; what has
 waited for too long is cancelled, as long as the pause lasts; and what a worker was given is never cancelled.
 """
@@ -266,7 +266,9 @@ def _cancel(line: Line, runs: list[int], worker: Handling) -> Line:
         if bound.over(line.tasks[at]) > line.now:
             return line._replace(wrong=f"early: {at} is cancelled before its time: {line}")
     read = [result for result in worker.results if isinstance(result, Held)][-1]
-    if bound != read.pause or any(at < read.given for at in runs):
+    if line.sequence == read.sequence and any(at < line.given for at in runs):
+        return line._replace(wrong=f"given: what a worker has got is cancelled: {line}")
+    if bound != read.pause:
         return line._replace(wrong=f"another's: cancelled by what was not read: {line}")
     if len([result for result in worker.results if isinstance(result, Held)]) != len(
         [result for result in worker.results if isinstance(result, tuple)]

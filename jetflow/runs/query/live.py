@@ -132,7 +132,7 @@ class LiveQueries(StoredQueries):
             raise InvalidQuery(f"a pause is until a time to come, and {until} is over: seconds since the epoch")
         ttl = None if queue_ttl is None else seconds_of(queue_ttl, "how long a task waits in a paused queue at most")
         if ttl == 0:
-            raise InvalidInput("a task that may wait for 0 s in a paused queue could not be asked for: cancel runs instead")
+            raise InvalidInput("a task may wait for more than 0 s in a paused queue: to have none, cancel the runs")
         paused = await queues.pause(self._session.usable(), workflow, step, until, ttl)
         if step is None:
             end = time() + queues.FOR_GOOD if until is None else until

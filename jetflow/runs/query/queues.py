@@ -77,9 +77,7 @@ def _time(text: str) -> float:
     return seconds_of(text) if text.endswith("Z") else datetime.fromisoformat(text).timestamp()
 
 
-async def pause(
-    session: Session, workflow: str, step: str | None, until: float | None, ttl: float | None
-) -> list[str]:
+async def pause(session: Session, workflow: str, step: str | None, until: float | None, ttl: float | None) -> list[str]:
     """Have the broker give out no tasks of a workflow's steps, or of one; return which. ``until`` is a time.
 
     What waits there for longer than ``ttl`` seconds is cancelled meanwhile.
