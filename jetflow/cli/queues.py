@@ -57,8 +57,13 @@ def queues_of(rows: Sequence[QueueRow]) -> RenderableType:
 def _state(row: QueueRow, now: float) -> Text:
     if row.paused_until is not None:
         far = row.paused_until - now > 10 * 365 * 86400
-        return Text("paused" if far else f"paused until {clock(row.paused_until)}", "magenta")
+        said = "paused" if far else f"paused until {clock(row.paused_until)}"
+        return Text(said if row.queue_ttl is None else said + _cancelling(row.queue_ttl), "magenta")
     return Text("nobody pulls", "bold red") if row.waiting and not row.pulls and not row.held else Text()
+
+
+def _cancelling(ttl: float) -> str:
+    return f", cancels what has waited for {took(0.0, ttl)}"
 
 
 def pause(
@@ -70,6 +75,9 @@ def pause(
     schedules: Annotated[
         Literal["queue", "drop"], Parameter(help="Ticks of its schedules meanwhile: runs that wait, or none.")
     ] = "queue",
+    queue_ttl: Annotated[
+        str | None, Parameter(help="Cancel runs that have waited in the pause for longer: 90s, 15m, 2h.")
+    ] = None,
     as_json: AsJson = False,
     place: Place = Place(),  # noqa: B008 - frozen
 ) -> int:
@@ -78,15 +86,18 @@ def pause(
     ```
     jetflow pause send-mail --for 2h
     jetflow pause count-tree scan
+    jetflow pause newsletter --queue-ttl 1h
     ```
     """
     until = None if during is None else time() + age_of(during, "--for")
+    ttl = None if queue_ttl is None else age_of(queue_ttl, "--queue-ttl")
 
-    steps = place.ask(lambda client: client.pause(workflow, step, until=until, schedules=schedules))
+    steps = place.ask(lambda client: client.pause(workflow, step, until=until, schedules=schedules, queue_ttl=ttl))
     if as_json:
-        print_json({"workflow": workflow, "steps": steps, "paused": True, "until": until})
+        print_json({"workflow": workflow, "steps": steps, "paused": True, "until": until, "queue_ttl": ttl})
     else:
-        print(f"{workflow}: {', '.join(steps)} paused{'' if until is None else f' until {clock(until)}'}")
+        ends = "" if until is None else f" until {clock(until)}"
+        print(f"{workflow}: {', '.join(steps)} paused{ends}{'' if ttl is None else _cancelling(ttl)}")
     return 0
 
 

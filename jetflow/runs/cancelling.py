@@ -36,6 +36,9 @@ REASON: Final = "reason"
 
 PURGES_AT_ONCE: Final = 32
 
+ASKED_FROM: Final = 0.5
+"""Seconds from which on a task that was queued may be one that has waited for too long."""
+
 Run: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 """Drives a procedure to its end."""
 
@@ -131,9 +134,12 @@ def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> O
     )
 
 
-async def reason_of(session: Session, task: Task) -> Failure:
-    """Return why a run is cancelled: only one that may hold places of limits is for another reason than any."""
-    if not may_hold_places(task):
+async def reason_of(session: Session, task: Task, queued: float) -> Failure:
+    """Return why a run is cancelled: only one that may hold places of limits is for another reason than any.
+
+    Or one whose task was ``queued`` for a while, in seconds: its queue may have been paused.
+    """
+    if queued < ASKED_FROM and not may_hold_places(task):
         return CANCELLED
     subject = session.names.once(StepAddress(task.root, task.run, CANCEL), REASON)
     stored = await session.store.leader_last(session.names.records_stream, subject)

@@ -144,6 +144,11 @@ POINTS: Final = (
     "read_schedule",
     "start_tick",
     "arm_tick",
+    # a queue that is paused, where what waits for too long is cancelled
+    "read_held",
+    "read_waiting",
+    "cancel_waiting",
+    "arm_look",
 )
 """Every point. Each has a *before* and an *after*."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Literal
 
 from jetflow import client
@@ -226,9 +227,12 @@ class Questions:
         *,
         until: float | None = None,
         schedules: Literal["queue", "drop"] = "queue",
+        queue_ttl: float | timedelta | None = None,
     ) -> list[str]:
         """Have the broker give out no tasks of a workflow, or of one step; return which steps it holds."""
-        return self._portal.call(lambda here: here.pause(workflow, step, until=until, schedules=schedules))
+        return self._portal.call(
+            lambda here: here.pause(workflow, step, until=until, schedules=schedules, queue_ttl=queue_ttl)
+        )
 
     def resume(self, workflow: str, step: str | None = None) -> list[str]:
         """Have the broker give out tasks again, of all steps or of one; return of which steps."""

@@ -3,6 +3,7 @@
 Of what a timer is, its third token tells: ``wake`` a parked turn, ``run`` a run that begins later, ``debounce`` one
 that is put off while it is asked for again, ``tick`` the next time of a schedule; ``schedule`` is no timer, but what a
 schedule says, and neither is ``key``: for which run a key stands. A ``run`` and a ``debounce`` become the same message.
+``expire`` is the next look at a queue that is paused, and ``held`` what is said of that.
 """
 
 from __future__ import annotations
@@ -104,6 +105,20 @@ class TimerSubjects:
     def due_tick(self, schedule: str) -> str:
         """What it becomes."""
         return f"{self.prefix}.due.tick.{schedule}"
+
+    # --- queues that are paused
+
+    def held_queue(self, workflow: str, queue: str) -> str:
+        """What is said of a paused queue, where what waits there for too long is cancelled. Both may be ``*``."""
+        return f"{self.prefix}.timer.held.{workflow}.{queue}"
+
+    def timer_of_expiry(self, workflow: str, queue: str) -> str:
+        """The timer of the next look at such a queue."""
+        return f"{self.prefix}.timer.expire.{workflow}.{queue}"
+
+    def due_expiry(self, workflow: str, queue: str) -> str:
+        """What it becomes."""
+        return f"{self.prefix}.due.expire.{workflow}.{queue}"
 
 
 def _tokens(task: Task) -> str:

@@ -29,6 +29,7 @@ from jetflow.errors import (
 )
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
+from jetflow.runs.marks import REMEMBERED
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
@@ -56,6 +57,9 @@ ASKED_AGAIN: Final = 3
 
 LOOKED_AFTER: Final = 2.0
 """Seconds before each of them, or ``ack_wait`` if that is less."""
+
+LONG_AGO: Final = REMEMBERED / 2
+"""Seconds for which a task may have been queued whose run, had it been cancelled, workers would know to be."""
 
 NO_THREADS_DELAY: Final = 5.0
 """Seconds after which a task is delivered again that needs a thread of a worker where too many hang."""
@@ -121,6 +125,8 @@ class Executor:
                 await self.recorder.drop(work)
             elif delivery.again and await self._is_done(work):
                 self._deliveries.ack(delivery)
+            elif delivery.time < time() - LONG_AGO and await self._ended_long_ago(work):
+                await self.recorder.drop(work)
             elif task.not_before is not None and task.turn == 0 and task.not_before > time():
                 self.recorder.defer(work, task.not_before)
             elif task.step in IMPLIED:
@@ -217,6 +223,14 @@ class Executor:
         is_first = delivery.count == 1 and not self._deliveries.consumer_was_lost
         work.may_run_elsewhere = may_run_elsewhere(tried, is_first=is_first)
         return False
+
+    async def _ended_long_ago(self, work: Assignment) -> bool:
+        """Tell whether the run of a task has ended while that was queued: the mark that says so may be forgotten."""
+        task, graph = work.task, work.known_graph
+        if task.step in (graph.on_failure, graph.on_success):
+            return False
+        names = self._session.names
+        return await self._session.store.leader_last(names.records_stream, names.run_of(task)) is not None
 
     async def _is_held(self, work: Assignment) -> bool:
         """Tell whether a live worker runs what may have begun and not ended. If not, that one's worker is lost."""

@@ -235,7 +235,7 @@ class Recorder:
             spawner = work.body.spawner
             await note_removed(self._session, task, len(spawner.owned()) // ID_BYTES + spawner.streamed)
         own = None if work.body is None else work.body.reason
-        reason = own or await reason_of(self._session, task)
+        reason = own or await reason_of(self._session, task, time() - work.delivery.time)
         self.drive(work, conclude_cancelled, task, cancelled(task, self._worker, reason=reason))
 
     async def _read_end(self, task: Task) -> Stored | None:

@@ -2,7 +2,8 @@
 
 ``due.wake`` names a turn that was parked: its task is read from the stream, and the next turn is published, write-once.
 A step that something else has woken meanwhile, or whose run has ended, is not run for it. ``due.run`` is a root run
-whose time has come, ``due.tick`` a tick of a schedule. What another version of jetflow may know is left to its workers.
+whose time has come, ``due.tick`` a tick of a schedule, ``due.expire`` a look at a queue that is paused. What
+another version of jetflow may know is left to its workers.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.expiring import Queue
+from jetflow.engine.graph import IMPLIED
 from jetflow.engine.identity import is_name, is_run_id
+from jetflow.engine.levels import parts_of
 from jetflow.runs import points
 from jetflow.runs.performer import Performer
 from jetflow.wire.headers import Header
 from jetflow.worker.answers import ACK, LATER, Answers
 from jetflow.worker.counts import Counts
+from jetflow.worker.expiring import Expiring
 from jetflow.worker.starting import Starting
 from jetflow.worker.ticking import Ticking
 from jetflow.worker.wakes import AT_ONCE, Parked, Wakes
@@ -42,6 +47,7 @@ class Due:
         self._answers = Answers(counts, "a message")
         self._starting = starting
         self._ticking = ticking
+        self._expiring = Expiring(session, performer)
         self._unknown = set[str]()
 
     async def handle_all(self, deliveries: list[Delivery]) -> None:
@@ -91,13 +97,10 @@ class Due:
         match self._session.names.parse_due(delivery.subject):
             case ["wake", *_]:
                 return self._answers.reject(delivery, "it names no turn of a task")
-            case ["run", workflow, run] if is_name(workflow) and is_run_id(run):
-                return await self._begin(delivery, workflow, run)
-            case ["tick", name] if is_name(name):
-                await self._ticking.handle(name, delivery.body)
-                return ACK
-            case ["run" | "tick", *_]:
-                return self._answers.reject(delivery, "it names no run, and no schedule")
+            case ["run" | "tick" | "expire" as kind, *names]:
+                if await self._act(kind, names, delivery):
+                    return ACK
+                return self._answers.reject(delivery, "it names no run, no schedule, and no queue")
             case [kind, *_] if is_name(kind):
                 return self._leave(kind)
             case _:
@@ -110,7 +113,20 @@ class Due:
             _log.warning("timers of kind %r are left to workers of another version: this one does not know them", kind)
         return LATER
 
-    async def _begin(self, delivery: Delivery, workflow: str, run: str) -> bytes:
-        """Start a root run whose time has come: what is stored of it is as a trigger from outside."""
-        await self._starting.start(workflow, delivery.body, delivery.headers or {}, run)
-        return ACK
+    async def _act(self, kind: str, names: list[str], delivery: Delivery) -> bool:
+        """Do what a message of a kind that is known is for. Returns False if it names nothing."""
+        match kind, names:
+            case "run", [workflow, run] if is_name(workflow) and is_run_id(run):  # as a trigger from outside
+                await self._starting.start(workflow, delivery.body, delivery.headers or {}, run)
+            case "tick", [name] if is_name(name):
+                await self._ticking.handle(name, delivery.body)
+            case "expire", [workflow, queue] if is_name(workflow) and _is_queue(queue):
+                await self._expiring.handle(Queue(workflow, queue), delivery.body)
+            case _:
+                return False
+        return True
+
+
+def _is_queue(name: str) -> bool:
+    step, level = parts_of(name)
+    return (is_name(step) or step in IMPLIED) and (level is None or is_name(level))

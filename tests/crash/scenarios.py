@@ -526,6 +526,31 @@ async def scheduling(number: Number, ctx: Context) -> list[int]:
         return found
 
 
+# --- pausing: what waits for too long in a paused queue is cancelled ------------------------------------------
+
+
+@workflow("withheld", retry=AGAIN)
+async def withheld(number: Number) -> int:
+    return number.n
+
+
+@workflow("withholding", retry=AGAIN)
+async def withholding(number: Number, ctx: Context) -> list[Any]:
+    """Pauses another workflow, has its runs cancelled, and lets it go on, in each attempt."""
+    async with jetflow.connect(os.environ["NATS_URL"], namespace=os.environ["CRASH_NAMESPACE"]) as client:
+        await client.pause("withheld", queue_ttl=0.5)
+        found: list[Any] = []
+        for at in range(number.n):
+            run = await client.trigger(withheld, Number(at), key=f"withheld {at}")
+            try:
+                found.append(await run.result())
+            except RunFailed as error:
+                found.append([error.status, "a queue that is paused" in error.error_message])
+        await client.resume("withheld")
+        found.append(await (await client.trigger(withheld, number, key="afterwards")).result())
+        return found
+
+
 # --- a run that goes on with a graph that the worker has not declared ------------------------------------------
 
 
@@ -825,6 +850,7 @@ WORKFLOWS = [
     *(nested_inner, nested, boundary, parked, gates, failures, tolerant),
     *(only_once, large, large_boundary, detaching, in_a_window, folding, first_wins, first_wins_later),
     *(ruins, chain, hasty, forgiving, timed, asleep, scheduled, scheduling, cancelling, dying, saying),
+    *(withheld, withholding),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
     *(mending, broken, rerunning, claiming, batched, batching, gives_up, giving_up),
@@ -934,6 +960,7 @@ SCENARIOS: dict[str, Scenario] = {
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
     "asleep": Scenario(_trigger(asleep, 2), 2),
     "scheduling": Scenario(_trigger(scheduling, 3), [3] * 6),
+    "withholding": Scenario(_trigger(withholding, 2), [*[["cancelled", True]] * 2, 2]),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),

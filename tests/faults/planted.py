@@ -9,7 +9,7 @@ from tests.faults.planted_beside import PROCESSES
 from tests.faults.planted_in_batches import BATCHES
 from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_events import IN_EVENTS
-from tests.faults.planted_in_levels import LEVELS
+from tests.faults.planted_in_levels import BOUNDED, LEVELS
 from tests.faults.planted_in_processes import IN_PROCESSES
 from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
@@ -379,6 +379,6 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *WITHIN, *LEVELS, *LOOSENING)
+_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *WITHIN, *LEVELS, *LOOSENING, *BOUNDED)
 
 FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *_BESIDE)

@@ -1,4 +1,4 @@
-"""Faults of levels."""
+"""Faults of levels, and of pauses."""
 
 from __future__ import annotations
 
@@ -68,3 +68,73 @@ LEVELS: Final = (
     ),
 )
 """Each is caught by the tests that it names."""
+
+_PAUSED: Final = "tests/endings/test_expiring.py"
+_PAUSING: Final = "tests/fundamentals/test_36_pausing.py"
+
+BOUNDED: Final = (
+    Fault(
+        "pauses: what is put back behind a cancel is taken for what waits",
+        "runs/expiring.py",
+        "if Header.TRIGGERED not in stored.headers and ",
+        "if ",
+        (f"{_PAUSED}::test_what_was_put_back_does_not_wait",),
+    ),
+    Fault(
+        "pauses: a look of another pause counts",
+        "engine/expiring.py",
+        "if held is None or held.pause != pause:",
+        "if held is None:",
+        (f"{_PAUSED}::test_a_look_of_another_pause_does_nothing",),
+    ),
+    Fault(
+        "pauses: a look is armed over another pause",
+        "runs/expiring.py",
+        "| (fence or {})",
+        "",
+        (f"{_PAUSED}::test_a_look_of_another_pause_does_nothing",),
+    ),
+    Fault(
+        "pauses: a bound counts behind its pause, too",
+        "runs/expiring.py",
+        'if there is None or not there.get("paused"):',
+        "if there is None:",
+        (f"{_PAUSED}::test_a_bound_ends_with_its_pause",),
+    ),
+    Fault(
+        "pauses: a backlog of before is cancelled at once",
+        "engine/expiring.py",
+        "return max(stored, self.since) + self.ttl",
+        "return stored + self.ttl",
+        (f"{_PAUSING}::test_the_time_counts_from_the_pause",),
+    ),
+    Fault(
+        "pauses: a bound stays where a pause is renewed without",
+        "runs/query/queues.py",
+        "elif (workflow, name) in bounded:",
+        "elif False:",
+        (f"{_PAUSING}::test_without_a_bound_everything_waits",),
+    ),
+    Fault(
+        "pauses: a bound stays where a queue goes on",
+        "runs/query/queues.py",
+        "        if (workflow, name) in bounded:",
+        "        if False:",
+        (f"{_PAUSED}::test_a_pause_that_ends_by_itself_cancels_nothing_more",),
+    ),
+    Fault(
+        "pauses: a look ends after its first page",
+        "engine/expiring.py",
+        "if len(over) == len(waiting) > 0 and cancelled < AT_ONCE:\n            continue",
+        "if over and not waiting[len(over) :]:\n            return",
+        (f"{_PAUSED}::test_many_are_cancelled_in_one_look",),
+    ),
+    Fault(
+        "cancelling: a task that was queued for long is not looked at",
+        "worker/executor.py",
+        "delivery.time < time() - LONG_AGO and await self._ended_long_ago(work)",
+        "False",
+        (f"{_PAUSED}::test_a_run_that_was_cancelled_long_ago_is_not_begun",),
+    ),
+)
+"""Those of pauses with a bound."""

@@ -155,6 +155,9 @@ async def test_queues_are_shown_paused_and_resumed(start: Start) -> None:
     paused = await run(start, "pause", "square", "run", "--for", "2h", "--json")
     assert json.loads(paused.output)["paused"]
     assert "paused until" in (await run(start, "queues")).output
+    bounded = await run(start, "pause", "square", "--queue-ttl", "1h")
+    assert bounded.output == "square: run paused, cancels what has waited for 1 h 00 min\n"
+    assert "cancels what has waited for 1 h 00 min" in " ".join((await run(start, "queues")).output.split())
     assert (await run(start, "resume", "square")).output == "square: run resumed\n"
     async with working(start):
         assert (await run(start, "trigger", "square", "2", "--wait")).output == "4\n"

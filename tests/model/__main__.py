@@ -6,7 +6,19 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.model import attempts, conditions, holding, keeping, limits, loosening, schedules, sharing, waiting, windows
+from tests.model import (
+    attempts,
+    conditions,
+    expiring,
+    holding,
+    keeping,
+    limits,
+    loosening,
+    schedules,
+    sharing,
+    waiting,
+    windows,
+)
 from tests.model.configurations import CONFIGURATIONS
 from tests.model.explorer import Report, explore, say
 from tests.model.reruns import RERUNS
@@ -27,7 +39,9 @@ def searches() -> dict[str, Callable[[], Report]]:
     decided = {
         f"{conditions.NAME} {n}": partial(conditions.explore, start=one) for n, one in enumerate(conditions.STARTS)
     }
-    small = {one.NAME: one.explore for one in (attempts, holding, keeping, loosening, sharing, schedules, windows)}
+    small = {
+        one.NAME: one.explore for one in (attempts, expiring, holding, keeping, loosening, sharing, schedules, windows)
+    }
     gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in limits.CASES}
     return {**small, **waits, **decided, **gates, **protocol}
 

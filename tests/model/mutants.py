@@ -17,7 +17,19 @@ from jetflow.engine.effects import Effect, Look, Procedure, StoreRun
 from jetflow.engine.graph import Graph
 from jetflow.engine.joins import SEAL, JoinRecord, LookLedger, Tally
 from jetflow.engine.tasks import StepAddress, Task
-from tests.model import attempts, conditions, holding, keeping, limits, loosening, schedules, sharing, waiting, windows
+from tests.model import (
+    attempts,
+    conditions,
+    expiring,
+    holding,
+    keeping,
+    limits,
+    loosening,
+    schedules,
+    sharing,
+    waiting,
+    windows,
+)
 from tests.model.broker import Broker
 from tests.model.bugs_of_endings import BUGS_OF_ENDINGS
 from tests.model.configurations import CONFIGURATIONS, LARGE
@@ -411,6 +423,7 @@ def hunts() -> dict[str, Callable[[], Report | None]]:
     found |= {f"waiting: {name}": partial(waiting.hunt, bug) for name, bug in waiting.BUGS.items()}
     found |= {f"conditions: {name}": partial(conditions.hunt, bug) for name, bug in conditions.BUGS.items()}
     found |= {f"schedules: {name}": partial(schedules.hunt, bug) for name, bug in schedules.BUGS.items()}
+    found |= {f"pauses: {name}": partial(expiring.hunt, bug) for name, bug in expiring.BUGS.items()}
     found |= {f"limits: {name}": partial(limits.hunt, bug) for name, bug in limits.BUGS.items()}
     found |= {f"windows: {name}": partial(windows.hunt, bug) for name, bug in windows.BUGS.items()}
     return found | {f"shared: {name}": partial(sharing.hunt, bug) for name, bug in sharing.BUGS.items()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import timedelta
 from time import time
 from typing import Literal
 
 from jetflow.broker.session import Session
-from jetflow.errors import InvalidQuery
+from jetflow.engine.sleeping import seconds_of
+from jetflow.errors import InvalidInput, InvalidQuery
 from jetflow.runs.query import changes, presence, queues
 from jetflow.runs.query.checks import Diagnosis, checks_of, read_server_checks
 from jetflow.runs.query.rows import Change, QueueRow, RunningRow, RunTotals, WorkerRow
@@ -103,6 +105,7 @@ class LiveQueries(StoredQueries):
         *,
         until: float | None = None,
         schedules: Literal["queue", "drop"] = "queue",
+        queue_ttl: float | timedelta | None = None,
     ) -> list[str]:
         """Have the broker give out no tasks of a workflow, or of one step, to any worker; return which steps it holds.
 
@@ -110,8 +113,14 @@ class LiveQueries(StoredQueries):
         clients. What is triggered meanwhile waits, and so do the runs of its schedules; with ``schedules="drop"`` their
         ticks start nothing until then.
 
+        With ``queue_ttl`` (seconds, or a timedelta) a run is cancelled when a task of it has waited for so long in a
+        queue that is paused, counted from the beginning of the pause: also one that has begun, and would go on there.
+        That needs a worker, of any workflow, and comes late by a tenth of it, and 5 s, at most. What workers hold, and
+        what waits for a time, an event, children or a limit, is not cancelled.
+
         Raises:
             InvalidQuery: no worker has ever run it, the time is over, or schedules are to be dropped of one step.
+            InvalidInput: ``queue_ttl`` is no duration.
         """
         if schedules not in ("queue", "drop"):
             raise InvalidQuery(
@@ -119,11 +128,14 @@ class LiveQueries(StoredQueries):
             )
         if schedules == "drop" and step is not None:
             raise InvalidQuery("schedules start runs, and not steps: pause the workflow to drop what they would start")
-        end = time() + queues.FOR_GOOD if until is None else until
-        if end <= time():
+        if until is not None and until <= time():
             raise InvalidQuery(f"a pause is until a time to come, and {until} is over: seconds since the epoch")
-        paused = await queues.pause(self._session.usable(), workflow, step, end)
+        ttl = None if queue_ttl is None else seconds_of(queue_ttl, "how long a task waits in a paused queue at most")
+        if ttl == 0:
+            raise InvalidInput("a task may wait for more than 0 s in a paused queue: to have none, cancel the runs")
+        paused = await queues.pause(self._session.usable(), workflow, step, until, ttl)
         if step is None:
+            end = time() + queues.FOR_GOOD if until is None else until
             await silence(self._session, workflow, end if schedules == "drop" else None)
         return paused
 

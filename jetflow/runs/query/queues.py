@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
+from time import time
 from typing import Any, Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.times import seconds_of, written
 from jetflow.broker.topology import consumers_of
+from jetflow.engine.expiring import Pause, Queue
 from jetflow.engine.identity import is_name
 from jetflow.engine.levels import BETWEEN, parts_of
 from jetflow.errors import BrokerRefused, InvalidQuery
+from jetflow.runs.expiring import hold, let_go_on, read_pauses
 from jetflow.runs.query.rows import QueueRow
 from jetflow.wire.subjects import Subjects
 
@@ -31,7 +35,8 @@ async def read_queues(session: Session) -> list[QueueRow]:
         found += [consumer for consumer in page if _is_of_step(consumer["name"])]
         if not page:
             break
-    rows = await asyncio.gather(*(_row(session, consumer) for consumer in found))
+    bounded = await read_pauses(session) if any(one.get("paused") for one in found) else {}
+    rows = await asyncio.gather(*(_row(session, consumer, bounded) for consumer in found))
     return sorted(rows, key=lambda row: (row.workflow, row.step))
 
 
@@ -40,11 +45,12 @@ def _is_of_step(consumer: str) -> bool:
     return bool(workflow and step)
 
 
-async def _row(session: Session, consumer: dict[str, Any]) -> QueueRow:
+async def _row(session: Session, consumer: dict[str, Any], bounded: Mapping[tuple[str, str], Pause]) -> QueueRow:
     workflow, _, step = consumer["name"].partition("=")
     limit = int(consumer["config"].get("max_ack_pending", -1))
     paused_for = int(consumer.get("pause_remaining") or 0)
     until = consumer["config"].get("pause_until")
+    pause = bounded.get((workflow, step)) if until and paused_for else None
     return QueueRow(
         workflow=workflow,
         step=step,
@@ -55,6 +61,7 @@ async def _row(session: Session, consumer: dict[str, Any]) -> QueueRow:
         limit=limit if limit > 0 else None,
         pulls=int(consumer.get("num_waiting", 0)),
         paused_until=_time(until) if until and paused_for else None,
+        queue_ttl=None if pause is None else pause.ttl,
     )
 
 
@@ -70,15 +77,24 @@ def _time(text: str) -> float:
     return seconds_of(text) if text.endswith("Z") else datetime.fromisoformat(text).timestamp()
 
 
-async def pause(session: Session, workflow: str, step: str | None, until: float) -> list[str]:
+async def pause(session: Session, workflow: str, step: str | None, until: float | None, ttl: float | None) -> list[str]:
     """Have the broker give out no tasks of a workflow's steps, or of one; return which. ``until`` is a time.
+
+    What waits there for longer than ``ttl`` seconds is cancelled meanwhile.
 
     Raises:
         InvalidQuery: no worker has ever pulled it.
     """
     steps = await _steps(session, workflow, step)
+    end = time() + FOR_GOOD if until is None else until
     for name in steps:
-        await _set(session, workflow, name, {"pause_until": written(until)})
+        await _set(session, workflow, name, {"pause_until": written(end)})
+    bounded = await read_pauses(session)
+    for name in steps:
+        if ttl is not None:
+            await hold(session, Queue(workflow, name), ttl, until)
+        elif (workflow, name) in bounded:
+            await let_go_on(session, Queue(workflow, name))
     return steps
 
 
@@ -89,6 +105,10 @@ async def resume(session: Session, workflow: str, step: str | None) -> list[str]
         InvalidQuery: no worker has ever pulled it.
     """
     steps = await _steps(session, workflow, step)
+    bounded = await read_pauses(session)
+    for name in steps:  # before its tasks are given out: nothing is cancelled of what goes on
+        if (workflow, name) in bounded:
+            await let_go_on(session, Queue(workflow, name))
     for name in steps:
         await _set(session, workflow, name, None)
     return steps

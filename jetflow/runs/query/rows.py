@@ -220,7 +220,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
 
     ``held`` tasks are with workers, ``redelivered`` of them not for the first time; ``limit`` is how many may be held
     at once, None for any number. ``pulls`` are requests of workers that wait for tasks: none, while tasks wait, is a
-    queue that nobody serves.
+    queue that nobody serves. ``queue_ttl`` is after how many seconds of a pause what waits is cancelled.
     """
 
     workflow: str
@@ -232,6 +232,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     pulls: int = 0
     paused_until: float | None = None
+    queue_ttl: float | None = None
 
 
 class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
