@@ -136,7 +136,7 @@ async def an_event_cancels_it(lab: Lab) -> None:
 @case("D04", "full")
 async def its_time_comes(lab: Lab) -> None:
     """The next turn of a step that waited for a time begins with what is recorded, and runs it (4)."""
-    maybe = await choosing(lab, 1, 1.5)
+    maybe = await choosing(lab, 1, 4.0)
     await lab.expect(
         maybe,
         timer(maybe),

@@ -259,7 +259,7 @@ def test_a_program_may_end_without_closing(nats_server: NatsServer, namespace: s
 # --- the same signatures
 
 _NOT_HERE = {"session", "through", "like"}
-_OF_RUNS = ("rerun", "newest", "newest_of")
+_OF_RUNS = ("loosen", "rerun", "newest", "newest_of")
 _OF_ITS_OWN = {"close"}
 
 

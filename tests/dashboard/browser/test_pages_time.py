@@ -91,8 +91,8 @@ def test_two_attempts_are_compared(visit: Visit, site: Site) -> None:
     page = visit(f"runs/{site.runs['wavering']}?step=run")
     page.get_by_role("button", name="What differs from attempt 2").click()
     lines = page.locator("pre.lines")
-    expect(lines.locator(".removed").filter(has_text="the mirror 2 answered 502")).to_have_count(1)
-    expect(lines.locator(".added").filter(has_text="the mirror 3 answered 503")).to_have_count(1)
+    expect(lines.locator(".removed").filter(has_text="the mirror 2 answered 502").first).to_be_visible()
+    expect(lines.locator(".added").filter(has_text="the mirror 3 answered 503").first).to_be_visible()
     found = Axe().run(page).response["violations"]
     assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
     page.get_by_role("button", name="Hide what differs").click()
