@@ -1,8 +1,8 @@
 """Finding a run by its id: which tree it is of, which tasks it has, whether and how it has ended.
 
-Two requests that any replica answers and that hold up nobody. They name the tree, as every run is tried first as the
-root of one and the tree of a child is remembered: a filter that leaves the tree open makes the server go through the
-subjects of all runs. Only for a child that was never seen is it asked; what no replica has, of the leader.
+Two requests that any replica answers and that hold up nobody. They name the tree: a run is looked for as the root of
+one first, and the tree of a child is remembered. A filter that leaves the tree open makes the server go through the
+subjects of all runs, and is for a child that was never seen. What a replica does not have, the leader is asked for.
 """
 
 from __future__ import annotations

@@ -960,7 +960,7 @@ SCENARIOS: dict[str, Scenario] = {
     "timed": Scenario(_trigger(timed, 1), [22, 1]),
     "asleep": Scenario(_trigger(asleep, 2), 2),
     "scheduling": Scenario(_trigger(scheduling, 3), [3] * 6),
-    "withholding": Scenario(_trigger(withholding, 2), [*[["cancelled", True]] * 2, 2]),
+    "withholding": Scenario(_trigger(withholding, 2), [*[["cancelled", True]] * 2, 2], sweep_every=0.2),
     "ruins": Scenario(_trigger(ruins, 3), ["failed", {"falls": "NonRetryable", "lends": "NonRetryable"}]),
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),

@@ -52,7 +52,7 @@ async def read_shape(session: Session, declared: Declared, located: Located) -> 
     run = located.root, located.run
     records, removed, firsts = await asyncio.gather(
         store.all_of(names.records_stream, names.joins_of_run(*run), names.steps_of_run(*run)),
-        removed_children(session, located.root, located.run),
+        removed_children(session, *run),
         declared.firsts(),
     )
     joined = [message for message in records if kind_of(message.subject) == "join"]
