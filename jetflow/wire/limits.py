@@ -9,7 +9,7 @@ import msgspec
 
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.identity import cut_hash, is_name
-from jetflow.engine.limits import LimitSettings, Place
+from jetflow.engine.limits import OF_STEP, LimitSettings, Place, stander
 from jetflow.engine.rates import Rate, RateSettings, Window
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import InvalidInput, MalformedRecord
@@ -18,21 +18,28 @@ from jetflow.wire.subjects import Subjects
 PLACES: Final = "places"
 """The name of what `_admit` records once: the places that its run needs."""
 
+PLACES_OF_STEP: Final = "_places"
+"""The name of what a step with limits of its own records once: the places that it needs."""
+
 T = TypeVar("T")
 
 _ENTRY_TOKENS: Final = 5
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The body of an entry: of which workflow its run is, the step that spawned it, and the key as it was given."""
+    """The body of an entry: of which workflow its run is, the step that spawned it, and the key as it was given.
+
+    ``parent`` is the run above that of a step, whose subject does not tell it.
+    """
 
     workflow: str
     step: str = NONE
     key: str = ""
+    parent: str = NONE
 
 
 class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What `_admit` records once: the places that a run needs, with their keys as they were given, and since when.
+    """What `_admit`, or a step, records once: the places that it needs, with their keys as given, and since when.
 
     ``since`` is seconds since the epoch. ``rates`` are what it needs of rate limits, each with a number of units.
     """
@@ -43,12 +50,18 @@ class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Stands(msgspec.Struct, frozen=True, gc=False):
-    """Who stands at a gate, as the subject of an entry tells."""
+    """Who stands at a gate, as the subject of an entry tells: a run, or one ``step`` of it, whose parent it does not."""
 
     place: Place
     root: str
     parent: str
     run: str
+    step: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Who it is, as `jetflow.engine.limits.stander` says."""
+        return stander(self.run, self.step)
 
 
 class LimitNames:
@@ -89,8 +102,10 @@ class LimitNames:
         """What was taken last of all keys of a rate limit."""
         return f"{self._settings}.window.{limit}.*"
 
-    def entry(self, place: Place, task: Task) -> str:
-        """That the run of a task stands at a gate."""
+    def entry(self, place: Place, task: Task, step: str | None = None) -> str:
+        """That the run of a task, or a step of it, stands at a gate. A step stands below its run, as a child does."""
+        if step is not None:
+            return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{stander(task.run, step)}"
         return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{task.run}"
 
     def entries(self, limit: str = "*", key: str = "*") -> str:
@@ -98,7 +113,7 @@ class LimitNames:
         return f"{self._entry}.{limit}.{key}.*.*.*"
 
     def entries_below(self, root: str, parent: str = "*") -> str:
-        """All runs of a tree, or all children of one of its runs, that stand at any gate."""
+        """All who stand at any gate of a tree; or of one of its runs, all its children, and its own steps."""
         return f"{self._entry}.*.*.{root}.{parent}.*"
 
     def parse_entry(self, subject: str) -> Stands | None:
@@ -109,18 +124,22 @@ class LimitNames:
         if len(tokens) != _ENTRY_TOKENS:
             return None
         limit, key, root, parent, run = tokens
+        if run.startswith(OF_STEP):
+            return Stands(Place(limit, key), root, NONE, parent, run.removeprefix(OF_STEP))
         return Stands(Place(limit, key), root, parent, run)
 
-    def gone(self, root: str, run: str) -> str:
-        """That a run has gone from all gates."""
-        return f"{self._gone}.{root}.{run}"
+    def gone(self, root: str, run: str, step: str | None = None) -> str:
+        """That a run, or a step of it, has gone from all gates."""
+        return f"{self._gone}.{root}.{stander(run, step)}"
 
     def of_tree(self, root: str) -> list[str]:
         """Everything of a tree in the gates stream."""
         return [self.entries_below(root), f"{self._gone}.{root}.>"]
 
-    def needed(self, task: Task) -> str:
-        """Which places the run of a task needs."""
+    def needed(self, task: Task, step: str | None = None) -> str:
+        """Which places the run of a task, or a step of it, needs."""
+        if step is not None:
+            return self._names.once(StepAddress(task.root, task.run, step), PLACES_OF_STEP)
         return self._names.once(StepAddress(task.root, task.run, ADMIT), PLACES)
 
     def turns(self, task: Task) -> str:
