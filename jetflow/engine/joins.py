@@ -119,6 +119,7 @@ def parked_until(
     started: float = 0.0,
     ended: float = 0.0,
     worker: str = "",
+    admits: str | None = None,
 ) -> JoinRecord:
     """Return the join record of a step that waits for a time alone, and counts ``tried`` attempts as made then."""
     return JoinRecord(
@@ -127,6 +128,7 @@ def parked_until(
         task=task,
         needed=0,
         until=until,
+        admits=admits,
         tried=tried,
         attempt=attempt,
         started=started,

@@ -66,7 +66,7 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
 
 
 def conclude_cancelled(
-    task: Task, outcome: Outcome, graph: Graph | None = None, *, of: Graph | None = None
+    task: Task, outcome: Outcome, graph: Graph | None = None, of: Graph | None = None
 ) -> Procedure:
     """End a run that is cancelled, by itself or from above.
 
