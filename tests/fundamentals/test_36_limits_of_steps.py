@@ -22,10 +22,13 @@ from jetflow import (
     Retry,
     Run,
     RunFailed,
+    Signal,
     Worker,
+    WorkerOptions,
     Workflow,
     workflow,
 )
+from jetflow.runs.trace import StepTrace
 
 MakeWorker = Callable[..., Worker]
 ONCE = Retry(attempts=1)
@@ -96,6 +99,10 @@ async def standing(client: Client, limit: str, *, running: int, waiting: int) ->
         return (row.running, row.waiting) == (running, waiting)
 
     await until(stands)
+
+
+async def fetching(client: Client, run: Run[Any]) -> StepTrace:
+    return next(step for step in (await client.describe(run.id)).steps if step.name == "fetch")
 
 
 async def nobody_stands(client: Client, limit: str) -> None:
@@ -368,7 +375,6 @@ async def test_several_and_what_is_chosen_at_run_time(client: Client, worker: Ma
 async def test_one_that_has_begun_keeps_its_place_where_there_are_fewer(client: Client, worker: MakeWorker) -> None:
     flow = Workflow("keeps", input=int, retry=ONCE)
     begun: list[int] = []
-    signalled = asyncio.Event()
 
     @flow.step
     async def before(number: int) -> int:
@@ -378,17 +384,16 @@ async def test_one_that_has_begun_keeps_its_place_where_there_are_fewer(client: 
     async def sleeps(number: int, ctx: Context) -> int:
         if number not in begun:
             begun.append(number)
-        await ctx.wait_for_signal("go")
+        await ctx.wait_for(Signal("go"))  # parked at once: its next turn finds the place that it has
         return number
 
-    async with worker([flow], park_after=0.0) if False else worker([flow]):
+    async with worker([flow]):
         runs = [await client.trigger(flow, n) for n in range(2)]
         await until(lambda: len(begun) == 2)
         await client.limits.set("one", 1)
-        for run in runs:
-            await run.signal("go")
-        assert await all_of(runs) == [0, 1]
-        signalled.set()
+        for number in reversed(begun):  # the one that came last is behind one that goes on
+            await runs[number].signal("go")
+            assert await runs[number].result(timeout=PATIENCE) == number
         await nobody_stands(client, "one")
 
 
@@ -401,13 +406,13 @@ async def test_who_waits_and_why_is_shown(client: Client, worker: MakeWorker) ->
         for n in range(3):
             runs.append(await client.trigger(flow, Page("acme & sons", n)))
             await standing(client, "site", running=1, waiting=n)
-        step = (await client.describe(runs[2].id)).step("fetch")
+        step = await fetching(client, runs[2])
         (place,) = step.places
         assert (step.status, step.attempts, place.limit, place.key, place.max, place.before, place.admitted) == (
             *("waiting", 0, "site", "acme & sons", 1),
             *(2, False),
         )
-        (held,) = (await client.describe(runs[0].id)).step("fetch").places
+        (held,) = (await fetching(client, runs[0])).places
         assert held.admitted
         rows = await client.limits.standing("site", "acme & sons")
         assert [(row.run, row.workflow, row.step, row.parent, row.admitted) for row in rows] == [
@@ -415,7 +420,7 @@ async def test_who_waits_and_why_is_shown(client: Client, worker: MakeWorker) ->
         ]
         meter.gate.set()
         await all_of(runs)
-        assert (await client.describe(runs[2].id)).step("fetch").places == ()
+        assert (await fetching(client, runs[2])).places == ()
         await nobody_stands(client, "site")
 
 
@@ -435,7 +440,7 @@ async def test_a_limit_that_was_taken_away_holds_nobody_up(client: Client, worke
         assert await run.result(timeout=PATIENCE) == 1
         await nobody_stands(client, "site")
     run = await client.trigger(with_it, Page("a", 2))
-    async with worker([without], unknown_step_grace=0.5):
+    async with worker([without], options=WorkerOptions(unknown_step_grace=0.5)):
         assert await run.result(timeout=PATIENCE) == 2
         await nobody_stands(client, "site")
 
