@@ -71,12 +71,20 @@ def conclude_cancelled(
     """End a run that is cancelled, by itself or from above.
 
     If it holds places of limits, others may have cancelled it to have them, and may have died: once it has ended nobody
-    asks for that again. So those below it leave their gates before. Where nothing is to follow a failure, the graph is
-    that ``of`` the run: its steps leave theirs.
+    asks for that again. So those below it leave their gates before.
     """
     if task.places is not None:
         yield ClearBelow(task)
     yield from conclude(task, outcome, graph)
+    yield from leave_steps(task, of)
+
+
+def conclude_from_outside(task: Task, outcome: Outcome, of: Graph | None) -> Procedure:
+    """End a run that is cancelled by who does not run it; the graph is that ``of`` the run, if its steps have limits.
+
+    They were sent away before; but who did so may have died behind the removal of an entry, and before its look.
+    """
+    yield from conclude(task, outcome)
     yield from leave_steps(task, of)
 
 
