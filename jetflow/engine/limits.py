@@ -31,12 +31,12 @@ EVERYBODY: Final = "_"
 
 
 OF_STEP: Final = "="
-"""Stands before the name of a step that stands at a gate by itself: no run and no step has such a name."""
+"""Stands between a run and its step, where that stands at a gate by itself. No name has it."""
 
 
 def stander(run: str, step: str | None) -> str:
     """Return who stands at a gate: a run, or a step of it that has limits of its own."""
-    return run if step is None else f"{run}.{OF_STEP}{step}"
+    return run if step is None else f"{run}{OF_STEP}{step}"
 
 
 class Place(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -82,7 +82,7 @@ def conclude_cancelled(
 def conclude_from_outside(task: Task, outcome: Outcome, of: Graph | None) -> Procedure:
     """End a run that is cancelled by who does not run it; the graph is that ``of`` the run, if its steps have limits.
 
-    They were sent away before; but who did so may have died behind the removal of an entry, and before its look.
+    Those below it were sent away before; its own steps leave behind its outcome.
     """
     yield from conclude(task, outcome)
     yield from leave_steps(task, of)

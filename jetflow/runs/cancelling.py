@@ -66,7 +66,6 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
     parents = await _mark_tree(session, first) if tree else []
     if not tree:
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
-        await leave_below(session, drive, first.root, [run], steps_only=True)
     if tree:  # before its outcome is stored: until then whoever asks for this asks for it again
         await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
     of = await _graph_with_limits(session, first)

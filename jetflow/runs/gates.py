@@ -123,8 +123,7 @@ class Gates:
         subject = names.entry(effect.place, task, effect.step)
         gone = names.gone(task.root, task.run, effect.step)
         headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: gone})
-        parent = NONE if effect.step is None else task.parent
-        body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown, parent=parent))
+        body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown))
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
         if gate is not None and any(subject == known for _, known in gate.known):
             return True  # or it has left meanwhile: then the look that follows does not find it
@@ -229,7 +228,7 @@ class Gates:
             await self._read_on(place, known, after, wanted)
         gate.known = known
         await self._wake([subject for _, subject in known[:most]], place, gate)
-        return [_who(subject) for _, subject in known], settings
+        return [subject.rpartition(".")[2] for _, subject in known], settings
 
     async def _read_on(self, place: Place, known: list[tuple[int, str]], after: int, wanted: int) -> bool:
         """Read who stands behind those that are known, so many in all; tell whether nobody else stands there.
@@ -336,7 +335,7 @@ class Gates:
         )
         for one in effect.runs:
             try:  # of a step that stands there by itself, its run
-                await cancel_run(self._session, self._drive, one.partition(".")[0], reason=reason)
+                await cancel_run(self._session, self._drive, one.partition(OF_STEP)[0], reason=reason)
             except UnknownRun:
                 continue
 
@@ -406,12 +405,6 @@ class Gates:
                     raise
             return
         await self._session.connection.api(f"STREAM.PURGE.{self._names.gates_stream}", {"filter": subject})
-
-
-def _who(subject: str) -> str:
-    """Return who an entry is of, as `stander` says it."""
-    *_, above, last = subject.rsplit(".", 2)
-    return f"{above}.{last}" if last.startswith(OF_STEP) else last
 
 
 def _covers(mark: Stored | None, step: str | None) -> bool:

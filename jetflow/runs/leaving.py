@@ -26,12 +26,10 @@ _log = logging.getLogger("jetflow.worker")
 Drive: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 
 
-async def leave_below(
-    session: Session, drive: Drive, root: str, parents: Iterable[str] | None = None, *, steps_only: bool = False
-) -> None:
-    """Have the descendants of a root run, or the children of some runs, leave all gates: they are cancelled.
+async def leave_below(session: Session, drive: Drive, root: str, parents: Iterable[str] | None = None) -> None:
+    """Have the descendants of a root run, or the children of some runs, leave all gates, with their steps.
 
-    Steps of these runs that stand there by themselves leave as well; and where ``steps_only`` are to, no child does.
+    They are cancelled.
     """
     names = LimitNames(session.names)
     try:
@@ -47,17 +45,15 @@ async def leave_below(
         async for page in session.store.leader_subjects(names.gates_stream, one):
             for subject in page:
                 stands = names.parse_entry(subject)
-                if stands is None or (stands.step is None and (steps_only or stands.run == root)):
-                    continue  # a root run leaves behind its outcome
-                standing_there.setdefault((stands.run, stands.step), []).append(stands.place.written)
-                if stands.step is None:
+                if stands is not None and stands.run != root:  # a root run leaves behind its outcome
+                    standing_there.setdefault((stands.run, stands.step), []).append(stands.place.written)
                     families[stands.run] = stands.parent
     room = asyncio.Semaphore(AT_ONCE)
 
     async def go(run: str, step: str | None, places: list[str]) -> None:
         async with room:
             points.before("leave_below")
-            await drive(send_away(skeleton(root, families.get(run, NONE), run, " ".join(places)), step))
+            await drive(send_away(skeleton(root, families[run], run, " ".join(places)), step))
             points.after("leave_below")
 
     await asyncio.gather(*(go(*who, places) for who, places in standing_there.items()))

@@ -13,7 +13,7 @@ from jetflow.engine.limits import EVERYBODY, LimitSettings, Place, WhenFull
 from jetflow.engine.tasks import NONE, Task
 from jetflow.errors import MalformedRecord
 from jetflow.runs.trace import PlaceTrace
-from jetflow.wire.limits import Entry, LimitNames, Stands, decode_entry, decode_needed, decode_settings
+from jetflow.wire.limits import Entry, LimitNames, decode_entry, decode_needed, decode_settings
 from jetflow.wire.subjects import last_token
 
 LISTED: Final = 1000
@@ -125,7 +125,7 @@ async def read_standing(session: Session, name: str, key: str, settings: LimitSe
                     StandingRow(
                         run=stands.run,
                         root=stands.root,
-                        parent=None if (above := _above(stands, said)) == NONE else above,
+                        parent=None if stands.parent == NONE else stands.parent,
                         workflow=said.workflow,
                         key=None if key == EVERYBODY else said.key,
                         since=stored.time,
@@ -136,10 +136,6 @@ async def read_standing(session: Session, name: str, key: str, settings: LimitSe
         if len(rows) >= LISTED:
             break
     return rows[:LISTED]
-
-
-def _above(stands: Stands, said: Entry) -> str:
-    return stands.parent if stands.step is None else said.parent
 
 
 async def read_places(session: Session, task: Task, step: str | None = None) -> tuple[PlaceTrace, ...]:

@@ -27,15 +27,11 @@ _ENTRY_TOKENS: Final = 5
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The body of an entry: of which workflow its run is, the step that spawned it, and the key as it was given.
-
-    ``parent`` is the run above that of a step, whose subject does not tell it.
-    """
+    """The body of an entry: of which workflow its run is, the step that spawned it, and the key as it was given."""
 
     workflow: str
     step: str = NONE
     key: str = ""
-    parent: str = NONE
 
 
 class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -50,7 +46,7 @@ class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Stands(msgspec.Struct, frozen=True, gc=False):
-    """Who stands at a gate, as the subject of an entry tells: a run, or one ``step`` of it, whose parent it does not."""
+    """Who stands at a gate, as the subject of an entry tells: a run, or one ``step`` of it."""
 
     place: Place
     root: str
@@ -103,17 +99,15 @@ class LimitNames:
         return f"{self._settings}.window.{limit}.*"
 
     def entry(self, place: Place, task: Task, step: str | None = None) -> str:
-        """That the run of a task, or a step of it, stands at a gate. A step stands below its run, as a child does."""
-        if step is not None:
-            return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{stander(task.run, step)}"
-        return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{task.run}"
+        """That the run of a task, or a step of it, stands at a gate."""
+        return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{stander(task.run, step)}"
 
     def entries(self, limit: str = "*", key: str = "*") -> str:
         """All who stand at the gates of a limit and a key."""
         return f"{self._entry}.{limit}.{key}.*.*.*"
 
     def entries_below(self, root: str, parent: str = "*") -> str:
-        """All who stand at any gate of a tree; or of one of its runs, all its children, and its own steps."""
+        """All runs of a tree, or all children of one of its runs, that stand at any gate, or of which steps do."""
         return f"{self._entry}.*.*.{root}.{parent}.*"
 
     def parse_entry(self, subject: str) -> Stands | None:
@@ -123,10 +117,9 @@ class LimitNames:
         tokens = subject[len(self._entry) + 1 :].split(".")
         if len(tokens) != _ENTRY_TOKENS:
             return None
-        limit, key, root, parent, run = tokens
-        if run.startswith(OF_STEP):
-            return Stands(Place(limit, key), root, NONE, parent, run.removeprefix(OF_STEP))
-        return Stands(Place(limit, key), root, parent, run)
+        limit, key, root, parent, who = tokens
+        run, _, step = who.partition(OF_STEP)
+        return Stands(Place(limit, key), root, parent, run, step or None)
 
     def gone(self, root: str, run: str, step: str | None = None) -> str:
         """That a run, or a step of it, has gone from all gates."""

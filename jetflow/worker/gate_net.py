@@ -84,7 +84,7 @@ class GateNet:
         return None if time() - stored.time < YOUNG else self._names.parse_entry(stored.subject)
 
     def _is_cancelled(self, stands: Stands) -> bool:
-        if stands.parent == NONE and (stands.step is None or stands.run == stands.root):
+        if stands.parent == NONE:
             return False  # it has an outcome, or will have one
         return any(self._cancellations.knows(stands.root, run) for run in (stands.run, stands.parent))
 
@@ -100,9 +100,8 @@ class GateNet:
         outcomes = dict[str, list[str]]()
         for stored in entries:
             if (stands := self._names.parse_entry(stored.subject)) is not None:
-                said = decode_entry(stored.body)
-                parent = said.parent if stands.step is not None else stands.parent
-                subject = names.run(stands.root, parent, said.step, stands.run)
+                step = decode_entry(stored.body).step
+                subject = names.run(stands.root, stands.parent, step, stands.run)
                 outcomes.setdefault(subject, []).append(stored.subject)
                 if stands.step is not None:
                     ended_by_itself = names.step(StepAddress(stands.root, stands.run, stands.step))

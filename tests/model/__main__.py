@@ -28,7 +28,7 @@ def searches() -> dict[str, Callable[[], Report]]:
         f"{conditions.NAME} {n}": partial(conditions.explore, start=one) for n, one in enumerate(conditions.STARTS)
     }
     small = {one.NAME: one.explore for one in (attempts, holding, keeping, sharing, schedules, windows)}
-    gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in limits.CASES}
+    gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in (*limits.CASES, *limits.STEPS)}
     return {**small, **waits, **decided, **gates, **protocol}
 
 
