@@ -117,7 +117,8 @@ class Case:
     Gate 0 is kept by ``when_full``; at others runs wait.
 
     The ``last`` run goes on until all others have ended. If there are runs ``below`` run 0, it has begun, and waits for
-    them; they are ``parked`` already, or come later. Those of ``steps`` stand there by a step.
+    them; they are ``parked`` already, or come later. Those of ``steps`` stand there by a step; ``asleep`` are
+    those of them that have begun, and of which no message is there.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Case:
     below: tuple[int, ...] = ()
     parked: bool = False
     steps: tuple[int, ...] = ()
+    asleep: tuple[int, ...] = ()
 
 
 ONE: Final = ((0,), (0,))
@@ -165,7 +167,9 @@ STEPS: Final = (
     Case("there are more places for steps", ONE, changes=(2,), steps=(0, 1)),
 )
 
-LAST_STEP: Final = Case("the run of a step is cancelled, and a message comes twice", ((0,),), cancels=(0,), zombies=1, steps=(0,))
+LATE_STEP: Final = Case("a step's message comes twice, and a worker dies", ((0,),), zombies=1, crashes=1, steps=(0,))
+
+ASLEEP: Final = Case("the run of a step that sleeps is cancelled", ONE, cancels=(0,), steps=(0, 1), asleep=(0,))
 
 STEP_CANCELLED: Final = Case(
     "the run of a step that has the place, or waits, is cancelled, and who does dies", ONE, cancels=(0,), crashes=1,
@@ -405,11 +409,10 @@ BUGS: Final = {
     "a parked step does not look once more": Rules(keeps=_looks_once, shown_by=STEPS[0]),
     "a step begins that finds no place": Rules(one_too_many=True, shown_by=STEPS[0]),
     "a step leaves before its outcome is stored": Rules(keeps=_leaves_step_first, shown_by=STEPS[0]),
-    "that a step has gone is not stored": Rules(keeps=_without(StoreGone), shown_by=LAST_STEP),
+    "that a step has gone is not stored": Rules(keeps=_without(StoreGone), shown_by=LATE_STEP),
     "a step's entry is not removed": Rules(keeps=_without(RemoveEntry), shown_by=STEPS[0]),
     "a step enters before its places are recorded": Rules(records_first=False, shown_by=STEPS[5]),
-    "a cancelled step that finds itself parked stays": Rules(keeps=_without(ReadOver), shown_by=LAST_STEP),
-    "who cancels the run of a step leaves its place": Rules(ends_steps=False, shown_by=STEPS[4]),
+    "who cancels the run of a step leaves its place": Rules(ends_steps=False, shown_by=ASLEEP),
     "a cancelled run finds itself parked, and goes": Rules(keeps=_takes_for_ended(ReadOver, True), shown_by=DYING),
 }
 
@@ -435,6 +438,14 @@ def explore(rules: Rules = RIGHT, case: Case = CASES[0], *, stop_at_first: bool 
             messages=start.messages - {Message("admit")} | {Message("step")},
             entries=tuple((gate, 1, 0) for gate in case.needs[0]),
             stored=1,
+        )
+    for run in case.asleep:
+        start = start._replace(
+            messages=start.messages - {Message("admit", run)},
+            places=start.places | {(run, written_places(_places(run, case)))},
+            entries=(*start.entries, *((gate, 1, run) for gate in case.needs[run])),
+            stored=1,
+            begun=start.begun | {run},
         )
     for run in case.below if case.parked else ():
         (gate,) = case.needs[run]
@@ -886,6 +897,6 @@ def _looked(world: World, effect: Any) -> tuple[World, Any]:
 
 
 if __name__ == "__main__":
-    for one in (*CASES, *STEPS, LAST_STEP, STEP_CANCELLED, *LARGE):
+    for one in (*CASES, *STEPS, LATE_STEP, ASLEEP, STEP_CANCELLED, *LARGE):
         found = explore(case=one)
         say(f"{one.name}: {found.states} states, {found.violations} violations, {found.seconds:.0f} s {found.first}")
