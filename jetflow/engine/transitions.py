@@ -65,9 +65,7 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
             yield from after_success(task, graph.on_success)
 
 
-def conclude_cancelled(
-    task: Task, outcome: Outcome, graph: Graph | None = None, of: Graph | None = None
-) -> Procedure:
+def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None, of: Graph | None = None) -> Procedure:
     """End a run that is cancelled, by itself or from above.
 
     If it holds places of limits, others may have cancelled it to have them, and may have died: once it has ended nobody

@@ -110,10 +110,7 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     versions = {(task.workflow, task.version): task for task in tasks}
     graphs = {of: await _graph_with_limits(session, task) for of, task in versions.items()}
     await asyncio.gather(
-        *(
-            drive(conclude_from_outside(task, cancelled(task), graphs[task.workflow, task.version]))
-            for task in tasks
-        )
+        *(drive(conclude_from_outside(task, cancelled(task), graphs[task.workflow, task.version])) for task in tasks)
     )
     cancelled_ones = set(runs)
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):

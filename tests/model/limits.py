@@ -162,7 +162,9 @@ STEPS: Final = (
     Case("two steps, and a worker dies", ONE, steps=(0, 1), crashes=1),
     Case("two steps, and a message comes twice", ONE, steps=(0, 1), zombies=1),
     Case("the run of a step that waits is cancelled", ONE, steps=(0, 1), cancels=(1,)),
-    Case("the run of a step is cancelled, and a worker or who cancels dies", ((0,),), cancels=(0,), crashes=1, steps=(0,)),
+    Case(
+        "the run of a step is cancelled, and a worker or who cancels dies", ((0,),), cancels=(0,), crashes=1, steps=(0,)
+    ),
     Case("two steps need two limits", ((0, 1), (0, 1)), most=(1, 1), steps=(0, 1)),
     Case("there are more places for steps", ONE, changes=(2,), steps=(0, 1)),
 )
@@ -172,7 +174,10 @@ LATE_STEP: Final = Case("a step's message comes twice, and a worker dies", ((0,)
 ASLEEP: Final = Case("the run of a step that sleeps is cancelled", ONE, cancels=(0,), steps=(0, 1), asleep=(0,))
 
 STEP_CANCELLED: Final = Case(
-    "the run of a step that has the place, or waits, is cancelled, and who does dies", ONE, cancels=(0,), crashes=1,
+    "the run of a step that has the place, or waits, is cancelled, and who does dies",
+    ONE,
+    cancels=(0,),
+    crashes=1,
     steps=(0, 1),
 )
 
