@@ -216,14 +216,14 @@ def check_order(workflows: Iterable[tuple[str, Iterable[Limit], Iterable[Limit]]
             path = _way(behind, second, first, {second})
             if path is not None:
                 raise InvalidDeclaration(
-                    f"runs of workflow {workflow!r} hold limit {first!r} while its steps wait for {second!r}, and those "
-                    f"of {path!r} come to them the other way round: they could wait for one another for ever; have "
-                    "the steps, or the runs, of both take them"
+                    f"runs of workflow {workflow!r} hold limit {first!r} while its steps wait for {second!r}, and "
+                    f"those of {path!r} come to them the other way round: they could wait for one another for ever; "
+                    "have the steps, or the runs, of both take them"
                 )
 
 
 def _way(behind: dict[str, dict[str, str]], start: str, end: str, seen: set[str]) -> str | None:
-    """Return the workflow by which one limit is waited for, on some way, while another is held; None if there is none."""
+    """Return the workflow by which one limit is waited for, on some way, while another is held, if there is one."""
     for name, workflow in behind.get(start, {}).items():
         if name == end:
             return workflow

@@ -98,8 +98,8 @@ class Step(Generic[P, R, OUT_co]):
         self.limits: tuple[Limit, ...] = checked_step_limits(f"{what} of workflow {workflow!r}", limits)
         if self.limits and self.batch is not None:
             raise InvalidDeclaration(
-                f"{what} of workflow {workflow!r} has batch= and limits=, which count tasks, and not calls: so few would "
-                "be gathered that a batch is never full. Leave out limits="
+                f"{what} of workflow {workflow!r} has batch= and limits=, which count tasks, and not calls: so few "
+                "would be gathered that a batch is never full. Leave out limits="
             )
         self.slots: int = _checked_slots(f"{what} of workflow {workflow!r}", slots, self)
         is_bare = self.is_async and not self.dependencies and self.batch is None

@@ -55,7 +55,7 @@ class DeclaredBatch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
 
 
 class DeclaredLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A limit of a workflow, or a step: how many runs of a key at once. Without ``keyed`` all its runs share one key."""
+    """A limit of a workflow, or a step: how many runs of a key at once. Without ``keyed`` all of them share one key."""
 
     name: str
     max: int

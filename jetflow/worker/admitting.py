@@ -89,7 +89,7 @@ class Admitting:
     # --- steps
 
     async def step_needed(self, work: Assignment) -> Needed | None:
-        """Return what a step with limits of its own needs, and record it; None where this worker's code has none for it.
+        """Return what a step with limits of its own needs, and record it; None where this worker's code has none.
 
         Raises:
             LimitKeyFailed: the function of a key raises, or gives no str.

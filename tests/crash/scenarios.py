@@ -714,7 +714,7 @@ async def limiting(number: Number, ctx: Context) -> list[Any]:
     return [sum(results), gone.status]
 
 
-# --- limiting steps: runs whose steps wait at gates by themselves, keep their places, and are cancelled there ----------
+# --- limiting steps: runs whose steps wait at gates by themselves, keep their places, and are cancelled there ---------
 
 
 one_in_a_step = Workflow("one-in-a-step", input=Number, retry=AGAIN)

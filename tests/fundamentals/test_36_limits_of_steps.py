@@ -237,7 +237,8 @@ async def test_one_that_fails_or_is_cancelled_gives_its_place_back(client: Clien
         meter.gate.set()
         assert sorted(await outcomes(last)) == ["cancelled", "succeeded"]
         await nobody_stands(client, "one")
-    assert 2 not in meter.order and 3 not in meter.order
+    assert meter.order[:2] == [0, 1]
+    assert not {2, 3} & set(meter.order)
 
 
 async def test_a_step_that_sleeps_in_a_cancelled_child_gives_its_place_back(client: Client, worker: MakeWorker) -> None:
@@ -431,6 +432,42 @@ async def test_a_key_that_is_none_fails_its_step_by_name(client: Client, worker:
             await (await client.trigger(flow, Page("a", 3))).result(timeout=PATIENCE)
 
 
+async def test_it_keeps_no_place_behind_its_end(client: Client, worker: MakeWorker) -> None:
+    flow, go = Workflow("goes-on", input=int, retry=ONCE), asyncio.Event()
+
+    @flow.step(limits=[Limit("one", max=1)])
+    async def alone(number: int) -> int:
+        return number
+
+    @flow.step(after=alone)
+    async def behind(number: int) -> int:
+        await go.wait()
+        return number
+
+    async with worker([flow]):
+        run = await client.trigger(flow, 1)
+        await until(lambda: begun(client, run, "behind"))
+        await nobody_stands(client, "one")
+        go.set()
+        assert await run.result(timeout=PATIENCE) == 1
+
+
+async def begun(client: Client, run: Run[Any], step: str) -> bool:
+    return any(one.name == step and one.status == "running" for one in (await client.describe(run.id)).steps)
+
+
+async def test_code_without_the_limit_leaves_its_tasks_to_others(client: Client, worker: MakeWorker) -> None:
+    meter = Meter()
+    flow = crawling(meter, of_site())
+    async with worker([crawling(meter)]):  # of before the limit: it may run what has a place
+        runs = [await client.trigger(flow, Page("a", n)) for n in range(4)]
+        await until(lambda: meter.inside["prepared"] == 4)
+        async with worker([flow]):
+            assert await all_of(runs) == list(range(4))
+            await nobody_stands(client, "site")
+    assert meter.most["a"] == 1
+
+
 async def test_a_limit_that_was_taken_away_holds_nobody_up(client: Client, worker: MakeWorker) -> None:
     meter = Meter()
     with_it = crawling(meter, of_site())
@@ -471,5 +508,5 @@ def test_limits_that_are_taken_both_ways_round_are_refused(worker: MakeWorker) -
     first = crawling(Meter(), Limit("b", max=1), name="first", limits=[Limit("a", max=1)])
     second = crawling(Meter(), Limit("a", max=1), name="second", limits=[Limit("b", max=1)])
     worker([first])
-    with pytest.raises(InvalidDeclaration, match="'first' hold limit 'a' .* 'b', and those of 'second' come"):
+    with pytest.raises(InvalidDeclaration, match=r"'first' hold limit 'a' .* 'b', and those of 'second' come"):
         worker([first, second])

@@ -7,7 +7,7 @@ delivered again while the first one only was slow. Somebody cancels a run, at an
 does it again. Somebody changes how many may run. A run whose child waits at another gate is replaced by a newer one,
 and whoever has it leave dies in the middle. Checked is what is promised: never more are admitted and not ended than may
 be, every run ends, and no place stays taken. Runs may as well stand there by a step that has limits of its own: it
-begins in the very delivery that finds its places, and leaves when it has ended, or whoever cancels its run has it leave.
+begins in the very delivery that finds its places, and leaves when it has ended, or its run is cancelled.
 """
 
 from __future__ import annotations
@@ -851,10 +851,9 @@ def _at_gate(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
             gate, run = _gate(place), int(task.run)
             entries = tuple(one for one in world.entries if (one[0], one[2]) != (gate, run))
             return world._replace(entries=entries), None
-        case ("begin", run):
-            return world._replace(begun=world.begun | {run}), None
-        case ("mark", run):
-            return world._replace(marked=world.marked | {run}), None
+        case ("begin" | "mark" as kind, run):
+            field = "begun" if kind == "begin" else "marked"
+            return world._replace(**{field: getattr(world, field) | {run}}), None
         case ("record", run, places):
             return world._replace(places=world.places | {(run, places)}), None
         case _:
