@@ -86,6 +86,15 @@ def conclude_from_outside(task: Task, outcome: Outcome, of: Graph | None) -> Pro
     yield from leave_steps(task, of)
 
 
+def conclude_below(task: Task, outcome: Outcome, of: Graph | None) -> Procedure:
+    """End a run that is cancelled from above, and marked so: a repetition passes over it once it has an outcome.
+
+    So its steps leave before; one that comes to a gate later finds the mark, and leaves by itself.
+    """
+    yield from leave_steps(task, of)
+    yield from conclude(task, outcome)
+
+
 def after_failure(task: Task, graph: Graph) -> Procedure:
     """Do what a workflow has declared for its failures. The run's deadline, which may have passed, is not for it."""
     if graph.fail_fast and len(graph.nodes) > 1:

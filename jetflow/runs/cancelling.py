@@ -19,7 +19,7 @@ from jetflow.engine.effects import Procedure
 from jetflow.engine.gates import may_hold_places
 from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import CANCELLED, NONE, Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import conclude_from_outside
+from jetflow.engine.transitions import conclude_below, conclude_from_outside
 from jetflow.errors import MalformedRecord, PermissionDenied, UnknownRun
 from jetflow.runs.keeping import KeptTask
 from jetflow.runs.leaving import leave_below
@@ -107,14 +107,14 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     runs = [task.run for task in tasks]
     await _mark(session, join.root, runs)
     await clear_below(session, drive, join.root, runs)  # a repetition passes over those that have outcomes
+    cancelled_ones = set(runs)  # first what a repetition does not find again, for these have outcomes then
+    async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
+        await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
     versions = {(task.workflow, task.version): task for task in tasks}
     graphs = {of: await _graph_with_limits(session, task) for of, task in versions.items()}
     await asyncio.gather(
-        *(drive(conclude_from_outside(task, cancelled(task), graphs[task.workflow, task.version])) for task in tasks)
+        *(drive(conclude_below(task, cancelled(task), graphs[task.workflow, task.version])) for task in tasks)
     )
-    cancelled_ones = set(runs)
-    async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
-        await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
 
 
 async def clear_below(session: Session, drive: Run, root: str, runs: list[str]) -> None:

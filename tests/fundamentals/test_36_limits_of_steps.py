@@ -291,7 +291,7 @@ async def test_what_ends_its_run_beside_it_gives_its_place_back(client: Client, 
         first = await client.trigger(flow, 0)
         await until(lambda: meter.inside["x"] == 1)
         second = await client.trigger(flow, 1)
-        await standing(client, "one", running=1, waiting=1)
+        await until(lambda: stands(client, second, "waits", "waiting"))
         go.set()
         assert await outcomes([second]) == ["failed"]
         await standing(client, "one", running=1, waiting=0)
@@ -446,14 +446,14 @@ async def test_it_keeps_no_place_behind_its_end(client: Client, worker: MakeWork
 
     async with worker([flow]):
         run = await client.trigger(flow, 1)
-        await until(lambda: begun(client, run, "behind"))
+        await until(lambda: stands(client, run, "behind", "running"))
         await nobody_stands(client, "one")
         go.set()
         assert await run.result(timeout=PATIENCE) == 1
 
 
-async def begun(client: Client, run: Run[Any], step: str) -> bool:
-    return any(one.name == step and one.status == "running" for one in (await client.describe(run.id)).steps)
+async def stands(client: Client, run: Run[Any], step: str, status: str) -> bool:
+    return any(one.name == step and one.status == status for one in (await client.describe(run.id)).steps)
 
 
 async def test_code_without_the_limit_leaves_its_tasks_to_others(client: Client, worker: MakeWorker) -> None:
