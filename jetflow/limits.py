@@ -20,6 +20,9 @@ D = TypeVar("D", DeclaredLimit, DeclaredRate)
 class Limit:
     """How many runs of a key may be admitted at once: ``Limit("tenant", key=lambda order: order.tenant, max=3)``.
 
+    Of a step (``@flow.step(limits=...)``) it is how many of its runs may have begun it and not ended it: those wait for
+    it before the step, and not before their first one, and there is ``when_full="queue"`` alone.
+
     ``key`` is a function of the run's input, and gives a str; without one all runs of the limit share one key. Limits
     of one name are one limit, in whichever workflows they stand. What counts are runs that were admitted and have no
     outcome; a run that waits for children, sleeps, or is to be tried again keeps its place. ``when_full`` says what
@@ -165,6 +168,70 @@ def checked_max(of: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidDeclaration(f"{of}: max={value!r}: a whole number above 0")
     return value
+
+
+def checked_step_limits(step: str, limits: Any) -> tuple[Limit, ...]:
+    """Return the limits of a step in the order in which it comes to them.
+
+    Raises:
+        InvalidDeclaration: one is none, or not of steps, or two have one name.
+    """
+    given: Iterable[Any] = (limits,) if isinstance(limits, AnyLimit) else limits
+    found: dict[str, Limit] = {}
+    for limit in given:
+        if isinstance(limit, RateLimit):
+            raise InvalidDeclaration(
+                f"{step}: a RateLimit is of the runs of a workflow, and {limit.name!r} stands at a step: give it to "
+                "the workflow, or give the step a workflow of its own, and spawn that"
+            )
+        if not isinstance(limit, Limit):
+            raise InvalidDeclaration(f"{step}: limits takes Limit(...)s, and {limit!r} is none")
+        if limit.when_full != "queue":
+            raise InvalidDeclaration(
+                f"{step}: limit {limit.name!r} has when_full={limit.when_full!r}, which cancels runs: the limits of a "
+                'step only have them wait (when_full="queue"); give it to the workflow'
+            )
+        if limit.name in found:
+            raise InvalidDeclaration(f"{step} has limit {limit.name!r} twice: one name is one limit")
+        found[limit.name] = limit
+    return tuple(found[name] for name in sorted(found))
+
+
+def check_order(workflows: Iterable[tuple[str, Iterable[Limit], Iterable[Limit]]]) -> None:
+    """Refuse workflows whose runs could wait for one another in a circle: by limits that they hold while steps wait.
+
+    Each is told by its name, its limits and those of its steps.
+
+    Raises:
+        InvalidDeclaration: there are such.
+    """
+    behind: dict[str, dict[str, str]] = {}
+    for workflow, of_runs, of_steps in workflows:
+        for limit in of_runs:
+            behind.setdefault(limit.name, {}).update({one.name: workflow for one in of_steps})
+    for first, waits in behind.items():
+        for second, workflow in waits.items():
+            if first == second:
+                continue  # another key of it, or it is refused when it is asked for
+            path = _way(behind, second, first, {second})
+            if path is not None:
+                raise InvalidDeclaration(
+                    f"runs of workflow {workflow!r} hold limit {first!r} while its steps wait for {second!r}, and "
+                    f"those of {path!r} come to them the other way round: they could wait for one another for ever; "
+                    "have the steps, or the runs, of both take them"
+                )
+
+
+def _way(behind: dict[str, dict[str, str]], start: str, end: str, seen: set[str]) -> str | None:
+    """Return the workflow by which one limit is waited for, on some way, while another is held, if there is one."""
+    for name, workflow in behind.get(start, {}).items():
+        if name == end:
+            return workflow
+        if name not in seen:
+            seen.add(name)
+            if (found := _way(behind, name, end, seen)) is not None:
+                return found
+    return None
 
 
 def checked_limits(workflow: str, limits: Iterable[Any]) -> tuple[tuple[Limit, ...], tuple[RateLimit, ...]]:

@@ -17,6 +17,7 @@ from jetflow.engine.matching import Matching
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.retries import Retry
 from jetflow.errors import InvalidDeclaration
+from jetflow.limits import Limit, checked_step_limits
 from jetflow.signature import Signature, first_paragraph, is_local, source_of
 from jetflow.wire.codec import ANY, Codec
 from jetflow.wire.records import DeclaredBatch, DeclaredStep
@@ -32,7 +33,7 @@ _CONDITIONS: Final = ("wait_for", "skip_if", "cancel_if")
 
 _OPTIONS: Final = (
     *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch", "requires"),
-    "slots",
+    *("slots", "limits"),
     *_CONDITIONS,
 )
 
@@ -67,6 +68,7 @@ class Step(Generic[P, R, OUT_co]):
         batch: Batch | None = None,
         requires: Requires | None = None,
         slots: int = 1,
+        limits: Iterable[Limit] = (),
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -93,6 +95,12 @@ class Step(Generic[P, R, OUT_co]):
         self.dependencies: dict[str, Provider] = signature.dependencies
         _check_dependencies(f"{what} of workflow {workflow!r}", signature)
         self.batch: Batch | None = _checked_batch(f"{what} of workflow {workflow!r}", batch, self)
+        self.limits: tuple[Limit, ...] = checked_step_limits(f"{what} of workflow {workflow!r}", limits)
+        if self.limits and self.batch is not None:
+            raise InvalidDeclaration(
+                f"{what} of workflow {workflow!r} has batch= and limits=, which count tasks, and not calls: so few "
+                "would be gathered that a batch is never full. Leave out limits="
+            )
         self.slots: int = _checked_slots(f"{what} of workflow {workflow!r}", slots, self)
         is_bare = self.is_async and not self.dependencies and self.batch is None
         self.is_plain: bool = is_bare and self.timeout is None
@@ -120,6 +128,7 @@ class Step(Generic[P, R, OUT_co]):
             conditions=self.conditions.said,
             batch=None if self.batch is None else declared_batch(self.batch),
             requires=() if self.requires is None else self.requires.conditions,
+            limits=tuple(one.declared for one in self.limits),
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -195,7 +204,8 @@ class StepDecorator(Generic[I]):
     worker's pool, on a core of its own, and is killed when its time is over or its run is cancelled. With ``batch`` the
     function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
     `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
-    as those of `Workflow.on`. A heavy step takes several ``slots`` of its worker.
+    as those of `Workflow.on`. A heavy step takes several ``slots`` of its worker. ``limits`` say how many may run
+    it at once, by keys of their input, over all workers: see `Limit`.
 
     When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
     run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,
@@ -268,6 +278,7 @@ class StepDecorator(Generic[I]):
         cancel_if: StepCondition | None = None,
         requires: Requires | None = None,
         slots: int = 1,
+        limits: Iterable[Limit] = (),
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""

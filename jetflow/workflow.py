@@ -222,6 +222,7 @@ class Workflow(Generic[I, O]):
         batch: Batch | None = None,
         requires: Requires | None = None,
         slots: int = 1,
+        limits: Iterable[Limit] = (),
         **conditions: Any,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
@@ -238,6 +239,7 @@ class Workflow(Generic[I, O]):
             batch=batch,
             requires=requires,
             slots=slots,
+            limits=limits,
             **conditions,
         )
         self._add(step)
@@ -352,6 +354,13 @@ class Workflow(Generic[I, O]):
             )
         if step.name in self.steps:
             raise InvalidDeclaration(f"workflow {self.name!r} declares step {step.name!r} twice: give one a name=")
+        whole = {limit.name for limit in self.limits if limit.key is None}
+        for limit in step.limits:
+            if limit.key is None and limit.name in whole:
+                raise InvalidDeclaration(
+                    f"step {step.name!r} of workflow {self.name!r} has limit {limit.name!r}, of which its runs hold a "
+                    "place already, and would wait for ever: leave it out"
+                )
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
         self._check_input(step)
         self.steps[step.name] = step
@@ -392,6 +401,7 @@ class Workflow(Generic[I, O]):
             levels=() if self.levels is None else self.levels.names,
             level=None if self.levels is None else self.levels.default,
             on_success=on_success,
+            limited=[name for name, step in self.steps.items() if step.limits],
         )
         self._give_input(graph.roots)
         if conditional:
@@ -473,6 +483,11 @@ class Workflow(Generic[I, O]):
             limits=tuple(one.declared for one in self.limits),
             rates=tuple(one.declared for one in self.rates),
         )
+
+    @property
+    def step_limits(self) -> list[Limit]:
+        """The limits of its steps."""
+        return [limit for step in self.all_steps for limit in step.limits]
 
     @property
     def consumed_steps(self) -> list[str]:

@@ -162,7 +162,8 @@ def _standing_of(rows: Sequence[StandingRow]) -> RenderableType:
     table = table_of("run", "workflow", "since", "status")
     for row in rows:
         status = Text("admitted", "cyan") if row.admitted else Text("waits", "yellow")
-        table.add_row(Text(row.run), Text(row.workflow), Text(clock(row.since)), status)
+        of = row.workflow if row.step is None else f"{row.workflow} {row.step}"
+        table.add_row(Text(row.run), Text(of), Text(clock(row.since)), status)
     return table
 
 

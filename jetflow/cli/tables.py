@@ -120,6 +120,9 @@ def _steps(workflow: str, steps: tuple[StepTrace, ...], triggered: float | None)
 def _came_of(step: StepTrace) -> Text:
     if step.error is not None:
         return Text(error_text(step.error), "red")
+    waits = [place for place in step.places if not place.admitted and place.before is not None]
+    if step.status == "waiting" and waits:
+        return Text("\n".join(map(place_text, waits)), "yellow")
     if step.condition is not None and step.status in ("waiting", "skipped"):
         return Text(_of_condition(step.condition), "yellow" if step.status == "waiting" else "dim")
     if step.sleeps_until is not None:

@@ -5,6 +5,9 @@ top: a place that the run has is found to be its own, the first one that it has 
 all of them, its first steps begin. Places are taken in the order of their limits' names, by all runs of all workflows:
 so no two can wait for each other.
 
+A step that has limits of its own takes its places in its own task, before its body, in each turn until it has them all:
+it holds a slot for that moment, and none while it waits.
+
 Its turn at rate limits is taken last, and right before it begins: in any stretch of time no more runs begin than may,
 and not no more are given a time.
 """
@@ -12,7 +15,7 @@ and not no more are given a time.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jetflow.engine.effects import Effect, Ended, Procedure, ReadEnded, StoreJoin, TakeTurn
 from jetflow.engine.gates import begin_admitted, come_to, leave
@@ -106,6 +109,40 @@ def _may_begin(
     return turn.begins
 
 
+def come_through(
+    task: Task, places: Sequence[Place], subject: str, now: float, until: float | None = None, *, tried: int = 0
+) -> Generator[Effect, Any, JoinRecord | Failure | Literal["has all", "has gone"]]:
+    """Take the places that a step needs; tell whether it has them all, or has gone.
+
+    Else, the record that parks it before the first that is not free, ``until`` a time at most; or why it has failed,
+    when that is over.
+    """
+    for place in places:
+        found = yield from come_to(task, place, task.step)
+        if found is None:
+            return "has gone"
+        if found.admitted:
+            continue
+        if until is not None and now >= until:
+            return late(place, "step")
+        return JoinRecord(
+            kind="parked",
+            turn=task.turn,
+            task=subject,
+            needed=0,
+            gate=place.written,
+            until=until,
+            tried=tried,
+            ended=now,
+        )
+    return "has all"
+
+
+def has_places(record: JoinRecord | None) -> bool:
+    """Tell whether a step that was parked had its places before: it keeps them, also where there are fewer by now."""
+    return record is not None and record.gate is None and record.admits is not None
+
+
 def _end_gone(task: Task, now: float) -> Procedure:
     """End a run that has gone from all gates.
 
@@ -124,10 +161,10 @@ def full(place: Place) -> Failure:
     return Failure("LimitReached", f"limit {place.limit!r} has no place for another run of this key")
 
 
-def late(place: Place) -> Failure:
-    """Return why a run has ended that may wait no longer for a place."""
+def late(place: Place, who: str = "run") -> Failure:
+    """Return why a run or a step has ended that may wait no longer for a place."""
     return Failure(
-        "RunTimeout", f"the time that the run had passed while it waited for a place of limit {place.limit!r}"
+        "RunTimeout", f"the time that the {who} had passed while it waited for a place of limit {place.limit!r}"
     )
 
 

@@ -183,19 +183,20 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Enter(msgspec.Struct, frozen=True, gc=False):
-    """Store that a run stands at a gate, write-once, unless it has gone.
+    """Store that a run, or a ``step`` of it, stands at a gate, write-once, unless it has gone.
 
     Result: False if it has gone, and nothing is stored.
     """
 
     task: Task
     place: Place
+    step: str | None = None
 
 
 class LookAtGate(msgspec.Struct, frozen=True, gc=False):
     """Read from the leader who stands at a gate, and wake those that are parked there and may begin.
 
-    Result: a Standing: how ``run`` stands there, if one is named.
+    Result: a Standing: how ``run`` stands there, if one is named (`jetflow.engine.limits.stander`).
     """
 
     place: Place
@@ -226,15 +227,20 @@ class ReadOver(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReadPlaces(msgspec.Struct, frozen=True, gc=False):
-    """Read which places a run has asked for. Result: a tuple of Places; empty if it has not come so far."""
+    """Read which places a run, or a ``step`` of it, has asked for.
+
+    Result: a tuple of Places; empty if it has not come so far.
+    """
 
     task: Task
+    step: str | None = None
 
 
 class WakeParked(msgspec.Struct, frozen=True, gc=False):
-    """Publish the next turn of a run that is parked at a gate, whichever. Result: None."""
+    """Publish the next turn of a run, or of a ``step``, that is parked at a gate, whichever. Result: None."""
 
     task: Task
+    step: str | None = None
 
 
 class ClearBelow(msgspec.Struct, frozen=True, gc=False):
@@ -247,16 +253,18 @@ class ClearBelow(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoreGone(msgspec.Struct, frozen=True, gc=False):
-    """Store that a run has gone, write-once: nobody enters a gate for it any more. Result: None."""
+    """Store that a run, or a ``step``, has gone, write-once: nobody enters a gate for it any more. Result: None."""
 
     task: Task
+    step: str | None = None
 
 
 class RemoveEntry(msgspec.Struct, frozen=True, gc=False):
-    """Remove what says that a run stands at a gate. Result: None."""
+    """Remove what says that a run, or a ``step`` of it, stands at a gate. Result: None."""
 
     task: Task
     place: Place
+    step: str | None = None
 
 
 Effect: TypeAlias = (

@@ -6,6 +6,9 @@ wake one too often costs a turn.
 
 A run leaves when its outcome is stored. That it has *gone* is stored for ever, before its entries are removed: a worker
 that was slow, and enters for it after that, is refused, or the place would be taken for ever.
+
+A step that has limits of its own stands there by itself (``step``), and leaves when its outcome, or that of its run, is
+stored.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from jetflow.engine.effects import (
 from jetflow.engine.graph import ADMIT, START, Graph
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.levels import at_level
-from jetflow.engine.limits import Place, Standing, places_of
+from jetflow.engine.limits import Place, Standing, places_of, stander
 from jetflow.engine.tasks import Task
 
 
@@ -54,50 +57,65 @@ def leave(task: Task) -> Procedure:
     yield from _remove(task, places)
 
 
-def send_away(task: Task) -> Procedure:
+def leave_step(task: Task, step: str) -> Procedure:
+    """Give the places of a step back that has ended, or whose run has, if it has any, and let others have them."""
+    places: tuple[Place, ...] = yield ReadPlaces(task, step)
+    if places:
+        yield StoreGone(task, step)
+        yield from _remove(task, places, step)
+
+
+def leave_steps(task: Task, graph: Graph | None) -> Procedure:
+    """Give the places of all steps of a run back that has ended."""
+    for step in () if graph is None else graph.limited:
+        yield from leave_step(task, step)
+
+
+def send_away(task: Task, step: str | None = None) -> Procedure:
     """Have a run leave that was cancelled from above and may have no outcome: its next turn, if it is parked, ends it.
 
     It is woken before its entries are removed: by them it is found again if whoever does this dies in the middle.
     """
-    yield StoreGone(task)
-    yield WakeParked(task)
-    yield from _remove(task, places_of(task.places))
+    yield StoreGone(task, step)
+    yield WakeParked(task, step)
+    yield from _remove(task, places_of(task.places), step)
 
 
-def _remove(task: Task, places: tuple[Place, ...]) -> Procedure:
+def _remove(task: Task, places: tuple[Place, ...], step: str | None = None) -> Procedure:
     for place in places:
-        yield RemoveEntry(task, place)
+        yield RemoveEntry(task, place, step)
         yield LookAtGate(place)
 
 
-def come_to(task: Task, place: Place) -> Generator[Effect, Any, Standing | None]:
-    """Enter a gate, and return how the run stands there; None if it has gone, for it has ended."""
-    if not (yield Enter(task, place)):
+def come_to(task: Task, place: Place, step: str | None = None) -> Generator[Effect, Any, Standing | None]:
+    """Enter a gate, and return how the run, or its step, stands there; None if it has gone, for it has ended."""
+    if not (yield Enter(task, place, step)):
         return None
-    return (yield from look(task, place))
+    return (yield from look(task, place, step))
 
 
-def look(task: Task, place: Place) -> Generator[Effect, Any, Standing]:
-    """Return how a run stands at a gate, when those have made room that have to."""
-    found: Standing = yield LookAtGate(place, task.run)
+def look(task: Task, place: Place, step: str | None = None) -> Generator[Effect, Any, Standing]:
+    """Return how a run, or its step, stands at a gate, when those have made room that have to."""
+    found: Standing = yield LookAtGate(place, stander(task.run, step))
     if found.doomed:
         yield EndRuns(place, found.doomed)
-        found = yield LookAtGate(place, task.run)
+        found = yield LookAtGate(place, stander(task.run, step))
     return found
 
 
 def stand_at(task: Task, record: JoinRecord, graph: Graph | None = None) -> Procedure:
-    """Look once more at the gate that a parked run stands at; if it may begin, it does at once.
+    """Look once more at the gate that a parked run, or step, stands at; if it may begin, it does at once.
 
     Whoever has ended the run meanwhile may not have seen its entry: then it leaves here. One that is cancelled and has
     no outcome yet is given its next turn, for whoever had to end it may have died.
     """
+    step = None if task.step == ADMIT else task.step
     for place in places_of(record.gate):
-        found = yield from look(task, place)
+        found = yield from look(task, place, step)
         if found.admitted:
             yield from let_through(task, record, graph)
         elif (yield ReadOver(task)):
-            yield from leave(task)
+            yield from leave(task) if step is None else leave_step(task, step)
             ended: Ended = yield ReadEnded(task)
             if ended.run is None:
                 yield from let_through(task, record, None)

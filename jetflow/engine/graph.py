@@ -46,6 +46,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     ``conditional`` are the steps whose conditions decide whether they run: each is asked in its own task.
     ``levels`` are how urgent its runs may be, the most urgent first, and ``level`` is how urgent those are of which
     nothing is said.
+    ``limited`` are the steps with limits of their own: each waits for its places in its own task.
     """
 
     workflow: str
@@ -57,6 +58,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     levels: tuple[str, ...] = ()
     level: str | None = None
     on_success: str | None = None
+    limited: tuple[str, ...] = ()
 
     @classmethod
     def checked(
@@ -71,6 +73,7 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         levels: tuple[str, ...] = (),
         level: str | None = None,
         on_success: str | None = None,
+        limited: Iterable[str] = (),
     ) -> Graph:
         """Build a graph in an order in which every step follows its upstream steps.
 
@@ -91,7 +94,18 @@ class Graph(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
                     step = f"step {node.name!r} of workflow {workflow!r}"
                     raise InvalidDeclaration(f"{step} comes after {upstream!r}, which is not declared{hint}")
         nodes = tuple(_in_order(workflow, declared))
-        return cls(workflow, nodes, on_failure, fail_fast, gated, tuple(conditional), levels, level, on_success)
+        return cls(
+            workflow,
+            nodes,
+            on_failure,
+            fail_fast,
+            gated,
+            tuple(conditional),
+            levels,
+            level,
+            on_success,
+            tuple(limited),
+        )
 
     @cached_property
     def version(self) -> str:

@@ -57,7 +57,8 @@ class JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     A parked step goes on when an event comes that it ``waits`` for, and at ``until`` (seconds since the epoch),
     whatever has ended by then; its next turn counts ``tried`` attempts as made. A run that stands at the ``gate`` of a
     limit (its name and key) goes on when there is a place; if it ``admits``, its first steps begin then, with these
-    places: it needs no other. One that waits for its turn at a rate limit was given a time, ``booked``. A step that
+    places: it needs no other. A step that has places of its own, and is parked for something else, names them in
+    ``admits``, and keeps them. One that waits for its turn at a rate limit was given a time, ``booked``. A step that
     failed is sealed as well if it may have spawned children: it needs none of them, and ``status`` and ``error`` say
     how it ends. So is one that ends as that of an elder run has ended (``adopted``, as in its outcome).
 
@@ -132,6 +133,7 @@ def parked_until(
     started: float = 0.0,
     ended: float = 0.0,
     worker: str = "",
+    admits: str | None = None,
 ) -> JoinRecord:
     """Return the join record of a step that waits for a time alone, and counts ``tried`` attempts as made then."""
     return JoinRecord(
@@ -140,6 +142,7 @@ def parked_until(
         task=task,
         needed=0,
         until=until,
+        admits=admits,
         tried=tried,
         attempt=attempt,
         started=started,

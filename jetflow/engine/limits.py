@@ -30,6 +30,15 @@ EVERYBODY: Final = "_"
 """The token of the key of a limit that has none: all its runs share one gate."""
 
 
+OF_STEP: Final = "="
+"""Stands between a run and its step, where that stands at a gate by itself. No name has it."""
+
+
+def stander(run: str, step: str | None) -> str:
+    """Return who stands at a gate: a run, or a step of it that has limits of its own."""
+    return run if step is None else f"{run}{OF_STEP}{step}"
+
+
 class Place(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place of one key of a limit: the key as it stands in subjects, and as it was given, where that is known."""
 
@@ -75,7 +84,7 @@ class LimitSettings(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a run stands at a gate: behind how many others, whether it may begin, or is refused.
 
-    ``doomed`` are runs that have to be cancelled because it came.
+    ``doomed`` are those that have to be cancelled because it came: see `stander`.
     """
 
     admitted: bool

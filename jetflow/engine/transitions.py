@@ -41,7 +41,7 @@ from jetflow.engine.effects import (
     StoreStep,
 )
 from jetflow.engine.endings import FAILED, Verdict, decide, ending, left_out
-from jetflow.engine.gates import leave, may_hold_places, stand_at
+from jetflow.engine.gates import leave, leave_step, leave_steps, may_hold_places, stand_at
 from jetflow.engine.graph import END, START, Graph
 from jetflow.engine.joins import SEAL, JoinRecord
 from jetflow.engine.levels import at_level
@@ -57,13 +57,15 @@ def conclude(task: Task, outcome: Outcome, graph: Graph | None = None) -> Proced
     if may_hold_places(task):
         yield from leave(task)
     if graph is not None:
+        if graph.limited:
+            yield from leave_steps(task, graph)
         if stored.status in FAILED:
             yield from after_failure(task, graph)
         elif graph.on_success is not None and stored.status == "succeeded":
             yield from after_success(task, graph.on_success)
 
 
-def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None) -> Procedure:
+def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None, of: Graph | None = None) -> Procedure:
     """End a run that is cancelled, by itself or from above.
 
     If it holds places of limits, others may have cancelled it to have them, and may have died: once it has ended nobody
@@ -72,6 +74,25 @@ def conclude_cancelled(task: Task, outcome: Outcome, graph: Graph | None = None)
     if task.places is not None:
         yield ClearBelow(task)
     yield from conclude(task, outcome, graph)
+    yield from leave_steps(task, of)
+
+
+def conclude_from_outside(task: Task, outcome: Outcome, of: Graph | None) -> Procedure:
+    """End a run that is cancelled by who does not run it; the graph is that ``of`` the run, if its steps have limits.
+
+    Those below it were sent away before; its own steps leave behind its outcome.
+    """
+    yield from conclude(task, outcome)
+    yield from leave_steps(task, of)
+
+
+def conclude_below(task: Task, outcome: Outcome, of: Graph | None) -> Procedure:
+    """End a run that is cancelled from above, and marked so: a repetition passes over it once it has an outcome.
+
+    So its steps leave before; one that comes to a gate later finds the mark, and leaves by itself.
+    """
+    yield from leave_steps(task, of)
+    yield from conclude(task, outcome)
 
 
 def after_failure(task: Task, graph: Graph) -> Procedure:
@@ -92,6 +113,7 @@ def repeat_end(task: Task, graph: Graph | None, ended: Outcome) -> Procedure:
     yield from count_up(task)
     yield from leave(task)
     if graph is not None:
+        yield from leave_steps(task, graph)
         if ended.status in FAILED:
             yield from after_failure(task, graph)
         elif graph.on_success is not None and ended.status == "succeeded":
@@ -223,6 +245,8 @@ def finish(
     else:
         stored: Outcome = yield StoreStep(task, outcome)
         yield from advance(task, graph, task.step, stored)
+        if task.step in graph.limited:
+            yield from leave_step(task, task.step)
         if spawned:
             yield from wake_beside(task, graph, woken)
 
@@ -298,6 +322,8 @@ def redelivered(task: Task, graph: Graph) -> Generator[Effect, Any, bool]:
             if ended.joined:  # a look of somebody else may have ended it before its record was counted
                 yield Count(task.join, "join", SEAL)
             yield from advance(task, graph, task.step, ended.step)
+            if task.step in graph.limited:
+                yield from leave_step(task, task.step)
             yield from wake_beside(task, graph)
     elif ended.join is not None:
         yield from await_wakers(task, ended.join, graph)

@@ -89,13 +89,15 @@ class RateUnitsFailed(JetflowError, ValueError):
 
 
 class PlaceHeld(JetflowError, RuntimeError):
-    """A child needs a place that a run above it holds, and would wait for it for ever."""
+    """A child needs a place that a run above it holds, or a step one that its run holds, and would wait for ever."""
 
-    def __init__(self, workflow: str, limit: str, key: str) -> None:
+    def __init__(self, workflow: str, limit: str, key: str, *, step: str = "", own: bool = False) -> None:
         of = f" (key {key!r})" if key else ""
+        who = f"step {step!r} of {workflow!r}" if step else f"a run of {workflow!r}"
+        holder = "its run holds" if own else "a run above it holds"
+        instead = "another limit or key" if own else "another limit or key, or spawn it detached"
         super().__init__(
-            f"a run of {workflow!r} needs a place of limit {limit!r}{of} that a run above it holds, and would wait for "
-            "ever: give it another limit or key, or spawn it detached"
+            f"{who} needs a place of limit {limit!r}{of} that {holder}, and would wait for ever: give it {instead}"
         )
         self.limit = limit
         self.key = key

@@ -17,13 +17,15 @@ import msgspec
 from jetflow.broker.session import Session
 from jetflow.engine.effects import Procedure
 from jetflow.engine.gates import may_hold_places
+from jetflow.engine.graph import Graph
 from jetflow.engine.tasks import CANCELLED, NONE, Failure, Outcome, StepAddress, Task
-from jetflow.engine.transitions import conclude
-from jetflow.errors import UnknownRun
+from jetflow.engine.transitions import conclude_below, conclude_from_outside
+from jetflow.errors import MalformedRecord, PermissionDenied, UnknownRun
 from jetflow.runs.keeping import KeptTask
 from jetflow.runs.leaving import leave_below
 from jetflow.runs.marks import ALONE, REST, TREE
 from jetflow.runs.tasks import count_children, find_first_task, task_of
+from jetflow.wire.limits import LimitNames
 from jetflow.wire.records import decode_outcome, encode
 from jetflow.wire.subjects import run_of_task
 
@@ -69,7 +71,8 @@ async def cancel_run(session: Session, drive: Run, run: str, *, tree: bool = Tru
         await session.publisher.store(names.cancelled(first.root, run), ALONE)
     if tree:  # before its outcome is stored: until then whoever asks for this asks for it again
         await leave_below(session, drive, first.root, None if first.parent == NONE else parents)
-    await drive(conclude(first, cancelled(first, reason=reason)))
+    of = await _graph_with_limits(session, first)
+    await drive(conclude_from_outside(first, cancelled(first, reason=reason), of))
     if tree:
         await _note_removed(session, first)
     await _remove_queued(session, first, parents)
@@ -87,7 +90,8 @@ async def cancel_itself(session: Session, drive: Run, task: Task, reason: Failur
     parents = [run, *await _parents_below(session, root, [run])]
     await _mark(session, root, parents[1:])
     await leave_below(session, drive, root, parents)
-    await drive(conclude(task, cancelled(task, reason=reason)))
+    of = await _graph_with_limits(session, task)
+    await drive(conclude_from_outside(task, cancelled(task, reason=reason), of))
     await _note_removed(session, task)
     await _remove_queued_below(session, root, parents)
     await purge(session, names.timers_stream, [names.timers_of_run(root, run)])
@@ -106,10 +110,14 @@ async def cancel_children(session: Session, drive: Run, join: StepAddress, child
     runs = [task.run for task in tasks]
     await _mark(session, join.root, runs)
     await clear_below(session, drive, join.root, runs)  # a repetition passes over those that have outcomes
-    await asyncio.gather(*(drive(conclude(task, cancelled(task))) for task in tasks))
-    cancelled_ones = set(runs)
+    cancelled_ones = set(runs)  # first what a repetition does not find again, for these have outcomes then
     async for timers in session.store.leader_subjects(names.timers_stream, names.timers_of_parent(join.root, join.run)):
         await purge(session, names.timers_stream, [one for one in timers if one.split(".")[-2] in cancelled_ones])
+    versions = {(task.workflow, task.version): task for task in tasks}
+    graphs = {of: await _graph_with_limits(session, task) for of, task in versions.items()}
+    await asyncio.gather(
+        *(drive(conclude_below(task, cancelled(task), graphs[task.workflow, task.version])) for task in tasks)
+    )
 
 
 async def clear_below(session: Session, drive: Run, root: str, runs: list[str]) -> None:
@@ -117,6 +125,17 @@ async def clear_below(session: Session, drive: Run, root: str, runs: list[str]) 
     below = await _parents_below(session, root, runs)
     await _mark(session, root, below)
     await leave_below(session, drive, root, [*runs, *below])
+
+
+async def _graph_with_limits(session: Session, task: Task) -> Graph | None:
+    """Return the graph of a run if steps of it may have limits: nobody asks where there are none at all."""
+    try:
+        if not await session.optional.is_there(LimitNames(session.names).gates_stream):
+            return None
+        graph = await session.registry.graph(task.workflow, task.version)
+    except (MalformedRecord, PermissionDenied):  # the net of a worker finds who stands there
+        return None
+    return graph if graph is not None and graph.limited else None
 
 
 def cancelled(task: Task, worker: str = "", *, reason: Failure = CANCELLED) -> Outcome:

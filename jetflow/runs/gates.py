@@ -33,8 +33,9 @@ from jetflow.engine.effects import (
     WakeParked,
 )
 from jetflow.engine.gates import let_through
+from jetflow.engine.graph import ADMIT
 from jetflow.engine.joins import JoinRecord
-from jetflow.engine.limits import LimitSettings, Place, Standing, places_of, standing
+from jetflow.engine.limits import OF_STEP, LimitSettings, Place, Standing, places_of, stander, standing
 from jetflow.engine.tasks import NONE, Failure, Task
 from jetflow.errors import BrokerRefused, UnknownRun
 from jetflow.runs.cancelling import cancel_run, clear_below
@@ -74,7 +75,7 @@ class _Gate:
 
 
 class Gates:
-    """Performs what the rules ask of gates. ``entering`` are the runs that this process is admitting."""
+    """Performs what the rules ask of gates. ``entering`` are those that this process is admitting (see `stander`)."""
 
     def __init__(self, session: Session, drive: Drive) -> None:
         self._session = session
@@ -106,20 +107,21 @@ class Gates:
         }
 
     @contextmanager
-    def entering(self, run: str) -> Generator[None]:
-        """Spare others the waking of a run that is being admitted here: it looks for itself."""
-        self._entering.add(run)
+    def entering(self, who: str) -> Generator[None]:
+        """Spare others the waking of who is being admitted here: it looks for itself."""
+        self._entering.add(who)
         try:
             yield
         finally:
-            self._entering.discard(run)
+            self._entering.discard(who)
 
     # --- entering
 
     async def enter(self, effect: Enter) -> bool:
         """See `Enter`."""
         session, names, task = self._session, self._names, effect.task
-        subject, gone = names.entry(effect.place, task), names.gone(task.root, task.run)
+        subject = names.entry(effect.place, task, effect.step)
+        gone = names.gone(task.root, task.run, effect.step)
         headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: gone})
         body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown))
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
@@ -303,24 +305,24 @@ class Gates:
     async def _woken(self, subjects: list[str], place: Place) -> list[str]:
         """Wake runs, and return those that need not be woken any more."""
         found = [(one, stands) for one in subjects if (stands := self._names.parse_entry(one)) is not None]
-        found = [(one, stands) for one, stands in found if stands.run not in self._entering]
-        await asyncio.gather(*(self.wake(stands.root, stands.run, place) for _, stands in found))
+        found = [(one, stands) for one, stands in found if stands.who not in self._entering]
+        await asyncio.gather(*(self.wake(stands, place) for _, stands in found))
         return [one for one, _ in found]
 
-    async def wake(self, root: str, run: str, place: Place) -> bool:
-        """Publish the next turn of a run that is parked at a gate. Returns False where it is not."""
+    async def wake(self, stands: Stands, place: Place) -> bool:
+        """Publish the next turn of a run, or a step, that is parked at a gate. Returns False where it is not."""
         gate = Place(place.limit, place.key).written
-        task, record = self._parked.pop(run, (None, None))
+        task, record = self._parked.pop(stands.who, (None, None))
         if task is None or record is None or record.gate != gate:
-            return await wake_parked(self._session, self._drive, root, run, gate)
+            return await wake_parked(self._session, self._drive, stands.root, stands.run, gate, step=stands.step)
         graph = self._session.registry.cached_graph(task.workflow, task.version)
         await self._drive(let_through(task, record, graph))
         return True
 
     def note_parked(self, task: Task, record: JoinRecord) -> None:
-        """Note that this process has parked a run at a gate: to wake it then takes no reading."""
+        """Note that this process has parked a run, or a step, at a gate: to wake it then takes no reading."""
         if len(task.input) <= PARKED_INPUT:
-            self._parked[task.run] = task, record
+            self._parked[stander(task.run, None if task.step == ADMIT else task.step)] = task, record
             if len(self._parked) > GATES_KEPT:
                 self._parked.popitem(last=False)
 
@@ -331,9 +333,9 @@ class Gates:
         reason = Failure(
             "LimitReached", f"limit {effect.place.limit!r} has its places for other runs of this key: a newer one came"
         )
-        for run in effect.runs:
-            try:
-                await cancel_run(self._session, self._drive, run, reason=reason)
+        for one in effect.runs:
+            try:  # of a step that stands there by itself, its run
+                await cancel_run(self._session, self._drive, one.partition(OF_STEP)[0], reason=reason)
             except UnknownRun:
                 continue
 
@@ -352,40 +354,40 @@ class Gates:
 
     async def wake_parked(self, effect: WakeParked) -> None:
         """See `WakeParked`."""
-        await wake_parked(self._session, self._drive, effect.task.root, effect.task.run)
+        await wake_parked(self._session, self._drive, effect.task.root, effect.task.run, step=effect.step)
 
     async def places(self, effect: ReadPlaces) -> tuple[Place, ...]:
         """See `ReadPlaces`."""
-        if effect.task.places is not None:
+        if effect.step is None and effect.task.places is not None:
             return places_of(effect.task.places)
-        needed = await self.needed(effect.task)
+        needed = await self.needed(effect.task, effect.step)
         return () if needed is None else tuple(Place(*one) for one in needed.places)
 
-    async def needed(self, task: Task) -> Needed | None:
-        """Return what is recorded of the places that a run needs."""
-        subject = self._names.needed(task)
+    async def needed(self, task: Task, step: str | None = None) -> Needed | None:
+        """Return what is recorded of the places that a run, or a step of it, needs."""
+        subject = self._names.needed(task, step)
         stored = await self._session.store.leader_last(self._session.names.records_stream, subject)
         return None if stored is None else decode_needed(stored.body)
 
-    async def record(self, task: Task, needed: Needed) -> Needed:
-        """Record which places a run needs, write-once; return what is recorded."""
-        item = Item(self._names.needed(task), b"", encode(needed))
+    async def record(self, task: Task, needed: Needed, step: str | None = None) -> Needed:
+        """Record which places a run, or a step of it, needs, write-once; return what is recorded."""
+        item = Item(self._names.needed(task, step), b"", encode(needed))
         while not (await self._session.records.store(item)).stored:
-            there = await self.needed(task)
+            there = await self.needed(task, step)
             if there is not None:
                 return there
         return needed
 
     async def store_gone(self, effect: StoreGone) -> None:
         """See `StoreGone`."""
-        subject = self._names.gone(effect.task.root, effect.task.run)
+        subject = self._names.gone(effect.task.root, effect.task.run, effect.step)
         while not (await self._session.publisher.store(subject, b"")).stored:
             if await self._session.store.leader_last(self._names.gates_stream, subject) is not None:
                 return
 
     async def remove_entry(self, effect: RemoveEntry) -> None:
         """See `RemoveEntry`."""
-        subject = self._names.entry(effect.place, effect.task)
+        subject = self._names.entry(effect.place, effect.task, effect.step)
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
         sequence = None if gate is None else next((number for number, one in gate.known if one == subject), None)
         await self._remove(subject, sequence)

@@ -27,7 +27,10 @@ Drive: TypeAlias = Callable[[Procedure], Awaitable[Any]]
 
 
 async def leave_below(session: Session, drive: Drive, root: str, parents: Iterable[str] | None = None) -> None:
-    """Have the descendants of a root run, or the children of some runs, leave all gates: they are cancelled."""
+    """Have the descendants of a root run, or the children of some runs, leave all gates, with their steps.
+
+    They are cancelled.
+    """
     names = LimitNames(session.names)
     try:
         if not await session.optional.is_there(names.gates_stream):
@@ -36,33 +39,35 @@ async def leave_below(session: Session, drive: Drive, root: str, parents: Iterab
         _log.warning("whether runs below %s stand at the gates of limits is not known: %s", root, error)
         return
     filters = [names.entries_below(root)] if parents is None else [names.entries_below(root, one) for one in parents]
-    standing_there = dict[str, list[str]]()
+    standing_there = dict[tuple[str, str | None], list[str]]()
     families = dict[str, str]()
     for one in filters:
         async for page in session.store.leader_subjects(names.gates_stream, one):
             for subject in page:
                 stands = names.parse_entry(subject)
                 if stands is not None and stands.run != root:  # a root run leaves behind its outcome
-                    standing_there.setdefault(stands.run, []).append(stands.place.written)
+                    standing_there.setdefault((stands.run, stands.step), []).append(stands.place.written)
                     families[stands.run] = stands.parent
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def go(run: str, places: list[str]) -> None:
+    async def go(run: str, step: str | None, places: list[str]) -> None:
         async with room:
             points.before("leave_below")
-            await drive(send_away(skeleton(root, families[run], run, " ".join(places))))
+            await drive(send_away(skeleton(root, families[run], run, " ".join(places)), step))
             points.after("leave_below")
 
-    await asyncio.gather(*(go(run, places) for run, places in standing_there.items()))
+    await asyncio.gather(*(go(*who, places) for who, places in standing_there.items()))
 
 
-async def wake_parked(session: Session, drive: Drive, root: str, run: str, gate: str | None = None) -> bool:
-    """Have a run go on that is parked at a gate: at that one, if one is told. Returns False if it is not.
+async def wake_parked(
+    session: Session, drive: Drive, root: str, run: str, gate: str | None = None, *, step: str | None = None
+) -> bool:
+    """Have a run, or a step, go on that is parked at a gate: at that one, if one is told. Returns False if it is not.
 
     One that has left its gate is given its next turn, and nothing begins.
     """
     names, store = session.names, session.store
-    stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, ADMIT)))
+    stored = await store.leader_last(names.records_stream, names.joins_of_step(StepAddress(root, run, step or ADMIT)))
     try:
         record = None if stored is None else decode_join(stored.body)
     except MalformedRecord:

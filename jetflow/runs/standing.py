@@ -47,7 +47,10 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StandingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One run at the gate of a limit, since a time (seconds since the epoch): it is admitted, or waits."""
+    """One run at the gate of a limit, since a time (seconds since the epoch): it is admitted, or waits.
+
+    Where a step of it stands there by itself, ``step`` is its name.
+    """
 
     run: str
     root: str
@@ -56,6 +59,7 @@ class StandingRow(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     since: float
     admitted: bool
+    step: str | None = None
 
 
 async def read_limits(session: Session) -> dict[str, LimitSettings]:
@@ -126,6 +130,7 @@ async def read_standing(session: Session, name: str, key: str, settings: LimitSe
                         key=None if key == EVERYBODY else said.key,
                         since=stored.time,
                         admitted=len(rows) < settings.max_of(key),
+                        step=stands.step,
                     )
                 )
         if len(rows) >= LISTED:
@@ -133,23 +138,23 @@ async def read_standing(session: Session, name: str, key: str, settings: LimitSe
     return rows[:LISTED]
 
 
-async def read_places(session: Session, task: Task) -> tuple[PlaceTrace, ...]:
-    """Return the places that a run has or waits for, in the order in which it comes to them."""
+async def read_places(session: Session, task: Task, step: str | None = None) -> tuple[PlaceTrace, ...]:
+    """Return the places that a run, or a step of it, has or waits for, in the order in which it comes to them."""
     names, store = LimitNames(session.names), session.store
-    stored = await store.leader_last(session.names.records_stream, names.needed(task))
+    stored = await store.leader_last(session.names.records_stream, names.needed(task, step))
     try:
         places = () if stored is None else decode_needed(stored.body).places
     except MalformedRecord:
         return ()
-    found = await asyncio.gather(*(_place(session, task, Place(*one)) for one in places))
+    found = await asyncio.gather(*(_place(session, task, Place(*one), step) for one in places))
     return tuple(found)
 
 
-async def _place(session: Session, task: Task, place: Place) -> PlaceTrace:
+async def _place(session: Session, task: Task, place: Place, step: str | None) -> PlaceTrace:
     names, store = LimitNames(session.names), session.store
     filter_of_key = names.entries(place.limit, place.key)
     entry, stored = await asyncio.gather(
-        store.leader_last(names.gates_stream, names.entry(place, task)),
+        store.leader_last(names.gates_stream, names.entry(place, task, step)),
         store.leader_last(names.limits_stream, names.settings(place.limit)),
     )
     try:

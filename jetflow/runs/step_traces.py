@@ -19,6 +19,7 @@ from jetflow.engine.levels import queue_of
 from jetflow.engine.tasks import NULL, Attempt, Failure, Outcome, StepAddress, Task
 from jetflow.errors import BrokerRefused, MalformedRecord
 from jetflow.runs.missing import is_missed
+from jetflow.runs.standing import read_places
 from jetflow.runs.tasks import triggered_at
 from jetflow.runs.trace import (
     LOST,
@@ -110,6 +111,9 @@ async def read_steps(
     for node in _shown(graph, tasks):
         turns = [turn for turn in tasks if turn[0].step == node.name]
         trace = await _step(session, node, turns, records, root)
+        if node.name in graph.limited and turns and outcome is None and trace.status in _OPEN:
+            places = await read_places(session, turns[0][0], node.name)
+            trace = msgspec.structs.replace(trace, places=places)
         if outcome is not None and trace.status in _OPEN and node.name not in graph.sequels:
             trace = msgspec.structs.replace(
                 trace, status="cancelled", again=None, sleeps_until=None
@@ -134,6 +138,8 @@ async def _step(session: Session, node: Node, turns: list[Turn], records: StepRe
     attempts = _attempts(status, outcome, record, turns, failed, begun)
     if condition is not None and condition.verdict is None and outcome is None:
         attempts = 0  # its body has not begun
+    if status == "waiting" and record is not None and record.gate is not None:
+        attempts = record.tried
     last = outcome or record
     adopted = "" if outcome is None else outcome.adopted
     waits = status == "queued" and time() - turns[-1][1].time > WAITED

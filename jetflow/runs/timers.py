@@ -57,10 +57,17 @@ class Timers:
         left = record.until - time()
         if left <= 0:
             armed(True, None)
-        elif left < HELD_BELOW and not record.counted and len(self._held) < HELD_AT_MOST and self.may_hold(effect.task):
+        elif left < HELD_BELOW and self._may_hold(effect):
             self._hold(left, effect, armed)
         else:
             self._publish(effect, armed)
+
+    def _may_hold(self, effect: Arm) -> bool:
+        """Tell whether a step waits for a time alone, and may be held here. At a gate it has to look, once armed."""
+        record = effect.record
+        if record.counted or record.gate is not None:
+            return False
+        return len(self._held) < HELD_AT_MOST and self.may_hold(effect.task)
 
     def release(self) -> None:
         """Give what is held to the broker: this process stops."""

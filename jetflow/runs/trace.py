@@ -76,7 +76,7 @@ class JoinTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlaceTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """A place of a limit that a run needs, which admits ``max`` runs of a key at once.
+    """A place of a limit that a run, or a step, needs, which admits ``max`` runs of a key at once.
 
     It is ``admitted``, or waits behind ``before`` others, ``since`` a time (seconds since the epoch). Both are None
     where it has not come so far.
@@ -122,7 +122,8 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     ``unattended`` one has been queued for five seconds and more, and no worker runs it. ``declared`` is what the newest
     declaration says of the step: how many attempts it has, its timeout, where its code is. ``adopted`` is the run of
     which a rerun has taken over the end of the step. ``condition`` is of a step that waits for its conditions, or whose
-    conditions were decided.
+    conditions were decided. ``places`` are those of the step's own limits, as long as it has begun, or waits, and has
+    not ended.
     """
 
     name: str
@@ -145,6 +146,7 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     declared: DeclaredStep | None = None
     adopted: str | None = None
     condition: ConditionTrace | None = None
+    places: tuple[PlaceTrace, ...] = ()
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):

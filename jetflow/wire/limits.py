@@ -9,7 +9,7 @@ import msgspec
 
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.identity import cut_hash, is_name
-from jetflow.engine.limits import LimitSettings, Place
+from jetflow.engine.limits import OF_STEP, LimitSettings, Place, stander
 from jetflow.engine.rates import Rate, RateSettings, Window
 from jetflow.engine.tasks import NONE, StepAddress, Task
 from jetflow.errors import InvalidInput, MalformedRecord
@@ -17,6 +17,9 @@ from jetflow.wire.subjects import Subjects
 
 PLACES: Final = "places"
 """The name of what `_admit` records once: the places that its run needs."""
+
+PLACES_OF_STEP: Final = "_places"
+"""The name of what a step with limits of its own records once: the places that it needs."""
 
 T = TypeVar("T")
 
@@ -32,7 +35,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What `_admit` records once: the places that a run needs, with their keys as they were given, and since when.
+    """What `_admit`, or a step, records once: the places that it needs, with their keys as given, and since when.
 
     ``since`` is seconds since the epoch. ``rates`` are what it needs of rate limits, each with a number of units.
     """
@@ -43,12 +46,18 @@ class Needed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Stands(msgspec.Struct, frozen=True, gc=False):
-    """Who stands at a gate, as the subject of an entry tells."""
+    """Who stands at a gate, as the subject of an entry tells: a run, or one ``step`` of it."""
 
     place: Place
     root: str
     parent: str
     run: str
+    step: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Who it is, as `jetflow.engine.limits.stander` says."""
+        return stander(self.run, self.step)
 
 
 class LimitNames:
@@ -89,16 +98,16 @@ class LimitNames:
         """What was taken last of all keys of a rate limit."""
         return f"{self._settings}.window.{limit}.*"
 
-    def entry(self, place: Place, task: Task) -> str:
-        """That the run of a task stands at a gate."""
-        return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{task.run}"
+    def entry(self, place: Place, task: Task, step: str | None = None) -> str:
+        """That the run of a task, or a step of it, stands at a gate."""
+        return f"{self._entry}.{place.limit}.{place.key}.{task.root}.{task.parent}.{stander(task.run, step)}"
 
     def entries(self, limit: str = "*", key: str = "*") -> str:
         """All who stand at the gates of a limit and a key."""
         return f"{self._entry}.{limit}.{key}.*.*.*"
 
     def entries_below(self, root: str, parent: str = "*") -> str:
-        """All runs of a tree, or all children of one of its runs, that stand at any gate."""
+        """All runs of a tree, or all children of one of its runs, that stand at any gate, or of which steps do."""
         return f"{self._entry}.*.*.{root}.{parent}.*"
 
     def parse_entry(self, subject: str) -> Stands | None:
@@ -108,19 +117,22 @@ class LimitNames:
         tokens = subject[len(self._entry) + 1 :].split(".")
         if len(tokens) != _ENTRY_TOKENS:
             return None
-        limit, key, root, parent, run = tokens
-        return Stands(Place(limit, key), root, parent, run)
+        limit, key, root, parent, who = tokens
+        run, _, step = who.partition(OF_STEP)
+        return Stands(Place(limit, key), root, parent, run, step or None)
 
-    def gone(self, root: str, run: str) -> str:
-        """That a run has gone from all gates."""
-        return f"{self._gone}.{root}.{run}"
+    def gone(self, root: str, run: str, step: str | None = None) -> str:
+        """That a run, or a step of it, has gone from all gates."""
+        return f"{self._gone}.{root}.{stander(run, step)}"
 
     def of_tree(self, root: str) -> list[str]:
         """Everything of a tree in the gates stream."""
         return [self.entries_below(root), f"{self._gone}.{root}.>"]
 
-    def needed(self, task: Task) -> str:
-        """Which places the run of a task needs."""
+    def needed(self, task: Task, step: str | None = None) -> str:
+        """Which places the run of a task, or a step of it, needs."""
+        if step is not None:
+            return self._names.once(StepAddress(task.root, task.run, step), PLACES_OF_STEP)
         return self._names.once(StepAddress(task.root, task.run, ADMIT), PLACES)
 
     def turns(self, task: Task) -> str:

@@ -54,6 +54,15 @@ class DeclaredBatch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     keyed: bool = False
 
 
+class DeclaredLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A limit of a workflow, or a step: how many runs of a key at once. Without ``keyed`` all of them share one key."""
+
+    name: str
+    max: int
+    when_full: WhenFull = "queue"
+    keyed: bool = False
+
+
 class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is worth knowing of a step without its code. ``timeout`` is seconds; see `jetflow.Step` for the others.
 
@@ -68,6 +77,7 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     conditions: dict[str, str] = {}
     batch: DeclaredBatch | None = None
     requires: tuple[tuple[str, str, Any], ...] = ()
+    limits: tuple[DeclaredLimit, ...] = ()
     doc: str = ""
     source: str = ""
 
@@ -79,15 +89,6 @@ class DeclaredEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     key: str | None = None
     if_: tuple[tuple[str, str, Any], ...] = ()
     predicate: bool = False
-
-
-class DeclaredLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A limit of a workflow: how many runs of a key at once. Without ``keyed`` all its runs share one key."""
-
-    name: str
-    max: int
-    when_full: WhenFull = "queue"
-    keyed: bool = False
 
 
 class DeclaredRate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -23,6 +23,7 @@ class Assignment(msgspec.Struct, eq=False):
     before, ``may_run_elsewhere`` that one may not have ended. ``body`` runs from ``started`` (seconds since the epoch)
     on, and leaves an ``output`` or an ``error``; ``refused`` says that the broker has refused for good what it led to.
     ``voice`` is there once the step has said something.
+    ``places`` are those of limits that the step has by itself, as `jetflow.engine.limits.written_places` writes them.
     ``slots`` are those of which one was taken for it, until that is given back.
     """
 
@@ -42,6 +43,7 @@ class Assignment(msgspec.Struct, eq=False):
     may_run_elsewhere: bool = False
     refused: bool = False
     voice: Voice | None = None
+    places: str | None = None
 
     @property
     def queued_at(self) -> float:

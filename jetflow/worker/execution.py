@@ -33,7 +33,7 @@ from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
 from jetflow.engine.sleeping import Sleep, SleepNames
-from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress
+from jetflow.engine.tasks import NULL, Failure, Outcome, StepAddress, Task
 from jetflow.engine.windows import AskedStream
 from jetflow.errors import ForkedProcess, PayloadTooLarge, StepEnded, StepSkipped
 from jetflow.runs import points
@@ -113,9 +113,10 @@ class Execution(Body):
         self._adopting = adopting
         is_first = task.turn == 0 and not work.delivery.again
         self.clean: bool = is_first and adopting is None  # what was adopted has no task by which it could be found
+        self._places = work.places
         self.spawner: Spawner = Spawner(
             session,
-            task,
+            task if work.places is None else _with_places(task, work.places),
             limits=limits,
             counted=is_first,
             policy=step.join,
@@ -519,6 +520,7 @@ class Execution(Body):
             borrowed=self._borrowed(borrowed),
             until=until,
             waits=need.events,
+            admits=self._places,
             streamed=streamed,
             output=NULL,
             loosable=need.policy is not None,
@@ -528,3 +530,8 @@ class Execution(Body):
     @staticmethod
     def _borrowed(children: Mapping[bytes, str]) -> tuple[Borrowed, ...]:
         return tuple(Borrowed(child.hex(), step) for child, step in children.items())
+
+
+def _with_places(task: Task, places: str) -> Task:
+    """Return the task of a step as its children see it: they cannot have what the step holds by itself."""
+    return msgspec.structs.replace(task, places=" ".join(one for one in (task.places, places) if one))

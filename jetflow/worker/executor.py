@@ -15,7 +15,9 @@ from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
 from jetflow.engine.conditions import Decided, Undecided
 from jetflow.engine.graph import IMPLIED, START, Graph
-from jetflow.engine.tasks import Task
+from jetflow.engine.joins import JoinRecord
+from jetflow.engine.limits import Place, written_places
+from jetflow.engine.tasks import Failure, Task
 from jetflow.engine.transitions import begin, leave_out, redelivered, seal
 from jetflow.errors import (
     InvalidInput,
@@ -33,6 +35,7 @@ from jetflow.runs.marks import REMEMBERED
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
 from jetflow.telemetry.catalogue import QUEUE_DURATION, STEP_DURATION
+from jetflow.wire.limits import Needed
 from jetflow.wire.records import MalformedTask
 from jetflow.worker.admitting import Admitting
 from jetflow.worker.adopting import adopt_step
@@ -268,6 +271,8 @@ class Executor:
             await self._deliveries.begin(delivery, task, work.attempt)
         if task.step in work.known_graph.conditional and not await self._is_decided(work):
             return
+        if task.step in work.known_graph.limited and not await self._has_places(work):
+            return
         if step.context_name is None:
             body = Body(task, delivery.running, is_interruptible=not step.in_thread)
         else:
@@ -306,6 +311,36 @@ class Executor:
         elif found.verdict != "run":
             self.recorder.left_out(work, found)
         return isinstance(found, Decided) and found.verdict == "run"
+
+    async def _has_places(self, work: Assignment) -> bool:
+        """Tell whether a step has the places that its own limits ask for. If it has not, that is recorded."""
+        task = work.task
+        try:
+            needed = await self._admitting.step_needed(work)
+        except (LimitKeyFailed, PlaceHeld, InvalidInput) as error:
+            self.recorder.end(work, failure_of(error, task.step))
+            return False
+        if needed is None:
+            why = UnknownStep(f"no worker knows the limits of step {task.step!r} of workflow {task.workflow!r}")
+            if await self.recorder.left_to_others(work, self._grace, failure_of(why, task.step)):
+                return False
+            _log.warning("run %s: step %r of %r has no limits any more", task.run, task.step, task.workflow)
+            needed = await self._admitting.record_step(work, Needed(since=work.queued_at))
+        if not needed.places:
+            return True
+        found = await self._admitting.step_admission(work, needed)
+        if isinstance(found, JoinRecord):
+            self.recorder.drive(work, seal, task, found)
+        elif isinstance(found, Failure):
+            self.recorder.end(work, found, "timed_out")
+        elif found == "has gone":  # it has ended; or it was cancelled from above, and nobody but this may know of it
+            if await self._performer.run(redelivered(task, work.known_graph)):
+                self._deliveries.ack(work.delivery)
+            else:
+                await self.recorder.drop(work)
+        else:
+            work.places = written_places(Place(*one) for one in needed.places)
+        return found == "has all"
 
     async def _run_in_batch(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         """Run a task when others have come that one call of its step's function handles together with it."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
-from jetflow.engine.gates import leave, send_away
+from jetflow.engine.gates import leave, leave_step, send_away
 from jetflow.engine.graph import ADMIT
 from jetflow.engine.limits import Place
 from jetflow.engine.tasks import NONE, StepAddress
@@ -103,20 +103,27 @@ class GateNet:
                 step = decode_entry(stored.body).step
                 subject = names.run(stands.root, stands.parent, step, stands.run)
                 outcomes.setdefault(subject, []).append(stored.subject)
+                if stands.step is not None:
+                    ended_by_itself = names.step(StepAddress(stands.root, stands.run, stands.step))
+                    outcomes.setdefault(ended_by_itself, []).append(stored.subject)
         ended = set[str]()
         async for page in self._session.store.many(names.records_stream, list(outcomes)):
             ended.update(entry for one in page for entry in outcomes[one.subject])
         return ended
 
     async def _leave(self, stands: Stands, *, ended: bool) -> None:
-        rule = leave if ended else send_away  # who is cancelled, and is parked there, has no outcome
-        await self._performer.run(rule(skeleton(stands.root, stands.parent, stands.run, stands.place.written)))
+        task = skeleton(stands.root, stands.parent, stands.run, stands.place.written)
+        if not ended:
+            rule = send_away(task, stands.step)  # who is cancelled, and is parked there, has no outcome
+        else:
+            rule = leave(task) if stands.step is None else leave_step(task, stands.step)
+        await self._performer.run(rule)
         self._counts.swept += 1
         state = "has ended" if ended else "is cancelled"
         _log.warning("run %s %s, and is taken from limit %r", stands.run, state, stands.place.limit)
 
     async def _wake(self, stands: Stands) -> None:
-        await self._performer.gates.wake(stands.root, stands.run, stands.place)
+        await self._performer.gates.wake(stands, stands.place)
         self._counts.swept += 1
         _log.warning("run %s may begin by limit %r, and was not woken", stands.run, stands.place.limit)
 
@@ -124,7 +131,7 @@ class GateNet:
         """Find the runs that are parked among the first of a gate, and have no next turn."""
         names, store = self._session.names, self._session.store
         for stands in await self._performer.gates.first(place, FIRST):
-            join = StepAddress(stands.root, stands.run, ADMIT)
+            join = StepAddress(stands.root, stands.run, stands.step or ADMIT)
             stored = await store.leader_last(names.records_stream, names.joins_of_step(join))
             try:
                 record = None if stored is None else decode_join(stored.body)
@@ -136,5 +143,9 @@ class GateNet:
     async def _goes_on(self, stands: Stands, parked: str) -> bool:
         """Tell whether a parked run has another task than the one that was parked: its next turn, or a first step."""
         names = self._session.names
+        if stands.step is not None:  # other steps of the run go on beside it
+            before, _, turn = parked.rpartition(".")
+            following = f"{before}.{int(turn) + 1}"
+            return await self._session.store.leader_last(names.tasks_stream, following) is not None
         newest = await self._session.store.leader_last(names.tasks_stream, names.tasks_of_run(stands.root, stands.run))
         return newest is None or newest.subject != parked

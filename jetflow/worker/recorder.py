@@ -193,6 +193,7 @@ class Recorder:
             started=work.started,
             ended=now,
             worker=self._worker,
+            admits=work.places,
         )
         self.drive(work, postpone, task, work.delivery.count, tried, parked)
 
@@ -236,7 +237,17 @@ class Recorder:
             await note_removed(self._session, task, len(spawner.owned()) // ID_BYTES + spawner.streamed)
         own = None if work.body is None else work.body.reason
         reason = own or await reason_of(self._session, task, time() - work.delivery.time)
-        self.drive(work, conclude_cancelled, task, cancelled(task, self._worker, reason=reason))
+        outcome = cancelled(task, self._worker, reason=reason)
+        self.drive(work, conclude_cancelled, task, outcome, None, await self._graph_of(work))
+
+    async def _graph_of(self, work: Assignment) -> Graph | None:
+        """Return the graph of a run that is dropped, if it can be had: its steps may stand at gates."""
+        if work.graph is not None:
+            return work.graph
+        try:
+            return await self._session.registry.graph(work.task.workflow, work.task.version)
+        except MalformedRecord:
+            return None
 
     async def _read_end(self, task: Task) -> Stored | None:
         """Read how the run of a task that is dropped has ended, if it has.
@@ -264,7 +275,7 @@ class Recorder:
 
         They begin when a worker first did not know the step: the task may have been queued for long before.
         """
-        task, graph, delivery = work.task, work.graph, work.delivery
+        task, graph = work.task, work.graph
         unknown_version = None if graph is not None else UnknownVersion(task.workflow, task.version)
         unknown_step = why or UnknownStep(
             f"no worker knows step {task.step!r} of workflow {task.workflow!r} (version {task.version or 'unknown'}): "
@@ -272,17 +283,23 @@ class Recorder:
         )
         error = unknown_version or unknown_step
         failure = failure_of(error, task.step)
+        if not await self.left_to_others(work, grace, failure):
+            work.graph = _with_step(graph, task.step)
+            self.end(work, failure)
+
+    async def left_to_others(self, work: Assignment, grace: float, failure: Failure) -> bool:
+        """Hand a task back that others may know how to run, unless it was so for ``grace`` seconds."""
+        task, delivery = work.task, work.delivery
         tried = await self._deliveries.tried(task) if delivery.count > 1 else []
         since = [
             record.started
             for record in (one.attempt for one in tried)
             if record.error is not None and record.error.type == failure.type and record.started
         ]
-        if time() - min(since, default=time()) < grace:
-            await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
-        else:
-            work.graph = _with_step(graph, task.step)
-            self.end(work, failure)
+        if time() - min(since, default=time()) >= grace:
+            return False
+        await self._deliveries.hand_back(delivery, task, failure=failure, delay=min(1.0, grace))
+        return True
 
     def _without_output(self, work: Assignment, failure: Failure, status: Literal["failed", "timed_out"]) -> Outcome:
         task = work.task

@@ -89,7 +89,7 @@ class Services:
         weights = weights_of(workflows)
         slots = FairSlots(options.slots) if weights else Slots(options.slots)
         places = places_of(workflows.values())
-        self._limits = limits_of((flow.name, flow.limits) for flow in workflows.values())
+        self._limits = limits_of((flow.name, (*flow.limits, *flow.step_limits)) for flow in workflows.values())
         self._rates = rates_of((flow.name, flow.rates) for flow in workflows.values())
         self.pool: Pool | None = Pool(places, workflows, options.pool()) if places else None
         self.executor: Executor = Executor(

@@ -23,7 +23,7 @@ from jetflow.broker.access import Server, access_of
 from jetflow.broker.auth import Auth
 from jetflow.broker.session import Session
 from jetflow.errors import BrokerError, InvalidDeclaration
-from jetflow.limits import limits_of, rates_of
+from jetflow.limits import check_order, limits_of, rates_of
 from jetflow.processes.pool_places import check_not_importing, places_of
 from jetflow.settings import value_of
 from jetflow.worker.counts import Counts
@@ -76,7 +76,8 @@ class Worker:
             raise InvalidDeclaration(f"two workflows are named {twice[0]!r}: a worker runs no two of one name")
         for workflow in declared:
             _ = workflow.graph  # a workflow that is not whole is refused here
-        limits_of((one.name, one.limits) for one in declared)  # and one whose limits contradict another's
+        limits_of((one.name, (*one.limits, *one.step_limits)) for one in declared)  # and limits that contradict others
+        check_order((one.name, one.limits, one.step_limits) for one in declared)
         rates_of((one.name, one.rates) for one in declared)
         places_of(declared)  # and one whose steps no process would find
         options = options or WorkerOptions.from_settings()

@@ -761,6 +761,61 @@ async def limiting(number: Number, ctx: Context) -> list[Any]:
     return [sum(results), gone.status]
 
 
+# --- limiting steps: runs whose steps wait at gates by themselves, keep their places, and are cancelled there ---------
+
+
+one_in_a_step = Workflow("one-in-a-step", input=Number, retry=AGAIN)
+
+
+@one_in_a_step.step
+async def comes(number: Number) -> int:
+    return number.n
+
+
+@one_in_a_step.step(
+    after=comes, limits=[Limit("one", max=1), Limit("other", key=lambda number: str(number.n % 2), max=1)]
+)
+async def is_alone(number: Number, ctx: Context) -> int:
+    """Keeps its places while it sleeps, and is tried again; without end where its run is to be cancelled."""
+    await ctx.sleep(3600 if number.n == 9 else 0.3)
+    if number.n == 0 and ctx.attempt == 1:
+        raise RuntimeError("once more")
+    return number.n
+
+
+@one_in_a_step.step(after=is_alone)
+async def goes(number: Number, ctx: Context) -> int:
+    return ctx.output(is_alone)
+
+
+one_at_the_end = Workflow("one-at-the-end", input=Number, retry=AGAIN)
+
+
+@one_at_the_end.step
+async def arrives(number: Number) -> int:
+    return number.n
+
+
+@one_at_the_end.step(after=arrives, limits=[Limit("one", max=1)])
+async def closes(number: Number) -> int:
+    return number.n
+
+
+@workflow("limiting-steps", retry=AGAIN)
+async def limiting_steps(number: Number, ctx: Context) -> list[Any]:
+    """Has steps wait for places; has one cancelled that has places, and sleeps, and one that waits behind it."""
+    first = await ctx.spawn_workflow(one_in_a_step, Number(9))
+    await ctx.sleep(0.5)
+    children = [
+        *await ctx.spawn_workflows(one_in_a_step, [Number(n) for n in range(number.n)]),
+        *await ctx.spawn_workflows(one_at_the_end, [Number(n) for n in range(number.n)]),
+    ]
+    await ctx.sleep(1.0)
+    policy = msgspec.structs.replace(JoinPolicy.collect().within(0.2), cancel_rest=True)
+    await ctx.join([first], policy=policy)
+    return [sum(await ctx.join(children))]
+
+
 # --- pacing: runs that wait for their turn at a rate limit, parked, and held ----------------------------------------
 
 
@@ -853,6 +908,7 @@ WORKFLOWS = [
     *(withheld, withholding),
     *(expecting, ringing, started, deciding),
     *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
+    *(one_in_a_step, one_at_the_end, limiting_steps),
     *(mending, broken, rerunning, claiming, batched, batching, gives_up, giving_up),
     *(cheered, cheering, restarted, loosening, loosens),
 ]
@@ -965,6 +1021,7 @@ SCENARIOS: dict[str, Scenario] = {
     "expecting": Scenario(_trigger(expecting, 2), 10),
     "event": Scenario(by_event, 7),
     "limiting": Scenario(_trigger(limiting, 3), [7, "cancelled"]),
+    "limiting-steps": Scenario(_trigger(limiting_steps, 3), [6]),
     "pacing": Scenario(_trigger(pacing, 3), 3),
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "batching": Scenario(_trigger(batching, 8), 28),

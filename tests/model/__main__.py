@@ -42,7 +42,7 @@ def searches() -> dict[str, Callable[[], Report]]:
     small = {
         one.NAME: one.explore for one in (attempts, expiring, holding, keeping, loosening, sharing, schedules, windows)
     }
-    gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in limits.CASES}
+    gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in (*limits.CASES, *limits.STEPS)}
     return {**small, **waits, **decided, **gates, **protocol}
 
 

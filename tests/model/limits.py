@@ -6,7 +6,8 @@ an earlier look has remembered. A worker dies between any two effects, and its m
 delivered again while the first one only was slow. Somebody cancels a run, at any moment, and dies in the middle, and
 does it again. Somebody changes how many may run. A run whose child waits at another gate is replaced by a newer one,
 and whoever has it leave dies in the middle. Checked is what is promised: never more are admitted and not ended than may
-be, every run ends, and no place stays taken.
+be, every run ends, and no place stays taken. Runs may as well stand there by a step that has limits of its own: it
+begins in the very delivery that finds its places, and leaves when it has ended, or its run is cancelled.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from jetflow.engine.admission import admit
+from jetflow.engine.admission import admit, come_through
 from jetflow.engine.effects import (
     ClearBelow,
     Count,
@@ -39,12 +40,24 @@ from jetflow.engine.effects import (
 from jetflow.engine.gates import let_through, send_away
 from jetflow.engine.graph import ADMIT, Graph, Node
 from jetflow.engine.joins import JoinRecord
-from jetflow.engine.limits import Place, Standing, WhenFull, places_of, standing, written_places
+from jetflow.engine.limits import Place, Standing, WhenFull, places_of, stander, standing, written_places
 from jetflow.engine.tasks import NONE, Outcome, Task
-from jetflow.engine.transitions import conclude, conclude_cancelled, redelivered, repeat_end
+from jetflow.engine.transitions import (
+    conclude,
+    conclude_cancelled,
+    conclude_from_outside,
+    finish,
+    redelivered,
+    repeat_end,
+    seal,
+)
 from tests.model.explorer import Report, Seen, say, walk
 
 GRAPH: Final = Graph("w", (Node("go"),), gated=True)
+LIMITED: Final = "limited"
+"""The step of runs that stand at gates by it."""
+
+BY_STEPS: Final = Graph("w", (Node(LIMITED),), limited=(LIMITED,))
 WORKERS: Final = 2
 DONE: Final = Outcome(status="succeeded")
 CANCELLED: Final = Outcome(status="cancelled")
@@ -91,6 +104,7 @@ class World(NamedTuple):
     remembered: tuple[tuple[int, int, int], ...] = ()
     cancels: tuple[int, ...] = ()
     marked: frozenset[int] = frozenset()
+    begun: frozenset[int] = frozenset()
     changes: tuple[int, ...] = ()
     crashes: int = 1
     zombies: int = 1
@@ -103,7 +117,8 @@ class Case:
     Gate 0 is kept by ``when_full``; at others runs wait.
 
     The ``last`` run goes on until all others have ended. If there are runs ``below`` run 0, it has begun, and waits for
-    them; they are ``parked`` already, or come later.
+    them; they are ``parked`` already, or come later. Those of ``steps`` stand there by a step; ``asleep`` are
+    those of them that have begun, and of which no message is there.
     """
 
     name: str
@@ -117,6 +132,8 @@ class Case:
     last: int | None = None
     below: tuple[int, ...] = ()
     parked: bool = False
+    steps: tuple[int, ...] = ()
+    asleep: tuple[int, ...] = ()
 
 
 ONE: Final = ((0,), (0,))
@@ -137,6 +154,31 @@ CASES: Final = (
     Case("there are more places, and the first run goes on", ONE, changes=(2,), last=0),
     Case("there are fewer places", ONE, most=(2,), changes=(1,)),
     Case("three runs and a place", (*ONE, (0,))),
+)
+
+STEPS: Final = (
+    Case("two steps and a place", ONE, steps=(0, 1)),
+    Case("a step and a run, and a place", ONE, steps=(1,)),
+    Case("two steps, and a worker dies", ONE, steps=(0, 1), crashes=1),
+    Case("two steps, and a message comes twice", ONE, steps=(0, 1), zombies=1),
+    Case("the run of a step that waits is cancelled", ONE, steps=(0, 1), cancels=(1,)),
+    Case(
+        "the run of a step is cancelled, and a worker or who cancels dies", ((0,),), cancels=(0,), crashes=1, steps=(0,)
+    ),
+    Case("two steps need two limits", ((0, 1), (0, 1)), most=(1, 1), steps=(0, 1)),
+    Case("there are more places for steps", ONE, changes=(2,), steps=(0, 1)),
+)
+
+LATE_STEP: Final = Case("a step's message comes twice, and a worker dies", ((0,),), zombies=1, crashes=1, steps=(0,))
+
+ASLEEP: Final = Case("the run of a step that sleeps is cancelled", ONE, cancels=(0,), steps=(0, 1), asleep=(0,))
+
+STEP_CANCELLED: Final = Case(
+    "the run of a step that has the place, or waits, is cancelled, and who does dies",
+    ONE,
+    cancels=(0,),
+    crashes=1,
+    steps=(0, 1),
 )
 
 BOTH: Final = Case("a run needs what two others have", ((0,), (1,), (0, 1)), most=(1, 1))
@@ -195,6 +237,7 @@ class Rules:
     in_order: bool = True
     reads_record: bool = True
     zombie_repeats: bool = True
+    ends_steps: bool = True
     shown_by: Case | None = None
 
 
@@ -329,6 +372,23 @@ def _takes_for_ended(kind: type[Any], given: Any) -> Callable[[Procedure], Proce
     return keeps
 
 
+def _leaves_step_first(procedure: Procedure) -> Procedure:
+    """Have a step leave before its outcome is stored."""
+    result: Any = None
+    while True:
+        try:
+            effect = procedure.send(result)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(effect, StoreRun) and effect.task.step == LIMITED:
+            places = yield ReadPlaces(effect.task, LIMITED)
+            yield StoreGone(effect.task, LIMITED)
+            for place in places:
+                yield RemoveEntry(effect.task, place, LIMITED)
+                yield LookAtGate(place)
+        result = yield effect
+
+
 RIGHT: Final = Rules()
 BUGS: Final = {
     "who leaves does not look": Rules(keeps=_looks_no_more),
@@ -350,6 +410,14 @@ BUGS: Final = {
     "who is sent away is woken last": Rules(keeps=_goes_unwoken, shown_by=PARKED),
     "a run that was replaced ends without those below it": Rules(keeps=_without(ClearBelow), shown_by=DYING),
     "a run that may not enter has no outcome": Rules(keeps=_takes_for_ended(Enter, False), shown_by=DYING),
+    "a step that leaves does not look": Rules(keeps=_looks_no_more, shown_by=STEPS[0]),
+    "a parked step does not look once more": Rules(keeps=_looks_once, shown_by=STEPS[0]),
+    "a step begins that finds no place": Rules(one_too_many=True, shown_by=STEPS[0]),
+    "a step leaves before its outcome is stored": Rules(keeps=_leaves_step_first, shown_by=STEPS[0]),
+    "that a step has gone is not stored": Rules(keeps=_without(StoreGone), shown_by=LATE_STEP),
+    "a step's entry is not removed": Rules(keeps=_without(RemoveEntry), shown_by=STEPS[0]),
+    "a step enters before its places are recorded": Rules(records_first=False, shown_by=STEPS[5]),
+    "who cancels the run of a step leaves its place": Rules(ends_steps=False, shown_by=ASLEEP),
     "a cancelled run finds itself parked, and goes": Rules(keeps=_takes_for_ended(ReadOver, True), shown_by=DYING),
 }
 
@@ -376,6 +444,14 @@ def explore(rules: Rules = RIGHT, case: Case = CASES[0], *, stop_at_first: bool 
             entries=tuple((gate, 1, 0) for gate in case.needs[0]),
             stored=1,
         )
+    for run in case.asleep:
+        start = start._replace(
+            messages=start.messages - {Message("admit", run)},
+            places=start.places | {(run, written_places(_places(run, case)))},
+            entries=(*start.entries, *((gate, 1, run) for gate in case.needs[run])),
+            stored=1,
+            begun=start.begun | {run},
+        )
     for run in case.below if case.parked else ():
         (gate,) = case.needs[run]
         there, written = start.stored + 1, written_places(_places(run, case))
@@ -399,7 +475,8 @@ def hunt(bug: Rules) -> Report | None:
 
 
 def _wrong(world: World, case: Case, *, is_final: bool) -> str:
-    begun = {message.run for message in world.messages if message.kind == "step"} - world.ended
+    begun = {message.run for message in world.messages if message.kind == "step"} | world.begun
+    begun -= world.ended
     for gate, most in enumerate(world.highest):
         active = [run for run in begun if gate in case.needs[run]]
         if len(active) > most:
@@ -439,6 +516,7 @@ def _delivered(world: World, case: Case) -> Iterator[World]:
         if message.kind == "step" and message.run == case.last and not world.ended.issuperset(others):
             continue
         covered = 0 in world.marked and message.run in (0, *case.below)
+        covered = covered or (message.run in case.steps and message.run in world.marked)
         if message.kind == "step" and not message.run and not (covered or world.ended.issuperset(case.below)):
             continue  # it waits for its children
         held = any(one.message == message for one in world.handlings)
@@ -536,7 +614,7 @@ def _task(message: Message, case: Case) -> Task:
     run = str(message.run)
     return Task(
         workflow="w",
-        step="go" if is_step else ADMIT,
+        step="go" if is_step else LIMITED if message.run in case.steps else ADMIT,
         root="0" if message.run in case.below else run,
         parent="0" if message.run in case.below else NONE,
         run=run,
@@ -557,12 +635,15 @@ def _places(run: int, case: Case) -> tuple[Place, ...]:
 def _of(handling: Handling, case: Case, rules: Rules) -> Procedure:
     message = handling.message
     task = _task(message, case)
+    graph = BY_STEPS if message.run in case.steps else None
     if handling.knows:
-        return _drops(task)
+        return _drops(task, graph)
     if message.kind == "gates":
         return _looks_at_all(case)
     if message.kind == "cancel":
-        return conclude(task, CANCELLED)
+        return conclude(task, CANCELLED) if graph is None else _cancels(task, message.run, rules)
+    if graph is not None:
+        return _passes(task, message, handling, case, rules)
     if message.kind == "step":
         return _runs(task, handling, rules)
     return _admits(task, message, handling, case, rules)
@@ -572,12 +653,35 @@ def _looks_at_all(case: Case) -> Procedure:
     yield LookAtGate(_place(0))
 
 
-def _drops(task: Task) -> Procedure:
+def _drops(task: Task, graph: Graph | None) -> Procedure:
     ended = yield ReadEnded(task)
     if ended.run is None:
-        yield from conclude_cancelled(task, CANCELLED)
+        yield from conclude_cancelled(task, CANCELLED, None, graph)
     else:
-        yield from repeat_end(task, None, ended.run)
+        yield from repeat_end(task, graph, ended.run)
+
+
+def _cancels(task: Task, run: int, rules: Rules) -> Procedure:
+    """Cancel the run of a step."""
+    yield ("mark", run)
+    yield from conclude_from_outside(task, CANCELLED, BY_STEPS if rules.ends_steps else None)
+
+
+def _passes(task: Task, message: Message, handling: Handling, case: Case, rules: Rules) -> Procedure:
+    """Run a step with limits of its own, if it has its places."""
+    if handling.again and (yield from redelivered(task, BY_STEPS)):
+        return
+    places = _places(message.run, case)
+    if rules.records_first or (yield Enter(task, places[0], LIMITED)):
+        yield ("record", message.run, written_places(places))
+    found = yield from come_through(task, places, f"w.{message.run}.{message.turn}", 0.0)
+    if isinstance(found, JoinRecord):
+        yield from seal(task, found)
+    elif found == "has all":
+        yield ("begin", message.run)
+        yield from finish(task, BY_STEPS, DONE)
+    elif not (yield from redelivered(task, BY_STEPS)):
+        yield from _drops(task, BY_STEPS)
 
 
 def _runs(task: Task, handling: Handling, rules: Rules) -> Procedure:
@@ -659,7 +763,7 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
         if parked is not None:
             task = _task(Message("admit", run, parked[0]), case)
             yield from let_through(task, _record(task, effect.place.written, parked[1]), GRAPH)
-    order = [str(run) for _, run in still]
+    order = [stander(str(run), LIMITED if run in case.steps else None) for _, run in still]
     return standing(effect.run, order, most + rules.one_too_many, when_full)
 
 
@@ -699,7 +803,7 @@ def _perform(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
     if isinstance(effect, StoreJoin):
         return _joined(world, effect.task, effect.record)
     if isinstance(effect, Start):
-        message = Message("admit" if effect.step == ADMIT else "step", int(effect.task.run), effect.turn)
+        message = Message("admit" if effect.step in (ADMIT, LIMITED) else "step", int(effect.task.run), effect.turn)
         return world._replace(messages=world.messages | {message}), None
     if isinstance(effect, WakeParked):
         return _woken(world, int(effect.task.run)), None
@@ -717,7 +821,7 @@ def _of_records(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
             world, result = world._replace(ended=world.ended | {run}), ("outcome",)
         case ReadEnded():
             parked = next((one[2:] for one in world.joins if one[:2] == (run, task.turn)), None)
-            result = ("ended", run in world.ended, parked if task.step == ADMIT else None)
+            result = ("ended", run in world.ended, parked if task.step in (ADMIT, LIMITED) else None)
         case ReadOver():
             result = run in world.ended or not world.marked.isdisjoint({run, int(task.root)})
         case ReadPlaces():
@@ -747,8 +851,9 @@ def _at_gate(world: World, effect: Any, rules: Rules) -> tuple[World, Any]:
             gate, run = _gate(place), int(task.run)
             entries = tuple(one for one in world.entries if (one[0], one[2]) != (gate, run))
             return world._replace(entries=entries), None
-        case ("mark", run):
-            return world._replace(marked=world.marked | {run}), None
+        case ("begin" | "mark" as kind, run):
+            field = "begun" if kind == "begin" else "marked"
+            return world._replace(**{field: getattr(world, field) | {run}}), None
         case ("record", run, places):
             return world._replace(places=world.places | {(run, places)}), None
         case _:
@@ -796,6 +901,6 @@ def _looked(world: World, effect: Any) -> tuple[World, Any]:
 
 
 if __name__ == "__main__":
-    for one in (*CASES, *LARGE):
+    for one in (*CASES, *STEPS, LATE_STEP, ASLEEP, STEP_CANCELLED, *LARGE):
         found = explore(case=one)
         say(f"{one.name}: {found.states} states, {found.violations} violations, {found.seconds:.0f} s {found.first}")

@@ -10,7 +10,7 @@ SLOW_BUGS = frozenset({"who is sent away is woken last", "a run that was replace
 """Those whose case has half a million states: `make mutants` hunts them."""
 
 
-@pytest.mark.parametrize("case", limits.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*limits.CASES, *limits.STEPS], ids=lambda case: case.name)
 def test_limits_hold(case: limits.Case) -> None:
     report = limits.explore(case=case)
     assert report.violations == 0, report.first

@@ -45,6 +45,7 @@ OF_FULL = (
     "waits",
     "on",
     "gate",
+    "limited",
     "admits",
     "booked",
     "adopted",

@@ -1,0 +1,83 @@
+"""Faults of the limits that steps have by themselves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults.playing import Fault
+
+_CHAPTER: Final = "tests/fundamentals/test_36_limits_of_steps.py"
+
+LIMITED_STEPS: Final = (
+    Fault(
+        "limits of steps: nobody asks for a place",
+        "worker/executor.py",
+        "if task.step in work.known_graph.limited and not await self._has_places(work):",
+        "if False:",
+        (f"{_CHAPTER}::test_no_more_of_a_key_are_in_the_step_than_may",),
+    ),
+    Fault(
+        "limits of steps: a step that has ended keeps its place",
+        "engine/transitions.py",
+        "yield from leave_step(task, task.step)\n        if spawned:",
+        "pass\n        if spawned:",
+        (f"{_CHAPTER}::test_it_keeps_no_place_behind_its_end",),
+    ),
+    Fault(
+        "limits of steps: the end of a run leaves the places of its steps",
+        "engine/transitions.py",
+        "        if graph.limited:\n            yield from leave_steps(task, graph)\n        if stored.status",
+        "        if stored.status",
+        (f"{_CHAPTER}::test_what_ends_its_run_beside_it_gives_its_place_back",),
+    ),
+    Fault(
+        "limits of steps: who cancels a run leaves the places of its steps",
+        "engine/transitions.py",
+        "    yield from conclude(task, outcome)\n    yield from leave_steps(task, of)",
+        "    yield from conclude(task, outcome)",
+        (f"{_CHAPTER}::test_one_that_fails_or_is_cancelled_gives_its_place_back",),
+    ),
+    Fault(
+        "limits of steps: a step that goes on waits for its place again",
+        "engine/admission.py",
+        "return record is not None and record.gate is None and record.admits is not None",
+        "return False",
+        (f"{_CHAPTER}::test_one_that_has_begun_keeps_its_place_where_there_are_fewer",),
+    ),
+    Fault(
+        "limits of steps: a place that its own run holds is waited for",
+        "worker/admitting.py",
+        "((task.places, True), (task.held, False))",
+        "((task.held, False),)",
+        (f"{_CHAPTER}::test_a_place_that_its_run_or_one_above_holds_is_refused",),
+    ),
+    Fault(
+        "limits of steps: children are not told what the step above holds",
+        "worker/execution.py",
+        "task if work.places is None else _with_places(task, work.places)",
+        "task",
+        (f"{_CHAPTER}::test_a_place_that_its_run_or_one_above_holds_is_refused",),
+    ),
+    Fault(
+        "limits of steps: its time does not count while it waits",
+        "engine/admission.py",
+        'return late(place, "step")',
+        "pass",
+        (f"{_CHAPTER}::test_a_step_waits_no_longer_than_it_may",),
+    ),
+    Fault(
+        "limits of steps: code without the limit lets all pass at once",
+        "worker/executor.py",
+        "if await self.recorder.left_to_others(work, self._grace, failure_of(why, task.step)):",
+        "if False:",
+        (f"{_CHAPTER}::test_code_without_the_limit_leaves_its_tasks_to_others",),
+    ),
+    Fault(
+        "limits of steps: limits that are taken both ways round are let be",
+        "limits.py",
+        "            if path is not None:\n",
+        "            if False:\n",
+        (f"{_CHAPTER}::test_limits_that_are_taken_both_ways_round_are_refused",),
+    ),
+)
+"""What may be wrong with them."""
