@@ -16,6 +16,8 @@ from jetflow.errors import BrokerTimeout, JetStreamUnavailable, PermissionDenied
 
 _END_OF_PAGE: Final = frozenset({"204", "404"})
 _SUBJECT: Final = b"\r\nNats-Subject: "
+_SEQUENCE: Final = b"\r\nNats-Sequence: "
+_NOTHING: Final = "No Results"
 
 
 class TooMany(JetStreamUnavailable):
@@ -60,14 +62,17 @@ class BatchedReads:
         try:
             async with asyncio.timeout(API_TIMEOUT):
                 while True:
-                    answer = await self._ask(stream, body)
+                    answer = await self._ask(stream, body, at_once="multi_last" in request)
                     if answer is not None:
                         return answer
         except TimeoutError:
             raise BrokerTimeout(f"a batched read of {stream} was not answered within {API_TIMEOUT:g} s") from None
 
-    async def _ask(self, stream: str, body: bytes) -> tuple[list[Message], int] | None:
-        """Ask for one batch; None if the connection broke before all of it was there."""
+    async def _ask(self, stream: str, body: bytes, *, at_once: bool) -> tuple[list[Message], int] | None:
+        """Ask for one batch; None if the connection broke before all of it was there.
+
+        A server that looks up all of it ``at_once``, and then finds one of them removed, sends none of those behind it.
+        """
         self._next += 1
         token, subject = self._next, self._connection.api_subject(f"DIRECT.GET.{stream}")
         self._pages[token] = page = _Page(subject)
@@ -76,7 +81,9 @@ class BatchedReads:
             status = await page.ended
         finally:
             del self._pages[token]
-        return None if status is None else (page.messages, _left_behind(stream, status))
+        if status is None or (at_once and _is_cut_off(status)):
+            return None
+        return page.messages, _left_behind(stream, status)
 
     def _on_reconnect(self) -> None:
         for page in self._pages.values():
@@ -108,12 +115,25 @@ def is_status(message: Message) -> bool:
 
 def subject_of(message: Message) -> str:
     """Return where a message is stored that came in answer, without reading its other headers."""
+    return _own_header(message, _SUBJECT)
+
+
+def sequence_of(message: Message) -> int:
+    """Return the sequence of a message that came in answer, without reading its other headers."""
+    return int(_own_header(message, _SEQUENCE) or 0)
+
+
+def _own_header(message: Message, name: bytes) -> str:
     headers = message.raw_headers or b""
-    begin = headers.rfind(_SUBJECT)  # the server's own stand at the end
+    begin = headers.rfind(name)  # the server's own stand at the end
     if begin < 0:
         return ""
-    begin += len(_SUBJECT)
+    begin += len(name)
     return headers[begin : headers.index(b"\r\n", begin)].decode()
+
+
+def _is_cut_off(status: Message) -> bool:
+    return status.headers.get("Status") == "404" and status.headers.get("Description") != _NOTHING
 
 
 def _left_behind(stream: str, status: Message) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
-from jetflow.broker.batched import BatchedReads, TooMany, is_status, subject_of
+from jetflow.broker.batched import BatchedReads, TooMany, is_status, sequence_of, subject_of
 from jetflow.broker.connection import Connection, Message, answer_of
 from jetflow.broker.parser import parse_headers
 from jetflow.broker.puller import Delivery
@@ -250,6 +250,17 @@ class Store:
             return Few(*await self._direct_batch(stream, {"multi_last": filters, "max_bytes": FEW_BYTES}))
         except TooMany:
             return None
+
+    async def few_subjects(self, stream: str, filters: Sequence[str]) -> list[tuple[int, str]] | None:
+        """Return the sequences and subjects of what some filters hold, in stream order, as any replica has it.
+
+        None if that is more than the server tells at once. It goes by subject, whatever else the stream holds.
+        """
+        try:
+            page, left = await self._raw_batch(stream, {"multi_last": filters, "max_bytes": FEW_BYTES})
+        except TooMany:
+            return None
+        return None if left else sorted((sequence_of(message), subject_of(message)) for message in page)
 
     async def all_of(self, stream: str, *subjects: str) -> list[Stored]:
         """Return all that some filters hold that are known to hold little, in stream order, as any replica has it.

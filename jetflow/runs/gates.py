@@ -1,10 +1,11 @@
 """The gates of limits as they are stored: entering, looking, waking and leaving, over one session.
 
-A look goes by what an earlier one of this process has seen, and reads what stands behind. Where all of that has places,
-no more is asked: entries that have left meanwhile would only make room. Else each that was seen before is asked for by
-its own subject. So a look costs one small read while there are places, and as many more as runs may be admitted when
-there are none, however many wait. Looks at a gate that are asked for while one is under way share the next one: never
-that one, for what they have stored may come behind what it has read.
+A look at a gate where few stand reads all of them, together with what other looks read in the same pass of the event
+loop. Where many stand it goes by what an earlier one of this process has seen, and reads who stands behind, some ahead.
+Where all have places, no more is asked: entries that have left meanwhile would only make room. Else as many as may be
+admitted are asked for by their own names. So what a look costs does not grow with those who wait. Looks at a gate that
+are asked for while one is under way share the next one: never that one, for what they have stored may come behind what
+it has read.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
-from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jetflow.broker.item import Item
 from jetflow.broker.session import Session
-from jetflow.broker.store import Stored
+from jetflow.broker.together import Together
 from jetflow.engine.effects import (
     ClearBelow,
     EndRuns,
@@ -39,8 +38,10 @@ from jetflow.engine.limits import OF_STEP, LimitSettings, Place, Standing, place
 from jetflow.engine.tasks import NONE, Failure, Task
 from jetflow.errors import BrokerRefused, UnknownRun
 from jetflow.runs.cancelling import cancel_run, clear_below
+from jetflow.runs.entries import FEW, Entries, Standers
 from jetflow.runs.leaving import leave_below, wake_parked
-from jetflow.runs.marks import ALONE, REST, rest_but
+from jetflow.runs.marks import ALONE, REST
+from jetflow.runs.over import Over
 from jetflow.wire.headers import Header
 from jetflow.wire.limits import Entry, LimitNames, Needed, Stands, decode_needed, decode_settings
 from jetflow.wire.records import encode, header_block
@@ -48,14 +49,17 @@ from jetflow.wire.records import encode, header_block
 GATES_KEPT: Final = 10_000
 """Gates of which is remembered who stands there."""
 
-REPLICAS_KNOWN: Final = 10.0
-"""Seconds for which is remembered how many replicas there are: somebody may add some."""
+LIMITS_AT_ONCE: Final = 50
+"""Limits of which what is stored is read together."""
 
 PARKED_INPUT: Final = 2048
 """Bytes that the input of a run has at most which this process has parked, and remembers."""
 
 FOR_ALL: Final = 100_000
 """Entries of a gate that are read where all of them count."""
+
+SPARE: Final = 4
+"""Entries that are asked for besides those that may be admitted: some of them may have left."""
 
 _ALREADY_GONE: Final = frozenset({10043, 10057})
 
@@ -64,14 +68,23 @@ Drive: TypeAlias = Callable[[Generator[Any, Any, Any]], Awaitable[Any]]
 _log = logging.getLogger("jetflow.worker")
 
 
+class _Seen(NamedTuple):
+    """What a look has seen: the subjects of entries, who they are of (`stander`), and what is stored of the limit."""
+
+    subjects: list[str]
+    order: list[str]
+    settings: LimitSettings | None
+
+
 class _Gate:
     """What this process knows of one gate: who stands there, as a look has seen it, and whom it has woken."""
 
     def __init__(self) -> None:
-        self.known: list[tuple[int, str]] = []
+        self.known: Standers = {}
+        self.is_crowded: bool = False
         self.woken: set[str] = set()
-        self.running: asyncio.Task[tuple[list[str], LimitSettings | None]] | None = None
-        self.next: asyncio.Task[tuple[list[str], LimitSettings | None]] | None = None
+        self.running: asyncio.Task[_Seen] | None = None
+        self.next: asyncio.Task[_Seen] | None = None
 
 
 class Gates:
@@ -84,13 +97,14 @@ class Gates:
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._entering: set[str] = set()
         self._parked: OrderedDict[str, tuple[Task, JoinRecord]] = OrderedDict()
-        self._alone: dict[str, tuple[float, bool]] = {}
-        self._asking: dict[str, asyncio.Task[LimitSettings | None]] = {}
+        self._entries = Entries(session)
+        self._over = Over(session, self._entries)
+        self._settings = Together(self._settings_of, LIMITS_AT_ONCE)
         session.connection.on_reconnect(self._forget)  # a server that was away may have lost some
 
     def _forget(self) -> None:
         self._gates.clear()
-        self._alone.clear()
+        self._entries.forget()
 
     def performed(self) -> dict[type[Any], Callable[[Any], Any]]:
         """Return what performs each kind of effect."""
@@ -125,7 +139,7 @@ class Gates:
         headers = header_block({Header.EXPECTED_LAST: "0", Header.EXPECTED_LAST_OF: gone})
         body = encode(Entry(workflow=task.workflow, step=task.parent_step, key=effect.place.shown))
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
-        if gate is not None and any(subject == known for _, known in gate.known):
+        if gate is not None and subject in gate.known:
             return True  # or it has left meanwhile: then the look that follows does not find it
         while True:
             if (await session.publisher.store(subject, body, headers)).stored:
@@ -137,28 +151,19 @@ class Gates:
 
     async def is_over(self, effect: ReadOver) -> bool:
         """See `ReadOver`."""
-        names, store, task = self._session.names, self._session.store, effect.task
-        runs = {run for run in (task.run, task.parent, task.root) if run != NONE}
-        ended, *marks = await asyncio.gather(
-            store.leader_last(names.records_stream, names.run_of_any_step(task)),
-            *(self._last_of(names.tasks_stream, names.cancelled(task.root, run)) for run in runs),
-        )
-        of = dict(zip(runs, marks, strict=True))
-        if ended is not None or of[task.run] is not None:
-            return True
-        return _covers(of.get(task.parent), task.parent_step) or _covers(of[task.root], None)
+        return await self._over.is_over(effect.task)
 
     # --- looking
 
     async def look(self, effect: LookAtGate) -> Standing:
         """See `LookAtGate`."""
-        order, settings = await self._looked(effect.place)
-        if settings is None:
+        seen = await self._looked(effect.place)
+        if seen.settings is None:
             return Standing(admitted=False)
-        found = standing(effect.run, order, settings.max_of(effect.place.key), settings.when_full)
+        most = seen.settings.max_of(effect.place.key)
+        found = standing(effect.run, seen.order, most, seen.settings.when_full)
         if found.admitted:  # it goes on by itself
-            gate = self._gate(effect.place)
-            gate.woken.update(subject for _, subject in gate.known if subject.endswith(effect.run))
+            self._gate(effect.place).woken.add(seen.subjects[found.before])
         return found
 
     async def look_at_all(self, limit: str) -> None:
@@ -184,7 +189,7 @@ class Gates:
             after = stored.sequence
         return found
 
-    async def _looked(self, place: Place) -> tuple[list[str], LimitSettings | None]:
+    async def _looked(self, place: Place) -> _Seen:
         gate = self._gate(place)
         if gate.next is None:
             gate.next = asyncio.get_running_loop().create_task(self._look_behind(place, gate, gate.running))
@@ -200,9 +205,7 @@ class Gates:
                 self._gates[oldest] = kept
         return gate
 
-    async def _look_behind(
-        self, place: Place, gate: _Gate, before: asyncio.Task[Any] | None
-    ) -> tuple[list[str], LimitSettings | None]:
+    async def _look_behind(self, place: Place, gate: _Gate, before: asyncio.Task[Any] | None) -> _Seen:
         if before is not None:
             await asyncio.wait([before])
         gate.running, gate.next = gate.next, None
@@ -212,88 +215,51 @@ class Gates:
             if gate.running is asyncio.current_task():
                 gate.running = None
 
-    async def _look(self, place: Place, gate: _Gate) -> tuple[list[str], LimitSettings | None]:
-        settings = await self._current(place.limit)
+    async def _look(self, place: Place, gate: _Gate) -> _Seen:
+        reading = self._settings.ask(place.limit)
+        known = None if gate.is_crowded else await self._entries.all_of(place)
+        settings = await asyncio.shield(reading)
         if settings is None:
             _log.error("nobody has declared limit %r: runs wait at it until a worker does", place.limit)
-            return [], None
+            return _Seen([], [], None)
         most = settings.max_of(place.key)
-        wanted = most if settings.when_full == "queue" else FOR_ALL
-        known = list(gate.known)
-        after = known[-1][0] if known else 0
-        is_all = await self._read_on(place, known, after, wanted)
-        if known and (not is_all or len(known) > most):
-            after = known[-1][0]
-            known = await self._still_there(known)
-            await self._read_on(place, known, after, wanted)
-        gate.known = known
-        await self._wake([subject for _, subject in known[:most]], place, gate)
-        return [subject.rpartition(".")[2] for _, subject in known], settings
+        is_all = known is not None
+        if known is None:
+            wanted = most if settings.when_full == "queue" else FOR_ALL
+            known, is_all = await self._first(place, gate.known, most, wanted)
+        gate.known, gate.is_crowded = known, not is_all or len(known) > FEW
+        subjects = list(known)
+        await self._wake(subjects[:most], place, gate)
+        return _Seen(subjects, [subject.rpartition(".")[2] for subject in subjects], settings)
 
-    async def _read_on(self, place: Place, known: list[tuple[int, str]], after: int, wanted: int) -> bool:
-        """Read who stands behind those that are known, so many in all; tell whether nobody else stands there.
+    async def _first(self, place: Place, seen: Standers, most: int, wanted: int) -> tuple[Standers, bool]:
+        """Return who stands first at a gate, so many, by what was seen of it, and whether nobody else does.
 
-        Who came last is asked first: to search behind him, and find nobody, costs the server fifty times as much.
+        Behind them are those that are known besides, of whom some may have left.
         """
-        entries = self._names.entries(place.limit, place.key)
-        last = await self._newest(entries) if len(known) < wanted else None
-        while len(known) < wanted:
-            if last is None or last.sequence <= after:
-                return True
-            found = await self._next(entries, after)
-            if found is None:
-                return True
-            known.append((found.sequence, found.subject))
-            after = found.sequence
-        return False
-
-    async def _still_there(self, known: list[tuple[int, str]]) -> list[tuple[int, str]]:
-        stored = await asyncio.gather(*(self._last(subject) for _, subject in known))
-        return [one for one, there in zip(known, stored, strict=True) if there is not None]
-
-    async def _last(self, subject: str) -> Stored | None:
-        return await self._last_of(self._names.gates_stream, subject)
-
-    async def _last_of(self, stream: str, subject: str) -> Stored | None:
-        """Read a message: where there is one replica any answer is the leader's, and a direct one is cheaper."""
-        store = self._session.store
-        return await (store.last if await self._is_alone(stream) else store.leader_last)(stream, subject)
-
-    async def _newest(self, subject: str) -> Stored | None:
-        stream, store = self._names.gates_stream, self._session.store
-        return await (store.newest if await self._is_alone(stream) else store.leader_last)(stream, subject)
-
-    async def _next(self, subject: str, after: int) -> Stored | None:
-        stream, store = self._names.gates_stream, self._session.store
-        if await self._is_alone(stream):
-            return await store.first(stream, subject, after=after)
-        return await store.leader_next(stream, subject, after)
-
-    async def _is_alone(self, stream: str) -> bool:
-        """Tell whether a stream has one replica: then whoever answers is its leader."""
-        asked, alone = self._alone.get(stream, (-inf, False))
-        if monotonic() - asked > REPLICAS_KNOWN:
-            info = await self._session.connection.api(f"STREAM.INFO.{stream}")
-            alone = int(info["config"].get("num_replicas", 1)) == 1
-            self._alone[stream] = monotonic(), alone
-        return alone
+        known, is_all = dict(seen), False
+        if len(known) < wanted:
+            found, is_all = await self._entries.behind(place, _newest(known), wanted - len(known))
+            known |= found
+        if is_all and len(known) <= most:
+            return known, True
+        after, there, rest = _newest(known), Standers(), list(known.items())
+        while len(there) < wanted and rest:
+            count = wanted - len(there) + SPARE
+            there |= await self._entries.still_there(dict(rest[:count]))
+            rest = rest[count:]
+        if len(there) < wanted and not is_all:
+            found, is_all = await self._entries.behind(place, after, wanted - len(there))
+            there |= found
+        return there | dict(rest), is_all
 
     async def settings(self, limit: str) -> LimitSettings | None:
         """Return what is stored of a limit."""
-        stored = await self._last_of(self._names.limits_stream, self._names.settings(limit))
+        stored = await self._entries.last_of(self._names.limits_stream, self._names.settings(limit))
         return None if stored is None else decode_settings(stored.body)
 
-    async def _current(self, limit: str) -> LimitSettings | None:
-        """Return what is stored of a limit by now. Looks that ask before a reading has begun share it."""
-        waiting = self._asking.get(limit)
-        if waiting is None:
-            waiting = self._asking[limit] = asyncio.get_running_loop().create_task(self._read_settings(limit))
-        return await asyncio.shield(waiting)
-
-    async def _read_settings(self, limit: str) -> LimitSettings | None:
-        await asyncio.sleep(0)  # those that ask in the same pass of the loop
-        del self._asking[limit]
-        return await self.settings(limit)
+    async def _settings_of(self, limits: Sequence[str]) -> Mapping[str, LimitSettings | None]:
+        return dict(zip(limits, await asyncio.gather(*map(self.settings, limits)), strict=True))
 
     async def _wake(self, admitted: list[str], place: Place, gate: _Gate) -> None:
         """Wake the runs that may begin and are parked, unless this process has done so, or is admitting them."""
@@ -389,10 +355,9 @@ class Gates:
         """See `RemoveEntry`."""
         subject = self._names.entry(effect.place, effect.task, effect.step)
         gate = self._gates.get(Place(effect.place.limit, effect.place.key))
-        sequence = None if gate is None else next((number for number, one in gate.known if one == subject), None)
-        await self._remove(subject, sequence)
-        if gate is not None and sequence is not None:
-            gate.known = [one for one in gate.known if one[1] != subject]
+        await self._remove(subject, None if gate is None else gate.known.get(subject))
+        if gate is not None:
+            gate.known.pop(subject, None)
 
     async def _remove(self, subject: str, sequence: int | None) -> None:
         if sequence is not None:  # one message by its sequence is cheaper than a filter
@@ -407,8 +372,6 @@ class Gates:
         await self._session.connection.api(f"STREAM.PURGE.{self._names.gates_stream}", {"filter": subject})
 
 
-def _covers(mark: Stored | None, step: str | None) -> bool:
-    """Tell whether the mark of a parent or a root says that what the ``step`` has spawned is cancelled."""
-    if mark is None or mark.body == ALONE:
-        return False
-    return not mark.body.startswith(REST) or (step is not None and mark.body != rest_but(step))
+def _newest(known: Standers) -> int:
+    """Return the sequence of who came last."""
+    return next(reversed(known.values()), 0)
