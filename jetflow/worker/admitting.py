@@ -5,6 +5,7 @@ To admit a run needs no slot: where all slots run what a newer run is to replace
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 from typing import Any, Literal
 
@@ -164,6 +165,7 @@ class Admitting:
 
     def admitted(
         self,
+        ended: Callable[[], None],
         task: Task,
         graph: Graph,
         places: tuple[Place, ...],
@@ -172,6 +174,9 @@ class Admitting:
         rates: tuple[Rate, ...],
         booked: float | None,
     ) -> Procedure:
-        """Admit a run, or have it wait."""
-        with self._gates.entering(task.run):
-            yield from admit(task, graph, places, subject, time(), until, rates=rates, booked=booked)
+        """Admit a run, or have it wait. Calls ``ended`` behind that."""
+        try:
+            with self._gates.entering(task.run):
+                yield from admit(task, graph, places, subject, time(), until, rates=rates, booked=booked)
+        finally:
+            ended()

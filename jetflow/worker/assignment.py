@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -83,6 +84,17 @@ class Assignment(msgspec.Struct, eq=False):
             return False
         has_spawned = self.body is not None and self.body.has_spawned
         return has_spawned or self.delivery.again or self.task.turn > 0
+
+    def keep_slot(self) -> Callable[[], None]:
+        """Keep the slot beyond the pipeline. Returns what gives it back, which is safe to call twice."""
+        kept, self.slots = [self.slots], None
+
+        def give_back() -> None:
+            slots, kept[0] = kept[0], None
+            if slots is not None:
+                slots.give_back()
+
+        return give_back
 
     def give_back_slot(self) -> None:
         """Give the slot back, unless that was done, or the body has done it by itself. Safe to call twice."""

@@ -193,7 +193,10 @@ class Executor:
         except (LimitKeyFailed, RateUnitsFailed, PlaceHeld, InvalidInput) as error:
             self.recorder.end_run(work, error)
             return
-        self.recorder.drive(work, self._admitting.admitted, *await self._admitting.admission(work, needed))
+        given = await self._admitting.admission(work, needed)
+        # While a flood of runs is admitted, those that were go on: so it holds its slot to the end, unless it waits.
+        ended = (lambda: None) if needed.rates else work.keep_slot()
+        self.recorder.drive(work, self._admitting.admitted, ended, *given)
 
     async def _adopts(self, work: Assignment) -> bool:
         """End a step of a rerun as its elder has ended, if that went well, or was left out by its conditions."""

@@ -56,7 +56,7 @@ from jetflow.workflow import Step, Workflow
 THREADS_GRACE: Final = 0.5
 """Seconds that steps in threads have behind the grace time, when ``ctx.cancelled`` has told them to end."""
 
-ADMITTED_AT_ONCE: Final = 256
+ADMITTED_AT_ONCE: Final = 128
 """Runs of workflows with limits or levels that a worker admits at once."""
 
 LONG: Final = 1.0
