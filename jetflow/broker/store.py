@@ -262,6 +262,13 @@ class Store:
             return None
         return None if left else sorted((sequence_of(message), subject_of(message)) for message in page)
 
+    async def next_subjects(
+        self, stream: str, subject: str, *, after: int, size: int
+    ) -> tuple[list[tuple[int, str]], int]:
+        """Return the sequences and subjects of the first messages of a filter behind a sequence, as `page` does."""
+        page, left = await self._raw_batch(stream, {"next_by_subj": subject, "seq": after + 1, "batch": size})
+        return [(sequence_of(message), subject_of(message)) for message in page], left
+
     async def all_of(self, stream: str, *subjects: str) -> list[Stored]:
         """Return all that some filters hold that are known to hold little, in stream order, as any replica has it.
 

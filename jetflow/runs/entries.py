@@ -25,7 +25,7 @@ GATES_AT_ONCE: Final = 50
 FEW: Final = 32
 """Who stands at a gate at most of which all are read in each look."""
 
-AHEAD: Final = 100
+AHEAD: Final = 250
 """Entries of a gate where many stand that are read at once."""
 
 AT_ONCE: Final = 500
@@ -78,18 +78,20 @@ class Entries:
         Who came last is asked first: to search behind him, and find nobody, costs the server fifty times as much.
         """
         entries, stream = self._names.entries(place.limit, place.key), self._names.gates_stream
+        entries, stream = self._names.entries(place.limit, place.key), self._names.gates_stream
         last, found = await self._newest(entries), Standers()
         alone = await self.is_alone(stream)
         while last is not None and last.sequence > after and len(found) < wanted:
             if alone:
-                page, left = await self._store.page(stream, entries, after=after, size=min(max(AHEAD, wanted), PAGE))
+                size = min(max(AHEAD, wanted), PAGE)
+                page, left = await self._store.next_subjects(stream, entries, after=after, size=size)
             else:
                 one = await self._store.leader_next(stream, entries, after)
-                page, left = ([], 0) if one is None else ([one], 1)
-            found.update((stored.subject, stored.sequence) for stored in page)
+                page, left = ([], 0) if one is None else ([(one.sequence, one.subject)], 1)
+            found.update((subject, sequence) for sequence, subject in page)
             if not page or not left:
                 return found, True
-            after = page[-1].sequence
+            after, _ = page[-1]
         return found, last is None or last.sequence <= after
 
     async def still_there(self, known: Standers) -> Standers:
