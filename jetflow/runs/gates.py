@@ -81,7 +81,6 @@ class _Gate:
 
     def __init__(self) -> None:
         self.known: Standers = {}
-        self.most: int = 0
         self.is_crowded: bool = False
         self.woken: set[str] = set()
         self.running: asyncio.Task[_Seen] | None = None
@@ -219,9 +218,6 @@ class Gates:
     async def _look(self, place: Place, gate: _Gate) -> _Seen:
         reading = self._settings.ask(place.limit)
         known = None if gate.is_crowded else await self._entries.all_of(place)
-        there, rest = ({}, gate.known) if known is None else (known, Standers())
-        if known is None and len(rest) >= gate.most:  # it was full, and may be still
-            there, rest = await self._verified(rest, gate.most)
         settings = await asyncio.shield(reading)
         if settings is None:
             _log.error("nobody has declared limit %r: runs wait at it until a worker does", place.limit)
@@ -229,39 +225,32 @@ class Gates:
         most, is_all = settings.max_of(place.key), known is not None
         if known is None:
             wanted = most if settings.when_full == "queue" else FOR_ALL
-            known, is_all = await self._first(place, there, rest, most, wanted)
-        gate.known, gate.most, gate.is_crowded = known, most, not is_all or len(known) > FEW
+            known, is_all = await self._first(place, gate.known, most, wanted)
+        gate.known, gate.is_crowded = known, not is_all or len(known) > FEW
         subjects = list(known)
         await self._wake(subjects[:most], place, gate)
         return _Seen(subjects, [subject.rpartition(".")[2] for subject in subjects], settings)
 
-    async def _first(
-        self, place: Place, there: Standers, rest: Standers, most: int, wanted: int
-    ) -> tuple[Standers, bool]:
-        """Return who stands first at a gate, so many, and whether nobody else does.
+    async def _first(self, place: Place, seen: Standers, most: int, wanted: int) -> tuple[Standers, bool]:
+        """Return who stands first at a gate, so many, by what was seen of it, and whether nobody else does.
 
-        It is known of some that they are ``there``; of the ``rest`` behind them some may have left. Those that need not
-        be asked for are returned behind the others.
+        Behind them stand those that are known besides, of whom some may have left.
         """
-        known, is_all = there | rest, False
+        known, is_all = dict(seen), False
         if len(known) < wanted:
             found, is_all = await self._entries.behind(place, _newest(known), wanted - len(known))
-            known, rest = known | found, rest | found
+            known |= found
         if is_all and len(known) <= most:
             return known, True
+        there, rest = Standers(), list(known.items())
         while len(there) < wanted and rest:
-            verified, rest = await self._verified(rest, wanted - len(there))
-            there = there | verified
+            count = wanted - len(there) + SPARE
+            there |= await self._entries.still_there(dict(rest[:count]))
+            rest = rest[count:]
         if len(there) < wanted and not is_all:
             found, is_all = await self._entries.behind(place, _newest(known), wanted - len(there))
-            there = there | found
-        return there | rest, is_all
-
-    async def _verified(self, known: Standers, count: int) -> tuple[Standers, Standers]:
-        """Ask for some of those that are known, and return those that are there, and the others."""
-        entries = list(known.items())
-        count += SPARE
-        return await self._entries.still_there(dict(entries[:count])), dict(entries[count:])
+            there |= found
+        return there | dict(rest), is_all
 
     async def settings(self, limit: str) -> LimitSettings | None:
         """Return what is stored of a limit."""
