@@ -11,7 +11,7 @@ from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_events import IN_EVENTS
 from tests.faults.planted_in_levels import BOUNDED, LEVELS
 from tests.faults.planted_in_processes import IN_PROCESSES
-from tests.faults.planted_in_steps import LIMITED_STEPS
+from tests.faults.planted_in_steps import CROWDED, LIMITED_STEPS
 from tests.faults.planted_in_time import IN_TIME
 from tests.faults.planted_looking import LOOKING
 from tests.faults.planted_loosening import LOOSENING
@@ -380,7 +380,7 @@ THREADS: Final = (
 
 _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *IN_PROCESSES)
 
-_LIMITS: Final = (*WITHIN, *LEVELS, *BOUNDED, *LIMITED_STEPS)
+_LIMITS: Final = (*WITHIN, *LEVELS, *BOUNDED, *LIMITED_STEPS, *CROWDED)
 
 _BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *_LIMITS, *LOOSENING)
 

@@ -1,4 +1,4 @@
-"""Faults of the limits that steps have by themselves."""
+"""Faults of the limits that steps have by themselves, and of gates where many stand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.playing import Fault
 
+_CROWDED: Final = "tests/endings/test_crowded_gates.py"
 _CHAPTER: Final = "tests/fundamentals/test_36_limits_of_steps.py"
 
 LIMITED_STEPS: Final = (
@@ -80,4 +81,41 @@ LIMITED_STEPS: Final = (
         (f"{_CHAPTER}::test_limits_that_are_taken_both_ways_round_are_refused",),
     ),
 )
-"""What may be wrong with them."""
+
+CROWDED: Final = (
+    Fault(
+        "gates: what is known of one where many stand is not verified",
+        "runs/entries.py",
+        "return {subject: sequence for subject, sequence in known.items() if subject in there}\n        stored",
+        "return known\n        stored",
+        (f"{_CROWDED}::test_a_crowd_goes_on_in_its_order_while_some_of_it_are_cancelled",),
+    ),
+    Fault(
+        "gates: those that were read ahead are not verified",
+        "runs/gates.py",
+        "            rest = rest[count:]\n",
+        "            there, rest = there | dict(rest[count:]), []\n",
+        (f"{_CROWDED}::test_a_crowd_goes_on_in_its_order_while_some_of_it_are_cancelled",),
+    ),
+    Fault(
+        "gates: nobody is read behind those that are known",
+        "runs/entries.py",
+        "        while last is not None and last.sequence > after and len(found) < wanted:",
+        "        while False:",
+        (f"{_CROWDED}::test_entries_are_found_whatever_else_the_stream_holds",),
+    ),
+    Fault(
+        "gates: a gate that is crowded has the others that are read with it wait, too",
+        "runs/entries.py",
+        "if entries is None and len(filters) > 1:",
+        "if False:",
+        (f"{_CROWDED}::test_gates_are_read_together_and_a_crowded_one_by_itself",),
+    ),
+    Fault(
+        "gates: a look shares a reading that has begun",
+        "broker/together.py",
+        "asked, self._asked = list(self._asked.items()), {}",
+        "asked = list(self._asked.items())",
+        ("tests/unit/test_together.py::test_nobody_is_answered_by_a_reading_that_had_begun",),
+    ),
+)

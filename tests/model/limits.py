@@ -59,6 +59,9 @@ LIMITED: Final = "limited"
 
 BY_STEPS: Final = Graph("w", (Node(LIMITED),), limited=(LIMITED,))
 WORKERS: Final = 2
+AHEAD: Final = 1
+"""Entries of a gate where many stand that a look reads behind those that may be admitted."""
+
 DONE: Final = Outcome(status="succeeded")
 CANCELLED: Final = Outcome(status="cancelled")
 
@@ -118,7 +121,8 @@ class Case:
 
     The ``last`` run goes on until all others have ended. If there are runs ``below`` run 0, it has begun, and waits for
     them; they are ``parked`` already, or come later. Those of ``steps`` stand there by a step; ``asleep`` are
-    those of them that have begun, and of which no message is there.
+    those of them that have begun, and of which no message is there. Where ``few`` stand at a gate, a look reads all at
+    once; else it goes by what is remembered.
     """
 
     name: str
@@ -134,6 +138,7 @@ class Case:
     parked: bool = False
     steps: tuple[int, ...] = ()
     asleep: tuple[int, ...] = ()
+    few: bool = False
 
 
 ONE: Final = ((0,), (0,))
@@ -154,6 +159,10 @@ CASES: Final = (
     Case("there are more places, and the first run goes on", ONE, changes=(2,), last=0),
     Case("there are fewer places", ONE, most=(2,), changes=(1,)),
     Case("three runs and a place", (*ONE, (0,))),
+    Case("two runs at a gate of few, and a worker dies", ONE, crashes=1, few=True),
+    Case("two runs at a gate of few, and a message comes twice", ONE, zombies=1, few=True),
+    Case("a waiter at a gate of few is cancelled", ONE, cancels=(1,), few=True),
+    Case("three runs at a gate of few", (*ONE, (0,)), few=True),
 )
 
 STEPS: Final = (
@@ -183,6 +192,8 @@ STEP_CANCELLED: Final = Case(
 
 BOTH: Final = Case("a run needs what two others have", ((0,), (1,), (0, 1)), most=(1, 1))
 
+BESIDE: Final = Case("a run beside two others is cancelled", (*ONE, (0,)), cancels=(1,))
+
 PARKED: Final = Case(
     "who is replaced has a child that waits, and a worker dies",
     REPLACED,
@@ -210,7 +221,7 @@ LARGE: Final = (
     Case("a waiter is cancelled, and a worker or who cancels dies", ONE, cancels=(1,), crashes=1),
     Case("a waiter is cancelled, and a message comes twice", ONE, cancels=(1,), zombies=1),
     Case("two runs, a death and a message that comes twice", ONE, crashes=1, zombies=1),
-    Case("a run beside two others is cancelled", (*ONE, (0,)), cancels=(1,)),
+    BESIDE,
     Case("there are more places, and a worker dies", ONE, changes=(2,), crashes=1),
     Case("two runs need two limits, and a worker dies", ((0, 1), (0, 1)), most=(1, 1), crashes=1),
     Case("there are fewer places, then more", ONE, most=(2,), changes=(1, 2)),
@@ -231,6 +242,7 @@ class Rules:
     acks_first: bool = False
     ends_last: bool = False
     verifies: bool = True
+    verifies_ahead: bool = True
     asks_after_change: bool = True
     records_first: bool = True
     one_too_many: bool = False
@@ -401,6 +413,7 @@ BUGS: Final = {
     "a message is acknowledged before its run is parked": Rules(acks_first=True),
     "one run more begins than may": Rules(one_too_many=True),
     "what is remembered of a gate is not verified": Rules(verifies=False),
+    "what is read ahead at a gate is not verified": Rules(verifies_ahead=False, shown_by=BESIDE),
     "nobody looks when there are more places": Rules(asks_after_change=False),
     "a run enters before its places are recorded": Rules(records_first=False),
     "who cancels does not read the places": Rules(reads_record=False),
@@ -748,14 +761,10 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     known: tuple[tuple[int, int], ...] = yield ("remembered", gate)
     when_full = "queue" if gate else case.when_full
     wanted = most + rules.one_too_many if when_full == "queue" else len(case.needs)
-    still, after = list(known), known[-1][0] if known else 0
-    is_all = yield from _read_on(gate, still, after, wanted)
-    if still and (not is_all or len(still) > most):
-        after, seen, still = still[-1][0], still, []
-        for sequence, run in seen:
-            if not rules.verifies or (yield ("stands", gate, sequence)):
-                still.append((sequence, run))
-        yield from _read_on(gate, still, after, wanted)
+    if case.few:
+        still: list[tuple[int, int]] = yield ("all", gate)
+    else:
+        still = yield from _first(gate, list(known), most, wanted, rules)
     yield ("remember", gate, tuple(still))
     admitted = [run for _, run in still[: most + rules.one_too_many]]
     for run in admitted:
@@ -767,7 +776,34 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     return standing(effect.run, order, most + rules.one_too_many, when_full)
 
 
-def _read_on(gate: int, known: list[tuple[int, int]], after: int, wanted: int) -> Generator[Any, Any, bool]:
+def _first(
+    gate: int, known: list[tuple[int, int]], most: int, wanted: int, rules: Rules
+) -> Generator[Any, Any, list[tuple[int, int]]]:
+    """Read who stands first at a gate where many do, by what is remembered of it; and one ahead."""
+    is_all = len(known) < wanted and (yield from _read_on(gate, known, wanted + AHEAD))
+    if is_all and len(known) <= most:
+        return known
+    there: list[tuple[int, int]] = []
+    after, rest = known[-1][0], known
+    while len(there) < wanted and rest:
+        count = wanted - len(there)
+        for sequence, run in rest[:count]:
+            if not rules.verifies or (yield ("stands", gate, sequence)):
+                there.append((sequence, run))
+        rest = rest[count:]
+        if not rules.verifies_ahead:
+            break
+    if len(there) + (0 if rules.verifies_ahead else len(rest)) < wanted and not is_all:
+        yield from _read_on(gate, there, wanted, after)
+    return there + rest
+
+
+def _read_on(
+    gate: int, known: list[tuple[int, int]], wanted: int, after: int | None = None
+) -> Generator[Any, Any, bool]:
+    """Read who stands behind those that are known, so many in all; tell whether nobody else does."""
+    if after is None:
+        after = known[-1][0] if known else 0
     while len(known) < wanted:
         found: tuple[int, int] | None = yield ("next", gate, after)
         if found is None:
@@ -886,6 +922,8 @@ def _looked(world: World, effect: Any) -> tuple[World, Any]:
             world = world._replace(remembered=tuple(sorted((*others, *((gate, *one) for one in known)))))
         case ("stands", gate, sequence):
             result = any(one[:2] == (gate, sequence) for one in world.entries)
+        case ("all", gate):
+            result = [one[1:] for one in world.entries if one[0] == gate]
         case ("next", gate, after):
             result = next((one[1:] for one in world.entries if one[0] == gate and one[1] > after), None)
         case ("parked", run, gate):
