@@ -762,7 +762,8 @@ def _look(effect: LookAtGate, case: Case, rules: Rules) -> Procedure:
     when_full = "queue" if gate else case.when_full
     wanted = most + rules.one_too_many if when_full == "queue" else len(case.needs)
     if case.few:
-        still: list[tuple[int, int]] = yield ("all", gate)
+        at_once: tuple[tuple[int, int], ...] = yield ("all", gate)
+        still = list(at_once)
     else:
         still = yield from _first(gate, list(known), most, wanted, rules)
     yield ("remember", gate, tuple(still))
@@ -923,7 +924,7 @@ def _looked(world: World, effect: Any) -> tuple[World, Any]:
         case ("stands", gate, sequence):
             result = any(one[:2] == (gate, sequence) for one in world.entries)
         case ("all", gate):
-            result = [one[1:] for one in world.entries if one[0] == gate]
+            result = tuple(one[1:] for one in world.entries if one[0] == gate)
         case ("next", gate, after):
             result = next((one[1:] for one in world.entries if one[0] == gate and one[1] > after), None)
         case ("parked", run, gate):
