@@ -91,13 +91,6 @@ CROWDED: Final = (
         (f"{_CROWDED}::test_a_crowd_goes_on_in_its_order_while_some_of_it_are_cancelled",),
     ),
     Fault(
-        "gates: those that were read ahead are not verified",
-        "runs/gates.py",
-        "            rest = rest[count:]\n",
-        "            there, rest = there | dict(rest[count:]), []\n",
-        (f"{_CROWDED}::test_a_crowd_goes_on_in_its_order_while_some_of_it_are_cancelled",),
-    ),
-    Fault(
         "gates: nobody is read behind those that are known",
         "runs/entries.py",
         "        while last is not None and last.sequence > after and len(found) < wanted:",
