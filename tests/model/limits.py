@@ -785,7 +785,7 @@ def _first(
     if is_all and len(known) <= most:
         return known
     there: list[tuple[int, int]] = []
-    after, rest = known[-1][0], known
+    after, rest = known[-1][0] if known else 0, known
     while len(there) < wanted and rest:
         count = wanted - len(there)
         for sequence, run in rest[:count]:
