@@ -1,8 +1,9 @@
 """What a worker holds, in memory that its guard can read: one place for each delivery.
 
-The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is valid as soon as
-the size of its subject is written, which is done last, and free as soon as that is zero. What is read while it changes
-is read again. What is written of a place is as little memory as can be: that is what it costs.
+The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is free as long as
+the size of its subject is zero, and its subject is no subject as long as there is a zero byte in it: it was being
+written. What is read while it changes is read again. What is written of a place is as little memory as can be, by as
+few calls as can be: that is what it costs.
 """
 
 from __future__ import annotations
@@ -27,16 +28,15 @@ _HEADER: Final = 4096
 _BEATEN, _ACK_WAIT, _TOP = 0, 8, 16
 _NUMBER: Final = struct.Struct("<d")
 _HEAD: Final = struct.Struct("<dB")
-_LENGTH: Final = 8
+_SIZE_AT: Final = 8
 """Where in a place the size stands."""
 
 _SUBJECT: Final = _HEAD.size
 _ROOM: Final = SIZE - _SUBJECT
 
-_WRITE: Final = [struct.Struct(f"{size}s").pack_into for size in range(_ROOM + 1)]
-"""What writes a subject, by its size: that is faster than a slice."""
+_WRITE: Final = [struct.Struct(f"<dB{size}s").pack_into for size in range(_ROOM + 1)]
+"""What writes a place, by the size of its subject: first all of it is zero, then it is written in this order."""
 
-_note = _HEAD.pack_into
 _note_number = _NUMBER.pack_into
 
 
@@ -82,22 +82,21 @@ class HeldTable:
         size = len(data)
         if size > _ROOM:
             return NOWHERE
-        place = self._free.pop() if self._free else self._grow()
-        if place != NOWHERE:
-            memory = self._memory
-            _WRITE[size](memory, place + _SUBJECT, data)
-            memory[place + _LENGTH] = size
+        free = self._free
+        place = free.pop() if free else self._grow()
+        if place > 0:
+            _WRITE[size](self._memory, place, 0.0, size, data)
         return place
 
     def begin(self, place: int, started: float) -> None:
         """Note that the body of a delivery has begun."""
-        if place != NOWHERE:
+        if place > 0:
             _note_number(self._memory, place, started)
 
     def free(self, place: int) -> None:
         """Note that a delivery is held no more."""
-        if place != NOWHERE:
-            _note(self._memory, place, 0.0, 0)
+        if place > 0:
+            self._memory[place + _SIZE_AT] = 0
             self._free.append(place)
 
     def _grow(self) -> int:
@@ -134,7 +133,7 @@ class HeldTable:
         """Yield what is held."""
         top = int(_NUMBER.unpack_from(self._memory, _TOP)[0])
         for place in range(_HEADER, top, SIZE):
-            if self._memory[place + _LENGTH]:
+            if self._memory[place + _SIZE_AT]:
                 found = self._read(place)
                 while found != (again := self._read(place)):
                     found = again
@@ -143,5 +142,5 @@ class HeldTable:
 
     def _read(self, place: int) -> Held | None:
         started, size = _HEAD.unpack_from(self._memory, place)
-        subject = place + _SUBJECT
-        return Held(str(self._memory[subject : subject + size], "ascii", "replace"), started) if size else None
+        subject = bytes(self._memory[place + _SUBJECT : place + _SUBJECT + size])
+        return Held(subject.decode("ascii", "replace"), started) if size and 0 not in subject else None

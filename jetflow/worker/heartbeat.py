@@ -34,9 +34,7 @@ class Heartbeat:
     Where a guard does so, this waits until that is away. Where the worker uses a connection that was handed to it, this
     one is made with the same options. Until it is there, the worker's own sends the acks.
 
-    ``deliveries.held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event
-    loop and read here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call
-    twice.
+    `start` and `stop` it; both are safe to call twice.
     """
 
     def __init__(self, main: Connection, deliveries: Deliveries, name_of: Callable[[asyncio.Task[Any]], str]) -> None:
@@ -109,8 +107,7 @@ class Heartbeat:
 
     def _due(self, before: float, beaten: set[str]) -> set[str]:
         """Return what is held since that time, without what was kept alive in the round before."""
-        held = list(self._deliveries.held.items())
-        return {reply for reply, since in held if since <= before and reply not in beaten}
+        return set(self._deliveries.held(before)) - beaten
 
     def _send(self, connecting: asyncio.Task[Connection | None] | None, due: list[str]) -> None:
         """Keep alive what is due, on the worker's own connection until there is one for this."""
