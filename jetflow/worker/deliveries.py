@@ -83,13 +83,23 @@ class Deliveries:
         if delivery.place == NOWHERE:
             self._held[delivery.reply] = delivery
 
-    def held(self, before: float = inf) -> list[str]:
-        """Return the acknowledgement subjects of what is held, since ``before`` where a guard does not see it.
+    def hold_all(self, deliveries: list[Delivery]) -> None:
+        """Keep alive from now on what came together, and is no task."""
+        now, table = monotonic(), self._table
+        places = [NOWHERE] * len(deliveries) if table is None else table.take_all([one.reply for one in deliveries])
+        for delivery, place in zip(deliveries, places, strict=True):
+            delivery.held_since, delivery.place = now, place
+            if place == NOWHERE:
+                self._held[delivery.reply] = delivery
 
-        It may be asked for in another thread: a dict is copied in one step, and the table is made to be read so.
+    def held(self, before: float = inf, *, guarded: bool = False) -> list[str]:
+        """Return the acknowledgement subjects of what is held, since ``before`` as far as that is known.
+
+        ``guarded``: without what stands in the table, for a guard keeps that alive. This may be called in another
+        thread: a dict is copied in one step, and the table is made to be read so.
         """
-        seen = [] if self._table is None else [one.reply for one in self._table.held()]
-        return [*seen, *(reply for reply, one in list(self._held.items()) if one.held_since <= before)]
+        noted = [] if guarded or self._table is None else [one.reply for one in self._table.held()]
+        return [*noted, *(reply for reply, one in list(self._held.items()) if one.held_since <= before)]
 
     def begin_body(self, delivery: Delivery, at: float) -> None:
         """Have the guard know when the body of a delivery begins, in seconds since the epoch: it is an attempt."""
