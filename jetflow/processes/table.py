@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 SIZE: Final = 256
@@ -87,17 +87,6 @@ class HeldTable:
         if place > 0:
             _WRITE[size](self._memory, place, 0.0, size, data)
         return place
-
-    def take_all(self, replies: Iterable[str]) -> list[int]:
-        """Return the places at which deliveries that came together are noted, in their order."""
-        memory, free, places = self._memory, self._free, list[int]()
-        for data in map(str.encode, replies):
-            size = len(data)
-            place = NOWHERE if size > _ROOM else free.pop() if free else self._grow()
-            if place > 0:
-                _WRITE[size](memory, place, 0.0, size, data)
-            places.append(place)
-        return places
 
     def begin(self, place: int, started: float) -> None:
         """Note that the body of a delivery has begun."""

@@ -83,15 +83,6 @@ class Deliveries:
         if delivery.place == NOWHERE:
             self._held[delivery.reply] = delivery
 
-    def hold_all(self, deliveries: list[Delivery]) -> None:
-        """Keep alive from now on what came together, and is no task."""
-        now, table = monotonic(), self._table
-        places = [NOWHERE] * len(deliveries) if table is None else table.take_all([one.reply for one in deliveries])
-        for delivery, place in zip(deliveries, places, strict=True):
-            delivery.held_since, delivery.place = now, place
-            if place == NOWHERE:
-                self._held[delivery.reply] = delivery
-
     def held(self, before: float = inf, *, guarded: bool = False) -> list[str]:
         """Return the acknowledgement subjects of what is held, since ``before`` as far as that is known.
 

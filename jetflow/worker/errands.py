@@ -50,8 +50,8 @@ class Errands:
         self._window = window
         self._handle_all = handle_all
         self._at_once = at_once
-        self._come: list[Delivery] = []
         self._gathered: list[Delivery] = []
+        self._begins_soon = False
         self._batches = 0
         self._handling: set[asyncio.Task[None]] = set()
         self._messages = self._bytes = 0  # under way
@@ -72,7 +72,7 @@ class Errands:
     @property
     def busy(self) -> bool:
         """Whether anything is being handled."""
-        return bool(self._handling or self._gathered or self._come)
+        return bool(self._handling or self._gathered)
 
     async def drained(self) -> None:
         """Wait until what was pulled is handled."""
@@ -82,7 +82,6 @@ class Errands:
 
     async def abandon(self) -> None:
         """Leave what is still being handled to another worker."""
-        self._gather()
         gathered, self._gathered = self._gathered, []
         for delivery in gathered:
             self._let_go(delivery)
@@ -96,24 +95,19 @@ class Errands:
     def _accept(self, delivery: Delivery) -> None:
         self._messages += 1
         self._bytes += len(delivery.body)
+        self._deliveries.hold(delivery)
         if self._handle_all is None:
-            self._deliveries.hold(delivery)
             self._in_background(self._run(delivery))
             self._ask()
             return
-        if not self._come:
+        self._gathered.append(delivery)
+        if not self._begins_soon:
+            self._begins_soon = True
             asyncio.get_running_loop().call_soon(self._begin)
-        self._come.append(delivery)
-
-    def _gather(self) -> None:
-        """Keep alive what has come in this turn of the event loop: a moment ago it was in the connection's memory."""
-        come, self._come = self._come, []
-        self._deliveries.hold_all(come)
-        self._gathered += come
 
     def _begin(self) -> None:
         """Handle what has come, unless enough is being handled: then it is handled with what comes meanwhile."""
-        self._gather()
+        self._begins_soon = False
         while self._gathered and self._batches < BATCHES:
             self._batches += 1
             some, self._gathered = self._gathered[: self._at_once], self._gathered[self._at_once :]

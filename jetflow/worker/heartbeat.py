@@ -31,8 +31,9 @@ _log = logging.getLogger("jetflow.worker")
 class Heartbeat:
     """Sends an in-progress ack for every held task in each third of the ``ack_wait`` that the broker goes by.
 
-    Where a guard does so, this does it for what the guard does not see, and for all when that is away. Where the worker uses a connection that was handed to it, this
-    one is made with the same options. Until it is there, the worker's own sends the acks.
+    Where a guard does so, this does it for what the guard does not see, and for all while that is away. Where the
+    worker uses a connection that was handed to it, this one is made with the same options. Until it is there, the
+    worker's own sends the acks.
 
     `start` and `stop` it; both are safe to call twice.
     """
