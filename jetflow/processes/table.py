@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 SIZE: Final = 256
@@ -76,17 +76,16 @@ class HeldTable:
 
     # --- the worker's side
 
-    def take(self, reply: str) -> int:
-        """Return the place at which a delivery is noted from now on, or `NOWHERE`."""
-        data = reply.encode()
-        size = len(data)
-        if size > _ROOM:
-            return NOWHERE
-        free = self._free
-        place = free.pop() if free else self._grow()
-        if place > 0:
-            _WRITE[size](self._memory, place, 0.0, size, data)
-        return place
+    def take(self, replies: Iterable[str]) -> list[int]:
+        """Return the places at which deliveries are noted from now on, in their order; `NOWHERE` if one finds none."""
+        memory, free, places = self._memory, self._free, list[int]()
+        for data in map(str.encode, replies):
+            size = len(data)
+            place = NOWHERE if size > _ROOM else free.pop() if free else self._grow()
+            if place > 0:
+                _WRITE[size](memory, place, 0.0, size, data)
+            places.append(place)
+        return places
 
     def begin(self, place: int, started: float) -> None:
         """Note that the body of a delivery has begun."""
