@@ -56,7 +56,6 @@ class Deliveries:
         self._here: dict[str, Delivery] = {}
         self._handing_back: set[asyncio.Task[None]] = set()
         self._held: dict[str, Delivery] = {}
-        self._come: list[Delivery] = []
         self.kept: dict[str, Call] = {}
         self.ack_wait: float = inf
         self.consumer_was_lost: bool = False
@@ -79,20 +78,10 @@ class Deliveries:
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive from now on."""
         delivery.held_since = monotonic()
-        if self._table is None:
+        if self._table is not None:
+            delivery.place = self._table.take(delivery.reply)
+        if delivery.place == NOWHERE:
             self._held[delivery.reply] = delivery
-            return
-        if not self._come:
-            asyncio.get_running_loop().call_soon(self._note, self._table)
-        self._come.append(delivery)
-
-    def _note(self, table: HeldTable) -> None:
-        """Have the guard see what has come in this turn of the event loop: a moment ago it lay in the connection."""
-        come, self._come = self._come, []
-        for delivery, place in zip(come, table.take([one.reply for one in come]), strict=True):
-            delivery.place = place
-            if place == NOWHERE:
-                self._held[delivery.reply] = delivery
 
     def held(self, before: float = inf, *, guarded: bool = False) -> list[str]:
         """Return the acknowledgement subjects of what is held, since ``before`` as far as that is known.
@@ -106,14 +95,10 @@ class Deliveries:
     def begin_body(self, delivery: Delivery, at: float) -> None:
         """Have the guard know when the body of a delivery begins, in seconds since the epoch: it is an attempt."""
         if self._table is not None:
-            if self._come:
-                self._note(self._table)
-            self._table.begin(delivery.place, at)
+            self._table.starts[delivery.place] = at
 
     def let_go(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive no more."""
-        if self._table is not None and self._come:
-            self._note(self._table)
         if delivery.place == NOWHERE:
             self._held.pop(delivery.reply, None)
         elif self._table is not None:
