@@ -55,7 +55,7 @@ class HeldTable:
         self.file = file
         self._map = mmap.mmap(file, _BYTES)
         self._memory = memoryview(self._map)
-        self.starts: memoryview = self._memory.cast("d")
+        self.starts: memoryview[float] = self._memory.cast("d")
         self._free: list[int] = []
         self._top = _HEADER // WORD
 
