@@ -648,13 +648,13 @@ def places_not_repeated() -> None:
     replace(performer, "task_headers", wrong)
 
 
-@fault("P01")
+@fault("P01", "M06")
 def places_not_told_to_children() -> None:
-    """Children are told of the places above their parent, and not of its own: they wait for these for ever."""
+    """Children are not told of the places that their parent, and those above it, have: they wait for these for ever."""
     right = spawning._common_headers
 
     def wrong(task: Any, *given: Any, **more: Any) -> dict[str, str]:
-        return right(changed(task, places=None), *given, **more)
+        return right(changed(task, places=None, held=None), *given, **more)
 
     replace(spawning, "_common_headers", wrong)
 
@@ -665,7 +665,7 @@ def never_gone() -> None:
     skip(effects.StoreGone)
 
 
-@fault("L01", "L03")
+@fault("L01", "L03", "M07")
 def nobody_looks_behind() -> None:
     """Who gives a place back does not look who is next."""
     skip(effects.LookAtGate)

@@ -167,11 +167,11 @@ FAULTS: Final = (
     ),
     Fault(
         "places-not-told",
-        "Children are told of the places above their parent, and not of its own.",
+        "Children are not told of the places that their parent, and those above it, have.",
         "spawn.go",
-        ' + p.Places)',
-        ")",
-        ("P01",),
+        'strings.TrimSpace(p.Held + " " + p.Places)',
+        'strings.TrimSpace("")',
+        ("P01", "M06"),
     ),
     Fault(
         "never-gone",
@@ -187,7 +187,7 @@ FAULTS: Final = (
         "internal/runs/finish.go",
         'o.Store(&nats.Msg{Subject: o.Of("in.limit", place)})',
         "",
-        ("L01", "L03"),
+        ("L01", "L03", "M07"),
     ),
     Fault(
         "limits-unheeded",

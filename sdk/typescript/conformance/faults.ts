@@ -153,7 +153,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   "places-not-told": {
     about: "Children are not told of the places that their parent, and those above it, have.",
-    caughtBy: ["P01"],
+    caughtBy: ["P01", "M06"],
     plant: () => put(Spawner, "headersOf", (right) => function (...given: unknown[]) {
       const { "Jf-Held": _, ...headers } = right.apply(this, given) as Record<string, string>;
       return headers;
@@ -161,7 +161,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   "never-left": {
     about: "Nobody gives places back.",
-    caughtBy: ["L01", "L03"],
+    caughtBy: ["L01", "L03", "M07"],
     plant: () => put(Rules, "leave", () => nothing),
   },
   "limits-unheeded": {
