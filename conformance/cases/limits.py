@@ -59,10 +59,9 @@ class Gate:
         await self.lab.declare(self.next.workflow)
         await self.lab.store_task(self.next, {}, {"Jf-Version": "v1", "Jf-Digest": "2-0"})
         await self._stand(self.next, self.next.run)
-        parked = {"kind": "parked", "turn": 0, "task": self.lab.subject("task", **self.next.tokens, turn=0), "needed": 0}
-        await self.lab.broker.store(
-            self.lab.subject("join", **self.next.tokens, turn=0), encode(parked | {"gate": self.place})
-        )
+        waits = self.lab.subject("task", **self.next.tokens, turn=0)
+        parked = {"kind": "parked", "turn": 0, "task": waits, "needed": 0, "gate": self.place}
+        await self.lab.broker.store(self.lab.subject("join", **self.next.tokens, turn=0), encode(parked))
 
     async def _stand(self, run: Run, who: str) -> str:
         subject = self.lab.subject("entry", place=self.place, root=run.root, parent=run.parent, run=who)
@@ -104,7 +103,7 @@ async def it_has_no_limits_for_a_step(lab: Lab) -> None:
     child = await lab.spawn(parent, "slow", 0, Jf_Version=version)
     left = (attempt(child, 1, returned=True, error=unknown), nak(child, delivery=1), delivered(child, delivery=2))
     refused = outcome(child, "failed", error=unknown)
-    needs_none = recorded(child, "no places", lambda value: not value.get("places"), "_places")  # where it may take some
+    needs_none = recorded(child, "no places", lambda value: not value.get("places"), "_places")  # of level full
     await lab.expect(parent, *left, any_of(refused, needs_none), ack(child), within=20)
 
 
