@@ -287,6 +287,13 @@ SERVICES: Final = (
         (f"{WIRE}::test_the_last_raw_child_asks_for_the_look",),
     ),
     Fault(
+        "a request to look at one gate is acknowledged, and nobody looks",
+        "worker/inbox.py",
+        "await self._performer.gates.look(LookAtGate(Place(limit, key)))",
+        "pass",
+        ("tests/fundamentals/test_28_limiting.py::test_another_sdk_removes_an_entry_and_asks_for_a_look",),
+    ),
+    Fault(
         "a trigger of an unknown workflow is lost unseen",
         "worker/starting.py",
         "await self._fail(_nowhere(workflow, run, key), error)",
