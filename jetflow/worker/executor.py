@@ -299,11 +299,7 @@ class Executor:
         ):
             self._deliveries.ack(delivery)
             return
-        self.twins.watch(work)
-        try:
-            await self._run_body(work, step)
-        finally:
-            self.twins.leave(work)
+        await self._run_body(work, step)
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         task, delivery = work.task, work.delivery
@@ -329,6 +325,8 @@ class Executor:
             return
         work.started = started = time()
         self._deliveries.begin_body(delivery, started)
+        if step.idempotent and (delivery.again or task.turn or task.twin):  # there may be a twin that was made before
+            self.twins.watch(work)
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
             if hooks.tracer is None and not hooks.meters:

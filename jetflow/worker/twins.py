@@ -120,19 +120,15 @@ class Twins:
     # --- stopping them
 
     def watch(self, work: Assignment) -> None:
-        """Look from now on whether the run of an assignment has ended by its twin, or by what it is the twin of."""
+        """Look from now on whether the run of an assignment, whose body begins or runs, is ended by another."""
         self._watched.add(work)
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch_all(), name="jetflow twins")
 
-    def leave(self, work: Assignment) -> None:
-        """Look at an assignment no more."""
-        self._watched.discard(work)
-
     async def _watch_all(self) -> None:
         while self._watched:
             await asyncio.sleep(LOOK_EVERY)
-            self._watched = {work for work in self._watched if work.body is None or work in self._running}
+            self._watched.intersection_update(self._running)
             try:
                 await self._look(list(self._watched))
             except BrokerError as error:
