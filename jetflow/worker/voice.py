@@ -249,7 +249,7 @@ class Voice:
 
     def _fall_silent(self, error: BaseException) -> None:
         if not self._silent:
-            task = self._task
+            task = self.task
             _log.warning(
                 "run %s: what step %r of %r says is not kept any more: %s",
                 task.run,

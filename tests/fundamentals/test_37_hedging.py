@@ -69,6 +69,8 @@ async def test_a_straggler_is_overtaken_by_its_twin(
         assert sorted(source.asked) == sorted([*range(20), 13])
         totals = (await client.describe(run.id)).totals
         assert (totals.spawned, totals.succeeded) == (20, 20)
+        [step] = (await client.describe(run.id)).steps
+        assert (step.turns > 1) == (options.park_after == 0)
 
 
 async def test_the_first_may_be_faster_still(client: Client, worker: Callable[..., Worker]) -> None:
