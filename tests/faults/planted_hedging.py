@@ -76,7 +76,14 @@ HEDGING: Final = (
         "worker/hedging.py",
         "await self._waiting.some(set(self._workflow_of), enough)",
         "while len(self._waiting.ended_of(self._workflow_of)) < enough:\n            await asyncio.sleep(0.1)",
-        (f"{OVERTAKEN}[parked]",),
+        (f"{CHAPTER}::test_a_join_hedges_that_is_parked",),
+    ),
+    Fault(
+        "a parked join is not woken when one may be late",
+        "worker/hedging.py",
+        "await self._waiting.sleep(time() + pause, alone=False)",
+        "await asyncio.sleep(pause)",
+        (f"{CHAPTER}::test_a_join_hedges_that_is_parked",),
     ),
     Fault(
         "it is not asked whether children may have twins",
