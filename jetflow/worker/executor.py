@@ -299,22 +299,20 @@ class Executor:
         ):
             self._deliveries.ack(delivery)
             return
-        await self._run_body(work, step)
+        await self._run(work, step)
 
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         task, delivery = work.task, work.delivery
-        if task.elder is not None and task.turn == 0 and await self._adopts(work):
+        is_first = not task.twin  # what it is the twin of has come through all of this
+        if task.elder is not None and task.turn == 0 and is_first and await self._adopts(work):
             return
-        if delivery.again:
+        if delivery.again and is_first:
             await self._deliveries.begin(delivery, task, work.attempt)
-        if task.step in work.known_graph.conditional and not await self._is_decided(work):
+        graph = work.known_graph
+        if (task.step in graph.conditional and is_first and not await self._is_decided(work)) or (
+            task.step in graph.limited and not await self._has_places(work)
+        ):
             return
-        if task.step in work.known_graph.limited and not await self._has_places(work):
-            return
-        await self._run_body(work, step)
-
-    async def _run_body(self, work: Assignment, step: Step[..., Any, Any]) -> None:
-        task, delivery = work.task, work.delivery
         if step.context_name is None:
             body = Body(task, delivery.running, is_interruptible=not step.in_thread)
         else:
