@@ -110,19 +110,22 @@ async def test_a_twin_is_not_begun_in_vain(client: Client, worker: Callable[...,
         headers = header_block(task_headers(twin, f"{task.run}.{task.step}.{task.turn}.h1"))
         await client.session.publisher.store(stored.names.task_of(twin), task.input, headers)
 
-    async def are_settled() -> bool:
-        api, stream = client.session.connection.api, stored.names.tasks_stream
-        infos = [await api(f"CONSUMER.INFO.{stream}.{name}=run") for name in ("may", "may-not")]
-        return all(int(one["num_ack_pending"]) + int(one["num_pending"]) == 0 for one in infos)
+    async def hold(name: str, open_tasks: int) -> None:
+        async def does() -> bool:
+            info = await client.session.connection.api(f"CONSUMER.INFO.{stored.names.tasks_stream}.{name}=run")
+            return int(info["num_pending"]) == 0 and int(info["num_ack_pending"]) == open_tasks
+
+        await until(does)
 
     async with worker([may, may_not]):
         ended, open_one = await client.trigger(may, 1), await client.trigger(may_not, 2)
         assert await ended.result(PATIENCE) == 1
         await twin(await find_first_task(client.session, ended.id))
         await twin(await find_first_task(client.session, open_one.id))
+        await hold("may", 0)
+        await hold("may-not", 1)
         goes_on.set()
         assert await open_one.result(PATIENCE) == 2
-        await until(are_settled)
     assert sorted(begun) == ["may", "may not"]
 
 
