@@ -26,6 +26,9 @@ from jetflow.errors import InvalidInput
 MOST_DELIVERIES: Final = 3
 """Times that a twin is delivered before it is dropped: nothing is recorded of it that would bound its bodies."""
 
+ROUNDING: Final = 1e-6
+"""Added before a share of children is rounded down: 0.29 of 100 is 28.999… in binary, and means 29."""
+
 SOONEST: Final = 1.0
 """Seconds between two looks at those that are late, at least."""
 
@@ -50,8 +53,8 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
         _check("at_least", self.at_least, 0 <= _number(self.at_least) < inf, "seconds, from 0 on")
 
     def enough(self, total: int) -> int:
-        """Return how many of so many children have to end before others are late; all of them, if there is but one."""
-        return max(1, min(total - 1, int(self.after * total))) if total > 1 else total
+        """Return how many of so many children have to end before others are late: at least one, and not all of several."""
+        return max(1, min(total - 1, int(self.after * total + ROUNDING)))
 
     def late_after(self, seconds: Iterable[float], total: int, ended: int) -> float:
         """Return for how many seconds a step has to run before it is late, by those of some of the ended ones."""

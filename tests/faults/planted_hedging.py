@@ -107,10 +107,10 @@ HEDGING: Final = (
         (f"{CHAPTER}::test_an_idempotent_step_does_its_work_in_one_go",),
     ),
     Fault(
-        "one child is late of itself",
+        "children are late before any has ended",
         "engine/hedging.py",
-        "if total > 1 else total",
-        "if total else total",
+        "return max(1, min(total - 1, int(self.after * total + ROUNDING)))",
+        "return min(total - 1, int(self.after * total + ROUNDING))",
         (f"{RULE}::test_how_many_have_to_end_first",),
     ),
     Fault(
