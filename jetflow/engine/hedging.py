@@ -53,7 +53,7 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
         _check("at_least", self.at_least, 0 <= _number(self.at_least) < inf, "seconds, from 0 on")
 
     def enough(self, total: int) -> int:
-        """Return how many of so many children have to end before others are late: at least one, and not all of several."""
+        """Return how many of so many children have to end before others are late: one at least, and not all."""
         return max(1, min(total - 1, int(self.after * total + ROUNDING)))
 
     def late_after(self, seconds: Iterable[float], total: int, ended: int) -> float:
