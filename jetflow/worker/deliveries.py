@@ -245,6 +245,8 @@ class Deliveries:
         )
 
     async def _store_return(self, delivery: Delivery, task: Task, record: Attempt) -> None:
+        if task.twin:
+            return  # it is no attempt of what it is the twin of
         try:
             await self.store_attempt(delivery, task, record)
         except BrokerError as error:

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
+from tests.faults.planted_hedging import HEDGING
 from tests.faults.planted_in_batches import BATCHES
 from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_events import IN_EVENTS
@@ -389,6 +390,6 @@ _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *I
 
 _LIMITS: Final = (*WITHIN, *LEVELS, *BOUNDED, *LIMITED_STEPS)
 
-_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *_LIMITS, *LOOSENING)
+_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *_LIMITS, *LOOSENING, *HEDGING)
 
 FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *_BESIDE)

@@ -12,8 +12,8 @@ LIMITED_STEPS: Final = (
     Fault(
         "limits of steps: nobody asks for a place",
         "worker/executor.py",
-        "if task.step in work.known_graph.limited and not await self._has_places(work):",
-        "if False:",
+        "task.step in graph.limited and not await self._has_places(work)",
+        "False",
         (f"{_CHAPTER}::test_no_more_of_a_key_are_in_the_step_than_may",),
     ),
     Fault(
