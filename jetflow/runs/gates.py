@@ -108,7 +108,7 @@ class Gates:
 
     @contextmanager
     def entering(self, who: str) -> Generator[None]:
-        """Spare others the waking of who is being admitted here: it looks for itself."""
+        """Spare others the waking of who is being admitted here, until it has looked and found no place."""
         self._entering.add(who)
         try:
             yield
@@ -159,6 +159,8 @@ class Gates:
         if found.admitted:  # it goes on by itself
             gate = self._gate(effect.place)
             gate.woken.update(subject for _, subject in gate.known if subject.endswith(effect.run))
+        else:  # this may be its last look: whoever looks behind it has to wake it, also while it is not done here
+            self._entering.discard(effect.run)
         return found
 
     async def look_at_all(self, limit: str) -> None:

@@ -79,5 +79,11 @@ LIMITED_STEPS: Final = (
         "            if False:\n",
         (f"{_CHAPTER}::test_limits_that_are_taken_both_ways_round_are_refused",),
     ),
+    Fault(
+        "limits: nobody wakes a run that has just looked",
+        "runs/gates.py",
+        "self._entering.discard(effect.run)\n        return found",
+        "pass\n        return found",
+        ("tests/fundamentals/test_28_limiting.py::test_who_has_just_looked_is_woken_by_who_leaves",),
+    ),
 )
-"""What may be wrong with them."""
