@@ -5,9 +5,11 @@ checked out beside it for the time of the comparison, and against the package as
 virtual environment. Each workload measures its floor too, which is the same program on both sides: how far apart the
 floors are tells how much of a ratio is the machine's doing.
 
-``--bursts 60`` measures finer: a server, a worker and a client of both sides stay up, and short bursts of a workload
-run in turn (old new new old ...), so that what the machine does meanwhile falls on both. The ratio is the median of the
-pairs' ratios, with the bounds between which the median of many such pairs lies nineteen times of twenty.
+``--bursts 400`` measures finer: a server, a worker and a client of both sides stay up, and short bursts of a workload
+run in turn (old new new old ...), so that what the machine does meanwhile falls on both. Two processes of the same
+program differ by two or three percent for as long as they live, by where their memory lies: so both sides are started
+anew ``--starts`` times, and share the pairs out. The ratio is the median of the starts' ratios, each the median of its
+pairs, with the bounds between which the median of many such starts lies nineteen times of twenty.
 """
 
 from __future__ import annotations
@@ -58,11 +60,14 @@ class Comparison(msgspec.Struct):
     figure: str
     old: list[float] = []
     new: list[float] = []
+    starts: int = 1
 
     @property
-    def pairs(self) -> list[float]:
-        """New over old, pair by pair."""
-        return [new / (old or 1.0) for old, new in zip(self.old, self.new, strict=True)]
+    def of_starts(self) -> list[float]:
+        """New over old: the median of the pairs of each start of both sides."""
+        pairs = [new / (old or 1.0) for old, new in zip(self.old, self.new, strict=True)]
+        of_each = len(pairs) // self.starts
+        return [middle(pairs[at : at + of_each]) for at in range(0, len(pairs), of_each)]
 
     @property
     def ratio(self) -> float:
@@ -85,7 +90,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the checkout is removed on the way out
     with _packages(asked.against) as (old, new):
         if asked.bursts:
-            say(_of_bursts(commits, {name: _burst(name, old, new, asked.bursts) for name in asked.workloads}))
+            say(
+                _of_bursts(
+                    commits, {name: _starts(name, old, new, asked.bursts, asked.starts) for name in asked.workloads}
+                )
+            )
             return 0
         for workload in asked.workloads:
             size = ["--n", sizes[workload]] if workload in sizes else []
@@ -118,11 +127,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workloads", type=workloads, required=True, help=f"some of {', '.join(FIGURES)}")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side runs (3)")
     parser.add_argument("--bursts", type=int, default=0, help=f"pairs of short bursts instead: {', '.join(SIZES)}")
+    parser.add_argument("--starts", type=int, default=8, help="how often both sides of bursts are started anew (8)")
     parser.add_argument("--n", action="append", default=[], metavar="WORKLOAD=N", help="another size of one workload")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as one JSON object")
     asked = parser.parse_args(arguments)
     if asked.bursts and not set(asked.workloads) <= set(SIZES):
         parser.error(f"--bursts knows the workloads {', '.join(SIZES)}")
+    if asked.bursts and not 1 <= asked.starts <= asked.bursts:
+        parser.error(f"--starts shares out the bursts: 1 to {asked.bursts}")
     return asked
 
 
@@ -159,20 +171,28 @@ def _measure(place: Path, workload: str, size: Sequence[str]) -> dict[str, Any]:
     return msgspec.json.decode(file.read_bytes())
 
 
-def _burst(workload: str, old: Path, new: Path, pairs: int) -> dict[str, Comparison]:
-    """Run short bursts of both sides in turn."""
-    found = {field.name: Comparison(workload, field.name) for field in msgspec.structs.fields(Burst)}
-    with _bursting(old, workload) as old_side, _bursting(new, workload) as new_side:
-        for number in range(pairs):
-            sides = [("old", old_side), ("new", new_side)]
-            for name, side in reversed(sides) if number % 2 else sides:
-                burst = msgspec.to_builtins(_ask(side))
-                for figure, comparison in found.items():
-                    values: list[float] = getattr(comparison, name)
-                    values.append(burst[figure])
-            if not (number + 1) % 20:
-                sys.stderr.write(f"{workload}, pair {number + 1} of {pairs}\n")
+def _starts(workload: str, old: Path, new: Path, pairs: int, starts: int) -> dict[str, Comparison]:
+    """Run short bursts of both sides in turn, both started anew so many times."""
+    found = {field.name: Comparison(workload, field.name, starts=starts) for field in msgspec.structs.fields(Burst)}
+    of_each = pairs // starts
+    for start in range(starts):
+        with _both(workload, old, new, swapped=bool(start % 2)) as sides:
+            for number in range(of_each):
+                for name, side in reversed(sides) if number % 2 else sides:
+                    burst = msgspec.to_builtins(_ask(side))
+                    for figure, comparison in found.items():
+                        values: list[float] = getattr(comparison, name)
+                        values.append(burst[figure])
+        sys.stderr.write(f"{workload}, pair {(start + 1) * of_each} of {starts * of_each}\n")
     return found
+
+
+@contextmanager
+def _both(workload: str, old: Path, new: Path, *, swapped: bool) -> Iterator[list[tuple[str, subprocess.Popen[str]]]]:
+    places = [("old", old), ("new", new)]
+    (first, its), (second, the_others) = reversed(places) if swapped else places
+    with _bursting(its, workload) as one, _bursting(the_others, workload) as other:
+        yield [(first, one), (second, other)]
 
 
 @contextmanager
@@ -210,14 +230,15 @@ def _of_bursts(commits: dict[str, str], found: dict[str, dict[str, Comparison]])
     lines = [f"{'':<26}{'old':>10}{'new':>10}{'new/old':>10}   95 % of its medians"]
     for workload, figures in found.items():
         for figure, of in figures.items():
-            low, high = _bounds(of.pairs)
-            old, new, ratio = middle(of.old), middle(of.new), middle(of.pairs)
+            low, high = _bounds(of.of_starts)
+            old, new, ratio = middle(of.old), middle(of.new), middle(of.of_starts)
             lines.append(
                 f"{workload + ' ' + figure:<26}{old:>10,.1f}{new:>10,.1f}{ratio:>10.3f}   {low:.3f} to {high:.3f}"
             )
     known = "\n".join(f"  {name}: {text}" for name, text in commits.items())
-    pairs = len(next(iter(next(iter(found.values())).values())).old)
-    return f"{pairs} pairs of bursts, in turn; microseconds a child or a run\n{known}\n\n" + "\n".join(lines)
+    some = next(iter(next(iter(found.values())).values()))
+    counted = f"{len(some.old)} pairs of bursts, in turn, with {some.starts} starts of both sides"
+    return f"{counted}; microseconds a child or a run\n{known}\n\n" + "\n".join(lines)
 
 
 def _as_text(commits: dict[str, str], comparisons: Sequence[Comparison]) -> str:

@@ -20,6 +20,7 @@ from jetflow import (
     Context,
     Event,
     JoinPolicy,
+    Limit,
     Retry,
     RetryAfter,
     RunFailed,
@@ -118,6 +119,12 @@ async def spawn(ctx: Context, child: str, inputs: list[Any], key: str | None = N
     if key is None:
         return await ctx.spawn_workflows(child, inputs)
     return await ctx.spawn_workflows(child, inputs, key=lambda value: json.dumps(value) if key == "each" else key)
+
+
+@workflow(f"{PREFIX}limited", limits=[Limit("conf", max=1)], retry=AT_ONCE)
+async def limited(given: Spawn, ctx: Context) -> int:
+    await spawn(ctx, given.child, given.inputs, given.key)
+    return len(given.inputs)
 
 
 async def outputs(ctx: Context, step: str) -> list[Any]:
@@ -388,6 +395,7 @@ WORKFLOWS: list[Workflow[Any, Any]] = [
     square,
     echo,
     leveled,
+    limited,
     flaky,
     fail,
     again,

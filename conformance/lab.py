@@ -97,14 +97,17 @@ class Lab:
         """Return the full name of a workflow of the kit."""
         return f"{self.prefix}{workflow}"
 
-    async def parent(self, *, steps: Sequence[tuple[str, Sequence[str]]] = (), deep: bool = False) -> Run:
+    async def parent(
+        self, *, steps: Sequence[tuple[str, Sequence[str]]] = (), deep: bool = False, limited: Sequence[str] = ()
+    ) -> Run:
         """Play a parent: a run at its first step that nobody but the driver runs.
 
-        Without ``steps`` it is a graph of ``scatter`` and then ``sum``. With ``deep`` it is no root run.
+        Without ``steps`` it is a graph of ``scatter`` and then ``sum``. With ``deep`` it is no root run. ``limited``
+        steps have limits of their own.
         """
         workflow = f"raw-{new_id()[:8]}"
         graph = steps or [("scatter", []), ("sum", ["scatter"])]
-        await self.declare(workflow, graph)
+        await self.declare(workflow, graph, limited)
         run = new_id()
         root, above, above_step = (new_id(), new_id(), "above") if deep else (run, NONE, NONE)
         first = next(name for name, after in graph if not after)
@@ -114,10 +117,15 @@ class Lab:
         return made
 
     async def declare(
-        self, workflow: str, steps: Sequence[tuple[str, Sequence[str]]] = (("run", ()),), **more: Any
+        self,
+        workflow: str,
+        steps: Sequence[tuple[str, Sequence[str]]] = (("run", ()),),
+        limited: Sequence[str] = (),
+        **more: Any,
     ) -> None:
         """Declare a workflow that nobody but the driver runs, in version v1."""
-        graph = {"workflow": workflow, "nodes": [{"name": name, "after": list(after)} for name, after in steps]}
+        nodes = [{"name": name, "after": list(after)} for name, after in steps]
+        graph = {"workflow": workflow, "nodes": nodes} | ({"limited": list(limited)} if limited else {})
         await self.broker.store(self.subject("version", workflow=workflow, version="v1"), _json(graph))
         declaration = {"graph": graph, "version": "v1", **more}
         await self.broker.store(self.subject("workflow", workflow=workflow), _json(declaration))

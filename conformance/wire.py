@@ -39,6 +39,12 @@ SUBJECTS: Final = {
     "live.cancel": "jf.{ns}.live.cancel.{root}.{run}",
     "in.trigger": "jf.{ns}.in.trigger.{workflow}",
     "in.look": "jf.{ns}.in.look.{root}.{run}.{step}",
+    "in.limit": "jf.{ns}.in.limit.{place}",
+    "entry": "jf.{ns}.entry.{place}.{root}.{parent}.{run}",
+    "gone": "jf.{ns}.gone.{root}.{run}",
+    "limit": "$KV.jf_{ns}_limits.limit.{limit}",
+    "rate": "$KV.jf_{ns}_limits.rate.{limit}",
+    "window": "$KV.jf_{ns}_limits.window.{limit}.{key}",
     "count": "$KV.jf_{ns}_counters.join.{root}.{run}.{step}",
     "gate": "$KV.jf_{ns}_counters.gate.{root}.{run}.{step}",
     "tree": "$KV.jf_{ns}_counters.tree.{root}.{run}.{step}",
@@ -62,6 +68,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "error": None,
         "output": None,
         "until": None,
+        "booked": None,
         "tried": 0,
         "attempt": 1,
     },
@@ -81,6 +88,8 @@ class Names:
         self.timers = f"JF_{namespace}_timers"
         self.inbox = f"JF_{namespace}_inbox"
         self.events = f"JF_{namespace}_events"
+        self.gates = f"JF_{namespace}_gates"
+        self.limits = f"KV_jf_{namespace}_limits"
         self.counters = f"KV_jf_{namespace}_counters"
         self.workflows = f"KV_jf_{namespace}_workflows"
         self.streams = (
@@ -110,6 +119,7 @@ def _pattern(text: str, namespace: str) -> re.Pattern[str]:
     escaped = re.escape(text.replace("{ns}", namespace))
     if text.endswith(".{topic}"):  # it has dots of its own
         escaped = escaped.replace(r"\{topic\}", "(?P<topic>.+)")
+    escaped = escaped.replace(r"\{place\}", r"(?P<place>[^.]+\.[^.]+)")  # a limit and a key
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", escaped))
 
 

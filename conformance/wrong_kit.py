@@ -20,6 +20,7 @@ from conformance import kit
 from jetflow import triggering
 from jetflow.broker import registry, topology
 from jetflow.engine import (
+    admission,
     attempts,
     conditions,
     effects,
@@ -631,6 +632,64 @@ def joins_only_of_steps() -> None:
 def broken_joins_wait() -> None:
     """A join that cannot be decided is left for ever."""
     put(looks.Looks, "_broken", nothing)
+
+
+# --- limits
+
+
+@fault("W35")
+def places_not_repeated() -> None:
+    """Later tasks of a run have lost its places: who ends it gives none back."""
+    right = records.task_headers
+
+    def wrong(task: Any, message_id: str) -> dict[str, str]:
+        return right(changed(task, places=None, held=None), message_id)
+
+    replace(performer, "task_headers", wrong)
+
+
+@fault("P01", "M06")
+def places_not_told_to_children() -> None:
+    """Children are not told of the places that their parent, and those above it, have: they wait for these for ever."""
+    right = spawning._common_headers
+
+    def wrong(task: Any, *given: Any, **more: Any) -> dict[str, str]:
+        return right(changed(task, places=None, held=None), *given, **more)
+
+    replace(spawning, "_common_headers", wrong)
+
+
+@fault("L01", "L03")
+def never_gone() -> None:
+    """Entries are removed, and it is not stored that their run has gone: one that is slow enters again."""
+    skip(effects.StoreGone)
+
+
+@fault("L01", "L03", "M07")
+def nobody_looks_behind() -> None:
+    """Who gives a place back does not look who is next."""
+    skip(effects.LookAtGate)
+
+
+@fault("L02")
+def limits_unheeded() -> None:
+    """A step that is limited runs as any other."""
+
+    async def wrong(*_: Any) -> bool:
+        return True
+
+    put(Executor, "_has_places", wrong)
+
+
+@fault("L04")
+def turn_unheeded() -> None:
+    """A run begins, whatever its rate limits say."""
+
+    def wrong(*_: Any) -> Any:
+        return True
+        yield
+
+    replace(admission, "_may_begin", wrong)
 
 
 # --- parents

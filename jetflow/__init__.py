@@ -8,6 +8,7 @@ from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, all_of, an
 from jetflow.context import Context
 from jetflow.dependencies import Depends
 from jetflow.engine.batching import Batch
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.holding import Running
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.retries import Retry
@@ -57,6 +58,7 @@ __all__ = [
     "DepthExceeded",
     "Event",
     "Happened",
+    "Hedge",
     "InvalidDeclaration",
     "InvalidInput",
     "InvalidOutput",

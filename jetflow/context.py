@@ -29,6 +29,7 @@ from jetflow.children import (
     output_of,
 )
 from jetflow.conditions import AllOf, AnyOf, Event, Happened, Signal, asked_events
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.joins import ID_BYTES, split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep, checked_sleep, seconds_of, timestamp_of
@@ -484,34 +485,52 @@ class Context:
     # --- joining
 
     @overload
-    async def join(self, children: Children[O] | Iterable[Child[O]]) -> list[O]: ...
+    async def join(self, children: Children[O] | Iterable[Child[O]], *, hedge: Hedge | None = None) -> list[O]: ...
     @overload
     async def join(
-        self, children: Children[O] | Iterable[Child[O]], *, return_exceptions: bool
+        self, children: Children[O] | Iterable[Child[O]], *, return_exceptions: bool, hedge: Hedge | None = None
     ) -> list[O | ChildFailed]: ...
     @overload
-    async def join(self, children: Children[O] | Iterable[Child[O]], *, policy: JoinPolicy) -> JoinResult[O]: ...
+    async def join(
+        self, children: Children[O] | Iterable[Child[O]], *, policy: JoinPolicy, hedge: Hedge | None = None
+    ) -> JoinResult[O]: ...
     @overload
-    async def join(self, children: None = None, *, return_exceptions: bool = False) -> list[Any]: ...
+    async def join(
+        self, children: None = None, *, return_exceptions: bool = False, hedge: Hedge | None = None
+    ) -> list[Any]: ...
     @overload
-    async def join(self, children: None = None, *, policy: JoinPolicy) -> JoinResult[Any]: ...
+    async def join(
+        self, children: None = None, *, policy: JoinPolicy, hedge: Hedge | None = None
+    ) -> JoinResult[Any]: ...
     async def join(
         self,
         children: Children[Any] | Iterable[Child[Any]] | None = None,
         *,
         return_exceptions: bool = False,
         policy: JoinPolicy | None = None,
+        hedge: Hedge | None = None,
     ) -> list[Any] | JoinResult[Any]:
         """Wait for children, all that this step has spawned by default, and return their outputs in spawn order.
 
         The step's slot is given back while it waits. With ``return_exceptions`` a child that failed stands in the
         list as its ChildFailed. With a ``policy`` a JoinResult is returned, which separates the children by how they
-        ended; nothing is raised for those that failed.
+        ended; nothing is raised for those that failed. With ``hedge`` those that run far longer than their siblings did
+        get twins: the same step is run a second time beside the first, and what succeeds first counts. Their workflows
+        end by a step that is declared ``idempotent=True``.
 
         Raises:
             ChildrenFailed: at least one child failed, once all have ended.
+            NothingToHedge: with ``hedge``, the workflow of a child has no such step, or has limits.
         """
         groups = self._host.spawned() if children is None else groups_of(children)
+        if hedge is None:
+            return await self._join(groups, return_exceptions, policy)
+        async with self._host.hedged(groups, hedge):
+            return await self._join(groups, return_exceptions, policy)
+
+    async def _join(
+        self, groups: list[ChildGroup], return_exceptions: bool, policy: JoinPolicy | None
+    ) -> list[Any] | JoinResult[Any]:
         ids = [child for group in groups for child in split_ids(bytes(group.ids))]
         codecs = [group.codec for group in groups for _ in range(len(group.ids) // ID_BYTES)]
         if policy is not None:

@@ -12,12 +12,14 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn, Protocol
 
 import msgspec
 
 from jetflow.children import ChildGroup, Decided, Streamed
 from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
@@ -221,6 +223,10 @@ class StepHost(Protocol):
 
     def wait_for(self, ids: Sequence[bytes]) -> Awaitable[list[Outcome]]:
         """Wait for all of them."""
+        ...
+
+    def hedged(self, groups: Sequence[ChildGroup], hedge: Hedge) -> AbstractAsyncContextManager[None]:
+        """Have twins made of stragglers while they are waited for."""
         ...
 
     @property

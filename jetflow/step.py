@@ -33,7 +33,7 @@ _CONDITIONS: Final = ("wait_for", "skip_if", "cancel_if")
 
 _OPTIONS: Final = (
     *("name", "after", "retry", "timeout", "max_running", "schedule_timeout", "join", "runs_in", "batch", "requires"),
-    *("slots", "limits"),
+    *("slots", "limits", "idempotent"),
     *_CONDITIONS,
 )
 
@@ -44,7 +44,8 @@ RunsIn: TypeAlias = Literal["process"]
 class Step(Generic[P, R, OUT_co]):
     """One function of a workflow. Calling it runs the function, and nothing else.
 
-    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers. ``in_process``
+    ``timeout`` is seconds; ``max_running`` is how many of its bodies may run at once across all workers; an
+    ``idempotent`` one may run twice at once for one run. ``in_process``
     and ``in_thread`` say where it runs if not on the worker's event loop. To run one that ``is_plain`` is to await it.
     With a ``batch``, one call of its function is for many runs, and its input and output are those of each.
     """
@@ -69,6 +70,7 @@ class Step(Generic[P, R, OUT_co]):
         requires: Requires | None = None,
         slots: int = 1,
         limits: Iterable[Limit] = (),
+        idempotent: bool = False,
     ) -> None:
         self.workflow = workflow
         self.function = function
@@ -101,6 +103,7 @@ class Step(Generic[P, R, OUT_co]):
                 f"{what} of workflow {workflow!r} has batch= and limits=, which count tasks, and not calls: so few "
                 "would be gathered that a batch is never full. Leave out limits="
             )
+        self.idempotent: bool = _checked_idempotent(f"{what} of workflow {workflow!r}", idempotent, self)
         self.slots: int = _checked_slots(f"{what} of workflow {workflow!r}", slots, self)
         is_bare = self.is_async and not self.dependencies and self.batch is None
         self.is_plain: bool = is_bare and self.timeout is None
@@ -129,6 +132,7 @@ class Step(Generic[P, R, OUT_co]):
             batch=None if self.batch is None else declared_batch(self.batch),
             requires=() if self.requires is None else self.requires.conditions,
             limits=tuple(one.declared for one in self.limits),
+            idempotent=self.idempotent,
             doc=first_paragraph(self.function),
             source=source_of(self.function),
         )
@@ -205,7 +209,9 @@ class StepDecorator(Generic[I]):
     function is called for many runs at once: with a list of inputs, and a list of contexts if it takes those. See
     `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
     as those of `Workflow.on`. A heavy step takes several ``slots`` of its worker. ``limits`` say how many may run
-    it at once, by keys of their input, over all workers: see `Limit`.
+    it at once, by keys of their input, over all workers: see `Limit`. An ``idempotent`` one may run twice at once for
+    one run, so that a straggler may get a twin (see `Context.join`): it spawns nothing, sleeps not, waits for no event
+    and streams nothing.
 
     When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
     run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,
@@ -279,6 +285,7 @@ class StepDecorator(Generic[I]):
         requires: Requires | None = None,
         slots: int = 1,
         limits: Iterable[Limit] = (),
+        idempotent: bool = False,
     ) -> StepDecorator[I]: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Declare a function, or return what declares one with these options."""
@@ -350,6 +357,20 @@ def _checked_slots(what: str, slots: Any, step: Step[..., Any, Any]) -> int:
         why = "runs in a process, which is a slot of its own" if step.in_process else "has batch=, whose calls take one"
         raise InvalidDeclaration(f"{what} {why}: leave out slots=")
     return slots
+
+
+def _checked_idempotent(what: str, idempotent: Any, step: Step[..., Any, Any]) -> bool:
+    """Return whether a step may run twice at once.
+
+    Raises:
+        InvalidDeclaration: that is not said by true or false, or does not go with its other options.
+    """
+    if not isinstance(idempotent, bool):
+        raise InvalidDeclaration(f"{what}: idempotent is {idempotent!r}: write idempotent=True")
+    if idempotent and (step.batch is not None or step.limits):
+        why = "batch=, whose calls are of many runs" if step.batch is not None else "limits=, which its twin would pass"
+        raise InvalidDeclaration(f"{what} has idempotent=True, by which it may get twins, and {why}: leave one out")
+    return idempotent
 
 
 def declared_batch(batch: Batch) -> DeclaredBatch:

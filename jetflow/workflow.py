@@ -223,6 +223,7 @@ class Workflow(Generic[I, O]):
         requires: Requires | None = None,
         slots: int = 1,
         limits: Iterable[Limit] = (),
+        idempotent: bool = False,
         **conditions: Any,
     ) -> Step[..., Any, Any]:
         step: Step[..., Any, Any] = Step(
@@ -240,6 +241,7 @@ class Workflow(Generic[I, O]):
             requires=requires,
             slots=slots,
             limits=limits,
+            idempotent=idempotent,
             **conditions,
         )
         self._add(step)
@@ -361,6 +363,11 @@ class Workflow(Generic[I, O]):
                     f"step {step.name!r} of workflow {self.name!r} has limit {limit.name!r}, of which its runs hold a "
                     "place already, and would wait for ever: leave it out"
                 )
+        if step.idempotent and (self.limits or self.rates):
+            raise InvalidDeclaration(
+                f"step {step.name!r} of workflow {self.name!r} has idempotent=True, by which it may get twins, and the "
+                "workflow has limits=, which these would pass: leave one out"
+            )
         Graph.checked(self.name, [*self._nodes(), Node(step.name, step.after)])
         self._check_input(step)
         self.steps[step.name] = step
@@ -527,11 +534,20 @@ class FunctionWorkflow(Workflow[I, O], Generic[I, O, P, R]):
         batch: Batch | None = None,
         requires: Requires | None = None,
         slots: int = 1,
+        idempotent: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(name, **options)
         self.function = function
-        self._declare(function, name=ONE_STEP, runs_in=runs_in, batch=batch, requires=requires, slots=slots)
+        self._declare(
+            function,
+            name=ONE_STEP,
+            runs_in=runs_in,
+            batch=batch,
+            requires=requires,
+            slots=slots,
+            idempotent=idempotent,
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
@@ -622,6 +638,7 @@ def workflow(
     levels: Iterable[str] = (),
     default_level: str | None = None,
     slots: int = 1,
+    idempotent: bool = False,
 ) -> _WorkflowDecorator: ...
 def workflow(
     name: str,
@@ -638,12 +655,13 @@ def workflow(
     levels: Iterable[str] = (),
     default_level: str | None = None,
     slots: int = 1,
+    idempotent: bool = False,
 ) -> Any:
     """Declare a function as a workflow of one step. ``timeout`` and the others are seconds; see `Workflow`.
 
     ``runs_in="process"`` is for a plain ``def`` that computes; see `StepDecorator`. With ``batch`` one call is for many
     runs; see `Batch`. ``requires`` is what the labels of its workers have to say, ``slots`` how many of its worker's it
-    takes.
+    takes. An ``idempotent`` one may get twins, see `StepDecorator`.
 
     Raises:
         InvalidName: the name does not fit the token rule.
@@ -669,6 +687,7 @@ def workflow(
             levels=levels,
             default_level=default_level,
             slots=slots,
+            idempotent=idempotent,
         )
         return made
 

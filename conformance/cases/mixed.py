@@ -113,3 +113,32 @@ async def the_other_cancels_it(lab: Lab) -> None:
 
     # Whose outcome comes first is not said: that of the client, or that of the join whose only child was cancelled.
     await lab.eventually(over, lab.report("the run must end", run))
+
+
+@case("M06", "parent", alone=True)
+async def a_place_is_held_above_it(lab: Lab) -> None:
+    """A child of jetflow that needs a place which a run above yours holds fails as PlaceHeld, and does not wait."""
+    await lab.start_other()
+    limited = f"{REFERENCE}limited"
+    run = await start(lab, limited, "_admit", fan(lab.of_kit("park"), [fan(limited, [fan("nobody", [])])]))
+    await lab.expect(run, message("task", workflow=limited, headers={"Jf-Held": "conf._"}))
+
+    async def refused() -> bool:
+        found = await lab.broker.subjects(lab.names.records, f"jf.*.run.{run.root}.>")
+        stored = [await lab.broker.last(lab.names.records, subject) for subject in found]
+        return any((one.json.get("error") or {}).get("type") == "PlaceHeld" for one in stored if one is not None)
+
+    await lab.eventually(refused, lab.report("a run must end as PlaceHeld", run))
+    await ended(lab, run, "failed")
+
+
+@case("M07", "parent", alone=True)
+async def it_ends_a_run_with_a_place(lab: Lab) -> None:
+    """The last child of a run of jetflow ends it, and gives its place to the run that waits for it."""
+    await lab.start_other()
+    first, second = [
+        await start(lab, f"{REFERENCE}limited", "_admit", fan(lab.of_kit("slow"), [1, 1.2])) for _ in range(2)
+    ]
+    for run in (first, second):
+        await ended(lab, run, "succeeded", 2)
+        lab.check(lab.seen(run, outcome(run.at("run"), "succeeded")), "the tested worker ends the run", run)

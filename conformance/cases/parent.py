@@ -6,6 +6,7 @@ import json
 from time import time
 from typing import Any
 
+from conformance.cases.limits import gates
 from conformance.expected import (
     Expected,
     Run,
@@ -48,10 +49,12 @@ async def version_of(lab: Lab, workflow: str) -> str:
 
 @case("P01", "parent")
 async def it_spawns_with_keys(lab: Lab) -> None:
-    """Children have derived ids, the parent's metadata and deadline, and a join that is sealed over them (Spawning)."""
+    """Children have derived ids, the parent's metadata, deadline and places, and a join that is sealed (Spawning)."""
+    await gates(lab)
+    places = {"Jf_Held": "conf.above", "Jf_Places": "conf.acme conf._"}
     deadline, metadata = f"{time() + 300:.3f}", '{"by":"hand"}'
     run = await lab.trigger(
-        "fan", fan(lab, [1, 2, 3], key="each"), step="scatter", Jf_Deadline=deadline, Jf_Metadata=metadata
+        "fan", fan(lab, [1, 2, 3], key="each"), step="scatter", Jf_Deadline=deadline, Jf_Metadata=metadata, **places
     )
     version, inputs = await version_of(lab, "square"), [1, 2, 3]
     children = [child_of(lab, run, "square", value, key=json.dumps(value)) for value in inputs]
@@ -65,6 +68,8 @@ async def it_spawns_with_keys(lab: Lab) -> None:
             "Jf-Key": json.dumps(json.dumps(value)),
             "Jf-Deadline": deadline,
             "Jf-Metadata": metadata,
+            "Jf-Held": lambda held: set(held.split()) == {"conf.above", "conf.acme", "conf._"},
+            "Jf-Places": None,
         }
         (spawned,) = await lab.expect(run, task(child, headers=headers))
         lab.check(spawned.json == value, f"the body of {child.run} is {spawned.body!r}", run)
@@ -351,7 +356,9 @@ async def its_end_and_its_record_are_stored(lab: Lab) -> None:
 @case("W35", "parent")
 async def headers_are_kept(lab: Lab) -> None:
     """Every task of a run repeats its headers, byte for byte: non-ASCII keys and metadata too (Headers)."""
+    await gates(lab)
     headers = {"Jf-Key": '"schlüssel ☃"', "Jf-Metadata": '{"größe":"ñ"}', "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    headers |= {"Jf-Places": "conf.acme", "Jf-Held": "conf.of-another conf.third"}
     headers |= {"Jf-Elder": f"{'e' * 32}.{'e' * 32}", "Jf-Rerun": f"{'e' * 32}.1.failed"}  # of a run that is not there
     given = {name.replace("-", "_"): value for name, value in headers.items()}
     run = await lab.trigger("fan", fan(lab, [1]), step="scatter", **given)

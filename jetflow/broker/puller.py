@@ -73,11 +73,25 @@ class Delivery:
 
     ``count`` is how often it has been delivered, from 1. ``again`` says that it may have been run before: it was
     delivered before, or it is older than the consumer, which may stand in for one that was lost. ``running`` is the
-    task of the event loop that runs it. ``place`` is where a guard reads that it is held, negative if nowhere.
+    task of the event loop that runs it. ``held_since`` is when its worker began to keep it alive, in seconds of the
+    monotonic clock. ``place`` is where a guard reads that it is held, negative if nowhere.
     ``rank`` is how urgent it is (`jetflow.engine.levels`).
     """
 
-    __slots__ = ("_at", "_tokens", "again", "body", "count", "message", "place", "rank", "reply", "running", "subject")
+    __slots__ = (
+        "_at",
+        "_tokens",
+        "again",
+        "body",
+        "count",
+        "held_since",
+        "message",
+        "place",
+        "rank",
+        "reply",
+        "running",
+        "subject",
+    )
 
     def __init__(self, message: Message, consumer_created: float = 0.0) -> None:
         self.message: Message = message
@@ -85,6 +99,7 @@ class Delivery:
         self.body: bytes = message.data
         self.reply: str = message.reply
         self.running: asyncio.Task[None] | None = None
+        self.held_since: float = 0.0
         self.place: int = -1
         self.rank: int = 0
         # $JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<time>.<pending>, or, with a domain,

@@ -36,7 +36,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     that time: its first turn parks until then. ``places`` are those of limits that the run has, ``held`` those that the
     runs above it have, as `jetflow.engine.limits.written_places` writes them. Of a rerun, ``elder`` and ``rerun`` are
     as they stand in the headers (see `jetflow.engine.adopting`). ``level`` is how urgent the run is to be; in a
-    ``leveled`` task it is that of its queue (see `jetflow.engine.levels`).
+    ``leveled`` task it is that of its queue (see `jetflow.engine.levels`). A ``twin`` runs beside the task that it
+    is of (see `jetflow.engine.hedging`).
     """
 
     workflow: str
@@ -65,6 +66,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rerun: str | None = None
     level: str | None = None
     leveled: bool = False
+    twin: bool = False
 
     @property
     def join(self) -> StepAddress:

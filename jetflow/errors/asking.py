@@ -204,6 +204,14 @@ class SourceChanged(JetflowError, ValueError):
         self.given_child = given
 
 
+class NothingToHedge(JetflowError, ValueError):
+    """A join asks for twins of stragglers, and children of a workflow may have none."""
+
+    def __init__(self, workflow: str, why: str) -> None:
+        super().__init__(f"children of workflow {workflow!r} get no twins: {why}. Leave out hedge=, or change that")
+        self.workflow = workflow
+
+
 class RecentlyDeleted(JetflowError, ValueError):
     """The key names a run that was deleted, and what may still be under way of it is refused for an hour."""
 

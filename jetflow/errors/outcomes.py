@@ -191,6 +191,17 @@ class WaitInBatch(JetflowError, RuntimeError):
         self.step = step
 
 
+class NotInOneGo(JetflowError, RuntimeError):
+    """A step that is declared idempotent asked for what cannot be done twice at once, or would leave it open."""
+
+    def __init__(self, step: str, what: str) -> None:
+        super().__init__(
+            f"step {step!r} is declared idempotent=True, for its twin may run beside it, and {what}: leave that to "
+            "another step, or declare it otherwise"
+        )
+        self.step = step
+
+
 class StepEnded(JetflowError):
     """A step's context was used after the step had ended: what it spawned then would belong to nobody."""
 

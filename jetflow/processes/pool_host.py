@@ -14,6 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,12 +23,13 @@ import msgspec
 from jetflow import forks
 from jetflow.children import ChildGroup
 from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.joins import split_ids
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Failure, Outcome
 from jetflow.engine.windows import AskedStream
-from jetflow.errors import ForkedProcess, StepEnded, StepSkipped
+from jetflow.errors import ForkedProcess, InvalidInput, StepEnded, StepSkipped
 from jetflow.processes.pool_link import Link
 from jetflow.processes.pool_messages import Call
 from jetflow.processes.pool_steering import PoolSteering
@@ -172,6 +174,12 @@ class PoolHost:
         ended, rest, met = await self._ask("decide", b"".join(ids), msgspec.to_builtins(policy))
         outcomes = {child: decode_outcome(outcome) for child, outcome in ended}
         return Decision(outcomes, set(split_ids(rest)), met)
+
+    def hedged(self, groups: Sequence[ChildGroup], hedge: Hedge) -> AbstractAsyncContextManager[None]:
+        """See `Context.join`."""
+        raise InvalidInput(
+            "ctx.join(hedge=...) is not for a step that runs in a process: leave it out, or join in another step"
+        )
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See `Context.once`. The function is called in this process."""

@@ -124,6 +124,8 @@ class Releasing:
             task = parse_task(stored.subject, stored.headers, stored.body)
         except MalformedTask:
             return  # whoever is given it next rejects it
+        if task.twin:
+            return  # it is no attempt of what it is the twin of
         now = time()
         ended = self._returned(task.tried + 1)
         if held.started:
@@ -197,6 +199,8 @@ class Releasing:
 
     async def _record_unseen(self, task: Task) -> None:
         """Record that the first delivery of a task has reached nobody, if nothing is recorded of any."""
+        if task.twin:
+            return
         async with self._gate:
             attempts = self._names.attempts_of_turn(task.join, task.turn)
             if await self._store.leader_last(self._names.records_stream, attempts) is None:

@@ -1,8 +1,9 @@
 """What a worker holds, in memory that its guard can read: one place for each delivery.
 
-The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is valid as soon as
-the size of its subject is written, which is done last, and free as soon as that is zero. What is read while it changes
-is read again. What is written of a place is as little memory as can be: that is what it costs.
+The worker writes, without a system call, and may die in the middle of it; the guard reads. A place is free as long as
+the size of its subject is zero, and its subject is no subject as long as there is a zero byte in it: it was being
+written. What is read while it changes is read again. What is written of a place is as little memory as can be, by as
+few calls as can be: that is what it costs.
 """
 
 from __future__ import annotations
@@ -14,30 +15,27 @@ import tempfile
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+WORD: Final = 8
+"""Bytes of a number. A place is told by the word at which it begins."""
+
 SIZE: Final = 256
-"""Bytes of a place. A longer acknowledgement subject gets none: the worker's own heartbeat keeps it alive."""
+"""Bytes of a place: when the body began, the size of the subject, and the subject. A longer one gets none: the worker's
+own heartbeat keeps it alive."""
 
 PLACES: Final = 65_536
 """Deliveries that are held at once at most, in memory that is only used as far as it is needed."""
 
 NOWHERE: Final = -1
-"""The place of what has none."""
+"""The place of what has none: the memory's last word, which nobody reads."""
 
 _HEADER: Final = 4096
-_BEATEN, _ACK_WAIT, _TOP = 0, 8, 16
-_NUMBER: Final = struct.Struct("<d")
+_BYTES: Final = _HEADER + PLACES * SIZE + WORD
+_BEATEN, _ACK_WAIT, _TOP = 0, 1, 2
 _HEAD: Final = struct.Struct("<dB")
-_LENGTH: Final = 8
-"""Where in a place the size stands."""
+_ROOM: Final = SIZE - _HEAD.size
 
-_SUBJECT: Final = _HEAD.size
-_ROOM: Final = SIZE - _SUBJECT
-
-_WRITE: Final = [struct.Struct(f"{size}s").pack_into for size in range(_ROOM + 1)]
-"""What writes a subject, by its size: that is faster than a slice."""
-
-_note = _HEAD.pack_into
-_note_number = _NUMBER.pack_into
+_WRITE: Final = [struct.Struct(f"<dB{size}s").pack_into for size in range(_ROOM + 1)]
+"""What writes a place, by the size of its subject: first all of it is zero, then it is written in this order."""
 
 
 class Held(NamedTuple):
@@ -48,14 +46,18 @@ class Held(NamedTuple):
 
 
 class HeldTable:
-    """The memory behind the descriptor ``file``, which is this object's to close."""
+    """The memory behind the descriptor ``file``, which is this object's to close.
+
+    ``starts`` has at each place when the body of its delivery began, in seconds since the epoch; 0: not yet.
+    """
 
     def __init__(self, file: int) -> None:
         self.file = file
-        self._map = mmap.mmap(file, _HEADER + PLACES * SIZE)
+        self._map = mmap.mmap(file, _BYTES)
         self._memory = memoryview(self._map)
+        self.starts: memoryview[float] = self._memory.cast("d")
         self._free: list[int] = []
-        self._top = _HEADER
+        self._top = _HEADER // WORD
 
     @classmethod
     def new(cls) -> HeldTable:
@@ -65,11 +67,12 @@ class HeldTable:
         else:
             with tempfile.TemporaryFile() as temporary:
                 file = os.dup(temporary.fileno())
-        os.ftruncate(file, _HEADER + PLACES * SIZE)
+        os.ftruncate(file, _BYTES)
         return cls(file)
 
     def close(self) -> None:
         """Let the memory go."""
+        self.starts.release()
         self._memory.release()
         self._map.close()
         os.close(self.file)
@@ -84,64 +87,55 @@ class HeldTable:
             return NOWHERE
         place = self._free.pop() if self._free else self._grow()
         if place != NOWHERE:
-            memory = self._memory
-            _WRITE[size](memory, place + _SUBJECT, data)
-            memory[place + _LENGTH] = size
+            _WRITE[size](self._memory, place * WORD, 0.0, size, data)
         return place
-
-    def begin(self, place: int, started: float) -> None:
-        """Note that the body of a delivery has begun."""
-        if place != NOWHERE:
-            _note_number(self._memory, place, started)
 
     def free(self, place: int) -> None:
         """Note that a delivery is held no more."""
-        if place != NOWHERE:
-            _note(self._memory, place, 0.0, 0)
-            self._free.append(place)
+        self.starts[place + 1] = 0.0  # the word that begins with the size
+        self._free.append(place)
 
     def _grow(self) -> int:
-        if self._top == len(self._memory):
-            return NOWHERE
         place = self._top
-        self._top += SIZE
-        _note_number(self._memory, _TOP, self._top)
+        if place * WORD >= _HEADER + PLACES * SIZE:
+            return NOWHERE
+        self._top += SIZE // WORD
+        self.starts[_TOP] = float(self._top)
         return place
 
     @property
     def beaten(self) -> float:
         """When the guard has kept all alive last, in seconds of this machine's monotonic clock."""
-        return _NUMBER.unpack_from(self._memory, _BEATEN)[0]
+        return self.starts[_BEATEN]
 
     # --- both sides
 
     @property
     def ack_wait(self) -> float:
         """Seconds without a sign of life after which the broker gives a task to another worker; 0 if nobody knows."""
-        return _NUMBER.unpack_from(self._memory, _ACK_WAIT)[0]
+        return self.starts[_ACK_WAIT]
 
     @ack_wait.setter
     def ack_wait(self, seconds: float) -> None:
-        _NUMBER.pack_into(self._memory, _ACK_WAIT, seconds)
+        self.starts[_ACK_WAIT] = seconds
 
     # --- the guard's side
 
     def beat(self, now: float) -> None:
         """Note that all is kept alive."""
-        _NUMBER.pack_into(self._memory, _BEATEN, now)
+        self.starts[_BEATEN] = now
 
     def held(self) -> Iterator[Held]:
         """Yield what is held."""
-        top = int(_NUMBER.unpack_from(self._memory, _TOP)[0])
-        for place in range(_HEADER, top, SIZE):
-            if self._memory[place + _LENGTH]:
-                found = self._read(place)
-                while found != (again := self._read(place)):
-                    found = again
-                if found is not None:
-                    yield found
+        for place in range(_HEADER // WORD, int(self.starts[_TOP]), SIZE // WORD):
+            found = self._read(place)
+            while found != (again := self._read(place)):
+                found = again
+            if found is not None:
+                yield found
 
     def _read(self, place: int) -> Held | None:
-        started, size = _HEAD.unpack_from(self._memory, place)
-        subject = place + _SUBJECT
-        return Held(str(self._memory[subject : subject + size], "ascii", "replace"), started) if size else None
+        at = place * WORD
+        started, size = _HEAD.unpack_from(self._memory, at)
+        subject = bytes(self._memory[at + _HEAD.size : at + _HEAD.size + size])
+        return Held(subject.decode("ascii", "replace"), started) if size and 0 not in subject else None

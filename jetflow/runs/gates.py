@@ -122,7 +122,7 @@ class Gates:
 
     @contextmanager
     def entering(self, who: str) -> Generator[None]:
-        """Spare others the waking of who is being admitted here: it looks for itself."""
+        """Spare others the waking of who is being admitted here, until it has looked and found no place."""
         self._entering.add(who)
         try:
             yield
@@ -164,6 +164,8 @@ class Gates:
         found = standing(effect.run, seen.order, most, seen.settings.when_full)
         if found.admitted:  # it goes on by itself
             self._gate(effect.place).woken.add(seen.subjects[found.before])
+        else:  # this may be its last look: whoever looks behind it has to wake it, also while it is not done here
+            self._entering.discard(effect.run)
         return found
 
     async def look_at_all(self, limit: str) -> None:

@@ -109,6 +109,9 @@ POINTS: Final = (
     "loosen_join",
     "count_loosened",
     "ask_look",
+    # a straggler and its twin
+    "ask_late",
+    "store_twin",
     # a run whose key stands for it for a while
     "claim_key",
     "start_held",

@@ -78,6 +78,10 @@ class Filters:
         """Tells the worker that the body names to take no more tasks."""
         return f"{self._prefix}.tell.drain"
 
+    def ask_late(self, workflow: str) -> str:
+        """Asks who runs some children of a workflow for how long, and to make twins of those that are late."""
+        return f"{self._prefix}.ask.late.{workflow}"
+
     def ask_run(self, run: str) -> str:
         """Asks who holds a step of one run what it does."""
         return f"{self._prefix}.ask.run.{run}"

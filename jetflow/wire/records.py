@@ -20,6 +20,7 @@ from jetflow.engine.tasks import NONE, Attempt, Failure, Outcome, Task
 from jetflow.engine.windows import Page
 from jetflow.errors import MalformedRecord
 from jetflow.wire.headers import Header
+from jetflow.wire.subjects import TWIN
 
 SHOWN_KEY: Final = 200
 """Characters of a key that are kept for showing; identity uses the whole key."""
@@ -78,6 +79,7 @@ class DeclaredStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     batch: DeclaredBatch | None = None
     requires: tuple[tuple[str, str, Any], ...] = ()
     limits: tuple[DeclaredLimit, ...] = ()
+    idempotent: bool = False
     doc: str = ""
     source: str = ""
 
@@ -196,6 +198,7 @@ def _cut(text: str, limit: int) -> str:
 
 _TASK_SUBJECT: Final = re.compile(
     r"jf\.[^.]+\.task\.([^.]+)\.([^.]+)\.([0-9a-f]{32})\.(-|[0-9a-f]{32})\.([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})"
+    rf"(\.{TWIN})?"
 )
 
 _NUMBER: Final = re.compile("[0-9]{1,9}")
@@ -270,7 +273,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
     found = _TASK_SUBJECT.fullmatch(subject)
     if found is None:
         raise MalformedTask(f"subject {subject!r} does not end in workflow, step, root, parent, run and turn")
-    workflow, queue, root, parent, run, turn = found.groups()
+    workflow, queue, root, parent, run, turn, twin = found.groups()
     step, level = parts_of(queue)
     headers = headers or {}
     depth = headers.get(Header.DEPTH, "0")
@@ -315,6 +318,7 @@ def parse_task(subject: str, headers: Mapping[str, str] | None, body: bytes) -> 
         rerun=rerun,
         level=headers.get(Header.LEVEL) if level is None else level,
         leveled=level is not None,
+        twin=twin is not None,
     )
 
 

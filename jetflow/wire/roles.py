@@ -155,6 +155,7 @@ def _worker(names: Subjects) -> list[str]:
         f"{_API}.CONSUMER.DELETE.{events.stream}.*",  # what was declared, and is not any more
         f"{names.prefix}.who.*",
         f"{names.prefix}.ask.workers",  # `jetflow health`
+        f"{names.prefix}.ask.late.*",  # a join that hedges
         names.all_counters,
         names.all_workflows,
         f"_INBOX.{names.namespace}.>",  # answers to those who ask workers

@@ -29,6 +29,9 @@ LAYOUT_KEY: Final = "jetflow_layout"
 BEGUN: Final = "begun-"
 """Stands before the delivery in the subject of a record that its body has begun."""
 
+TWIN: Final = "h1"
+"""Stands behind the turn in the subject of a twin (`jetflow.engine.hedging`)."""
+
 LOOSENED: Final = 1_000_000_000
 """Is added to the turn in the subject of a join record each time that its policy is loosened: it has nine digits."""
 
@@ -97,7 +100,8 @@ class Subjects(TimerSubjects):
 
     def task_of(self, task: Task) -> str:
         """The subject of a task."""
-        return self.task(task.workflow, queue_of(task, task.step), task.root, task.parent, task.run, task.turn)
+        own = self.task(task.workflow, queue_of(task, task.step), task.root, task.parent, task.run, task.turn)
+        return f"{own}.{TWIN}" if task.twin else own
 
     def child_tasks(self, workflow: str, step: str, root: str, parent: str) -> tuple[str, str]:
         """What stands before and after the run id in the subjects of many children."""

@@ -25,6 +25,7 @@ class Assignment(msgspec.Struct, eq=False):
     on, and leaves an ``output`` or an ``error``; ``refused`` says that the broker has refused for good what it led to.
     ``voice`` is there once the step has said something.
     ``places`` are those of limits that the step has by itself, as `jetflow.engine.limits.written_places` writes them.
+    ``has_twin`` says that a twin of it was made here.
     ``slots`` are those of which one was taken for it, until that is given back.
     """
 
@@ -45,6 +46,7 @@ class Assignment(msgspec.Struct, eq=False):
     refused: bool = False
     voice: Voice | None = None
     places: str | None = None
+    has_twin: bool = False
 
     @property
     def queued_at(self) -> float:
@@ -58,6 +60,8 @@ class Assignment(msgspec.Struct, eq=False):
             return "cancelled"
         if self.body is not None and self.body.parked:
             return "parked"
+        if self.body is not None and self.body.has_lost:
+            return "cancelled"
         return "succeeded" if self.error is None else "failed"
 
     @property

@@ -34,6 +34,7 @@ from jetflow.worker.inputs import Inputs
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.members import Member
 from jetflow.worker.options import WorkerOptions
+from jetflow.worker.repeatable import Repeatable
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits
@@ -91,7 +92,7 @@ class Bodies:
     async def execution(self, work: Assignment) -> Execution:
         """Return the body of a step that has a context, with what it is given."""
         task, step, graph = work.task, work.known_step, work.known_graph
-        made = Execution if step.batch is None else Member
+        made = Member if step.batch is not None else Repeatable if step.idempotent else Execution
         return made(
             self._session,
             work,

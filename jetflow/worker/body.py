@@ -15,11 +15,13 @@ class Body:
 
     ``cancelled`` says that its run is; ``is_void`` that whatever it comes to cannot count any more. ``call`` is its
     call in a thread, ``timeout`` what ends it when its time is over, ``extended`` the seconds that this was put off.
-    ``reason`` is why the step has cancelled its run by itself, if it has.
+    ``reason`` is why the step has cancelled its run by itself, if it has. ``has_lost`` says that a second task of its
+    run has ended it (see `jetflow.engine.hedging`).
     """
 
     cancelled: bool = False
     is_void: bool = False
+    has_lost: bool = False
     call: Call | None = None
     timeout: asyncio.Timeout | None = None
     extended: float = 0.0
@@ -53,6 +55,13 @@ class Body:
         """Tell the step that its run is cancelled: one in a thread by a flag, any other by CancelledError."""
         if not self.cancelled:
             self.cancelled = self.is_void = True
+            if self._is_interruptible and self._running is not None:
+                self._running.cancel()
+
+    def lose(self) -> None:
+        """Tell the step that its twin, or what it is the twin of, has ended its run."""
+        if not (self.cancelled or self.has_lost):
+            self.has_lost = self.is_void = True
             if self._is_interruptible and self._running is not None:
                 self._running.cancel()
 

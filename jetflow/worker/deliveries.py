@@ -38,12 +38,13 @@ _log = logging.getLogger("jetflow.worker")
 
 
 class Deliveries:
-    """What a worker has been given and what becomes of it. ``held`` is what the heartbeat keeps alive.
+    """What a worker has been given and what becomes of it.
 
     ``ack_wait`` is after how many seconds without a sign of life the broker gives a task to another worker: the
     shortest of the consumers that this worker pulls, whatever it has asked for itself. ``consumer_was_lost`` says that
     one of them had to be made again, so that what others run is delivered as if for the first time. ``kept`` are those
-    whose functions go on in threads when the worker stops. ``table`` is where its guard reads what is held.
+    whose functions go on in threads when the worker stops. ``table`` is where its guard reads what is held; what finds
+    no place there, and all of a worker without a guard, is held in ``_held``, by its acknowledgement subject.
     """
 
     def __init__(self, session: Session, counts: Counts, worker: str, table: HeldTable | None = None) -> None:
@@ -54,7 +55,7 @@ class Deliveries:
         self._worker = worker
         self._here: dict[str, Delivery] = {}
         self._handing_back: set[asyncio.Task[None]] = set()
-        self.held: dict[str, float] = {}
+        self._held: dict[str, Delivery] = {}
         self.kept: dict[str, Call] = {}
         self.ack_wait: float = inf
         self.consumer_was_lost: bool = False
@@ -76,19 +77,31 @@ class Deliveries:
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive from now on."""
-        self.held[delivery.reply] = monotonic()
+        delivery.held_since = monotonic()
         if self._table is not None:
             delivery.place = self._table.take(delivery.reply)
+        if delivery.place == NOWHERE:
+            self._held[delivery.reply] = delivery
+
+    def held(self, before: float = inf, *, guarded: bool = False) -> list[str]:
+        """Return the acknowledgement subjects of what is held, since ``before`` as far as that is known.
+
+        ``guarded``: without what stands in the table, for a guard keeps that alive. This may be called in another
+        thread: a dict is copied in one step, and the table is made to be read so.
+        """
+        noted = [] if guarded or self._table is None else [one.reply for one in self._table.held()]
+        return [*noted, *(reply for reply, one in list(self._held.items()) if one.held_since <= before)]
 
     def begin_body(self, delivery: Delivery, at: float) -> None:
         """Have the guard know when the body of a delivery begins, in seconds since the epoch: it is an attempt."""
         if self._table is not None:
-            self._table.begin(delivery.place, at)
+            self._table.starts[delivery.place] = at
 
     def let_go(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive no more."""
-        self.held.pop(delivery.reply, None)
-        if self._table is not None:
+        if delivery.place == NOWHERE:
+            self._held.pop(delivery.reply, None)
+        elif self._table is not None:
             self._table.free(delivery.place)
             delivery.place = NOWHERE
 
@@ -135,10 +148,7 @@ class Deliveries:
             self._asking.discard(delivery.subject)
 
     def _release(self, delivery: Delivery) -> None:
-        self.held.pop(delivery.reply, None)
-        if delivery.place != NOWHERE and self._table is not None:
-            self._table.free(delivery.place)
-            delivery.place = NOWHERE
+        self.let_go(delivery)
         here = self._here.pop(delivery.subject, None)
         if here is not delivery and here is not None:
             self._here[delivery.subject] = here
@@ -235,6 +245,8 @@ class Deliveries:
         )
 
     async def _store_return(self, delivery: Delivery, task: Task, record: Attempt) -> None:
+        if task.twin:
+            return  # it is no attempt of what it is the twin of
         try:
             await self.store_attempt(delivery, task, record)
         except BrokerError as error:

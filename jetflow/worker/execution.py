@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from sys import maxsize
 from time import time
@@ -29,6 +29,7 @@ from jetflow.broker.session import Session
 from jetflow.broker.store import Stored
 from jetflow.children import ChildGroup
 from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.identity import cut_hash, once_token
 from jetflow.engine.joins import ID_BYTES, Borrowed, JoinRecord, id_sum, split_ids
 from jetflow.engine.policies import ALL_SUCCEED, JoinPolicy
@@ -51,6 +52,7 @@ from jetflow.worker.adopting import Adopting
 from jetflow.worker.assignment import Assignment
 from jetflow.worker.body import Body
 from jetflow.worker.expectations import Expectations
+from jetflow.worker.hedging import hedged
 from jetflow.worker.lookout import Lookout
 from jetflow.worker.slots import Slots
 from jetflow.worker.spawning import Limits, Spawner
@@ -111,7 +113,7 @@ class Execution(Body):
         self.errors: tuple[Failure, ...] = tuple(errors)
         self.attempt: int = work.attempt
         self._adopting = adopting
-        is_first = task.turn == 0 and not work.delivery.again
+        is_first = task.turn == 0 and not work.delivery.again and not task.twin
         self.clean: bool = is_first and adopting is None  # what was adopted has no task by which it could be found
         self._places = work.places
         self.spawner: Spawner = Spawner(
@@ -312,6 +314,11 @@ class Execution(Body):
         """See `Context.join`."""
         self._check_open()
         return self._spanned(len(ids), self.waiting.all(ids))
+
+    def hedged(self, groups: Sequence[ChildGroup], hedge: Hedge) -> AbstractAsyncContextManager[None]:
+        """See `Context.join`."""
+        self._check_open()
+        return hedged(self._session, self._task, self.waiting, groups, hedge)
 
     def _spanned(self, children: int, waiting: Awaitable[T]) -> Awaitable[T]:
         if hooks.tracer is None:

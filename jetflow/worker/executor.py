@@ -15,6 +15,7 @@ from jetflow.engine.adopting import adopt
 from jetflow.engine.attempts import attempts_made, has_only_queued, may_run_elsewhere
 from jetflow.engine.conditions import Decided, Undecided
 from jetflow.engine.graph import IMPLIED, START, Graph
+from jetflow.engine.hedging import MOST_DELIVERIES, never
 from jetflow.engine.joins import JoinRecord
 from jetflow.engine.limits import Place, written_places
 from jetflow.engine.tasks import Failure, Task
@@ -31,6 +32,7 @@ from jetflow.errors import (
 )
 from jetflow.processes.pool import Pool
 from jetflow.runs import points
+from jetflow.runs.announcing import one_line
 from jetflow.runs.marks import REMEMBERED
 from jetflow.runs.performer import Performer
 from jetflow.runs.tasks import TaskReader
@@ -53,6 +55,7 @@ from jetflow.worker.options import WorkerOptions
 from jetflow.worker.recorder import UNREADABLE, Recorder
 from jetflow.worker.sharing import Sharing
 from jetflow.worker.slots import Slots
+from jetflow.worker.twins import Twins
 from jetflow.workflow import Step, Workflow
 
 ASKED_AGAIN: Final = 3
@@ -103,6 +106,7 @@ class Executor:
         self.recorder: Recorder = Recorder(session, performer, deliveries, self.cancellations, counts, name)
         self.cancellations.on_cancelled = lambda: self.bodies.cancel(self._is_cancelled)
         self._deciding = Deciding(session, performer.awaiting)
+        self.twins: Twins = Twins(session, workflows, self.bodies.running)
         performer.timers.may_hold = self._may_hold
 
     # --- the pipeline
@@ -119,6 +123,9 @@ class Executor:
         work = Assignment(delivery, task, task.tried + 1, len(delivery.body), slots)
         points.after("receive")
         try:
+            if task.twin:
+                await self._run_twin(work)
+                return
             found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
             if found is None:
                 await self.recorder.unknown(work, self._grace)
@@ -148,7 +155,7 @@ class Executor:
             else:
                 await self._deliveries.hand_back(delivery, task, delay=NO_THREADS_DELAY)
         except UNREADABLE as error:
-            self.recorder.end_run(work, error)
+            self._unreadable(work, error)
         except Exception as error:  # a step's errors are recorded: this is the broker's, or a rule's
             self._deliveries.leave(delivery, error, work.attempt)
         finally:
@@ -165,9 +172,16 @@ class Executor:
         work = Assignment(delivery, task, task.tried + 1, len(delivery.body))
         work.graph = self._session.registry.cached_graph(task.workflow, task.version)
         if self._is_cancelled(work):
-            await self.recorder.drop(work)
+            await self._drop(work)
         else:
             await self._deliveries.hand_back(delivery, task)
+
+    def _unreadable(self, work: Assignment, error: Exception) -> None:
+        """End a task that rests on what cannot be read: its run, unless it is a twin."""
+        if work.task.twin:
+            self._forget(work)
+        else:
+            self.recorder.end_run(work, error)
 
     async def _find(self, work: Assignment) -> tuple[Graph, Workflow[Any, Any], Step[..., Any, Any] | None] | None:
         """Find what a task names, which stays what it is: the graph of its version, and the code that is here."""
@@ -233,8 +247,10 @@ class Executor:
     async def _ended_long_ago(self, work: Assignment) -> bool:
         """Tell whether the run of a task has ended while that was queued: the mark that says so may be forgotten."""
         task, graph = work.task, work.known_graph
-        if task.step in (graph.on_failure, graph.on_success):
-            return False
+        return task.step not in graph.sequels and await self._has_ended(task)
+
+    async def _has_ended(self, task: Task) -> bool:
+        """Tell whether the run of a task has ended."""
         names = self._session.names
         return await self._session.store.leader_last(names.records_stream, names.run_of(task)) is not None
 
@@ -266,15 +282,39 @@ class Executor:
                 return
         self.recorder.end(work, poisoned(work.task, step))
 
+    async def _run_twin(self, work: Assignment) -> None:
+        """Run a twin, if that is worth it still. What it leads to is recorded if it is a success, and forgotten else.
+
+        What it is the twin of, and not this, sees to it that the run ends and is counted (`jetflow.engine.hedging`).
+        """
+        task, delivery = work.task, work.delivery
+        found = self._found.get((task.workflow, task.version, task.step)) or await self._find(work)
+        if found is not None:
+            work.graph, work.workflow, work.step = found
+        step = work.step
+        if (
+            step is None
+            or never(task, work.known_graph, idempotent=step.idempotent)
+            or delivery.count > MOST_DELIVERIES
+            or (step.in_thread and not self.bodies.has_threads())
+            or self._is_cancelled(work)
+            or await self._has_ended(task)
+        ):
+            self._deliveries.ack(delivery)
+            return
+        await self._run(work, step)
+
     async def _run(self, work: Assignment, step: Step[..., Any, Any]) -> None:
         task, delivery = work.task, work.delivery
-        if task.elder is not None and task.turn == 0 and await self._adopts(work):
+        is_first = not task.twin  # what it is the twin of has come through all of this
+        if task.elder is not None and task.turn == 0 and is_first and await self._adopts(work):
             return
-        if delivery.again:
+        if delivery.again and is_first:
             await self._deliveries.begin(delivery, task, work.attempt)
-        if task.step in work.known_graph.conditional and not await self._is_decided(work):
-            return
-        if task.step in work.known_graph.limited and not await self._has_places(work):
+        graph = work.known_graph
+        if (task.step in graph.conditional and is_first and not await self._is_decided(work)) or (
+            task.step in graph.limited and not await self._has_places(work)
+        ):
             return
         if step.context_name is None:
             body = Body(task, delivery.running, is_interruptible=not step.in_thread)
@@ -282,10 +322,12 @@ class Executor:
             body = await self.bodies.execution(work)
         if (delivery.again or step.context_name is not None) and self._is_cancelled(work):  # since it was looked at
             await body.close()
-            await self.recorder.drop(work)
+            await self._drop(work)
             return
         work.started = started = time()
         self._deliveries.begin_body(delivery, started)
+        if step.idempotent and (delivery.again or task.turn or task.twin):  # there may be a twin that was made before
+            self.twins.watch(work)
         told = logs.current.set(logs.InStep(task.run, task.root, task.workflow, task.step, work.attempt))
         try:
             if hooks.tracer is None and not hooks.meters:
@@ -363,7 +405,11 @@ class Executor:
 
     async def _record(self, work: Assignment, body: Body) -> None:
         """Record how a body has ended that did not succeed."""
-        if body.cancelled:
+        if work.task.twin:
+            self._forget(work)
+        elif body.has_lost and not body.cancelled:
+            await self._leave_to_twin(work)
+        elif body.cancelled:
             await self.recorder.drop(work)
         elif body.parked and isinstance(body, Execution):
             self.recorder.parked(work, body)
@@ -375,6 +421,31 @@ class Executor:
         elif work.error is not None:
             error, work.error = work.error, None  # its traceback holds the assignment: a circle keeps large inputs
             self.recorder.failed(work, error)
+
+    def _forget(self, work: Assignment) -> None:
+        """End a twin that did not succeed, and leave the run to what it is the twin of."""
+        task, error = work.task, work.error
+        work.error = None
+        self._deliveries.ack(work.delivery)
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            told = one_line(f"{type(error).__name__}: {error}")
+            _log.warning("run %s: the twin of step %r of %r failed: %s", task.run, task.step, task.workflow, told)
+
+    async def _leave_to_twin(self, work: Assignment) -> None:
+        """End a task whose run its twin has ended, behind what follows that: the twin's worker may have died in it."""
+        task, work.error = work.task, None
+        _log.info("run %s: step %r of %r is stopped, for its twin was faster", task.run, task.step, task.workflow)
+        if await self._performer.run(redelivered(task, work.known_graph)):
+            self._deliveries.ack(work.delivery)
+        else:
+            await self._deliveries.hand_back(work.delivery, task)
+
+    async def _drop(self, work: Assignment) -> None:
+        """End the run of a task as cancelled; of a twin, its task alone."""
+        if work.task.twin:
+            self._deliveries.ack(work.delivery)
+        else:
+            await self.recorder.drop(work)
 
     async def _run_told(self, work: Assignment, step: Step[..., Any, Any], body: Body) -> None:
         """Run a body, and tell those who have asked to be told."""

@@ -31,6 +31,8 @@ from jetflow.errors import (
     JetStreamUnavailable,
     KeyConflict,
     NonRetryable,
+    NothingToHedge,
+    NotInOneGo,
     PayloadTooLarge,
     PermissionDenied,
     Poisoned,
@@ -77,6 +79,8 @@ FINAL: Final = (
     WaitTimeout,
     BatchKeyFailed,
     WaitInBatch,
+    NotInOneGo,
+    NothingToHedge,
 )
 """Errors that another attempt would only repeat."""
 

@@ -230,7 +230,7 @@ class Fetcher:
     def _hand_back_late(self) -> None:
         late = monotonic() - HAND_BACK_AFTER
         for ready in self._ready.queues.values() if isinstance(self._ready, Ranked) else (self._ready,):
-            while ready and self._deliveries.held.get(ready[0].reply, 0.0) < late:
+            while ready and ready[0].held_since < late:
                 delivery = ready.popleft()
                 self._ready_bytes -= len(delivery.body)
                 task = self._loop.create_task(self._executor.dismiss(delivery))

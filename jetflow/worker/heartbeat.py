@@ -31,12 +31,11 @@ _log = logging.getLogger("jetflow.worker")
 class Heartbeat:
     """Sends an in-progress ack for every held task in each third of the ``ack_wait`` that the broker goes by.
 
-    Where a guard does so, this waits until that is away. Where the worker uses a connection that was handed to it, this
-    one is made with the same options. Until it is there, the worker's own sends the acks.
+    Where a guard does so, this does it for what the guard does not see, and for all while that is away. Where the
+    worker uses a connection that was handed to it, this one is made with the same options. Until it is there, the
+    worker's own sends the acks.
 
-    ``deliveries.held`` maps acknowledgement subjects to the monotonic time of delivery; it is changed on the event
-    loop and read here, which is safe because a dict is copied in one step. `start` and `stop` it; both are safe to call
-    twice.
+    `start` and `stop` it; both are safe to call twice.
     """
 
     def __init__(self, main: Connection, deliveries: Deliveries, name_of: Callable[[asyncio.Task[Any]], str]) -> None:
@@ -94,7 +93,8 @@ class Heartbeat:
                 pause = self._deliveries.ack_wait / ROUNDS
                 if now - last_round >= pause:
                     last_round = now
-                    beaten = set() if self._deliveries.is_guarded(2 * pause) else self._due(now - pause, beaten)
+                    guarded = self._deliveries.is_guarded(2 * pause)
+                    beaten = set(self._deliveries.held(now - pause, guarded=guarded)) - beaten
                     if beaten and (connecting is None or _has_failed(connecting)):
                         connecting = asyncio.get_running_loop().create_task(self._connect())
                     self._send(connecting, list(beaten))
@@ -106,11 +106,6 @@ class Heartbeat:
                     connection = await connecting
                     if connection is not None:
                         await connection.close()
-
-    def _due(self, before: float, beaten: set[str]) -> set[str]:
-        """Return what is held since that time, without what was kept alive in the round before."""
-        held = list(self._deliveries.held.items())
-        return {reply for reply, since in held if since <= before and reply not in beaten}
 
     def _send(self, connecting: asyncio.Task[Connection | None] | None, due: list[str]) -> None:
         """Keep alive what is due, on the worker's own connection until there is one for this."""

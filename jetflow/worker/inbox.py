@@ -9,7 +9,9 @@ from typing import Final
 
 from jetflow.broker.puller import Delivery
 from jetflow.broker.session import Session
+from jetflow.engine.effects import LookAtGate
 from jetflow.engine.identity import is_name, is_run_id, keyed_root_id
+from jetflow.engine.limits import EVERYBODY, Place
 from jetflow.engine.tasks import StepAddress
 from jetflow.engine.transitions import settle
 from jetflow.runs import points
@@ -53,6 +55,8 @@ class Inbox:
                 await self._performer.run(settle(StepAddress(root, run, step)))
             case ["limit", limit] if is_name(limit):
                 await self._performer.gates.look_at_all(limit)
+            case ["limit", limit, key] if is_name(limit) and (is_name(key) or key == EVERYBODY):
+                await self._performer.gates.look(LookAtGate(Place(limit, key)))
             case _:
                 return self._answers.reject(delivery, "it asks for nothing that workers know")
         return ACK

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from jetflow.children import ChildGroup
 from jetflow.engine.awaiting import Group, Taken
+from jetflow.engine.hedging import Hedge
 from jetflow.engine.policies import JoinPolicy
 from jetflow.engine.sleeping import Sleep
 from jetflow.engine.tasks import Outcome
@@ -31,6 +34,10 @@ class Member(Execution):
         raise self._no_wait()
 
     async def decide(self, ids: Sequence[bytes], policy: JoinPolicy) -> Decision:
+        """See `Context.join`."""
+        raise self._no_wait()
+
+    def hedged(self, groups: Sequence[ChildGroup], hedge: Hedge) -> AbstractAsyncContextManager[None]:
         """See `Context.join`."""
         raise self._no_wait()
 

@@ -355,7 +355,9 @@ class Recorder:
             self._hold(work, rule, given, error)
             return
         self._record_less(work.size)
-        if isinstance(error, UNREADABLE):
+        if work.task.twin and (refused or isinstance(error, UNREADABLE)):
+            self._deliveries.ack(work.delivery)  # what it is the twin of tells of that
+        elif isinstance(error, UNREADABLE):
             self.end_run(work, error)
         elif refused:
             work.refused = True  # should this very end be refused, too, it is held

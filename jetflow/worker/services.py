@@ -49,6 +49,7 @@ from jetflow.worker.slots import Slots
 from jetflow.worker.starting import Starting
 from jetflow.worker.sweeper import Sweeper
 from jetflow.worker.ticking import Ticking
+from jetflow.worker.twins import Twins
 from jetflow.worker.wakes import AT_ONCE
 from jetflow.worker.waking import DUE_WINDOW, Due
 from jetflow.workflow import Step, Workflow
@@ -138,6 +139,7 @@ class Services:
         self._slots = slots
         self.presence: Presence = Presence(session, workflows, name, self.deliveries.runs)
         self.answering: Answering = Answering(session, name, workflows, self.executor.bodies, slots, labels)
+        self.twins: Twins = self.executor.twins
         self.draining: Draining = Draining(session, name, self.drain)
         connection = session.connection
         self.health: Health = Health(options, lambda: connection.is_connected, lambda: connection.ended is not None)
@@ -249,6 +251,7 @@ class Services:
         await self.history.start()
         await self.presence.start()
         await self.answering.start()
+        await self.twins.start()
         await self.draining.start()
         for fetcher in self._pulling:
             fetcher.begin()
@@ -296,6 +299,7 @@ class Services:
         ``hurry`` ends the grace time.
         """
         await self.drain()
+        await self.twins.stop()
         await self.sweeper.stop()
         await self.history.stop()
         await self._finish_running(hurry)
@@ -308,6 +312,7 @@ class Services:
         await self.pullers.stop()
         await self.presence.stop()
         await self.answering.stop()
+        await self.twins.close()
         await self.draining.stop()
         if self.discovery is not None:
             await self.discovery.stop()

@@ -78,7 +78,7 @@ class Voice:
     ) -> None:
         self._session = session
         self._names = names
-        self._task = task
+        self.task: Task = task
         self._place = Place(attempt, Writing(task.turn, delivery))
         self._loop = loop
         self._silent = False  # since something could not be stored
@@ -112,7 +112,7 @@ class Voice:
     async def written_chunk(self, body: bytes, is_raw: bool) -> None:
         """Store a chunk that is written already: as JSON, or, if it ``is_raw``, bytes as they are."""
         if len(body) > LARGEST_CHUNK:
-            raise PayloadTooLarge(f"a chunk of step {self._task.step!r}", len(body), LARGEST_CHUNK)
+            raise PayloadTooLarge(f"a chunk of step {self.task.step!r}", len(body), LARGEST_CHUNK)
         self._check_open()
         await self._made()
         while self._room.is_used_up and not self._silent:
@@ -249,7 +249,7 @@ class Voice:
 
     def _fall_silent(self, error: BaseException) -> None:
         if not self._silent:
-            task = self._task
+            task = self.task
             _log.warning(
                 "run %s: what step %r of %r says is not kept any more: %s",
                 task.run,
@@ -271,7 +271,7 @@ class Voice:
         index: int | None = None,
         is_raw: bool = False,
     ) -> None:
-        task, writing = self._task, self._place.writing
+        task, writing = self.task, self._place.writing
         message_id = f"{task.run}.{task.step}.{writing.turn}.{writing.delivery}.{number}"
         headers = headers_of(self._place, message_id, index=index, is_raw=is_raw)
         self._open += 1
@@ -290,7 +290,7 @@ class Voice:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StepEnded(self._task.step, self._task.run)
+            raise StepEnded(self.task.step, self.task.run)
 
     async def close(self) -> None:
         """Wait until all is stored, ``SAID_WITHIN`` seconds at most: readers find it all when the run has ended."""

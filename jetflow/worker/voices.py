@@ -11,6 +11,7 @@ from jetflow.broker.session import Session
 from jetflow.logs import FIELDS, added_to
 from jetflow.wire.output import OutputNames
 from jetflow.worker.assignment import Assignment
+from jetflow.worker.undertone import Silence, Undertone
 from jetflow.worker.voice import Voice
 
 _OWN: Final = "jetflow"
@@ -47,12 +48,12 @@ class Voices:
         with self._giving:  # a step may have threads of its own
             if work.voice is None:
                 count = work.delivery.count
-                work.voice = Voice(self._session, self._names, work.task, work.attempt, count, self._loop)
+                work.voice = _kind_of(work)(self._session, self._names, work.task, work.attempt, count, self._loop)
             return work.voice
 
     def enter(self, work: Assignment) -> None:
         """Take note that a body begins."""
-        if self.keeps_logs:
+        if self.keeps_logs and not work.task.twin:
             self.of(work)
             self._running[work.task.run, work.task.step] = work
 
@@ -75,6 +76,12 @@ class Voices:
             message = f"{message}\n{record.exc_text}"
         fields = {name: value for name, value in added_to(record).items() if name not in FIELDS}
         work.voice.log(record.levelname.lower(), message, logger=record.name, fields=fields, at=record.created)
+
+
+def _kind_of(work: Assignment) -> type[Voice]:
+    if work.task.twin:
+        return Silence
+    return Undertone if work.known_step.idempotent else Voice
 
 
 class _Handler(logging.Handler):

@@ -122,6 +122,15 @@ class Waiting:
         self._waits.let_go(distinct)
         return outcomes
 
+    async def some(self, children: set[bytes], enough: int) -> None:
+        """Wait until so many of some children have ended."""
+        if (wait := self._wait_for(children, enough)) is not None:
+            await self._wait(wait)
+
+    def ended_of(self, children: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return those of some children that have ended, with their records; empty where they are not kept."""
+        return {child: self._ended[child] for child in children if child in self._ended}
+
     async def decided(self, children: Sequence[bytes], policy: JoinPolicy, deadline: float | None) -> Decision:
         """Wait until a policy is decided over children, or until ``deadline`` (seconds since the epoch)."""
         distinct = set(children)

@@ -2,6 +2,7 @@ package jetflow
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,6 +149,10 @@ func (h *held) process(t *wire.Task) {
 	}
 	if graph.IsConditional(t.Step) { // whoever knows its conditions says whether it runs
 		h.unknown(t, graph, runs.Faultf("UnknownStep", "no worker knows the conditions of step %q of %q", t.Step, t.Workflow))
+		return
+	}
+	if slices.Contains(graph.Limited, t.Step) { // nor does it run without its places
+		h.unknown(t, graph, runs.Faultf("UnknownStep", "no worker knows the limits of step %q of %q", t.Step, t.Workflow))
 		return
 	}
 	again := h.Count > 1 || h.Time.Before(h.consumer.Created)

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -210,6 +211,7 @@ func (x *execution) child(workflow string, declared *runs.Declared, input any, s
 		Version: declared.Version, Depth: p.Depth + 1, Metadata: p.Metadata, Trace: p.Trace, Level: p.Level, Input: text}
 	if !set.detached {
 		t.Deadline, t.Eager, t.Shared = p.Deadline, x.step.set.policy.rule.Early, x.graph.IsShared(p.Step)
+		t.Held = strings.TrimSpace(p.Held + " " + p.Places)
 	}
 	if nearest, _ := t.DeadlineAt(); set.deadline < nearest {
 		t.Deadline = seconds(set.deadline)

@@ -340,7 +340,8 @@ def _check_run(verdict: Verdict, streams: Streams, run: str, task: Task, *, may_
     if got[0] == "cancelled" and may_be_cancelled:
         verdict.cancelled += 1
         return
-    expected = ending(task.workflow, task.input, again=task.is_again)
+    again = task.is_again and task.elder in streams.ended  # else its elder's parent had failed before it spawned it
+    expected = ending(task.workflow, task.input, again=again)
     if got != expected and not (may_be_cancelled and got[0] == "failed"):
         verdict.wrong.append(
             f"run {run} of {task.workflow} on {json.dumps(task.input)} ended as {json.dumps(got)}, "

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from time import time
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -20,6 +21,7 @@ from jetflow import (
     Client,
     Context,
     Event,
+    Hedge,
     JoinPolicy,
     Limit,
     NonRetryable,
@@ -683,6 +685,23 @@ async def loosens(told: tuple[str, int]) -> None:
             await asyncio.sleep(0.1)
 
 
+# --- hedging: one of three children hangs, and its twin ends its run ---------------------------------------------
+
+
+@workflow("hangs", retry=AGAIN, idempotent=True)
+async def hangs(number: Number, ctx: Context) -> int:
+    own = uuid4().hex
+    if number.n == 0 and await ctx.once("first", lambda: own) == own:
+        await asyncio.sleep(3600)
+    return number.n
+
+
+@workflow("hedging", retry=AGAIN)
+async def hedging(number: Number, ctx: Context) -> int:
+    children = await ctx.spawn_workflows(hangs, [Number(n) for n in range(number.n)])
+    return sum(await ctx.join(children, hedge=Hedge(after=0.6, at_least=0.1)))
+
+
 # --- claiming: a key that stands for a run while that goes on ---------------------------------------------------
 
 
@@ -910,7 +929,7 @@ WORKFLOWS = [
     *(one_by_one, two_limits, waits_below, newest, limiting, paced, pacing),
     *(one_in_a_step, one_at_the_end, limiting_steps),
     *(mending, broken, rerunning, claiming, batched, batching, gives_up, giving_up),
-    *(cheered, cheering, restarted, loosening, loosens),
+    *(cheered, cheering, restarted, loosening, loosens, hangs, hedging),
 ]
 
 # --- how each is begun, and how it must end --------------------------------------------------------------------
@@ -1026,6 +1045,7 @@ SCENARIOS: dict[str, Scenario] = {
     "deciding": Scenario(_trigger(deciding, 3), {"rings": None, "at_a_signal": [4, 1]}),
     "batching": Scenario(_trigger(batching, 8), 28),
     "saying": Scenario(_trigger(saying, 3), 3),
+    "hedging": Scenario(_trigger(hedging, 3), 3),
     "loosening": Scenario(_trigger(loosening, 3), 3),
     "claiming": Scenario(_trigger(claiming, 3), 6),
     "cheering": Scenario(_trigger(cheering, 3), 6),

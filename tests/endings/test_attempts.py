@@ -102,10 +102,10 @@ async def test_what_is_delivered_again_while_it_runs_goes_on_under_the_new_deliv
         run = await client.trigger(held)
         await asyncio.wait_for(began.wait(), PATIENCE)
         kept_alive = services(only).deliveries.held
-        (first,) = kept_alive
+        (first,) = kept_alive()
         client._session.connection.send(first, b"-NAK")  # as a broker sees it that has not heard of the task for long
-        await until(lambda: _holds(list(kept_alive) != [first]))
-        assert len(kept_alive) == 1
+        await until(lambda: _holds(kept_alive() != [first]))
+        assert len(kept_alive()) == 1
         go.set()
         assert await run.result(PATIENCE) == "done"
     assert ran == 1
@@ -252,7 +252,7 @@ async def test_what_a_live_worker_runs_is_not_begun_beside_it(client: Client, wo
     async with worker([held]) as holder:
         run = await client.trigger(held)
         await asyncio.wait_for(began.wait(), PATIENCE)
-        (reply,) = services(holder).deliveries.held
+        (reply,) = services(holder).deliveries.held()
         await services(holder).fetcher.pullers[0].stop()
         async with worker([held]) as other:
             for times in (1, 2, 3):
@@ -279,7 +279,7 @@ async def test_a_worker_that_comes_back_keeps_its_last_attempt(client: Client, w
     await take_and_die(client, "last", "run", times=1, begins=False)
     async with worker([last], options=SHORT) as holder:  # it is a redelivery, so that it is recorded as begun
         await asyncio.wait_for(began.wait(), PATIENCE)
-        (reply,) = services(holder).deliveries.held
+        (reply,) = services(holder).deliveries.held()
         presence = services(holder).presence
         await presence.stop()
         await services(holder).fetcher.pullers[0].stop()

@@ -153,7 +153,7 @@ async def test_what_a_worker_was_given_and_never_saw_is_given_back(
     async with worker(FLOWS, options=options(NEVER)) as other:
         runs += [await client.trigger(holding, str(gate)) for _ in range(count)]
         await until(lambda: _is_busy(other))
-        given_back = await _fetched(client) - len(services(other).deliveries.held)
+        given_back = await _fetched(client) - len(services(other).deliveries.held())
         await first.dies()
         await first.says(f"died: {given_back} tasks that it had are given back")
         gate.touch()
@@ -163,7 +163,7 @@ async def test_what_a_worker_was_given_and_never_saw_is_given_back(
 
 
 async def _is_busy(worker: Worker) -> bool:
-    return worker.counts.executed == SLOTS and len(services(worker).deliveries.held) >= 2 * SLOTS
+    return worker.counts.executed == SLOTS and len(services(worker).deliveries.held()) >= 2 * SLOTS
 
 
 async def test_a_body_that_was_lost_was_its_only_attempt(

@@ -165,7 +165,7 @@ async def test_what_was_fetched_before_a_long_outage_is_run_after_it(
     ):
         runs = [await client.trigger(one_at_a_time, number) for number in range(5)]
         await first.wait()
-        await until(lambda: _true(len(services(worker).deliveries.held) == 5))
+        await until(lambda: _true(len(services(worker).deliveries.held()) == 5))
         monkeypatch.setattr("jetflow.worker.fetching.HAND_BACK_AFTER", 0.0)
         await own_server.kill()
         await until(lambda: _true(worker.counts.handed_back == 4))

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.planted_below import BROKER, EFFECTS
 from tests.faults.planted_beside import PROCESSES
+from tests.faults.planted_hedging import HEDGING
 from tests.faults.planted_in_batches import BATCHES
 from tests.faults.planted_in_dashboard import DASHED
 from tests.faults.planted_in_events import IN_EVENTS
@@ -287,6 +288,13 @@ SERVICES: Final = (
         (f"{WIRE}::test_the_last_raw_child_asks_for_the_look",),
     ),
     Fault(
+        "a request to look at one gate is acknowledged, and nobody looks",
+        "worker/inbox.py",
+        "await self._performer.gates.look(LookAtGate(Place(limit, key)))",
+        "pass",
+        ("tests/fundamentals/test_28_limiting.py::test_another_sdk_removes_an_entry_and_asks_for_a_look",),
+    ),
+    Fault(
         "a trigger of an unknown workflow is lost unseen",
         "worker/starting.py",
         "await self._fail(_nowhere(workflow, run, key), error)",
@@ -382,6 +390,6 @@ _OF_WORKERS: Final = (*DELIVERIES, *HEARTBEATS, *SERVICES, *BODIES, *THREADS, *I
 
 _LIMITS: Final = (*WITHIN, *LEVELS, *BOUNDED, *LIMITED_STEPS, *CROWDED)
 
-_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *_LIMITS, *LOOSENING)
+_BESIDE: Final = (*LOOKING, *DASHED, *IN_TIME, *IN_EVENTS, *BATCHES, *_LIMITS, *LOOSENING, *HEDGING)
 
 FAULTS: Final = (*_OF_WORKERS, *EFFECTS, *BROKER, *PROCESSES, *_BESIDE)

@@ -108,8 +108,8 @@ IN_EVENTS: Final = (
     Fault(
         "a step with conditions runs without being asked",
         "worker/executor.py",
-        "if task.step in work.known_graph.conditional and",
-        "if task.step == work.known_graph.workflow and",
+        "if (task.step in graph.conditional and",
+        "if (task.step == graph.workflow and",
         (f"{CONDITIONS}::test_an_output_chooses_a_branch",),
     ),
     Fault(

@@ -13,8 +13,8 @@ LIMITED_STEPS: Final = (
     Fault(
         "limits of steps: nobody asks for a place",
         "worker/executor.py",
-        "if task.step in work.known_graph.limited and not await self._has_places(work):",
-        "if False:",
+        "task.step in graph.limited and not await self._has_places(work)",
+        "False",
         (f"{_CHAPTER}::test_no_more_of_a_key_are_in_the_step_than_may",),
     ),
     Fault(
@@ -79,6 +79,13 @@ LIMITED_STEPS: Final = (
         "            if path is not None:\n",
         "            if False:\n",
         (f"{_CHAPTER}::test_limits_that_are_taken_both_ways_round_are_refused",),
+    ),
+    Fault(
+        "limits: nobody wakes a run that has just looked",
+        "runs/gates.py",
+        "self._entering.discard(effect.run)\n        return found",
+        "pass\n        return found",
+        ("tests/fundamentals/test_28_limiting.py::test_who_has_just_looked_is_woken_by_who_leaves",),
     ),
 )
 

@@ -12,7 +12,10 @@ import pytest
 from patience import PATIENCE, until
 
 from jetflow import Client, Context, InvalidDeclaration, Limit, Retry, Run, RunFailed, Worker, Workflow, workflow
+from jetflow.engine.effects import ReadOver
 from jetflow.errors import InvalidInput, UnknownLimit
+from jetflow.runs.gates import Gates
+from jetflow.wire.limits import LimitNames
 
 MakeWorker = Callable[..., Worker]
 ONCE = Retry(attempts=1)
@@ -235,6 +238,56 @@ async def test_max_is_changed_at_run_time(client: Client, worker: MakeWorker) ->
         await nobody_stands(client, "tenant")
     async with worker([limited(meter, Limit("tenant", key=lambda order: order.tenant, max=7))]):
         assert (await client.limits.get("tenant")).max == 7  # what is declared last counts
+
+
+async def test_another_sdk_removes_an_entry_and_asks_for_a_look(client: Client, worker: MakeWorker) -> None:
+    """Workers in other languages let nobody in: they ask for the gate of the key whose place they have given back."""
+    meter = Meter()
+    meter.gate.clear()
+    flow = limited(meter, Limit("tenant", key=lambda order: order.tenant, max=1))
+    names = LimitNames(client.session.names)
+    async with worker([flow]):
+        runs = [await client.trigger(flow, Order(tenant, n)) for n in range(2) for tenant in ("a", "b")]
+        await until(lambda: meter.inside == {"a": 1, "b": 1})
+        await standing(client, "tenant", running=2, waiting=2)
+        [first, *_] = await client.limits.standing("tenant", "a")
+        entry = {"filter": f"{client.session.names.prefix}.entry.tenant.a.*.*.{first.run}"}
+        await client.session.connection.api(f"STREAM.PURGE.{names.gates_stream}", entry)
+        await client.session.publisher.store(f"{client.session.names.prefix}.in.limit.tenant.a", b"")
+        await until(lambda: meter.inside == {"a": 2, "b": 1})
+        meter.gate.set()
+        await all_of(runs)
+        await nobody_stands(client, "tenant")
+
+
+async def test_who_has_just_looked_is_woken_by_who_leaves(
+    client: Client, worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run asks behind its last look takes its time, and meanwhile the place becomes free."""
+    began, looked, leave, go_on = (asyncio.Event() for _ in range(4))
+    is_over = Gates.is_over
+
+    async def is_over_at_last(gates: Gates, effect: ReadOver) -> bool:
+        looked.set()
+        await go_on.wait()
+        return await is_over(gates, effect)
+
+    @workflow("one", limits=[Limit("ones", max=1)])
+    async def one(number: int) -> int:
+        if number == 1:
+            began.set()
+            await leave.wait()
+        return number
+
+    monkeypatch.setattr(Gates, "is_over", is_over_at_last)
+    async with worker([one]):
+        first = await client.trigger(one, 1)
+        await asyncio.wait_for(began.wait(), PATIENCE)
+        second = await client.trigger(one, 2)
+        await asyncio.wait_for(looked.wait(), PATIENCE)
+        leave.set()
+        assert [await first.result(timeout=PATIENCE), await second.result(timeout=PATIENCE)] == [1, 2]
+        go_on.set()
 
 
 async def test_what_finds_no_place_is_refused(client: Client, worker: MakeWorker) -> None:

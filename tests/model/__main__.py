@@ -10,6 +10,7 @@ from tests.model import (
     attempts,
     conditions,
     expiring,
+    hedging,
     holding,
     keeping,
     limits,
@@ -40,7 +41,8 @@ def searches() -> dict[str, Callable[[], Report]]:
         f"{conditions.NAME} {n}": partial(conditions.explore, start=one) for n, one in enumerate(conditions.STARTS)
     }
     small = {
-        one.NAME: one.explore for one in (attempts, expiring, holding, keeping, loosening, sharing, schedules, windows)
+        one.NAME: one.explore
+        for one in (attempts, expiring, hedging, holding, keeping, loosening, sharing, schedules, windows)
     }
     gates = {f"limits: {case.name}": partial(limits.explore, case=case) for case in (*limits.CASES, *limits.STEPS)}
     return {**small, **waits, **decided, **gates, **protocol}

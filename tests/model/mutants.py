@@ -21,6 +21,7 @@ from tests.model import (
     attempts,
     conditions,
     expiring,
+    hedging,
     holding,
     keeping,
     limits,
@@ -418,6 +419,7 @@ def hunts() -> dict[str, Callable[[], Report | None]]:
     found: dict[str, Callable[[], Report | None]] = {bug.name: partial(hunt, bug) for bug in ALL_BUGS}
     found |= {f"attempts: {name}": partial(attempts.hunt, bug) for name, bug in attempts.BUGS.items()}
     found |= {f"kept: {name}": partial(keeping.hunt, bug) for name, bug in keeping.BUGS.items()}
+    found |= {f"hedged: {name}": partial(hedging.hunt, bug) for name, bug in hedging.BUGS.items()}
     found |= {f"loosened: {name}": partial(loosening.hunt, bug) for name, bug in loosening.BUGS.items()}
     found |= {f"held: {name}": partial(holding.hunt, bug) for name, bug in holding.BUGS.items()}
     found |= {f"waiting: {name}": partial(waiting.hunt, bug) for name, bug in waiting.BUGS.items()}

@@ -94,7 +94,7 @@ def test_refused_subjects(vector: dict[str, Any]) -> None:
 # --- tasks
 
 
-FULL = ("places", "held", "elder", "rerun", "level", "leveled")
+FULL = ("places", "held", "elder", "rerun", "level", "leveled", "twin")
 """What only workers of level *full* read."""
 
 

@@ -60,6 +60,7 @@ OF_FULL = (
     "loosened",
     "batch",
     "requires",
+    "idempotent",
 )
 """Fields that only level *full* reads: vectors are for all levels, and leave them out where they are empty."""
 

@@ -5,7 +5,8 @@ import { type Stored } from "../src/reading.js";
 import { Execution } from "../src/execution.js";
 import { Marks } from "../src/marks.js";
 import { Rules } from "../src/rules.js";
-import { Runner } from "../src/runner.js";
+import type { Graph } from "../src/graph.js";
+import { Runner, type Delivery } from "../src/runner.js";
 import { Spawner } from "../src/spawning.js";
 import { Worker } from "../src/worker.js";
 
@@ -140,6 +141,43 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       await right.apply(this, given);
       for (const child of this.borrowed.keys()) this.owned.add(child);
       this.borrowed.clear();
+    }),
+  },
+  "places-not-repeated": {
+    about: "Later tasks of a run have lost its places.",
+    caughtBy: ["W35"],
+    plant: () => put(Broker, "store", (right) => function (subject: string, body: unknown, headers: Record<string, string> = {}, ...more: unknown[]): unknown {
+      const { "Jf-Places": _, ...left } = headers;
+      return right.call(this, subject, body, subject.startsWith("task.") ? left : headers, ...more);
+    }),
+  },
+  "places-not-told": {
+    about: "Children are not told of the places that their parent, and those above it, have.",
+    caughtBy: ["P01", "M06"],
+    plant: () => put(Spawner, "headersOf", (right) => function (...given: unknown[]) {
+      const { "Jf-Held": _, ...headers } = right.apply(this, given) as Record<string, string>;
+      return headers;
+    }),
+  },
+  "never-left": {
+    about: "Nobody gives places back.",
+    caughtBy: ["L01", "L03", "M07"],
+    plant: () => put(Rules, "leave", () => nothing),
+  },
+  "limits-unheeded": {
+    about: "A step that is limited runs as any other.",
+    caughtBy: ["L02"],
+    plant: () => put(Runner, "stepOf", (right) => function (task: unknown, graph: object) {
+      return right.call(this, task, Object.assign(Object.create(Object.getPrototypeOf(graph) as object) as object, graph, { limited: new Set() })) as unknown;
+    }),
+  },
+  "admits-all": {
+    about: "A task of _admit begins its run.",
+    caughtBy: ["L04"],
+    plant: () => put(Runner, "unknown", (right) => async function (this: { rules: Rules }, delivery: Delivery, graph: Graph) {
+      if (delivery.task.step !== "_admit") return (await right.call(this, delivery, graph)) as unknown;
+      await this.rules.begin(delivery.task, graph);
+      return "done";
     }),
   },
   "seal-uncounted": {

@@ -58,7 +58,7 @@ export async function cancelRun(rules: Rules, run: string, tree: boolean): Promi
   const parents = isWhole ? [] : parentsIn(known, [run]);
   await mark(broker, task.root, new Set([run, ...parents]), tree ? TREE : ALONE);
   await noteRemoved(broker, task, known.get(run)?.size ?? 0);
-  await rules.conclude(task, cancelled(task));
+  await rules.conclude(task, cancelled(task), await rules.registry.graphIfAny(task));
   if (isWhole) await clear(broker, task, at);
   else {
     const below = (kind: "task" | "timer.wake") => parents.map((one) => subjects.children(kind, task.root, one));
@@ -92,7 +92,7 @@ export async function cancelOpen(rules: Rules, join: Join, of?: Iterable<string>
   }
   if (tasks.size === 0) return;
   await mark(broker, join.root, tasks.keys());
-  await Promise.all([...tasks.values()].map((task) => rules.conclude(task, cancelled(task))));
+  await Promise.all([...tasks.values()].map(async (task) => rules.conclude(task, cancelled(task), await rules.registry.graphIfAny(task))));
   const timers = await broker.subjects(subjects.children("timer.wake", join.root, join.run));
   await broker.purge(timers.filter((one) => tasks.has(one.split(".").at(-2)!)));
   const parents = parentsIn(await families(broker, join.root), tasks.keys());
@@ -119,5 +119,5 @@ export async function drop(rules: Rules, marks: Marks, task: Task, graph: Graph 
   }
   if (!marks.knows(task)) await mark(broker, task.root, [task.run]);
   await noteRemoved(broker, task, spawned);
-  await rules.conclude(task, cancelled(task));
+  await rules.conclude(task, cancelled(task), graph);
 }

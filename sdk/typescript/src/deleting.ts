@@ -11,7 +11,7 @@ const ALREADY_GONE = [10043, 10057];
 const NO_STREAM = 10059;
 const AT_ONCE = 64;
 /** Beside the tasks, and the outcomes last: by its root's a tree is found again if whoever deletes it dies. */
-const KINDS = ["counters.*", "value", "timer.wake.*.*", "step", "join", "mark", "try", "once", "run"];
+const KINDS = ["counters.*", "value", "timer.wake.*.*", "entry.*.*", "gone", "step", "join", "mark", "try", "once", "run"];
 
 /** Delete a root run with its descendants. A mark stays, which has what is still under way dropped. Throws UnknownRun. */
 export async function deleteTree(broker: Broker, run: string): Promise<void> {
@@ -28,10 +28,10 @@ export async function deleteTree(broker: Broker, run: string): Promise<void> {
 /** Purge what may be much in pieces: one of many messages holds up whoever writes. */
 async function purge(broker: Broker, filter: string): Promise<void> {
   try {
-    if (!filter.startsWith("value")) for await (const page of broker.pages(filter)) await broker.purge([filter], page.at(-1)!.seq + 1);
+    if (!/^(?:value|entry|gone)/.test(filter)) for await (const page of broker.pages(filter)) await broker.purge([filter], page.at(-1)!.seq + 1);
     await broker.purge([filter]);
   } catch (error) {
-    if (!(error instanceof BrokerRefused) || error.code !== NO_STREAM) throw error; // an account may have none for values
+    if (!(error instanceof BrokerRefused) || error.code !== NO_STREAM) throw error; // an account may have none for values, and limits may be unused
   }
 }
 

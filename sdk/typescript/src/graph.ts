@@ -21,6 +21,8 @@ export interface StoredGraph {
   /** Its runs are admitted before they begin, by workers of level full; those with levels are, too. */
   readonly gated?: boolean;
   readonly levels?: readonly string[];
+  /** Steps that have places of limits for themselves, which workers of level full run. */
+  readonly limited?: readonly string[];
 }
 
 /** The steps of a workflow, and what each comes after. It never changes under its version. */
@@ -30,6 +32,7 @@ export class Graph {
   readonly onSuccess: string | null;
   readonly failFast: boolean;
   readonly conditional: ReadonlySet<string>;
+  readonly limited: ReadonlySet<string>;
   readonly firsts: readonly string[];
   readonly first: string;
   readonly lasts: readonly string[];
@@ -42,6 +45,7 @@ export class Graph {
     this.onSuccess = stored.on_success ?? null;
     this.failFast = stored.fail_fast ?? false;
     this.conditional = new Set(stored.conditional ?? []);
+    this.limited = new Set(stored.limited ?? []);
     this.byName = new Map(stored.nodes.map((node) => [node.name, node]));
     this.firsts = stored.nodes.filter((node) => node.after.length === 0).map((node) => node.name);
     const admitted = stored.gated === true || (stored.levels ?? []).length > 0;

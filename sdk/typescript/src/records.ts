@@ -54,7 +54,7 @@ const POLICY = {
   cancel_rest: [flag, false], seconds: [orNull(number), null],
 } as const;
 const NODE = { name: [text], after: [list(text), []] } as const;
-const GRAPH = { workflow: [text], nodes: [list(record(NODE))], on_failure: [orNull(text), null], on_success: [orNull(text), null], fail_fast: [flag, false], conditional: [list(text), []], gated: [flag, false], levels: [list(text), []], level: [orNull(text), null] } as const;
+const GRAPH = { workflow: [text], nodes: [list(record(NODE))], on_failure: [orNull(text), null], on_success: [orNull(text), null], fail_fast: [flag, false], conditional: [list(text), []], gated: [flag, false], levels: [list(text), []], level: [orNull(text), null], limited: [list(text), []] } as const;
 
 const KINDS = {
   outcome: { status: [status], ...ENDED, errors: [list(record(FAILURE)), []], workflow: [text, ""], step: [text, ""], key: [orNull(text), null] },
@@ -68,6 +68,7 @@ const KINDS = {
     attempt: [whole, 1], worker: [text, ""], started: [number, 0], ended: [number, 0], error: [failed, null], returned: [flag, false],
     again: [orNull(number), null],
   },
+  needed: { places: [list(list(text)), []] },
   mark: { type: [text, ""], message: [text, ""], step: [orNull(text), null], place: [text, ""], key: [orNull(text), null] },
   graph: GRAPH,
   declaration: {

@@ -6,7 +6,7 @@ import { Graph, type StoredGraph } from "./graph.js";
 import { isName } from "./identity.js";
 import { canonical } from "./json.js";
 import { decode, type Declaration } from "./records.js";
-import { subjects } from "./wire.js";
+import { subjects, type Task } from "./wire.js";
 
 const FRESH = 3000;
 const TOKEN = /^[A-Za-z0-9_-]{1,64}$/;
@@ -65,6 +65,12 @@ export class Registry {
     if (graph === undefined) throw new MalformedRecord(`version '${version}' of workflow '${workflow}' cannot be read`);
     return this.keep(workflow, version, graph);
   }
+
+  /** Return the graph of a task's run; undefined where there is none that can be read. */
+  graphIfAny = ({ workflow, version }: Task): Promise<Graph | undefined> => this.graph(workflow, version).catch((error: unknown) => {
+    if (error instanceof UnknownVersion || error instanceof MalformedRecord) return undefined;
+    throw error;
+  });
 
   private keep(workflow: string, version: string, stored: StoredGraph): Graph {
     const graph = this.known(workflow, version) ?? new Graph(stored);

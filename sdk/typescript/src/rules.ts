@@ -12,13 +12,14 @@ import { decide, ending, hasFailed, leftOut, type Graph } from "./graph.js";
 import { unpackIds } from "./identity.js";
 import { canonical, type Raw } from "./json.js";
 import { Looks, type View } from "./looks.js";
-import { decodeOutcome, encode, failure, NO_JOIN, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
+import { decode, decodeOutcome, encode, failure, NO_JOIN, NULL, outcome, type JoinRecord, type Outcome } from "./records.js";
 import type { Registry } from "./registry.js";
 import { chunkSize, putLarge, readable } from "./values.js";
-import { END, parentJoin, SEAL, START, subjects, taskHeaders, type Join, type Task } from "./wire.js";
+import { ADMIT, END, parentJoin, SEAL, START, subjects, taskHeaders, type Join, type Task } from "./wire.js";
 
 const HELD = 1000;
 const COUNTERS_KEPT = 10_000;
+const PLACE = /^[\w-]+\.[\w-]+$/;
 
 /** How much the record of a step adds to its counter. */
 const increment = (record: JoinRecord) => SEAL - Math.max(0, record.needed - record.borrowed.length);
@@ -59,12 +60,32 @@ export class Rules {
       else if (value !== undefined && value >= SEAL) await this.settle(join, { value });
       else if (!well && (value ?? SEAL) > SEAL / 2) await this.settle(join, { atFailure: true });
     }
+    await this.leave(task);
     if (graph === undefined) return;
+    for (const step of graph.limited) await this.leave(task, step);
     const failed = hasFailed(ended);
     if (failed && graph.failFast && graph.nodes.length > 1) await cancelLeft(this, task, graph);
     const sequel = failed ? graph.onFailure : ended.status === "succeeded" ? graph.onSuccess : null;
     const { "Jf-Deadline": _, ...headers } = task.headers;
     if (sequel !== null) await this.start({ ...task, headers }, sequel, 0);
+  }
+
+  /** Give the places of limits back that a run, or a step of it, has, and ask workers of level full to look who is next. */
+  private async leave(task: Task, step?: string): Promise<void> {
+    const { "Jf-Places": own } = task.headers;
+    if (step === undefined && own === undefined && task.step !== ADMIT) return;
+    const { broker } = this;
+    let places = own?.split(" ") ?? [];
+    if (step !== undefined || own === undefined) {
+      const stored = await broker.last(subjects.once({ ...task, step: step ?? ADMIT }, step === undefined ? "places" : "_places"));
+      places = (stored && decode("needed", stored.body))?.places.map((one) => one.slice(0, 2).join(".")) ?? [];
+    }
+    places = places.filter((one) => PLACE.test(one));
+    if (places.length === 0) return;
+    const who = step === undefined ? task.run : `${task.run}=${step}`;
+    await broker.store(`gone.${task.root}.${who}`);
+    await broker.purge(places.map((one) => `entry.${one}.${task.root}.${task.parent}.${who}`));
+    await Promise.all(places.map((one) => broker.publish(`in.limit.${one}`)));
   }
 
   /** Tell whether anybody may listen to how a child ends: not where its parent has returned, and many are open. */
@@ -87,6 +108,7 @@ export class Rules {
     const stored = await this.storeStep(task, task.step, ended);
     if (graph.isSequel(task.step)) return;
     await this.advance(task, graph, task.step, stored);
+    if (graph.limited.has(task.step)) await this.leave(task, task.step);
     if (spawned) await this.wakeBeside(task, graph, woken);
   }
 

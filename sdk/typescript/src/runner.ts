@@ -16,7 +16,7 @@ import { NotJson, parse, Raw } from "./json.js";
 import { decodeAttempt, decodeOutcome, encode, failure, failuresOf, NULL, outcome, type Attempt, type Failure, type Outcome } from "./records.js";
 import type { Rules } from "./rules.js";
 import { getLarge, withOutput } from "./values.js";
-import { lastToken, START, subjects, type Task } from "./wire.js";
+import { ADMIT, lastToken, START, subjects, type Task } from "./wire.js";
 import type { Worker } from "./worker.js";
 import { delayAfter, type Step } from "./workflow.js";
 
@@ -96,7 +96,7 @@ export class Runner {
   private stepOf(task: Task, graph: Graph | undefined): Step | undefined {
     const workflow = this.worker.workflows.get(task.workflow);
     if (graph === undefined || workflow === undefined || !graph.has(task.step)) return undefined;
-    if (graph.conditional.has(task.step)) return undefined; // whoever knows its conditions says whether it runs
+    if (graph.conditional.has(task.step) || graph.limited.has(task.step)) return undefined; // whoever knows them says whether it runs
     return task.step === graph.onFailure ? workflow.failureStep : workflow.steps.find((one) => one.name === task.step);
   }
 
@@ -261,13 +261,14 @@ export class Runner {
   private async unknown(delivery: Delivery, graph: Graph | undefined): Promise<End> {
     const { task, count } = delivery;
     const { unknownStepGraceMs } = this.worker.settings;
+    const of = graph?.conditional.has(task.step) ? "the conditions of " : graph?.limited.has(task.step) ? "the limits of " : "";
     const why = graph === undefined
       ? failure("UnknownVersion", `version '${task.version}' of workflow '${task.workflow}' is not stored`, task.step)
-      : failure("UnknownStep", `no worker knows ${graph.conditional.has(task.step) ? "the conditions of " : ""}step '${task.step}' of '${task.workflow}'`, task.step);
+      : failure("UnknownStep", `no worker knows ${of}step '${task.step}' of '${task.workflow}'`, task.step);
     const tried = count > 1 ? [...(await this.tried(task)).values()] : [];
     const since = Math.min(now(), ...tried.filter((one) => one.error?.type === why.type && one.started > 0).map((one) => one.started));
     if (now() - since < unknownStepGraceMs / 1000) return this.handBack(delivery, { error: why }, Math.min(1000, unknownStepGraceMs));
-    const isStep = graph?.has(task.step) === true && task.step !== START;
+    const isStep = graph?.has(task.step) === true && task.step !== START && task.step !== ADMIT;
     return this.endUnrun(task, isStep ? graph : undefined, why, isStep);
   }
 

@@ -111,11 +111,13 @@ export class Spawner {
     const { task, step, graph } = this.execution;
     const { seconds, early } = step.options.join ?? {};
     const now = Date.now() / 1000;
+    const held = [task.headers["Jf-Held"], task.headers["Jf-Places"]].filter(Boolean).join(" ");
     const nearest = Math.min(task.deadline ?? Infinity, now + (deadline ?? Infinity), now + (seconds ?? Infinity));
     return {
       "Jf-Parent-Step": step.name, "Jf-Version": version, "Jf-Depth": String(task.depth + 1),
       ...(task.metadata !== null && { "Jf-Metadata": task.metadata }), ...(task.trace !== null && { traceparent: task.trace }),
       ...(task.headers["Jf-Level"] !== undefined && { "Jf-Level": task.headers["Jf-Level"] }),
+      ...(held !== "" && { "Jf-Held": held }),
       ...(nearest < Infinity && { "Jf-Deadline": nearest.toFixed(3) }), ...(early === true && { "Jf-Eager": "1" }),
       ...(graph.hasBeside(step.name) && { "Jf-Shared": "1" }),
     };

@@ -44,7 +44,7 @@ export interface Task extends Join {
 /** In which stream a subject is kept, by its first token. */
 const STREAMS = {
   task: "tasks", cancel: "tasks", run: "records", step: "records", join: "records", mark: "records", try: "records", once: "records",
-  value: "values", timer: "timers", due: "timers", in: "inbox", counters: "counters", workflows: "workflows",
+  value: "values", timer: "timers", due: "timers", in: "inbox", entry: "gates", gone: "gates", counters: "counters", workflows: "workflows",
 };
 const isBucket = (name: string): boolean => name === "counters" || name === "workflows";
 const kindOf = (subject: string): string => subject.slice(0, subject.indexOf("."));
@@ -116,7 +116,7 @@ export const parentJoin = (task: Task): Join | undefined =>
 
 const REPEATED = new Set([
   "Jf-Parent-Step", "Jf-Version", "Jf-Depth", "Jf-Digest", "Jf-Key", "Jf-Metadata", "Jf-Deadline", "Jf-Not-Before",
-  "Jf-Eager", "Jf-Shared", "Jf-Value", "Jf-Elder", "Jf-Rerun", "Jf-Level", "traceparent",
+  "Jf-Eager", "Jf-Shared", "Jf-Value", "Jf-Elder", "Jf-Rerun", "Jf-Level", "Jf-Places", "Jf-Held", "traceparent",
 ]);
 const NUMBER = /^(?:0|[1-9]\d{0,8})$/;
 

@@ -156,6 +156,7 @@ test("records", () => {
           delete of.gated;
           delete of.levels;
           delete of.level;
+          delete of.limited;
         }
         if (name === "policy" || name === "steps") continue; // their defaults are filled in where they are used
         assert.deepEqual(filled, value, `${name} of ${json}`);

@@ -197,7 +197,7 @@ func (o *Op) Delete(root string) {
 	o.Remove(o.Subjects(o.Of("cancel", root, ">")))
 	o.Store(&nats.Msg{Subject: o.Names.Cancel(root, root), Data: []byte(MarkDeleted)})
 	o.Remove(o.Subjects(o.Of("task.*.*", root, ">")))
-	for _, kind := range []string{"counter", "value", "timer.wake.*.*", "due.wake.*.*", "*"} { // records are the last
+	for _, kind := range []string{"counter", "value", "timer.wake.*.*", "due.wake.*.*", "entry.*.*", "gone", "*"} { // records are the last
 		below := o.Of(kind, root, ">")
 		if kind == "counter" {
 			below = strings.TrimSuffix(o.Counter("*", root, ">", ""), ".")

@@ -23,6 +23,9 @@ func (o *Op) Finish(t *wire.Task, g *wire.Graph, outcome *wire.Outcome, hadChild
 		return
 	}
 	o.GoOn(t, g, stored)
+	if slices.Contains(g.Limited, t.Step) {
+		o.leaveStep(t, t.Step)
+	}
 	if hadChildren {
 		o.LookBeside(t, g)
 	}
@@ -75,8 +78,12 @@ func (o *Op) isHeard(t *wire.Task) bool {
 // Follow does what follows the stored outcome of a run: it is counted, and what is to run behind it begins.
 func (o *Op) Follow(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 	o.count(t, outcome)
+	o.leave(t)
 	if g == nil {
 		return
+	}
+	for _, step := range g.Limited {
+		o.leaveStep(t, step)
 	}
 	var sequel *string
 	switch {
@@ -92,6 +99,46 @@ func (o *Op) Follow(t *wire.Task, g *wire.Graph, outcome *wire.Outcome) {
 		behind := t.At(*sequel)
 		behind.Deadline = ""
 		o.Publish(behind)
+	}
+}
+
+// leave gives the places of limits back that a run has.
+func (o *Op) leave(t *wire.Task) {
+	switch {
+	case t.Places != "":
+		o.giveBack(t, t.Run, strings.Fields(t.Places))
+	case t.Step == wire.Admit:
+		o.giveBack(t, t.Run, o.needed(t, wire.Admit, "places"))
+	}
+}
+
+// leaveStep gives those back that a step has for itself.
+func (o *Op) leaveStep(t *wire.Task, step string) {
+	o.giveBack(t, t.Run+"="+step, o.needed(t, step, "_places"))
+}
+
+// needed returns the places that a run or a step has asked for.
+func (o *Op) needed(t *wire.Task, step, name string) (places []string) {
+	var asked struct{ Places [][]string }
+	if stored := o.Last(o.Of("once", t.Root, t.Run, step, name)); stored != nil && json.Unmarshal(stored.Body, &asked) == nil {
+		for _, one := range asked.Places {
+			places = append(places, strings.Join(one[:min(2, len(one))], "."))
+		}
+	}
+	return places
+}
+
+// giveBack has who stands at gates gone from all of them, and asks workers of level full to look who is next.
+func (o *Op) giveBack(t *wire.Task, who string, places []string) {
+	if len(places) == 0 {
+		return
+	}
+	o.Store(&nats.Msg{Subject: o.Of("gone", t.Root, who)})
+	for _, place := range places {
+		if limit, key, _ := strings.Cut(place, "."); wire.IsName(limit) && (key == "_" || wire.IsName(key)) {
+			o.Purge(o.Of("entry", place, t.Root, t.Parent, who))
+			o.Store(&nats.Msg{Subject: o.Of("in.limit", place)})
+		}
 	}
 }
 

@@ -26,6 +26,8 @@ type Graph struct {
 	// Gated runs, and those with Levels, are admitted before they begin, by workers of level full.
 	Gated  bool     `json:"gated,omitempty"`
 	Levels []string `json:"levels,omitempty"`
+	// Limited are the steps with limits of their own, which workers of level full run.
+	Limited []string `json:"limited,omitempty"`
 }
 
 // DecodeGraph reads a graph.

@@ -20,7 +20,8 @@ const (
 type Names struct{ Namespace string }
 
 // streams are those of the kinds of subjects that are no records.
-var streams = map[string]string{"task": "tasks", "cancel": "tasks", "value": "values", "timer": "timers", "due": "timers"}
+var streams = map[string]string{"task": "tasks", "cancel": "tasks", "value": "values", "timer": "timers", "due": "timers",
+	"entry": "gates", "gone": "gates"}
 
 // Stream returns the stream that holds a subject.
 func (n Names) Stream(subject string) string {

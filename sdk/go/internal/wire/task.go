@@ -23,6 +23,8 @@ const (
 	hdrElder      = "Jf-Elder"
 	hdrRerun      = "Jf-Rerun"
 	hdrLevel      = "Jf-Level"
+	hdrPlaces     = "Jf-Places"
+	hdrHeld       = "Jf-Held"
 	hdrValue      = "Jf-Value"
 	hdrTrace      = "traceparent"
 	HdrAttempt    = "Jf-Attempt"
@@ -42,6 +44,7 @@ type Task struct {
 	NotBefore                         string
 	Trace, Value                      string
 	Elder, Rerun, Level               string
+	Places, Held                      string // of limits: those that the run has, and those above it
 	Eager, Shared                     bool
 	Input                             []byte
 }
@@ -61,6 +64,7 @@ func (n Names) ReadTask(subject string, headers Headers, body []byte) (*Task, er
 	t.Trace, t.Value, t.Eager = headers.Get(hdrTrace), headers.Get(hdrValue), headers.Get(hdrEager) == "1"
 	t.Shared = headers.Get(hdrShared) == "1"
 	t.Elder, t.Rerun, t.Level = headers.Get(hdrElder), headers.Get(hdrRerun), headers.Get(hdrLevel)
+	t.Places, t.Held = headers.Get(hdrPlaces), headers.Get(hdrHeld)
 	if step := headers.Get(hdrParentStep); step != "" {
 		t.ParentStep = step
 	}
@@ -121,7 +125,7 @@ func (t *Task) Headers(set func(name, value string)) {
 	optional := [...][2]string{
 		{hdrDigest, t.Digest}, {hdrKey, t.Key}, {hdrMetadata, t.Metadata}, {hdrDeadline, t.Deadline},
 		{hdrNotBefore, t.NotBefore}, {hdrValue, t.Value}, {hdrTrace, t.Trace},
-		{hdrElder, t.Elder}, {hdrRerun, t.Rerun}, {hdrLevel, t.Level},
+		{hdrElder, t.Elder}, {hdrRerun, t.Rerun}, {hdrLevel, t.Level}, {hdrPlaces, t.Places}, {hdrHeld, t.Held},
 	}
 	for _, one := range optional {
 		if one[1] != "" {
