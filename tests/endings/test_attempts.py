@@ -13,9 +13,13 @@ from typing import Any
 import jetflow
 from jetflow import Client, Context, Retry, Worker, WorkerOptions, workflow
 from jetflow.broker.connection import Message
+from jetflow.broker.puller import Delivery
 from jetflow.broker.store import collect
+from jetflow.processes.table import HeldTable
 from jetflow.server import NatsServer
 from jetflow.wire.records import decode_attempt
+from jetflow.worker.counts import Counts
+from jetflow.worker.deliveries import Deliveries
 from tests.endings.stored import PATIENCE, Stored, until
 from tests.endings.test_outcomes import end_of, take_and_die
 from tests.inside import services
@@ -109,6 +113,23 @@ async def test_what_is_delivered_again_while_it_runs_goes_on_under_the_new_deliv
         go.set()
         assert await run.result(PATIENCE) == "done"
     assert ran == 1
+
+
+async def test_what_a_guard_does_not_see_its_worker_keeps_alive(client: Client) -> None:
+    """An acknowledgement subject may be too long for the guard's table."""
+    table = HeldTable.new()
+    deliveries = Deliveries(client._session, Counts(), "one", table)
+    acks = (f"$JS.ACK.tasks.{consumer}.1.1.1.1764314000123456789.0" for consumer in ("one", "one" * 80))
+    short, long = (Delivery(Message("task", ack, b"")) for ack in acks)
+    for one in (short, long):
+        deliveries.hold(one)
+    assert [one.reply for one in table.held()] == [short.reply]
+    assert deliveries.held(guarded=True) == [long.reply]
+    assert deliveries.held() == [short.reply, long.reply]
+    for one in (short, long):
+        deliveries.let_go(one)
+    assert deliveries.held() == []
+    table.close()
 
 
 async def test_an_outage_is_no_attempt(own_server: NatsServer) -> None:
