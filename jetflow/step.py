@@ -210,8 +210,8 @@ class StepDecorator(Generic[I]):
     `Batch`. ``requires`` is what a worker's labels have to say for it to run the step: ``{"gpu": True}``, or conditions
     as those of `Workflow.on`. A heavy step takes several ``slots`` of its worker. ``limits`` say how many may run
     it at once, by keys of their input, over all workers: see `Limit`. An ``idempotent`` one may run twice at once for
-    one run, so that a straggler may get a twin (see `Context.join`): it spawns nothing, sleeps not, waits for no event
-    and streams nothing.
+    one run, so that a straggler may get a twin (see `Context.join`): it spawns nothing, does not sleep, waits for no
+    event and streams nothing.
 
     When the steps before it have ended, it is skipped if ``skip_if`` comes first, cancelled if ``cancel_if`` does, and
     run when ``wait_for`` has come, or at once if there is none. Each is an `Event`, a `Signal`, ``sleep(...)``,

@@ -48,14 +48,15 @@ class Held(NamedTuple):
 class HeldTable:
     """The memory behind the descriptor ``file``, which is this object's to close.
 
-    ``starts`` has at each place when the body of its delivery began, in seconds since the epoch; 0: not yet.
+    ``numbers`` is all of it in words: at a place stands when the body of its delivery began, in seconds since the
+    epoch, or 0 until it has.
     """
 
     def __init__(self, file: int) -> None:
         self.file = file
         self._map = mmap.mmap(file, _BYTES)
         self._memory = memoryview(self._map)
-        self.starts: memoryview[float] = self._memory.cast("d")
+        self.numbers: memoryview[float] = self._memory.cast("d")
         self._free: list[int] = []
         self._top = _HEADER // WORD
 
@@ -72,7 +73,7 @@ class HeldTable:
 
     def close(self) -> None:
         """Let the memory go."""
-        self.starts.release()
+        self.numbers.release()
         self._memory.release()
         self._map.close()
         os.close(self.file)
@@ -92,7 +93,7 @@ class HeldTable:
 
     def free(self, place: int) -> None:
         """Note that a delivery is held no more."""
-        self.starts[place + 1] = 0.0  # the word that begins with the size
+        self.numbers[place + 1] = 0.0  # the word that begins with the size
         self._free.append(place)
 
     def _grow(self) -> int:
@@ -100,34 +101,34 @@ class HeldTable:
         if place * WORD >= _HEADER + PLACES * SIZE:
             return NOWHERE
         self._top += SIZE // WORD
-        self.starts[_TOP] = float(self._top)
+        self.numbers[_TOP] = float(self._top)
         return place
 
     @property
     def beaten(self) -> float:
         """When the guard has kept all alive last, in seconds of this machine's monotonic clock."""
-        return self.starts[_BEATEN]
+        return self.numbers[_BEATEN]
 
     # --- both sides
 
     @property
     def ack_wait(self) -> float:
         """Seconds without a sign of life after which the broker gives a task to another worker; 0 if nobody knows."""
-        return self.starts[_ACK_WAIT]
+        return self.numbers[_ACK_WAIT]
 
     @ack_wait.setter
     def ack_wait(self, seconds: float) -> None:
-        self.starts[_ACK_WAIT] = seconds
+        self.numbers[_ACK_WAIT] = seconds
 
     # --- the guard's side
 
     def beat(self, now: float) -> None:
         """Note that all is kept alive."""
-        self.starts[_BEATEN] = now
+        self.numbers[_BEATEN] = now
 
     def held(self) -> Iterator[Held]:
         """Yield what is held."""
-        for place in range(_HEADER // WORD, int(self.starts[_TOP]), SIZE // WORD):
+        for place in range(_HEADER // WORD, int(self.numbers[_TOP]), SIZE // WORD):
             found = self._read(place)
             while found != (again := self._read(place)):
                 found = again

@@ -95,7 +95,7 @@ class Deliveries:
     def begin_body(self, delivery: Delivery, at: float) -> None:
         """Have the guard know when the body of a delivery begins, in seconds since the epoch: it is an attempt."""
         if self._table is not None:
-            self._table.starts[delivery.place] = at
+            self._table.numbers[delivery.place] = at
 
     def let_go(self, delivery: Delivery) -> None:
         """Keep a delivery's task alive no more."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from meter import Meter
 from patience import PATIENCE, until
 
 from jetflow import Client, Context, InvalidDeclaration, Limit, Retry, Run, RunFailed, Worker, Workflow, workflow
@@ -24,27 +24,6 @@ ONCE = Retry(attempts=1)
 class Order(msgspec.Struct, frozen=True):
     tenant: str
     number: int = 0
-
-
-class Meter:
-    """Counts who is inside."""
-
-    def __init__(self) -> None:
-        self.inside: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
-        self.order: list[int] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def pass_through(self, key: str, number: int = 0, seconds: float = 0.01) -> None:
-        self.inside[key] += 1
-        self.most[key] = max(self.most[key], self.inside[key])
-        self.order.append(number)
-        try:
-            await asyncio.sleep(seconds)
-            await self.gate.wait()
-        finally:
-            self.inside[key] -= 1
 
 
 def limited(meter: Meter, *limits: Limit, name: str = "limited", **options: Any) -> Workflow[Order, int]:

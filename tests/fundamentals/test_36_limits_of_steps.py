@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from meter import Meter
 from patience import PATIENCE, until
 
 from jetflow import (
@@ -37,27 +37,6 @@ ONCE = Retry(attempts=1)
 class Page(msgspec.Struct, frozen=True):
     site: str
     number: int = 0
-
-
-class Meter:
-    """Counts who is inside of a step."""
-
-    def __init__(self) -> None:
-        self.inside: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
-        self.order: list[int] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def pass_through(self, key: str, number: int = 0) -> None:
-        self.inside[key] += 1
-        self.most[key] = max(self.most[key], self.inside[key])
-        self.order.append(number)
-        try:
-            await asyncio.sleep(0.01)
-            await self.gate.wait()
-        finally:
-            self.inside[key] -= 1
 
 
 def crawling(meter: Meter, *limits: Limit, name: str = "crawl", **options: Any) -> Workflow[Page, Any]:
